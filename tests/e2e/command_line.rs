@@ -1,0 +1,262 @@
+//! The commands an operator types, on an installation made by `siv init`.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::siv::binary;
+
+const SETTINGS: &str = r#"
+database   = "sqlite:rows/siv.db"
+key_store  = "dir:key-store"
+root_key   = "file:root/root.key"
+realm      = "test"
+public_url = "https://vault.example"
+[public]
+address = "127.0.0.1:0"
+[private]
+address = "127.0.0.1:0"
+"#;
+
+/// An installation in a folder of its own, as `siv.toml` describes it.
+struct Installation {
+    folder: TempDir,
+}
+
+impl Installation {
+    fn described() -> Self {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("siv.toml"), SETTINGS).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("siv.toml")
+    }
+
+    fn rewrite(&self, from: &str, to: &str) {
+        assert!(SETTINGS.contains(from), "{from}");
+        std::fs::write(self.path(), SETTINGS.replacen(from, to, 1)).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(binary()).args(arguments).arg("--config").arg(self.path()).env_clear().output().unwrap()
+    }
+
+    fn init(&self) -> Value {
+        let output = self.run(&["init", "--json"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+/// A running `siv serve`.
+struct Serving {
+    child: Child,
+    private: String,
+}
+
+impl Serving {
+    fn start(installation: &Installation) -> Self {
+        let errors = std::fs::File::create(installation.folder.path().join("stderr")).unwrap();
+        let mut child = Command::new(binary())
+            .args(["serve", "--config"])
+            .arg(installation.path())
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        let mut private = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            if let Some(address) = line.strip_prefix("private") {
+                private = format!("http://{}", address.trim());
+            }
+            if line.contains("siv is ready") {
+                return Self { child, private };
+            }
+        }
+        let _ = child.wait();
+        panic!("{}", std::fs::read_to_string(installation.folder.path().join("stderr")).unwrap());
+    }
+
+    fn command(&self, credential: &str, arguments: &[&str]) -> Output {
+        Command::new(binary())
+            .args(arguments)
+            .env_clear()
+            .env("SIV_URL", &self.private)
+            .env("SIV_CREDENTIAL", credential)
+            .output()
+            .unwrap()
+    }
+
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn credential(document: &Value) -> String {
+    document["credential"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_first_credential_is_replaced_until_it_was_used_and_then_never_again() {
+    let installation = Installation::described();
+    let lost = credential(&installation.init());
+    let first = credential(&installation.init());
+    assert_ne!(lost, first);
+    let serving = Serving::start(&installation);
+    let refused = serving.command(&lost, &["tenant", "list"]);
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("auth.invalid"), "{}", text(&refused.stderr));
+    // Looking is using: no entry of an act of its own stands in any log.
+    let listed = serving.command(&first, &["tenant", "list"]);
+    assert!(listed.status.success(), "{}", text(&listed.stderr));
+    serving.stop();
+    let again = installation.run(&["init"]);
+    assert!(!again.status.success());
+    assert!(text(&again.stderr).contains("used already"), "{}", text(&again.stderr));
+    assert!(!text(&again.stdout).contains("siv_op_"));
+}
+
+#[test]
+fn a_tenant_is_put_to_work_from_the_command_line() {
+    let installation = Installation::described();
+    let operator = credential(&installation.init());
+    let serving = Serving::start(&installation);
+    let folder = installation.folder.path();
+    let run = |arguments: &[&str]| {
+        let output = serving.command(&operator, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or(Value::Null)
+    };
+    run(&["tenant", "create", "acme", "--cache-seconds", "60", "--json"]);
+    let app = write(folder, "shop.toml", APP);
+    run(&["app", "apply", &app, "--tenant", "acme", "--json"]);
+    let flow = write(folder, "card-summary.toml", FLOW);
+    run(&["flow", "apply", &flow, "--tenant", "acme", "--json"]);
+    let secret = write(folder, "secret.txt", "s3cr3t\n");
+    let set = ["--host", "acquirer.example", "--secret", "apiKey", "--from-file", &secret, "--tenant", "acme"];
+    run(&[&["destination", "set", "acquirer"], &set[..]].concat());
+    let kinds: [(&str, &[&str]); 4] = [
+        ("auditor", &[]),
+        ("custodian", &[]),
+        ("app", &["--app", "shop"]),
+        ("flow", &["--flow", "card-summary", "--expires-days", "30"]),
+    ];
+    for (kind, bound) in kinds {
+        let named = ["credential", "create", "--kind", kind, "--name", kind, "--tenant", "acme", "--json"];
+        let made = run(&[&named[..], bound].concat());
+        assert!(credential(&made).starts_with("siv_"), "{made}");
+        assert!(made["expiresAt"].is_string(), "credentials end: {made}");
+    }
+    let listed = run(&["credential", "list", "--tenant", "acme", "--json"]);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 4, "{listed}");
+    assert!(!listed.to_string().contains("siv_"), "a credential is shown once");
+    let id = listed["data"][0]["credentialId"].as_str().unwrap();
+    run(&["credential", "revoke", id, "--tenant", "acme", "--json"]);
+    let flows = run(&["flow", "list", "--tenant", "acme", "--json"]);
+    assert_eq!(flows["data"][0]["name"], "card-summary");
+    serving.stop();
+}
+
+#[test]
+fn a_flow_that_leaks_is_refused_without_a_server() {
+    let folder = TempDir::new().unwrap();
+    let check = |document: &str| {
+        let file = write(folder.path(), "flow.toml", document);
+        Command::new(binary()).args(["flow", "check", &file]).env_clear().output().unwrap()
+    };
+    let sound = check(FLOW);
+    assert!(sound.status.success(), "{}", text(&sound.stderr));
+    let leaking = check(&FLOW.replace(" | last4", ""));
+    assert!(!leaking.status.success());
+    let why = text(&leaking.stderr);
+    assert!(why.contains("inputs.card") && why.contains("outputs.last4"), "the path is named: {why}");
+}
+
+#[test]
+fn a_node_refuses_unsafe_settings_in_one_line() {
+    let installation = Installation::described();
+    let private = "[private]\naddress = \"127.0.0.1:0\"";
+    for (from, to, key) in [
+        ("sqlite:rows/siv.db", "sqlite:rows/siv.db?synchronous=off", "database"),
+        ("dir:key-store", "dir:rows/key-store", "key_store"),
+        ("file:root/root.key", "file:rows/root.key", "root_key"),
+        (private, "[private]\naddress = \"0.0.0.0:0\"", "private"),
+        ("realm      = \"test\"", "realm = \"test\"\nunknown = 1", "unknown"),
+        ("https://vault.example", "http://vault.example", "public_url"),
+    ] {
+        installation.rewrite(from, to);
+        for command in ["serve", "init"] {
+            let output = installation.run(&[command]);
+            assert_eq!(output.status.code(), Some(1), "{to}");
+            let why = text(&output.stderr);
+            assert!(why.starts_with("error: ") && why.contains(key), "{to}: {why}");
+            assert_eq!(why.lines().count(), 1, "{why}");
+        }
+    }
+    assert!(!installation.folder.path().join("key-store").exists(), "nothing was made");
+}
+
+#[test]
+fn serving_without_an_installation_says_how_to_make_one() {
+    let installation = Installation::described();
+    let output = installation.run(&["serve"]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("siv init"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_credential_is_never_sent_in_clear_to_another_machine() {
+    let output = Command::new(binary())
+        .args(["tenant", "list"])
+        .env_clear()
+        .env("SIV_URL", "http://vault.example:8081")
+        .env("SIV_CREDENTIAL", "siv_op_x")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("https"), "{}", text(&output.stderr));
+}
+
+fn write(folder: &Path, name: &str, document: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, document).unwrap();
+    path.display().to_string()
+}
+
+const APP: &str = r#"
+name    = "shop"
+origins = ["https://shop.example"]
+[fields.card-number]
+type      = "card-number"
+retention = "stored"
+purposes  = ["support"]
+flows     = ["card-summary"]
+"#;
+
+const FLOW: &str = r#"
+name    = "card-summary"
+purpose = "support"
+app     = "shop"
+[inputs]
+card = { secure = "card-number" }
+[outputs]
+last4 = "{{ inputs.card | last4 }}"
+"#;

@@ -1,0 +1,54 @@
+//! The same request twice is one request.
+
+use serde_json::json;
+use tests::Siv;
+
+#[tokio::test]
+async fn fifty_parallel_repeats_capture_one_value() {
+    let siv = Siv::start();
+    let browser = siv.browser().with_bearer(&siv.session(&["card-number"]).await);
+    let body = json!({"values": [{"field": "card-number", "value": "4242424242424242"}]});
+    let answers =
+        futures_util::future::join_all((0..50).map(|_| browser.post_once("/v1/capture/values", "one", &body))).await;
+    let mut keys: Vec<String> = answers.iter().filter(|a| a.status == 201).map(|a| a.text.clone()).collect();
+    assert!(!keys.is_empty());
+    keys.dedup();
+    assert_eq!(keys.len(), 1, "one result for all");
+    assert!(answers.iter().all(|a| a.status == 201 || a.code() == "idempotency.in_progress"), "{answers:#?}");
+    assert_eq!(siv.entries("action=value.captured").await.len(), 1);
+}
+
+#[tokio::test]
+async fn another_body_under_the_same_key_is_refused() {
+    let siv = Siv::start();
+    let browser = siv.browser().with_bearer(&siv.session(&["card-number"]).await);
+    let body = |number: &str| json!({"values": [{"field": "card-number", "value": number}]});
+    browser.post_once("/v1/capture/values", "k", &body("4242424242424242")).await.expect(201);
+    let other = browser.post_once("/v1/capture/values", "k", &body("5555555555554444")).await;
+    assert_eq!(other.refusal(), (422, "idempotency.mismatch".to_owned()));
+}
+
+#[tokio::test]
+async fn a_charge_is_made_once_and_its_answer_repeats() {
+    let siv = Siv::start();
+    let card = siv.capture("card-number", "4242424242424242").await;
+    let cvc = siv.capture("card-cvc", "123").await;
+    let body = json!({"inputs": {"card": card, "cvc": cvc, "amount": 5, "order": "o-1"}});
+    let flow = siv.flow("charge-card");
+    let first = flow.post_once("/v1/flows/charge-card/invoke", "order-1", &body).await.expect(200);
+    let again = flow.post_once("/v1/flows/charge-card/invoke", "order-1", &body).await.expect(200);
+    assert_eq!(first.json(), again.json());
+    assert_eq!(siv.entries("action=relay.intent").await.len(), 2, "the acquirer was called once");
+}
+
+#[tokio::test]
+async fn a_revealed_card_is_never_stored_and_each_repeat_is_recorded() {
+    let siv = Siv::start();
+    let card = siv.capture("card-number", "4242424242424242").await;
+    let body = json!({"inputs": {"card": card}});
+    for _ in 0..2 {
+        let answer = siv.flow("reveal-card").post_once("/v1/flows/reveal-card/invoke", "r", &body).await.expect(200);
+        assert_eq!(answer.json()["outputs"]["card"], "4242424242424242");
+    }
+    assert_eq!(siv.entries("action=value.revealed").await.len(), 2);
+}

@@ -1,0 +1,12 @@
+//! The promises, over the real binary and real sockets.
+
+mod bad_input;
+mod capture;
+mod command_line;
+mod console;
+mod first_run;
+mod flows;
+mod idempotency;
+mod log;
+mod refusals;
+mod secrets;

@@ -1,0 +1,107 @@
+//! `kill -9` under load: nothing acknowledged is lost, nothing was released without an entry, spent stays spent.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{Actor, Siv};
+
+/// What the callers were told before the process died.
+#[derive(Default)]
+struct Told {
+    cards: Vec<String>,
+    spent: Vec<String>,
+    runs: Vec<String>,
+}
+
+/// Rounds: a sample by default, hundreds for `make test-long`.
+fn rounds() -> u32 {
+    std::env::var("SIV_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
+}
+
+struct Callers {
+    app: Actor,
+    charge: Actor,
+    summary: Actor,
+}
+
+/// Works until the vault stops answering.
+async fn work(callers: Arc<Callers>, told: Arc<Mutex<Told>>) {
+    for turn in 0..10_000_u32 {
+        let items = json!({"items": [{"field": "card-number", "value": "4242424242424242"}, {"field": "card-cvc", "value": "123"}]});
+        let answer = callers.app.post("/v1/values", &items).await;
+        if answer.status == 0 {
+            return;
+        }
+        let keys: Vec<String> = answer.json()["results"].as_array().into_iter().flatten().filter_map(key).collect();
+        let [card, cvc] = keys.as_slice() else { continue };
+        told.lock().unwrap().cards.push(card.clone());
+        let inputs = json!({"inputs": {"card": card, "cvc": cvc, "amount": 1, "order": format!("o-{turn}")}});
+        let answer = callers.charge.post("/v1/flows/charge-card/invoke", &inputs).await;
+        if answer.status == 200 {
+            let mut told = told.lock().unwrap();
+            told.spent.push(cvc.clone());
+            told.runs.push(answer.json()["runId"].as_str().unwrap().to_owned());
+        }
+        let answer = callers.summary.post("/v1/flows/card-summary/invoke", &json!({"inputs": {"card": card}})).await;
+        if answer.status == 200 {
+            told.lock().unwrap().runs.push(answer.json()["runId"].as_str().unwrap().to_owned());
+        }
+    }
+}
+
+fn key(result: &Value) -> Option<String> {
+    result["secureValueKey"].as_str().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_nine_under_load_loses_nothing_acknowledged() {
+    let mut siv = Siv::start();
+    let told = Arc::new(Mutex::new(Told::default()));
+    for round in 0..rounds() {
+        let callers =
+            Arc::new(Callers { app: siv.app(), charge: siv.flow("charge-card"), summary: siv.flow("card-summary") });
+        let workers: Vec<_> = (0..16).map(|_| tokio::spawn(work(Arc::clone(&callers), Arc::clone(&told)))).collect();
+        // Another moment each round, spread over a second and a half.
+        tokio::time::sleep(Duration::from_millis(150 + u64::from(round) * 397 % 1500)).await;
+        siv.kill();
+        for worker in workers {
+            worker.await.unwrap();
+        }
+        siv.begin().unwrap();
+        check(&siv, &told).await;
+    }
+    siv.verify_log().unwrap();
+    let told = told.lock().unwrap();
+    assert!(told.cards.len() > 20 && told.runs.len() > 20, "the load did some work: {} cards", told.cards.len());
+    println!(
+        "{} rounds: {} cards, {} spent codes, {} runs kept",
+        rounds(),
+        told.cards.len(),
+        told.spent.len(),
+        told.runs.len()
+    );
+}
+
+/// Everything the callers were told still holds.
+async fn check(siv: &Siv, told: &Mutex<Told>) {
+    let (cards, spent, runs) = {
+        let told = told.lock().unwrap();
+        (told.cards.clone(), told.spent.clone(), told.runs.clone())
+    };
+    for card in cards.iter().rev().take(60) {
+        let answer = siv.invoke("card-summary", json!({"card": card})).await;
+        assert_eq!(answer.status, 200, "an acknowledged value is gone: {}", answer.text);
+    }
+    let card = siv.capture("card-number", "4242424242424242").await;
+    for cvc in spent.iter().rev().take(30) {
+        let answer = siv.invoke("charge-card", json!({"card": card, "cvc": cvc, "amount": 1, "order": "again"})).await;
+        assert_eq!(answer.refusal(), (404, "value.not_found".to_owned()), "a spent code came back");
+    }
+    let entries = siv.entries("outcome=allowed").await;
+    let recorded: HashSet<&str> = entries.iter().filter_map(|e| e["runId"].as_str()).collect();
+    for run in &runs {
+        assert!(recorded.contains(run.as_str()), "run {run} answered and has no entry");
+    }
+}

@@ -1,0 +1,92 @@
+//! Two seconds after the last answer, no plaintext is left in the vault's memory.
+//!
+//! Reads /proc/PID/mem of the real process, as root: the process is not dumpable, so nobody else can.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::time::Duration;
+
+use serde_json::json;
+use tests::{Siv, bodies};
+
+/// Every copy of one of the needles in the process, with what stands around it and the region it lies in.
+fn copies(pid: u32, needles: &[Vec<u8>]) -> Vec<String> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("the memory scan needs root");
+    let mut memory = File::open(format!("/proc/{pid}/mem")).expect("the memory scan needs root");
+    let finders: Vec<_> = needles.iter().map(memchr::memmem::Finder::new).collect();
+    let (mut found, mut regions) = (Vec::new(), 0);
+    for line in maps.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+        let mut ends = line.split(' ').next().unwrap().split('-').map(|n| u64::from_str_radix(n, 16).unwrap());
+        let (start, end) = (ends.next().unwrap(), ends.next().unwrap());
+        let mut bytes = Vec::new();
+        if memory.seek(SeekFrom::Start(start)).is_err()
+            || memory.by_ref().take(end - start).read_to_end(&mut bytes).is_err()
+        {
+            continue;
+        }
+        regions += 1;
+        for place in finders.iter().flat_map(|finder| finder.find_iter(&bytes)) {
+            let around: String = bytes[place.saturating_sub(60)..(place + 60).min(bytes.len())]
+                .iter()
+                .map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' })
+                .collect();
+            found.push(format!("{:x} {around} [{}]", start + place as u64, line.split_whitespace().last().unwrap()));
+        }
+    }
+    assert!(regions > 10, "the memory was not read");
+    found
+}
+
+#[tokio::test]
+async fn no_plaintext_lingers_two_seconds_after_the_last_answer() {
+    let siv = Siv::start();
+    let mut secrets = Vec::new();
+    for _ in 0..10 {
+        let (password, card) = (bodies::canary(), bodies::card_number());
+        let password_key = siv.capture("password", &password).await;
+        let token = siv.session(&["card-number"]).await;
+        let browser = siv.browser().with_bearer(&token);
+        let described = browser.get("/v1/capture/session").await.expect(200).json();
+        let sealed = bodies::seal(&described, &token, "card-number", &card);
+        let answer =
+            browser.post("/v1/capture/values", &json!({"values": [{"field": "card-number", "sealed": sealed}]})).await;
+        let card_key = answer.expect(201).json()["values"][0]["secureValueKey"].as_str().unwrap().to_owned();
+        let cvc = siv.capture("card-cvc", "123").await;
+        let phc = bodies::phc(&password);
+        siv.invoke("verify-password", json!({"password": password_key, "phc": phc})).await.expect(200);
+        siv.invoke("charge-card", json!({"card": card_key, "cvc": cvc, "amount": 1, "order": "o"})).await.expect(200);
+        siv.invoke("card-summary", json!({"card": card_key})).await.expect(200);
+        siv.invoke("reveal-card", json!({"card": card_key})).await.expect(200);
+        let items = json!({"items": [{"field": "password", "value": format!("bulk-{password}")}]});
+        siv.app().post("/v1/values", &items).await.expect(200);
+        let broken = json!({"items": [{"field": "password", "value": {"nested": format!("bad-{password}")}}]});
+        assert!(siv.app().post("/v1/values", &broken).await.status >= 400);
+        let secret_half = card_key[30..].to_owned();
+        secrets.extend([password, card, secret_half]);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let needles: Vec<Vec<u8>> = secrets.iter().flat_map(|secret| bodies::spellings(secret)).collect();
+    let lingering = copies(siv.pid(), &needles);
+    assert!(lingering.is_empty(), "{} copies: {:#?}", lingering.len(), &lingering[..lingering.len().min(20)]);
+}
+
+#[test]
+fn the_scan_finds_what_is_there() {
+    let mut child = std::process::Command::new("sleep").args(["20", "0.00123456789012345678"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let found = copies(child.id(), &[b"0.00123456789012345678".to_vec()]);
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(!found.is_empty());
+}
+
+#[test]
+fn another_user_cannot_read_the_memory() {
+    let siv = Siv::start();
+    let read = std::process::Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs", "head", "-c", "1"])
+        .arg(format!("/proc/{}/mem", siv.pid()))
+        .output()
+        .unwrap();
+    assert!(!read.status.success());
+}

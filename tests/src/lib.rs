@@ -1,0 +1,10 @@
+//! The harness: the real binary on a folder of its own, and the actors who speak to it.
+//!
+//! Everything listens on loopback, on ports the system chose; processes are ended by process id.
+
+pub mod actor;
+pub mod bodies;
+pub mod siv;
+
+pub use actor::{Actor, Answer};
+pub use siv::Siv;

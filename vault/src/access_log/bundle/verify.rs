@@ -1,0 +1,243 @@
+//! The check of a bundle, from the signature down to each opening. It stops at the first fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use super::{CHECKPOINT, Fault, Files, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, VKEY};
+use crate::access_log::checkpoint::Checkpoint;
+use crate::access_log::tree::entries::split_entries;
+use crate::access_log::tree::tiles::{TILE_WIDTH, TileId, Tiles};
+use crate::access_log::tree::{Hash, consistency_proof, empty_root, leaf_hash, proof, verify_consistency};
+use crate::access_log::{Error, Leaf, Opening, ParsedEntry, Personal, Position, VerifierKey};
+use crate::domain::{BootId, TenantName};
+
+/// What a bundle without fault holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The verified checkpoint.
+    pub checkpoint: Checkpoint,
+    /// The indices whose entries are in the bundle; all of them are.
+    pub range: IndexRange,
+    /// Openings of personal members that are there.
+    pub openings: u64,
+    /// Openings that are not: erased.
+    pub erased: u64,
+    /// The older checkpoint that this log continues.
+    pub since: Option<Checkpoint>,
+}
+
+/// Checks a bundle against keys the auditor trusts, and against a checkpoint they kept, if any.
+///
+/// # Errors
+/// The first [`Fault`].
+pub fn verify(files: &impl Files, trusted: &[VerifierKey], since: Option<&str>) -> Result<Report, Fault> {
+    let note = text(files, CHECKPOINT)?;
+    let checkpoint = Checkpoint::open(&note, trusted).map_err(|error| Fault::Checkpoint { error })?;
+    let range = range(files, checkpoint.size)?;
+    let entries = Entries::read(files, range, checkpoint.size)?;
+    let tiles = hash_tiles(files, &entries, &checkpoint)?;
+    let since = since.map(|note| continues(note, &checkpoint, &tiles, trusted)).transpose()?;
+    let commitments = entries.parse()?;
+    let openings = openings(files, &commitments)?;
+    manifest(files, range, checkpoint.size)?;
+    let personal = commitments.values().filter(|entry| !entry.is_own()).count() as u64 * Personal::ALL.len() as u64;
+    Ok(Report { checkpoint, range, openings, erased: personal.saturating_sub(openings), since })
+}
+
+fn bytes(files: &impl Files, name: &str) -> Result<Vec<u8>, Fault> {
+    let read = files.read(name).map_err(|source| Fault::Read { file: name.to_owned(), source })?;
+    read.ok_or_else(|| Fault::Missing { file: name.to_owned() })
+}
+
+fn text(files: &impl Files, name: &str) -> Result<String, Fault> {
+    let read = String::from_utf8(bytes(files, name)?);
+    read.map_err(|_| Fault::Unreadable { file: name.to_owned(), error: Error::Note })
+}
+
+fn range(files: &impl Files, size: u64) -> Result<IndexRange, Fault> {
+    let read = files.read(RANGE).map_err(|source| Fault::Read { file: RANGE.to_owned(), source })?;
+    let Some(content) = read else { return Ok(IndexRange { from: 0, to: size }) };
+    let wrong = |error| Fault::Unreadable { file: RANGE.to_owned(), error };
+    let range: IndexRange =
+        std::str::from_utf8(&content).map_err(|_| wrong(Error::OutsideTree))?.parse().map_err(wrong)?;
+    // A partial bundle holds whole entry bundles, so that its borders cannot hide an entry.
+    if range.widened(size) == range { Ok(range) } else { Err(wrong(Error::OutsideTree)) }
+}
+
+/// The leaves of the bundle with the files they stand in.
+struct Entries {
+    from: u64,
+    leaves: Vec<Vec<u8>>,
+    hashes: Vec<Hash>,
+}
+
+impl Entries {
+    fn read(files: &impl Files, range: IndexRange, size: u64) -> Result<Self, Fault> {
+        let mut all = Self { from: range.from, leaves: Vec::new(), hashes: Vec::new() };
+        for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
+            let Some(id) = TileId::entries(tile, size) else { continue };
+            let (file, start) = (id.to_string(), tile * TILE_WIDTH);
+            let content = bytes(files, &file)?;
+            let wrong = |at: usize| Fault::Entries { file: file.clone(), index: start + at as u64, expected: id.width };
+            let leaves = split_entries(&content).map_err(wrong)?;
+            if leaves.len() != usize::from(id.width) {
+                return Err(wrong(leaves.len().min(usize::from(id.width))));
+            }
+            all.hashes.extend(leaves.iter().map(|leaf| leaf_hash(leaf)));
+            all.leaves.extend(leaves.into_iter().map(<[u8]>::to_vec));
+        }
+        Ok(all)
+    }
+
+    /// Reads every entry: canonical, of one tenant, and next in its lane. Gives the commitments by index.
+    fn parse(&self) -> Result<BTreeMap<u64, ParsedEntry>, Fault> {
+        let mut lanes: BTreeMap<(BootId, u32), u64> = BTreeMap::new();
+        let mut tenant: Option<TenantName> = None;
+        let mut parsed = BTreeMap::new();
+        for (leaf, index) in self.leaves.iter().zip(self.from..) {
+            let wrong = |error| Fault::Leaf { file: entry_file(index), index, error };
+            let entry = Leaf::parse(leaf).map_err(wrong)?;
+            let at = entry.position;
+            // The first number of a lane can only be known where the log begins in the bundle.
+            let next =
+                lanes.get(&(at.boot, at.lane)).copied().or_else(|| (self.from == 0).then_some(0)).unwrap_or(at.number);
+            let owner = tenant.get_or_insert_with(|| entry.tenant.clone());
+            if at.number != next || entry.tenant != *owner {
+                let expected = format!("{owner} {}", Position { number: next, ..at });
+                return Err(Fault::Lane { index, found: format!("{} {at}", entry.tenant), expected });
+            }
+            lanes.insert((at.boot, at.lane), next.saturating_add(1));
+            parsed.insert(index, entry);
+        }
+        Ok(parsed)
+    }
+}
+
+fn entry_file(index: u64) -> String {
+    format!("{}…", TileId { level: None, index: index / TILE_WIDTH, width: 256 })
+}
+
+/// All hash tiles, computed from level 0 upwards and compared file by file; the root is the signed one.
+fn hash_tiles(files: &impl Files, entries: &Entries, signed: &Checkpoint) -> Result<Tiles, Fault> {
+    let level0 = TileId::all_hashes(signed.size).take_while(|id| id.level == Some(0));
+    let mut leaves: Vec<Hash> = Vec::new();
+    for id in level0 {
+        leaves.extend(tile_hashes(files, &id)?);
+    }
+    let mut tiles = Tiles::default();
+    let root = tiles.append(0, &leaves).map_or_else(|_| empty_root(), |(root, _)| root);
+    let from = usize::try_from(entries.from).unwrap_or(usize::MAX);
+    let in_tiles = leaves.get(from..).unwrap_or_default();
+    let differs = entries.hashes.iter().zip(in_tiles).position(|(own, tile)| own != tile);
+    if let Some(at) = differs {
+        let index = entries.from + at as u64;
+        let (own, tile) = (entries.hashes[at], in_tiles[at]);
+        if root == signed.root {
+            return Err(Fault::Entry { file: entry_file(index), index, found: own, expected: tile });
+        }
+        let whole = entries.hashes.len() == leaves.len();
+        if whole && crate::access_log::tree::root_of_hashes(&entries.hashes) == signed.root {
+            let (file, place) = (level0_file(index, signed.size), at % TILE_WIDTH as usize);
+            return Err(Fault::Tile { file, place, found: tile, expected: own });
+        }
+    }
+    let wrong_above = TileId::all_hashes(signed.size)
+        .filter(|id| id.level != Some(0))
+        .find_map(|id| compare(files, &id, &tiles).err());
+    if root != signed.root {
+        let suspect =
+            differs.map(|at| entry_file(entries.from + at as u64)).or_else(|| below(wrong_above, signed.size));
+        return Err(Fault::Root { size: signed.size, found: root, expected: signed.root, suspect });
+    }
+    wrong_above.map_or(Ok(tiles), Err)
+}
+
+/// The tile whose root a differing hash is.
+fn below(fault: Option<Fault>, size: u64) -> Option<String> {
+    let Some(Fault::Tile { file, place, .. }) = fault else { return None };
+    let id: TileId = file.parse().ok()?;
+    TileId::hashes(id.level?.checked_sub(1)?, id.index * TILE_WIDTH + place as u64, size).map(|id| id.to_string())
+}
+
+fn level0_file(index: u64, size: u64) -> String {
+    TileId::hashes(0, index / TILE_WIDTH, size).map_or_else(String::new, |id| id.to_string())
+}
+
+fn tile_hashes(files: &impl Files, id: &TileId) -> Result<Vec<Hash>, Fault> {
+    let file = id.to_string();
+    let content = bytes(files, &file)?;
+    match content.as_chunks::<32>() {
+        (hashes, []) if hashes.len() == usize::from(id.width) => Ok(hashes.to_vec()),
+        _ => Err(Fault::Unreadable { file, error: Error::Tile }),
+    }
+}
+
+fn compare(files: &impl Files, id: &TileId, tiles: &Tiles) -> Result<(), Fault> {
+    let found = tile_hashes(files, id)?;
+    let expected = id.level.and_then(|level| tiles.bytes(level, id.index, id.width)).unwrap_or_default();
+    let (expected, _) = expected.as_chunks::<32>();
+    match found.iter().zip(expected).position(|(found, expected)| found != expected) {
+        Some(place) => Err(Fault::Tile { file: id.to_string(), place, found: found[place], expected: expected[place] }),
+        None => Ok(()),
+    }
+}
+
+/// The older checkpoint is of the same log and this tree begins with its tree.
+fn continues(note: &str, new: &Checkpoint, tiles: &Tiles, trusted: &[VerifierKey]) -> Result<Checkpoint, Fault> {
+    let old = Checkpoint::open(note, trusted).map_err(|error| Fault::Since { error })?;
+    if old.origin != new.origin {
+        return Err(Fault::Since { error: Error::Origin });
+    }
+    let found = if old.size <= new.size { proof::root(old.size, tiles).ok() } else { None };
+    let proven = consistency_proof(old.size, new.size, tiles)
+        .and_then(|proof| verify_consistency(old.size, &old.root, new.size, &new.root, &proof));
+    if proven.is_ok() && found == Some(old.root) {
+        Ok(old)
+    } else {
+        Err(Fault::History { old: Box::new(old), new: Box::new(new.clone()), found })
+    }
+}
+
+/// Every opening opens a commitment of an entry in the bundle, once. Gives their number.
+fn openings(files: &impl Files, entries: &BTreeMap<u64, ParsedEntry>) -> Result<u64, Fault> {
+    let mut seen = BTreeSet::new();
+    for (line, at) in text(files, OPENINGS)?.lines().zip(1..) {
+        let wrong = |index, error| Fault::Opening { line: at, index, error };
+        let (index, opening) = Opening::from_line(line).map_err(|error| wrong(0, error))?;
+        let entry = entries.get(&index).ok_or_else(|| wrong(index, Error::OutsideTree))?;
+        if entry.commitment(opening.member) != opening.commitment() || !seen.insert((index, opening.member)) {
+            return Err(wrong(index, Error::Commitment));
+        }
+    }
+    Ok(seen.len() as u64)
+}
+
+/// Every file stands in the manifest with its hash, and no file is there that does not belong.
+fn manifest(files: &impl Files, range: IndexRange, size: u64) -> Result<(), Fault> {
+    let unreadable = |_| Fault::Unreadable { file: MANIFEST.to_owned(), error: Error::Note };
+    let manifest: Manifest = text(files, MANIFEST)?.parse().map_err(unreadable)?;
+    for (name, expected) in manifest.iter() {
+        let found: Hash = Sha256::digest(bytes(files, name)?).into();
+        if found != *expected {
+            return Err(Fault::Manifest { file: name.to_owned(), found, expected: *expected });
+        }
+    }
+    let names = files.names().map_err(|source| Fault::Read { file: ".".to_owned(), source })?;
+    for file in names {
+        let belongs = match file.parse::<TileId>() {
+            Ok(TileId { level: None, index, width }) => {
+                let inside = (range.from..range.to).contains(&index.saturating_mul(TILE_WIDTH));
+                inside && TileId::entries(index, size).is_some_and(|id| id.width == width)
+            }
+            Ok(TileId { level: Some(level), index, width }) => {
+                TileId::hashes(level, index, size).is_some_and(|id| id.width == width)
+            }
+            Err(_) => [CHECKPOINT, OPENINGS, RANGE, README, VKEY].contains(&file.as_str()),
+        };
+        if file != MANIFEST && !(belongs && manifest.get(&file).is_some()) {
+            return Err(Fault::Unexpected { file });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Whether the logs can be relied on: one atom that the sequencer sets and that the listeners and the committer ask.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::domain::{TenantName, Timestamp};
+
+/// Why the node serves nothing until somebody looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Distrust {
+    /// The database holds fewer entries of this log than were signed, or others: it was put back or rewritten.
+    History(TenantName),
+    /// An entry that was acknowledged is gone or altered before it was integrated.
+    Pending,
+    /// The newest heads cannot be read or written.
+    Heads,
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::History(log) => write!(f, "the database does not continue what was signed of the log {log}"),
+            Self::Pending => f.write_str("an acknowledged entry is gone or altered"),
+            Self::Heads => f.write_str("the newest heads of the logs cannot be read or written"),
+        }
+    }
+}
+
+/// What the self-check last said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SelfCheck {
+    /// When the entries of the last days were last found whole.
+    pub recent: Option<Timestamp>,
+    /// When all entries were.
+    pub all: Option<Timestamp>,
+    /// What was found altered, in words for an operator; empty is good.
+    pub alarms: Vec<String>,
+}
+
+/// Shared by clones.
+#[derive(Debug, Clone, Default)]
+pub struct LogHealth(Arc<RwLock<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    distrust: Option<Distrust>,
+    check: SelfCheck,
+}
+
+/// Alarms kept for the console; the log has every one.
+const KEPT: usize = 100;
+
+impl LogHealth {
+    /// Why nothing may be served; `None` is "serve".
+    #[must_use]
+    pub fn distrust(&self) -> Option<Distrust> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).distrust.clone()
+    }
+
+    /// Whether requests may be served.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).distrust.is_none()
+    }
+
+    /// What the self-check last said.
+    #[must_use]
+    pub fn self_check(&self) -> SelfCheck {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).check.clone()
+    }
+
+    /// Stops or resumes serving. Lost acknowledged entries are never forgotten: only a restart looks anew.
+    pub fn set(&self, distrust: Option<Distrust>) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if state.distrust == Some(Distrust::Pending) || state.distrust == distrust {
+            return;
+        }
+        match &distrust {
+            Some(why) => tracing::error!(%why, "the access log cannot be relied on: this node serves nothing"),
+            None => tracing::info!("the access log is whole: this node serves"),
+        }
+        state.distrust = distrust;
+    }
+
+    /// Keeps an alarm and says so once.
+    pub fn alarm(&self, what: &str) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !state.check.alarms.iter().any(|known| known == what) && state.check.alarms.len() < KEPT {
+            tracing::error!(alarm = what, "the access log was tampered with");
+            state.check.alarms.push(what.to_owned());
+        }
+    }
+
+    /// Notes when a pass of the self-check ended.
+    pub fn passed(&self, all: bool, at: Timestamp) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.check.recent = Some(at);
+        if all {
+            state.check.all = Some(at);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The tamper-evident access log: entries, RFC 6962 tree, C2SP checkpoints, proofs, offline verification. Pure: no I/O.
+
+pub mod batch;
+pub mod bundle;
+pub mod checkpoint;
+pub mod commitment;
+mod display;
+pub mod entry;
+mod error;
+mod health;
+mod json;
+pub mod leaf;
+pub mod log_proof;
+pub mod node;
+pub mod note;
+pub mod position;
+pub mod receipt;
+pub mod tree;
+
+pub use batch::{Batch, Draft, Group, Lane};
+pub use checkpoint::Checkpoint;
+pub use commitment::{Commitment, Opening, Personal, Salts};
+pub use entry::{Action, Entry, ObjectVersion, Outcome};
+pub use error::Error;
+pub use health::{Distrust, LogHealth, SelfCheck};
+pub use leaf::{Leaf, ParsedEntry};
+pub use log_proof::LogProof;
+pub use node::{Certificate, Heartbeat, NodeIdentity};
+pub use note::{Note, VerifierKey};
+pub use position::Position;
+pub use receipt::Receipt;
+pub use tree::leaf_hash;
+
+#[cfg(test)]
+mod tests;

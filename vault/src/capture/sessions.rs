@@ -1,0 +1,241 @@
+//! Opening capture sessions, and saying what one may capture.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use secrecy::ExposeSecret;
+
+use super::error::Error;
+use super::request::{FieldDescription, KeyDescription, OpenedSession, SessionDescription, SessionRequest};
+use super::session::{SessionRecord, token_hash};
+use super::{ATTEMPTS, Capture, PATIENCE};
+use crate::crypto::DataKey;
+use crate::domain::{
+    AppDocument, AppName, CaptureSessionId, Credential, CredentialKind, FieldName, FieldSpec, FieldType, SessionMode,
+    TenantName, Timestamp,
+};
+use crate::keys::HeldKeys;
+use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Judgement, Repeated};
+use crate::store::records::Body;
+use crate::store::rows::{DecidingRow, IdempotencyRow};
+use crate::store::{self, Caller, Changes, Decision, Generation, Operation, Reads, Rows, TenantCatalog};
+
+const ROUTE: &str = "POST /v1/capture/sessions";
+
+impl Capture {
+    /// Opens a capture session for an app's server: 201 with [`OpenedSession`].
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn open_session(
+        &self,
+        caller: &Caller,
+        request: SessionRequest,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<Answer, Error> {
+        let name = caller.credential.app.clone().ok_or(Error::PolicyDenied)?;
+        let mut tenant = Arc::clone(&caller.tenant);
+        let prepared = self.prepare(caller, ROUTE, (&name, false), idempotency).await?;
+        for _ in 0..ATTEMPTS {
+            if tenant.tenant.sealed {
+                return Err(Error::TenantSealed);
+            }
+            // The request's own faults first (422), then whether the credential serves that app (403).
+            let asked = request.app.parse::<AppName>().ok().filter(|app| tenant.apps.contains_key(app));
+            let asked = asked.ok_or_else(|| Error::invalid("app", "unknown"))?;
+            let (_, app) = tenant.apps.get(&asked).ok_or_else(|| Error::invalid("app", "unknown"))?;
+            if asked != name {
+                return Err(Error::PolicyDenied);
+            }
+            if let Some(answer) = self.open(&request, app, &tenant, prepared.clone()).await? {
+                return Ok(answer);
+            }
+            let renewed = caller.renewed(&self.inner.catalog, self.inner.clock.now()).await?;
+            tenant = renewed.ok_or(Error::AuthInvalid)?.tenant;
+        }
+        Err(store::Error::Stale.into())
+    }
+
+    /// Opens a capture session for the frame itself, in an app whose session mode is `open`: 201 with [`OpenedSession`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an absent app, [`Error::PolicyDenied`] for one of mode `server`.
+    pub async fn open_session_from_frame(&self, app: &str) -> Result<Answer, Error> {
+        let name: AppName = app.parse().map_err(|_| Error::NotFound)?;
+        for _ in 0..ATTEMPTS {
+            let tenant = self.inner.catalog.tenant_of_app(&name).await?.ok_or(Error::NotFound)?;
+            let tenant = self.inner.catalog.tenant(&tenant).await?.ok_or(Error::NotFound)?;
+            if tenant.tenant.sealed {
+                return Err(Error::TenantSealed);
+            }
+            let (_, app) = tenant.apps.get(&name).ok_or(Error::NotFound)?;
+            if app.session_mode != SessionMode::Open {
+                return Err(Error::PolicyDenied);
+            }
+            let request = SessionRequest { app: name.to_string(), ..SessionRequest::default() };
+            if let Some(answer) = self.open(&request, app, &tenant, None).await? {
+                return Ok(answer);
+            }
+            self.inner.catalog.refresh(&tenant.tenant.name);
+        }
+        Err(store::Error::Stale.into())
+    }
+
+    /// What a capture token may capture, and to which keys the frame seals.
+    ///
+    /// # Errors
+    /// [`Error::AuthInvalid`], [`Error::AuthExpired`].
+    pub async fn describe_session(&self, token: &Credential) -> Result<SessionDescription, Error> {
+        let (tenant, _, record) = self.session_of(token).await?;
+        let (_, app) = tenant.apps.get(&record.app).ok_or(Error::AuthInvalid)?;
+        let fields = record.fields.keys().filter_map(|name| app.fields.get(name).map(|spec| describe(name, spec)));
+        let inner = &self.inner;
+        let pair = inner.pairs.today(&tenant.tenant, &inner.keys, &inner.store, inner.clock.now()).await?;
+        Ok(SessionDescription {
+            fields: fields.collect(),
+            keys: vec![KeyDescription {
+                key_id: Base64UrlUnpadded::encode_string(&pair.key_id()),
+                kem: "P-256",
+                public_key: Base64UrlUnpadded::encode_string(&pair.public_bytes()),
+            }],
+            expires_at: record.expires_at,
+            app: record.app,
+        })
+    }
+
+    /// Whose token this is: the tenant's settings and the session, checked and still open.
+    pub(super) async fn session_of(
+        &self,
+        token: &Credential,
+    ) -> Result<(Arc<TenantCatalog>, CaptureSessionId, SessionRecord), Error> {
+        if token.kind() != CredentialKind::Capture {
+            return Err(Error::AuthInvalid);
+        }
+        let session = CaptureSessionId::from_bytes(token.id_bytes());
+        let row = match self.inner.store.session(session).await {
+            Ok(row) => row.ok_or(Error::AuthInvalid)?,
+            Err(store::Error::Tampered(_) | store::Error::Unreadable(_)) => return Err(Error::AuthInvalid),
+            Err(error) => return Err(error.into()),
+        };
+        let record = SessionRecord::from_row(&row).map_err(|_| Error::AuthInvalid)?;
+        if row.key != session.to_string() || !record.admits(token, (session, &row.tenant), &self.inner.keys) {
+            return Err(Error::AuthInvalid);
+        }
+        if record.expires_at <= self.inner.clock.now() {
+            return Err(Error::AuthExpired);
+        }
+        let tenant = self.inner.catalog.tenant(&row.tenant).await?.ok_or(Error::AuthInvalid)?;
+        if tenant.tenant.sealed {
+            return Err(Error::TenantSealed);
+        }
+        Ok((tenant, session, record))
+    }
+
+    /// Nothing if the tenant's settings moved on meanwhile.
+    #[expect(clippy::disallowed_methods, reason = "a new capture token is given to its holder, once")]
+    async fn open(
+        &self,
+        request: &SessionRequest,
+        app: &AppDocument,
+        tenant: &TenantCatalog,
+        idempotency: Option<Arc<IdempotencyRequest>>,
+    ) -> Result<Option<Answer>, Error> {
+        let inner = &self.inner;
+        let (now, name) = (inner.clock.now(), tenant.tenant.name.clone());
+        let session = CaptureSessionId::generate(now);
+        let token = Credential::generate(CredentialKind::Capture, *session.as_bytes())?;
+        let hash = token_hash(&token, (session, &app.name, &name), &inner.keys);
+        let record = SessionRecord::from_request(request, app, hash, now)?;
+        let opened = OpenedSession {
+            capture_session_id: session,
+            capture_token: token.expose_secret(),
+            expires_at: record.expires_at,
+        };
+        let answer = Answer::json(201, &opened)?;
+        let kept = idempotency.as_ref().map(|request| request.answered(None, &answer)).transpose()?;
+        let operation = Opening {
+            row: record.to_row(&name, &session.to_string(), 1)?,
+            tenant: name,
+            generation: tenant.generation,
+            deadline: now.plus(PATIENCE),
+            held: inner.keys.held(),
+            idempotency: idempotency.zip(kept),
+            answer,
+        };
+        match inner.committer.submit(operation).await {
+            Ok(committed) => committed.output.map(Some).map_err(Error::from),
+            Err(store::Error::Stale) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The session's row, and the answer if the request may come twice. No entry: a session opens nothing, and each capture
+/// through it names it.
+struct Opening {
+    tenant: TenantName,
+    generation: Generation,
+    deadline: Timestamp,
+    held: HeldKeys,
+    row: DecidingRow,
+    idempotency: Option<(Arc<IdempotencyRequest>, IdempotencyRow)>,
+    answer: Answer,
+}
+
+impl Operation for Opening {
+    type Output = Result<Answer, Repeated>;
+
+    fn tenant(&self) -> &TenantName {
+        &self.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        Some(self.generation)
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        let lookups = self.idempotency.iter().map(|(request, _)| request.lookup());
+        Reads { idempotency: lookups.collect(), ..Reads::default() }
+    }
+
+    fn hold(&mut self, data_key: Arc<DataKey>) {
+        self.held.hold(data_key);
+    }
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<Self::Output> {
+        if let Some((request, _)) = &self.idempotency {
+            match request.judge(rows, &self.held) {
+                Err(id) => return Decision::NeedDataKeys(vec![id]),
+                Ok(Judgement::Fresh) => {}
+                Ok(Judgement::Replay(answer)) => return Decision::Answer(Ok(answer)),
+                Ok(Judgement::Refused(repeated)) => return Decision::Answer(Err(repeated)),
+            }
+        }
+        let changes = Changes {
+            rows: vec![self.row.clone()],
+            idempotency: self.idempotency.iter().map(|(_, row)| row.clone()).collect(),
+            ..Changes::default()
+        };
+        Decision::Write(changes, Ok(self.answer.clone()))
+    }
+}
+
+fn describe(name: &FieldName, spec: &FieldSpec) -> FieldDescription {
+    let sized = matches!(spec.kind, FieldType::Text | FieldType::Password);
+    let (min, max) = spec.bounds();
+    let start = Timestamp::from_millis(0);
+    FieldDescription {
+        field: name.clone(),
+        kind: spec.kind,
+        min: sized.then_some(min),
+        max: sized.then_some(max),
+        retention: spec.retention(),
+        ttl_seconds: spec.expires(start).map(|end| end.since(start)).as_ref().map(Duration::as_secs),
+        show_brand: spec.show_brand,
+    }
+}

@@ -1,0 +1,236 @@
+//! The command line's own client of the private listener.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Response};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use sha2::{Digest, Sha384};
+use url::Url;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::config::Environment;
+
+use super::failure::Failure;
+
+/// How often an answer that is pending is asked for again, each 200 ms.
+const PENDING_TRIES: usize = 50;
+
+/// Speaks to one private listener with one credential.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    base: Url,
+    credential: SecretString,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// The client that `SIV_URL` and `SIV_CREDENTIAL` describe.
+    pub(super) fn from_environment(environment: &Environment) -> Result<Self, Failure> {
+        let missing = |name: &str, next: &str| Failure::new(format!("{name} is not set")).so(next);
+        let url = environment.url.as_deref().ok_or_else(|| {
+            missing("SIV_URL", "set it to the address of the private listener, like http://127.0.0.1:8081")
+        })?;
+        let credential = environment.credential.clone().ok_or_else(|| {
+            missing("SIV_CREDENTIAL", "set it to a credential; `siv init` and `siv credential create` print one")
+        })?;
+        Self::new(url, credential)
+    }
+
+    /// A client of the private listener at `url`.
+    pub(super) fn new(url: &str, credential: SecretString) -> Result<Self, Failure> {
+        let wrong = || Failure::new("SIV_URL is not an address").so("set it to one like https://vault.internal:8081");
+        let base = Url::parse(url).map_err(|_| wrong())?;
+        if base.cannot_be_a_base() || !matches!(base.scheme(), "http" | "https") {
+            return Err(wrong());
+        }
+        let loopback = matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        if base.scheme() == "http" && !loopback {
+            let failure = Failure::new("SIV_URL is plain http to another machine");
+            return Err(failure.because("the credential would be readable on the way").so("use its https address"));
+        }
+        Ok(Self { base, credential, http: http_client()? })
+    }
+
+    /// GET, and the JSON of the answer.
+    pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        json(self.send(Method::GET, path, query, None).await?).await
+    }
+
+    /// GET, and the answer as it came. Entries that wait for the tree are waited for: integration takes about a second.
+    pub(super) async fn fetch(&self, path: &str, query: &[(&str, String)]) -> Result<Response, Failure> {
+        for _ in 0..PENDING_TRIES {
+            let answer = self.send_any(Method::GET, path, query, None).await?;
+            if answer.status().is_success() {
+                return Ok(answer);
+            }
+            let status = answer.status();
+            let problem: Value = answer.json().await.unwrap_or(Value::Null);
+            if problem.get("code").and_then(Value::as_str) != Some("log.pending") {
+                return Err(refused(status, &problem));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Err(Failure::new("the newest entries are still not in the tree").so("look at /readyz of the private listener"))
+    }
+
+    /// POST of a JSON document.
+    pub(super) async fn post(&self, path: &str, query: &[(&str, String)], body: &Value) -> Result<Value, Failure> {
+        let body = Zeroizing::new(body.to_string());
+        json(self.send(Method::POST, path, query, Some(("application/json", body))).await?).await
+    }
+
+    /// PUT of a JSON document.
+    pub(super) async fn put(&self, path: &str, query: &[(&str, String)], body: &Value) -> Result<Value, Failure> {
+        let body = Zeroizing::new(body.to_string());
+        json(self.send(Method::PUT, path, query, Some(("application/json", body))).await?).await
+    }
+
+    /// PUT of a TOML document.
+    pub(super) async fn put_toml(&self, path: &str, query: &[(&str, String)], body: String) -> Result<Value, Failure> {
+        json(self.send(Method::PUT, path, query, Some(("application/toml", Zeroizing::new(body)))).await?).await
+    }
+
+    /// POST of a JSON document; the status and the JSON of whatever came back.
+    pub(super) async fn exchange(&self, path: &str, body: &Value) -> Result<(reqwest::StatusCode, Value), Failure> {
+        let body = Zeroizing::new(body.to_string());
+        let answer = self.send_any(Method::POST, path, &[], Some(("application/json", body))).await?;
+        let status = answer.status();
+        Ok((status, answer.json().await.unwrap_or(Value::Null)))
+    }
+
+    /// The `integrity` of a public file: SHA-384 over what the vault serves now.
+    pub(super) async fn integrity_of(url: &str) -> Result<String, Failure> {
+        let failed = || Failure::new(format!("{url} could not be read"));
+        let answer = http_client()?.get(url).send().await.map_err(|error| failed().because(error.without_url()))?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(failed().because(status));
+        }
+        let bytes = answer.bytes().await.map_err(|error| failed().because(error.without_url()))?;
+        Ok(format!("sha384-{}", Base64::encode_string(&Sha384::digest(&bytes))))
+    }
+
+    /// The address it speaks to, without a slash at the end.
+    pub(super) fn base(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<(&'static str, Zeroizing<String>)>,
+    ) -> Result<Response, Failure> {
+        let answer = self.send_any(method, path, query, body).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+    }
+
+    async fn send_any(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<(&'static str, Zeroizing<String>)>,
+    ) -> Result<Response, Failure> {
+        let url = self.address(path, query)?;
+        let mut request = self.http.request(method.clone(), url).header(AUTHORIZATION, self.bearer()?);
+        if method == Method::POST {
+            request = request.header("idempotency-key", Uuid::now_v7().to_string());
+        }
+        if let Some((media_type, body)) = body {
+            request = request.header(CONTENT_TYPE, media_type).body(body.as_str().to_owned());
+        }
+        request.send().await.map_err(|error| {
+            let why: &dyn Display = if error.is_timeout() { &"no answer in time" } else { &error.without_url() };
+            Failure::new(format!("the vault at {} could not be reached", self.base()))
+                .because(why)
+                .so("check SIV_URL and that `siv serve` or `siv dev` is running")
+        })
+    }
+
+    fn address(&self, path: &str, query: &[(&str, String)]) -> Result<Url, Failure> {
+        let mut url = self.base.join(path).map_err(|_| Failure::new("SIV_URL is not an address"))?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the caller's own credential goes into its Authorization header")]
+    fn bearer(&self) -> Result<HeaderValue, Failure> {
+        let text = Zeroizing::new(format!("Bearer {}", self.credential.expose_secret().trim()));
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| Failure::new("SIV_CREDENTIAL has characters no credential has").so("copy it again"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+fn http_client() -> Result<reqwest::Client, Failure> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(120))
+        .build()
+        .map_err(|error| Failure::new("the HTTP client did not start").because(error))
+}
+
+/// `?tenant=`, where one was named.
+pub(super) fn tenant_query(tenant: Option<&crate::domain::TenantName>) -> Vec<(&'static str, String)> {
+    tenant.map(|tenant| vec![("tenant", tenant.to_string())]).unwrap_or_default()
+}
+
+async fn json(answer: Response) -> Result<Value, Failure> {
+    if answer.status() == reqwest::StatusCode::NO_CONTENT {
+        return Ok(Value::Null);
+    }
+    answer.json().await.map_err(|_| Failure::new("the vault's answer is not JSON").so("check that SIV_URL names a siv"))
+}
+
+/// A problem document as what, why and what next.
+async fn refusal(answer: Response) -> Failure {
+    let status = answer.status();
+    let problem: Value = answer.json().await.unwrap_or(Value::Null);
+    refused(status, &problem)
+}
+
+fn refused(status: reqwest::StatusCode, problem: &Value) -> Failure {
+    let text = |name: &str| problem.get(name).and_then(Value::as_str);
+    let code = text("code").unwrap_or("");
+    let what = text("detail").or_else(|| text("title")).unwrap_or("the vault refused").to_owned();
+    let mut why = format!("{} {code}", status.as_u16());
+    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        why.push_str("\n        ");
+        why.push_str(&error.as_str().map_or_else(|| error.to_string(), str::to_owned));
+    }
+    let failure = Failure::new(what).because(why);
+    match next(code) {
+        Some(next) => failure.so(next),
+        None => failure,
+    }
+}
+
+fn next(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "auth.missing" | "auth.invalid" => {
+            "set SIV_CREDENTIAL to a credential of this vault; revoked ones do not come back"
+        }
+        "auth.expired" => "make a new credential with `siv credential create`",
+        "policy.denied" => "use a credential of the right kind and tenant; `siv credential list` shows them",
+        "not_found" => "check the spelling and --tenant",
+        "conflict" => "look at what is there, then decide",
+        "flow.invalid" | "validation" => "mend what is named above and apply again",
+        "rate.limited" | "overloaded" | "store.unavailable" | "log.unavailable" | "kms.unavailable" => {
+            "nothing was changed; try again in a moment"
+        }
+        "tenant.sealed" => "the tenant's custodian can run `siv keys unseal`",
+        _ => return None,
+    })
+}

@@ -1,0 +1,58 @@
+//! What went wrong, why, and what to do next: the three lines a person gets from a failed command.
+
+use std::fmt;
+
+/// A failed command.
+#[derive(Debug)]
+pub(super) struct Failure {
+    what: String,
+    why: Option<String>,
+    next: Option<String>,
+}
+
+impl Failure {
+    /// What happened.
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), why: None, next: None }
+    }
+
+    /// Why.
+    #[must_use]
+    pub(super) fn because(mut self, why: impl fmt::Display) -> Self {
+        self.why = Some(why.to_string());
+        self
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub(super) fn so(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// The three as JSON.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "error": { "what": self.what, "why": self.why, "next": self.next } })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)?;
+        if let Some(why) = &self.why {
+            write!(f, "\n  why   {why}")?;
+        }
+        if let Some(next) = &self.next {
+            write!(f, "\n  next  {next}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<crate::config::Error> for Failure {
+    fn from(error: crate::config::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}

@@ -1,0 +1,97 @@
+//! Opening what an installation keeps: its key store and its database.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::config::{Database, Environment, RootKey, Settings};
+use crate::domain::Clock;
+use crate::keys::{Keys, RootKeySource};
+use crate::store::{DatabaseSettings, Store};
+
+use super::failure::Failure;
+
+/// Whether what is missing is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Making {
+    /// `siv init`, `siv dev`.
+    Yes,
+    /// `siv serve`: an empty folder is a mistake, not a new installation.
+    No,
+}
+
+/// An opened installation.
+#[derive(Clone)]
+pub(super) struct Installation {
+    pub(super) keys: Keys,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+}
+
+impl Installation {
+    /// Opens the key store first, then the database: rows are authenticated by keys.
+    pub(super) async fn open(settings: &Settings, environment: &Environment, making: Making) -> Result<Self, Failure> {
+        let Database::Sqlite(path) = &settings.database;
+        if making == Making::Yes {
+            make_folder(path.parent().unwrap_or_else(|| Path::new(".")))?;
+        } else if !path.is_file() {
+            let failure = Failure::new(format!("there is no database at {}", path.display()));
+            return Err(failure.so("make one with `siv init`, or mend `database` in the settings"));
+        }
+        let (clock, root) = (Clock::System, root_key(settings, environment)?);
+        let create = making == Making::Yes;
+        let opened = Keys::create_or_open(&settings.key_store, root, settings.realm.clone(), clock.clone(), create);
+        let keys = opened.await.map_err(|error| {
+            Failure::new(format!("the key store at {} cannot be opened", settings.key_store.display()))
+                .because(chain(&error))
+        })?;
+        let database = DatabaseSettings::Sqlite { path: path.clone() };
+        let store = Store::open(&database, keys.clone(), clock.clone()).await.map_err(|error| {
+            Failure::new(format!("the database at {} cannot be opened", path.display())).because(chain(&error))
+        })?;
+        Ok(Self { keys, store, clock })
+    }
+}
+
+fn root_key(settings: &Settings, environment: &Environment) -> Result<RootKeySource, Failure> {
+    Ok(match &settings.root_key {
+        RootKey::File(path) if settings.development => RootKeySource::FileBeside(path.clone()),
+        RootKey::File(path) => RootKeySource::File(path.clone()),
+        RootKey::Systemd(name) => {
+            let folder = environment.credentials_directory.as_ref().ok_or_else(|| {
+                Failure::new("root_key names a systemd credential, and systemd handed none over")
+                    .so(format!("add LoadCredentialEncrypted={name}:… to the unit"))
+            })?;
+            RootKeySource::Systemd(folder.join(name))
+        }
+        RootKey::PassphraseFile(path) => {
+            let text = std::fs::read_to_string(path)
+                .map(Zeroizing::new)
+                .map_err(|error| Failure::new("the passphrase of root_key cannot be read").because(error))?;
+            RootKeySource::Passphrase(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+        }
+    })
+}
+
+/// Makes a folder that only its owner can open, with its parents.
+pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| Failure::new(format!("{} cannot be made", folder.display())).because(error))
+}
+
+/// An error with its causes on one line. Only for errors of our own rooms: they hold no value.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

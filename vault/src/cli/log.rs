@@ -1,0 +1,151 @@
+//! `siv log`: taking the access log home and checking it there.
+
+mod folder;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::access_log::VerifierKey;
+use crate::access_log::bundle;
+use crate::config::Environment;
+use crate::domain::TenantName;
+
+use super::client::{Client, tenant_query};
+use super::failure::Failure;
+use super::output::Output;
+
+use folder::Folder;
+
+/// What to do with the access log.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write the log as a bundle that can be checked without the vault.
+    #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_aud_… siv log export --out bundle")]
+    Export {
+        /// The folder to make.
+        #[arg(long)]
+        out: PathBuf,
+        /// Entries from this time on (RFC 3339).
+        #[arg(long)]
+        from: Option<String>,
+        /// Entries before this time (RFC 3339).
+        #[arg(long)]
+        to: Option<String>,
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
+    /// Check a bundle. Needs no server, no database and no network; succeeds only if everything holds.
+    #[command(after_help = "Example:\n  siv log verify bundle --vkey vkey.txt --since checkpoint-of-last-month")]
+    Verify {
+        /// The bundle's folder.
+        dir: PathBuf,
+        /// A file with the log's verifier key, from a place you trust (not from the bundle).
+        #[arg(long)]
+        vkey: PathBuf,
+        /// A checkpoint you kept: the bundle must go on from it.
+        #[arg(long)]
+        since: Option<PathBuf>,
+    },
+    /// Print the log's verifier key. Keep it where nobody at the vault can change it.
+    Vkey {
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
+}
+
+impl Command {
+    pub(super) async fn run(self, environment: &Environment, output: &Output) -> Result<(), Failure> {
+        match self {
+            Self::Export { out, from, to, tenant } => {
+                let mut query = tenant_query(tenant.as_ref());
+                query.extend(from.map(|from| ("from", from)));
+                query.extend(to.map(|to| ("to", to)));
+                export(&Client::from_environment(environment)?, &query, &out).await?;
+                let text = format!("the bundle is in {}; check it with `siv log verify`", out.display());
+                output.sentence(&json!({ "out": out.display().to_string() }), &text);
+                Ok(())
+            }
+            Self::Verify { dir, vkey, since } => verify(&dir, &vkey, since.as_deref(), output),
+            Self::Vkey { tenant } => {
+                let client = Client::from_environment(environment)?;
+                let vkey = vkey(&client, &tenant_query(tenant.as_ref())).await?;
+                output.sentence(&json!({ "vkey": vkey }), &vkey);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The verifier key line of a log.
+async fn vkey(client: &Client, query: &[(&str, String)]) -> Result<String, Failure> {
+    let answer = client.fetch("/v1/log/vkey", query).await?;
+    let text = answer.text().await.map_err(|error| broken(&error))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Fetches the bundle as a tar, beside where it goes, and unpacks it.
+async fn export(client: &Client, query: &[(&str, String)], out: &Path) -> Result<(), Failure> {
+    if out.exists() {
+        return Err(Failure::new(format!("{} exists already", out.display())).so("name a folder that does not"));
+    }
+    let mut answer = client.fetch("/v1/log/export", query).await?;
+    let tar = out.with_extension("tar.part");
+    let failed = |error: std::io::Error| Failure::new(format!("{} cannot be written", tar.display())).because(error);
+    let mut file = tokio::fs::File::create(&tar).await.map_err(failed)?;
+    while let Some(chunk) = answer.chunk().await.map_err(|error| broken(&error))? {
+        file.write_all(&chunk).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)?;
+    drop(file);
+    let unpacked = folder::unpack(&tar, out);
+    let _ = std::fs::remove_file(&tar);
+    unpacked
+        .map_err(|error| Failure::new(format!("the bundle cannot be unpacked into {}", out.display())).because(error))
+}
+
+fn broken(error: &reqwest::Error) -> Failure {
+    let why = if error.is_timeout() { "no answer in time" } else { "the connection ended early" };
+    Failure::new("the vault's answer could not be read").because(why).so("try again")
+}
+
+fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Result<(), Failure> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("{} cannot be read", path.display())).because(error))
+    };
+    let wrong = || Failure::new(format!("{} holds no verifier key", vkey.display()));
+    let trusted: Vec<VerifierKey> = read(vkey)?
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| line.trim().parse().map_err(|_| wrong()))
+        .collect::<Result<_, _>>()?;
+    if trusted.is_empty() {
+        return Err(wrong());
+    }
+    let since = since.map(read).transpose()?;
+    let report = bundle::verify(&Folder::new(dir), &trusted, since.as_deref()).map_err(|fault| {
+        Failure::new(format!("{} does not hold", dir.display()))
+            .because(super::installation::chain(&fault))
+            .so("do not rely on this bundle; export again, and if it still fails, treat the log as altered")
+    })?;
+    output.record(&summary(&report));
+    Ok(())
+}
+
+fn summary(report: &bundle::Report) -> Value {
+    json!({
+        "holds": true,
+        "origin": report.checkpoint.origin.to_string(),
+        "size": report.checkpoint.size,
+        "from": report.range.from,
+        "to": report.range.to,
+        "openings": report.openings,
+        "erased": report.erased,
+        "since": report.since.as_ref().map(|checkpoint| checkpoint.size),
+    })
+}

@@ -1,0 +1,138 @@
+//! The command line: `siv serve`, `siv dev`, and the commands that administer over the private listener.
+//!
+//! Nothing here seals, opens or decides; a command reads its arguments, calls one verb and prints.
+
+mod app;
+mod bootstrap;
+mod client;
+mod credential;
+mod demo;
+mod destination;
+mod dev;
+mod dev_file;
+mod failure;
+mod flow;
+mod init;
+mod installation;
+mod keys;
+mod log;
+mod node;
+mod output;
+mod process;
+mod recover;
+mod serve;
+mod signals;
+mod tenant;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Environment;
+
+use client::Client;
+use failure::Failure;
+use output::Output;
+
+pub use process::harden_process;
+
+const EXAMPLES: &str = "\
+Examples:
+  siv dev                                     the whole thing on this machine, with a demo shop
+  siv serve --config siv.toml                 production
+  SIV_URL=https://vault.internal:8081 SIV_CREDENTIAL=siv_op_… siv flow apply charge-card.toml
+
+Commands that administer speak to the private listener at SIV_URL with SIV_CREDENTIAL.";
+
+/// The secure input vault.
+#[derive(Debug, Parser)]
+#[command(name = "siv", version, about, after_help = EXAMPLES, max_term_width = 110)]
+struct Arguments {
+    /// Print JSON, one document per command, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::Command),
+    Init(init::Command),
+    Recover(recover::Command),
+    Serve(serve::Command),
+    /// Manage tenants.
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Manage apps: the web properties that embed fields.
+    #[command(subcommand)]
+    App(app::Command),
+    /// Manage flows: what may be done with a value.
+    #[command(subcommand)]
+    Flow(flow::Command),
+    /// Manage destinations: where flows may send to.
+    #[command(subcommand)]
+    Destination(destination::Command),
+    /// Manage credentials.
+    #[command(subcommand)]
+    Credential(credential::Command),
+    /// Manage a tenant's keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Take the access log home and check it there.
+    #[command(subcommand)]
+    Log(log::Command),
+}
+
+/// Reads the arguments, runs the command and prints how it went.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = Environment::read();
+    let output = Output::new(arguments.json, &environment);
+    match execute(arguments.command, &environment, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command, environment: &Environment, output: &Output) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new("the runtime did not start").because(error))?;
+    runtime.block_on(async {
+        match command {
+            Command::Dev(command) => command.run(environment, output).await,
+            Command::Serve(command) => command.run(environment, output).await,
+            Command::Init(command) => command.run(environment, output).await,
+            Command::Recover(command) => command.run(environment, output).await,
+            Command::Tenant(command) => command.run(&Client::from_environment(environment)?, output).await,
+            Command::App(command) => command.run(&Client::from_environment(environment)?, output).await,
+            Command::Flow(command) => command.run(environment, output).await,
+            Command::Destination(command) => command.run(&Client::from_environment(environment)?, output).await,
+            Command::Credential(command) => command.run(&Client::from_environment(environment)?, output).await,
+            Command::Log(command) => command.run(environment, output).await,
+            Command::Keys(command) => command.run(&Client::from_environment(environment)?, output).await,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_taken_at_the_end_of_a_command() {
+        let arguments = Arguments::try_parse_from(["siv", "tenant", "create", "acme", "--reveal", "--json"]).unwrap();
+        assert!(arguments.json);
+    }
+}

@@ -1,0 +1,192 @@
+//! A node: the inner rooms opened and started, the two listeners in front of them, and the orderly end of all of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::access_log::NodeIdentity;
+use crate::capture::Capture;
+use crate::config::{self, Settings};
+use crate::console;
+use crate::domain::TenantName;
+use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
+use crate::http::{self, Listener, Listeners, Rates, Rooms, State};
+use crate::sequencer::{LogReader, Sequencer};
+use crate::store::{Catalog, Committer};
+
+use super::failure::Failure;
+use super::installation::{Installation, chain};
+
+/// Costly password checks under way at the same time: each takes up to 64 MiB.
+const PASSWORDS_AT_ONCE: usize = 4;
+
+/// An opened installation and its one writer, without listeners: all that `siv init` needs.
+pub(super) struct Writer {
+    pub(super) installation: Installation,
+    pub(super) committer: Committer,
+    pub(super) catalog: Catalog,
+    /// This boot, as entries of the vault's own doing name it.
+    pub(super) boot: String,
+}
+
+impl Writer {
+    /// Starts writing; from here on a boot is open that `stop` has to close.
+    pub(super) async fn start(settings: &Settings, installation: Installation) -> Result<Self, Failure> {
+        let failed = |why: String| Failure::new("the node could not begin to write").because(why);
+        let (keys, clock) = (installation.keys.clone(), installation.clock.clone());
+        let build = concat!("siv/", env!("CARGO_PKG_VERSION"));
+        let identity = NodeIdentity::generate(keys.realm().clone(), &settings.node, build, clock.now());
+        let identity = identity.map_err(|error| failed(chain(&error)))?;
+        let boot = identity.boot().to_string();
+        let committer = Committer::start(installation.store.clone(), keys, clock, identity).await;
+        let committer = committer.map_err(|error| failed(chain(&error)))?;
+        let catalog = Catalog::start(installation.store.clone());
+        Ok(Self { installation, committer, catalog, boot })
+    }
+
+    /// Writes what is queued and says in every log that this boot ended in order.
+    pub(super) async fn stop(&self) -> Result<(), Failure> {
+        let stopped = self.committer.stop().await;
+        stopped.map_err(|error| Failure::new("the node's end could not be recorded").because(chain(&error)))
+    }
+}
+
+/// Bound sockets: the addresses are known before anything is opened.
+pub(super) struct Sockets {
+    public: TcpListener,
+    private: TcpListener,
+    pub(super) public_address: SocketAddr,
+    pub(super) private_address: SocketAddr,
+}
+
+impl Sockets {
+    /// Binds both listeners.
+    pub(super) async fn bind(settings: &Settings) -> Result<Self, Failure> {
+        let (public, public_address) = bind("public", settings.public.address).await?;
+        let (private, private_address) = bind("private", settings.private.address).await?;
+        Ok(Self { public, private, public_address, private_address })
+    }
+}
+
+/// Binds one address, or says which it was.
+pub(super) async fn bind(listener: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed = |error: std::io::Error| {
+        let failure = Failure::new(format!("the {listener} listener cannot have {address}")).because(&error);
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            failure.so("end what listens there, or choose another address; port 0 takes a free one")
+        } else {
+            failure
+        }
+    };
+    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok((socket, address))
+}
+
+/// A node that serves.
+pub(super) struct Node {
+    pub(super) writer: Writer,
+    sequencer: Sequencer,
+    serving: JoinHandle<()>,
+    ending: CancellationToken,
+}
+
+impl Node {
+    /// Puts the rooms together and opens the doors.
+    pub(super) async fn start(
+        settings: &Settings,
+        installation: Installation,
+        sockets: Sockets,
+    ) -> Result<Self, Failure> {
+        let doors = listeners(settings, sockets)?;
+        let writer = Writer::start(settings, installation).await?;
+        // Before the doors open: until the logs are compared with what was signed, nothing may be served.
+        let Installation { keys, store, .. } = writer.installation.clone();
+        let sequencer = Sequencer::start(store, keys, writer.committer.clone()).await;
+        let sequencer =
+            sequencer.map_err(|error| Failure::new("the logs could not be compared").because(chain(&error)))?;
+        let rooms = rooms(settings, &writer, &doors.addresses)?;
+        let state = State::new(rooms, http_settings(settings, &doors)?);
+        let ending = CancellationToken::new();
+        let reader = LogReader::new(state.rooms().store.clone(), state.rooms().keys.clone());
+        let listeners = doors.listeners.with_console(console::routes(state.clone(), reader));
+        let serving = tokio::spawn(http::serve(state, listeners, ending.clone()));
+        Ok(Self { writer, sequencer, serving, ending })
+    }
+
+    /// Takes nothing new, finishes what is in flight, records the end.
+    pub(super) async fn stop(self) -> Result<(), Failure> {
+        self.ending.cancel();
+        if self.serving.await.is_err() {
+            tracing::error!("the listeners ended in disorder");
+        }
+        let stopped = self.writer.stop().await;
+        self.sequencer.stop().await;
+        stopped
+    }
+}
+
+/// The listeners, with what others must know of them.
+struct Doors {
+    listeners: Listeners,
+    public: SocketAddr,
+    addresses: Vec<SocketAddr>,
+}
+
+fn listeners(settings: &Settings, sockets: Sockets) -> Result<Doors, Failure> {
+    let addresses = vec![sockets.public_address, sockets.private_address];
+    let public = listener(settings, &settings.public, sockets.public)?;
+    let private = listener(settings, &settings.private, sockets.private)?;
+    Ok(Doors { listeners: Listeners::new(public, private), public: sockets.public_address, addresses })
+}
+
+fn listener(settings: &Settings, own: &config::Listener, socket: TcpListener) -> Result<Listener, Failure> {
+    let mut listener = Listener::plain(socket);
+    if settings.limits.connections > 0 {
+        listener.most_connections = settings.limits.connections;
+    }
+    let (Some(certificate), Some(key)) = (&own.tls_certificate, &own.tls_key) else { return Ok(listener) };
+    let acceptor = http::tls::acceptor(certificate, key);
+    let acceptor = acceptor.map_err(|error| Failure::new("a listener cannot speak TLS").because(chain(&error)))?;
+    Ok(listener.with_tls(acceptor))
+}
+
+fn http_settings(settings: &Settings, doors: &Doors) -> Result<http::Settings, Failure> {
+    let limits = &settings.limits;
+    let default_tenant = if settings.development { Some(demo_tenant()?) } else { None };
+    Ok(http::Settings {
+        public_origin: settings.public_url.clone().unwrap_or_else(|| format!("http://{}", doors.public)),
+        plain_capture: settings.plain_capture,
+        default_tenant,
+        rates: Rates {
+            captures_per_minute: limits.captures_per_minute,
+            open_sessions_per_minute: limits.open_sessions_per_minute,
+            requests_per_second: limits.requests_per_second,
+            credential_per_second: limits.credential_per_second,
+            loopback_free: settings.development,
+        },
+        most_requests: limits.requests,
+        request_time: Duration::from_secs(limits.request_seconds),
+        trusted_proxies: settings.trusted_proxies.clone(),
+    })
+}
+
+/// The tenant that `siv dev` means where none is named.
+fn demo_tenant() -> Result<TenantName, Failure> {
+    super::demo::TENANT.parse().map_err(|_| Failure::new("the demo's tenant has no name"))
+}
+
+fn rooms(settings: &Settings, writer: &Writer, own: &[SocketAddr]) -> Result<Rooms, Failure> {
+    let Installation { keys, store, clock } = writer.installation.clone();
+    let (committer, catalog) = (writer.committer.clone(), writer.catalog.clone());
+    let egress = EgressPolicy { allow_loopback_http: settings.development, forbidden: own.to_vec() };
+    let relay = Relay::new(egress.clone());
+    let capture = Capture::new(store.clone(), committer.clone(), keys.clone(), catalog.clone(), clock.clone());
+    let passwords = Passwords::new(PASSWORDS_AT_ONCE);
+    let runner =
+        Runner::new(store.clone(), committer.clone(), keys.clone(), catalog.clone(), clock.clone(), (relay, passwords));
+    Ok(Rooms { store, committer, keys, catalog, capture, runner, egress, clock })
+}

@@ -1,0 +1,116 @@
+//! Everything a command prints goes through here: aligned columns for people, JSON for programs.
+//!
+//! Text from elsewhere is printed without control characters, so that a name in the log cannot drive the terminal.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+
+use serde_json::Value;
+
+use crate::config::Environment;
+
+use super::failure::Failure;
+
+/// Where and how a command prints.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    json: bool,
+    colour: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool, environment: &Environment) -> Self {
+        Self { json, colour: !environment.no_color && std::io::stdout().is_terminal() }
+    }
+
+    /// One thing: its members as two columns, or the document itself.
+    pub(super) fn record(&self, document: &Value) {
+        if self.json {
+            return print(&document.to_string());
+        }
+        let Some(members) = document.as_object() else { return print(&cell(document)) };
+        let rows: Vec<_> = members.iter().filter(|(_, value)| !value.is_null()).collect();
+        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, value) in rows {
+            let space = " ".repeat(width - name.chars().count());
+            print(&format!("{}{space}  {}", self.emphasis(name), cell(value)));
+        }
+    }
+
+    /// Several things: the named members as columns, or the document itself.
+    pub(super) fn table(&self, document: &Value, columns: &[&str]) {
+        if self.json {
+            return print(&document.to_string());
+        }
+        let things = document.get("data").unwrap_or(document).as_array().cloned().unwrap_or_default();
+        let rows: Vec<Vec<String>> = things
+            .iter()
+            .map(|thing| columns.iter().map(|column| thing.get(column).map(cell).unwrap_or_default()).collect())
+            .collect();
+        let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).chain([columns[at].len()]).max();
+        let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
+        let padded = |cells: Vec<String>| {
+            let mut line = String::new();
+            for (text, width) in cells.iter().zip(&widths) {
+                let _ = write!(line, "{text}{}  ", " ".repeat(width - text.chars().count()));
+            }
+            line.trim_end().to_owned()
+        };
+        print(&self.emphasis(&padded(columns.iter().map(ToString::to_string).collect())));
+        for row in rows {
+            print(&padded(row));
+        }
+    }
+
+    /// A sentence for people; programs get the document.
+    pub(super) fn sentence(&self, document: &Value, text: &str) {
+        print(&if self.json { document.to_string() } else { text.to_owned() });
+    }
+
+    /// A line that programs wait for too: printed as it is in both modes.
+    pub(super) fn line(&self, text: &str) {
+        print(text);
+    }
+
+    /// A failure, to standard error.
+    pub(super) fn failure(&self, failure: &Failure) {
+        let text = if self.json { failure.to_json().to_string() } else { format!("error: {failure}") };
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    /// `text` in the one colour there is.
+    pub(super) fn emphasis(&self, text: &str) -> String {
+        if self.colour { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// A JSON value as a person reads it.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => plain(text),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => plain(&other.to_string()),
+    }
+}
+
+/// `text` without control characters and without marks that turn the direction of writing.
+fn plain(text: &str) -> String {
+    let drives = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if drives(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// A closed pipe (`siv … | head`) is no failure.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_cannot_drive_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mb\r\nc\u{202e}d"), "a\u{fffd}[31mb\u{fffd}\u{fffd}c\u{fffd}d");
+    }
+}

@@ -1,0 +1,41 @@
+//! `siv serve`: a node in production.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{Environment, Settings};
+use crate::telemetry;
+
+use super::failure::Failure;
+use super::installation::{Installation, Making};
+use super::node::{Node, Sockets};
+use super::output::Output;
+use super::signals;
+
+/// Run a node.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  siv serve --config /etc/siv/siv.toml")]
+pub(super) struct Command {
+    /// The settings (docs/siv.toml shows every one).
+    #[arg(long, default_value = "siv.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Command {
+    pub(super) async fn run(self, environment: &Environment, output: &Output) -> Result<(), Failure> {
+        let settings = Settings::load(&self.config)?;
+        telemetry::start(environment.log_level.unwrap_or(settings.log_level));
+        let ended = signals::ended();
+        let sockets = Sockets::bind(&settings).await?;
+        let (public, private) = (sockets.public_address, sockets.private_address);
+        let installation = Installation::open(&settings, environment, Making::No).await?;
+        let node = Node::start(&settings, installation, sockets).await?;
+        tracing::info!(%public, %private, "siv serves");
+        output.line(&format!("public   {public}"));
+        output.line(&format!("private  {private}"));
+        output.line("siv is ready");
+        ended.await;
+        node.stop().await
+    }
+}

@@ -1,0 +1,57 @@
+//! `siv tenant`: customer organisations.
+
+use clap::{Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::domain::TenantName;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output::Output;
+
+/// What to do with tenants.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a tenant with keys of its own.
+    #[command(after_help = "Example:\n  siv tenant create acme --cache-seconds 60")]
+    Create {
+        /// Its name: lower-case letters, digits and hyphens.
+        name: TenantName,
+        /// Where its keys live.
+        #[arg(long, value_enum, default_value_t = KeyProvider::Local)]
+        key_provider: KeyProvider,
+        /// How long an opened data key may stay in memory.
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(0..=300))]
+        cache_seconds: u16,
+        /// Allow flows that reveal a value to their caller.
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// List tenants.
+    List,
+}
+
+/// Where a tenant's keys live.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum KeyProvider {
+    /// The built-in KMS.
+    Local,
+}
+
+impl Command {
+    pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Failure> {
+        match self {
+            Self::Create { name, key_provider: KeyProvider::Local, cache_seconds, reveal } => {
+                let body = json!({
+                    "name": name, "keyProvider": "local", "cacheSeconds": cache_seconds, "reveal": reveal,
+                });
+                output.record(&client.post("/v1/tenants", &[], &body).await?);
+            }
+            Self::List => {
+                let tenants = client.get("/v1/tenants", &[]).await?;
+                output.table(&tenants, &["name", "keyProvider", "reveal", "sealed", "createdAt"]);
+            }
+        }
+        Ok(())
+    }
+}

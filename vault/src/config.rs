@@ -1,0 +1,279 @@
+//! The settings of a node: one TOML file, read once at start, unknown keys refused. The only place that reads the environment.
+//!
+//! It does not open a database, a key store or a socket; `config/refusals.rs` says which settings are too unsafe to start with.
+
+mod environment;
+mod refusals;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::domain::Realm;
+use crate::telemetry::LogLevel;
+
+pub use environment::Environment;
+
+/// Why a node does not start: one line that says what to change. It never repeats a value.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("{0}: cannot be read ({1}): give the path of the settings with --config")]
+    Unreadable(PathBuf, std::io::ErrorKind),
+    /// The file is not TOML of the shape of docs/siv.toml.
+    #[error("{0}: {1}: compare with docs/siv.toml")]
+    Shape(PathBuf, String),
+    /// A setting has no meaning.
+    #[error("{key}: {change}")]
+    Setting {
+        /// Its name in the file.
+        key: &'static str,
+        /// What to change.
+        change: String,
+    },
+}
+
+impl Error {
+    fn setting(key: &'static str, change: impl Into<String>) -> Self {
+        Self::Setting { key, change: change.into() }
+    }
+}
+
+/// Where rows live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// One file, one node.
+    Sqlite(PathBuf),
+}
+
+/// Where the root key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootKey {
+    /// A file of 32 bytes that only its owner can read.
+    File(PathBuf),
+    /// A credential of that name, handed over by systemd.
+    Systemd(String),
+    /// A file with a passphrase, stretched by Argon2id.
+    PassphraseFile(PathBuf),
+}
+
+/// One of the two listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The certificate chain (PEM).
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// Says that a proxy in front ends TLS and that the way to it is private.
+    #[serde(default)]
+    pub behind_proxy: bool,
+}
+
+/// How much one node takes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Open connections on each listener; 0 is half of the files the process may open.
+    pub connections: usize,
+    /// Requests under way on each listener; more are answered 503 at once.
+    pub requests: usize,
+    /// How long a public request may take; a private one may take twice as long.
+    pub request_seconds: u64,
+    /// Requests a second from one address on the public listener; more are answered 429.
+    pub requests_per_second: u32,
+    /// Captures a minute from one address.
+    pub captures_per_minute: u32,
+    /// Sessions a minute that one address opens by itself, in apps of session mode `open`.
+    pub open_sessions_per_minute: u32,
+    /// Requests a second with one credential on the private listener.
+    pub credential_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 0,
+            requests: 1024,
+            request_seconds: 30,
+            requests_per_second: 100,
+            captures_per_minute: 300,
+            open_sessions_per_minute: 60,
+            credential_per_second: 2000,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    database: String,
+    key_store: String,
+    root_key: String,
+    realm: Realm,
+    #[serde(default = "node_name")]
+    node: String,
+    public_url: String,
+    #[serde(default)]
+    trusted_proxies: Vec<IpNet>,
+    #[serde(default)]
+    plain_capture: bool,
+    #[serde(default)]
+    log_level: LogLevel,
+    public: Listener,
+    private: Listener,
+    #[serde(default)]
+    limits: Limits,
+}
+
+/// The settings of a node, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where rows live.
+    pub database: Database,
+    /// What must not lie in the database's backups.
+    pub key_store: PathBuf,
+    /// What the key store is sealed under.
+    pub root_key: RootKey,
+    /// The region in every AAD.
+    pub realm: Realm,
+    /// The node's name, as the access log shows it.
+    pub node: String,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The vault's origin as browsers see it; `None` takes the public listener's own address (`siv dev`).
+    pub public_url: Option<String>,
+    /// Whether captures may come unsealed inside TLS.
+    pub plain_capture: bool,
+    /// How much is told.
+    pub log_level: LogLevel,
+    /// Browsers' listener.
+    pub public: Listener,
+    /// Flows', administrators' and auditors' listener.
+    pub private: Listener,
+    /// How much one node takes.
+    pub limits: Limits,
+    /// `siv dev`: plain http to loopback destinations, no limit from loopback, root key beside the database.
+    pub development: bool,
+}
+
+impl Settings {
+    /// Reads the file and refuses what is unsafe. Relative paths start at the file's folder.
+    ///
+    /// # Errors
+    /// [`Error`], one line that says what to change.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::Unreadable(path.to_owned(), error.kind()))?;
+        let document: Document =
+            toml::from_str(&text).map_err(|error| Error::Shape(path.to_owned(), shape(&text, &error)))?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let settings = Self::from_document(document, folder)?;
+        refusals::check(&settings)?;
+        Ok(settings)
+    }
+
+    /// The settings of `siv dev`: everything in one folder, on loopback.
+    #[must_use]
+    pub fn development(folder: &Path, public: SocketAddr, private: SocketAddr, realm: Realm) -> Self {
+        let listener = |address| Listener { address, tls_certificate: None, tls_key: None, behind_proxy: false };
+        Self {
+            database: Database::Sqlite(folder.join("siv.db")),
+            key_store: folder.join("key-store"),
+            root_key: RootKey::File(folder.join("root.key")),
+            realm,
+            node: node_name(),
+            trusted_proxies: Vec::new(),
+            public_url: None,
+            plain_capture: true,
+            log_level: LogLevel::default(),
+            public: listener(public),
+            private: listener(private),
+            limits: Limits::default(),
+            development: true,
+        }
+    }
+
+    fn from_document(document: Document, folder: &Path) -> Result<Self, Error> {
+        let absolute = |listener: Listener| Listener {
+            tls_certificate: listener.tls_certificate.map(|path| folder.join(path)),
+            tls_key: listener.tls_key.map(|path| folder.join(path)),
+            ..listener
+        };
+        Ok(Self {
+            database: database(&document.database, folder)?,
+            key_store: key_store(&document.key_store, folder)?,
+            root_key: root_key(&document.root_key, folder)?,
+            realm: document.realm,
+            node: document.node,
+            trusted_proxies: document.trusted_proxies,
+            public_url: Some(document.public_url),
+            plain_capture: document.plain_capture,
+            log_level: document.log_level,
+            public: absolute(document.public),
+            private: absolute(document.private),
+            limits: document.limits,
+            development: false,
+        })
+    }
+}
+
+fn node_name() -> String {
+    "node-1".to_owned()
+}
+
+fn database(text: &str, folder: &Path) -> Result<Database, Error> {
+    let no = |change: &str| Err(Error::setting("database", change));
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return no("this build serves SQLite only; set it to \"sqlite:/path/to/siv.db\"");
+    }
+    let Some(path) = text.strip_prefix("sqlite:") else { return no("set it to \"sqlite:/path/to/siv.db\"") };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.contains('?') {
+        return no("take away what stands after \"?\"; siv always runs SQLite with WAL and synchronous=FULL");
+    }
+    if path.is_empty() || path.contains(":memory:") {
+        return no("name a file; a database in memory loses what was acknowledged");
+    }
+    Ok(Database::Sqlite(folder.join(path)))
+}
+
+fn key_store(text: &str, folder: &Path) -> Result<PathBuf, Error> {
+    match text.strip_prefix("dir:") {
+        Some(path) if !path.is_empty() => Ok(folder.join(path)),
+        _ => Err(Error::setting("key_store", "set it to \"dir:/path/to/key-store\"")),
+    }
+}
+
+fn root_key(text: &str, folder: &Path) -> Result<RootKey, Error> {
+    match text.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => Ok(RootKey::File(folder.join(path))),
+        Some(("passphrase-file", path)) if !path.is_empty() => Ok(RootKey::PassphraseFile(folder.join(path))),
+        Some(("systemd", name)) if !name.is_empty() && !name.contains(['/', '.']) => {
+            Ok(RootKey::Systemd(name.to_owned()))
+        }
+        _ => Err(Error::setting(
+            "root_key",
+            "set it to \"file:/path\", \"passphrase-file:/path\" or \"systemd:credential-name\", never to the key itself",
+        )),
+    }
+}
+
+/// Where a text is not of the right shape, and which key it is about; never what stands there.
+fn shape(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    let what = if message.starts_with("unknown field") || message.starts_with("missing field") {
+        message.split(", expected").next().unwrap_or("wrong key").to_owned()
+    } else {
+        "wrong type or wrong syntax".to_owned()
+    };
+    let Some(span) = error.span() else { return what };
+    let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+    format!("line {line}: {what}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Settings a node refuses to start with, each with the one line that says what to change. It mends nothing by itself.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Database, Error, Listener, RootKey, Settings};
+
+/// Refuses unsafe settings.
+///
+/// # Errors
+/// [`Error::Setting`] for the first one found.
+pub(super) fn check(settings: &Settings) -> Result<(), Error> {
+    let Database::Sqlite(database) = &settings.database;
+    apart(database, settings)?;
+    closed("key_store", &settings.key_store)?;
+    closed("database", database)?;
+    match &settings.root_key {
+        RootKey::File(path) | RootKey::PassphraseFile(path) => closed("root_key", path)?,
+        RootKey::Systemd(_) => {}
+    }
+    listener("public", "public.tls_key", &settings.public)?;
+    listener("private", "private.tls_key", &settings.private)?;
+    if settings.public.address == settings.private.address && settings.public.address.port() != 0 {
+        return Err(Error::setting("private", "give the two listeners different addresses"));
+    }
+    settings.public_url.as_deref().map_or(Ok(()), public_url)?;
+    if settings.node.is_empty() || !settings.node.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+        return Err(Error::setting("node", "name it with letters, digits, hyphens and dots"));
+    }
+    limits(settings)
+}
+
+/// The database, the key store and the root key must not travel in one backup.
+fn apart(database: &Path, settings: &Settings) -> Result<(), Error> {
+    let rows = real(database.parent().unwrap_or(database));
+    let keys = real(&settings.key_store);
+    if keys.starts_with(&rows) || rows.starts_with(&keys) {
+        return Err(Error::setting(
+            "key_store",
+            "put it outside the folder of the database: one backup must not hold both",
+        ));
+    }
+    let (RootKey::File(path) | RootKey::PassphraseFile(path)) = &settings.root_key else { return Ok(()) };
+    let root = real(path);
+    if root.starts_with(&rows) || root.starts_with(&keys) {
+        return Err(Error::setting("root_key", "put it outside the folders of the database and of the key store"));
+    }
+    Ok(())
+}
+
+/// What exists must be closed to everybody but its owner.
+fn closed(key: &'static str, path: &Path) -> Result<(), Error> {
+    let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
+    if metadata.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let mode = if metadata.is_dir() { "0700" } else { "0600" };
+    Err(Error::setting(key, format!("others can open {}: run chmod {mode} on it", path.display())))
+}
+
+fn listener(key: &'static str, tls_key: &'static str, listener: &Listener) -> Result<(), Error> {
+    match (&listener.tls_certificate, &listener.tls_key) {
+        (Some(certificate), Some(private)) => {
+            for path in [certificate, private] {
+                if !path.is_file() {
+                    return Err(Error::setting(key, format!("{} is not a file", path.display())));
+                }
+            }
+            return closed(tls_key, private);
+        }
+        (None, None) => {}
+        _ => return Err(Error::setting(key, "set both tls_certificate and tls_key, or neither")),
+    }
+    if listener.address.ip().is_loopback() || listener.behind_proxy {
+        return Ok(());
+    }
+    Err(Error::setting(
+        key,
+        "set tls_certificate and tls_key, or listen on loopback, or set behind_proxy = true if a proxy ends TLS in front of it",
+    ))
+}
+
+fn public_url(text: &str) -> Result<(), Error> {
+    let no = || Error::setting("public_url", "set it to the exact origin browsers see, like \"https://vault.example\"");
+    let url = url::Url::parse(text).map_err(|_| no())?;
+    let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let secure = url.scheme() == "https" || (url.scheme() == "http" && loopback);
+    if secure && url.origin().ascii_serialization() == text { Ok(()) } else { Err(no()) }
+}
+
+fn limits(settings: &Settings) -> Result<(), Error> {
+    let limits = &settings.limits;
+    let rates = [limits.requests_per_second, limits.captures_per_minute, limits.open_sessions_per_minute];
+    let sound = limits.requests > 0 && limits.credential_per_second > 0 && rates.iter().all(|rate| *rate > 0);
+    if sound && (1..=300).contains(&limits.request_seconds) {
+        return Ok(());
+    }
+    Err(Error::setting("limits", "each limit is 1 or more (connections may be 0), request_seconds at most 300"))
+}
+
+/// The path with its links followed as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => real(parent).join(name),
+        _ => Path::new(".").canonicalize().unwrap_or_default().join(path),
+    }
+}

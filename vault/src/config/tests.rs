@@ -1,0 +1,93 @@
+//! What the settings refuse.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const SOUND: &str = r#"
+database = "sqlite:db/siv.db"
+key_store = "dir:keys"
+root_key = "file:root/root.key"
+realm = "eu"
+public_url = "https://vault.example"
+[public]
+address = "127.0.0.1:8443"
+[private]
+address = "127.0.0.1:8081"
+"#;
+
+fn load(text: &str) -> Result<Settings, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("siv.toml");
+    std::fs::write(&path, text).unwrap();
+    Settings::load(&path).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_sound_file_is_taken_and_plain_capture_is_off() {
+    let settings = load(SOUND).unwrap();
+    assert!(!settings.plain_capture && !settings.development);
+    assert_eq!(settings.limits, Limits::default());
+}
+
+#[test]
+fn each_unsafe_setting_is_refused_in_one_line_that_names_it() {
+    for (from, to, key) in [
+        ("sqlite:db/siv.db", "sqlite:db/siv.db?synchronous=off", "database"),
+        ("sqlite:db/siv.db", "sqlite::memory:", "database"),
+        ("sqlite:db/siv.db", "postgres://db/siv", "database"),
+        ("dir:keys", "dir:db/keys", "key_store"),
+        ("dir:keys", "dir:.", "key_store"),
+        ("file:root/root.key", "file:db/root.key", "root_key"),
+        ("file:root/root.key", "file:keys/root.key", "root_key"),
+        ("file:root/root.key", "systemd:../up", "root_key"),
+        ("127.0.0.1:8081", "0.0.0.0:8081", "private"),
+        ("127.0.0.1:8443", "0.0.0.0:8443", "public"),
+        ("127.0.0.1:8443", "127.0.0.1:8081", "private"),
+        ("https://vault.example", "http://vault.example", "public_url"),
+        ("https://vault.example", "https://vault.example/", "public_url"),
+        ("realm = \"eu\"", "realm = \"eu\"\ncolour = 1", "colour"),
+        ("realm = \"eu\"", "", "realm"),
+        ("[private]", "[limits]\nrequests = 0\n[private]", "limits"),
+        ("\"127.0.0.1:8081\"", "\"127.0.0.1:8081\"\ntls_key = \"k\"", "private"),
+    ] {
+        let refusal = load(&SOUND.replacen(from, to, 1)).unwrap_err();
+        assert!(refusal.contains(key), "{to}: {refusal}");
+        assert_eq!(refusal.lines().count(), 1, "{refusal}");
+    }
+}
+
+#[test]
+fn a_refusal_never_repeats_a_value() {
+    let canary = "3f9c1e7a5b2d48f0a6c4e2b1";
+    for (from, to) in
+        [("file:root/root.key", canary), ("sqlite:db/siv.db", canary), ("\"eu\"", &format!("[\"{canary}\"]"))]
+    {
+        let refusal = load(&SOUND.replacen(from, to, 1)).unwrap_err();
+        assert!(!refusal.contains(canary), "{refusal}");
+    }
+}
+
+#[test]
+fn a_key_store_others_can_open_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::create_dir(&keys).unwrap();
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("siv.toml");
+    std::fs::write(&path, SOUND).unwrap();
+    assert!(Settings::load(&path).unwrap_err().to_string().contains("chmod 0700"));
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(Settings::load(&path).is_ok());
+}
+
+#[test]
+fn the_sample_has_every_key_and_is_understood() {
+    let sample = include_str!("../../../docs/siv.toml");
+    let document: Document = toml::from_str(sample).unwrap();
+    let settings = Settings::from_document(document, Path::new("/etc/siv")).unwrap();
+    assert_eq!(settings.limits, Limits::default(), "the sample shows the defaults");
+    for key in ["database", "key_store", "root_key", "realm", "node", "public_url", "plain_capture", "log_level"] {
+        assert!(sample.lines().any(|line| line.split('=').next().is_some_and(|name| name.trim() == key)), "{key}");
+    }
+}

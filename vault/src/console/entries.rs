@@ -1,0 +1,160 @@
+//! The list of entries, one value's history, one entry with the state of its proof.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, Uri};
+use serde_json::Value;
+
+use super::Desk;
+use super::page::{html, see};
+use super::person::Person;
+use super::view::{EntryPage, FormFilter, LogPage, NothingPage, Proof, Row, groups};
+use crate::access_log::Leaf;
+use crate::domain::text::hex;
+use crate::domain::{Timestamp, ValueId};
+use crate::http::{Code, Problem};
+use crate::sequencer::Error;
+use crate::store::{EntryFilter, StoredEntry};
+
+/// Lines of a page.
+const LINES: usize = 50;
+
+/// The way in.
+pub(super) async fn home(_person: Person) -> Response {
+    see("/console/log")
+}
+
+/// The list, newest filters in the address.
+pub(super) async fn list(State(desk): State<Desk>, person: Person, uri: Uri) -> Response {
+    let query = uri.query().unwrap_or_default();
+    let form = FormFilter::from_query(query);
+    let cursor = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "cursor");
+    let cursor = cursor.map(|(_, cursor)| cursor.into_owned());
+    let Some(filter) = read(&form) else {
+        let why = "A value is a UUID; times look like 2026-01-31T00:00:00Z; names are lower case.";
+        return page(&person, form, None, Some(why), Vec::new(), None);
+    };
+    if let Some(value_id) = filter.value_id {
+        if let Err(problem) = note_history(&desk, &person, value_id).await {
+            return problem.into_response();
+        }
+    } else {
+        desk.state.notes().read(&person.tenant, &person.context, "console.list", desk.state.now());
+    }
+    shown(&desk, &person, form, filter, cursor).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// One value's history.
+pub(super) async fn history(State(desk): State<Desk>, person: Person, Path(value): Path<String>) -> Response {
+    let Ok(value_id) = value.parse::<ValueId>() else { return nothing(&person, "No such value") };
+    if let Err(problem) = note_history(&desk, &person, value_id).await {
+        return problem.into_response();
+    }
+    let form = FormFilter { value_id: value, ..FormFilter::default() };
+    let filter = EntryFilter { value_id: Some(value_id), ..EntryFilter::default() };
+    shown(&desk, &person, form, filter, None).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// A history is an entry of its own, each page of it, durable before anything is shown.
+async fn note_history(desk: &Desk, person: &Person, value_id: ValueId) -> Result<(), Problem> {
+    let mut entry = person.reads(desk, "console.history");
+    entry.value_id = Some(value_id);
+    desk.state.record(entry).await
+}
+
+async fn shown(
+    desk: &Desk,
+    person: &Person,
+    form: FormFilter,
+    filter: EntryFilter,
+    cursor: Option<String>,
+) -> Result<Response, Problem> {
+    let found = desk.state.rooms().store.entries(&person.tenant, &filter, cursor.as_deref(), LINES).await?;
+    let rows = found.entries.iter().map(|entry| Ok(Row::of(&json(entry)?))).collect::<Result<_, Problem>>()?;
+    let next = found.next.map(|next| {
+        let mut members = form.set();
+        members.push(("cursor", next));
+        FormFilter::address(&members)
+    });
+    Ok(page(person, form, filter.value_id, None, rows, next))
+}
+
+fn page(
+    person: &Person,
+    filter: FormFilter,
+    history_of: Option<ValueId>,
+    refused: Option<&'static str>,
+    rows: Vec<Row>,
+    next: Option<String>,
+) -> Response {
+    let heading = if history_of.is_some() { "History of a value" } else { "Access log" }.to_owned();
+    let status = if refused.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let (who, chips, history_of) = (person.who("log"), filter.chips(), history_of.map(|id| id.to_string()));
+    html(status, &LogPage { who, heading, history_of, filter, chips, refused, rows, next })
+}
+
+/// One entry.
+pub(super) async fn one(State(desk): State<Desk>, person: Person, Path(index): Path<String>) -> Response {
+    let Ok(index) = index.parse::<u64>() else { return nothing(&person, "No such entry") };
+    desk.state.notes().read(&person.tenant, &person.context, "console.entry", desk.state.now());
+    found(&desk, &person, index).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn found(desk: &Desk, person: &Person, index: u64) -> Result<Response, Problem> {
+    let entries = desk.state.rooms().store.entries_by_index(&person.tenant, index..index.saturating_add(1)).await?;
+    let Some(entry) = entries.first() else { return Ok(nothing(person, "No such entry")) };
+    let proof = match desk.reader.proof_of_index(&person.tenant, index).await {
+        Ok(text) => Some(proof(text, entry)),
+        Err(Error::Pending) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let groups = groups(&json(entry)?);
+    Ok(html(StatusCode::OK, &EntryPage { who: person.who("log"), index, groups, proof }))
+}
+
+/// What stands in a tlog-proof: its hashes, and the size and root of its checkpoint.
+fn proof(text: String, entry: &StoredEntry) -> Proof {
+    let (hashes, note) = text.split_once("\n\n").unwrap_or((&text, ""));
+    // Before the hashes stand the format's name and the index.
+    let steps = hashes.lines().count().saturating_sub(2);
+    let mut lines = note.lines().skip(1);
+    let size = lines.next().and_then(|size| size.parse().ok()).unwrap_or(0);
+    let root = lines.next().unwrap_or_default().to_owned();
+    let leaf_hash = hex::encode(&crate::access_log::leaf_hash(&entry.leaf));
+    Proof { size, leaf_hash, root, steps, text }
+}
+
+fn nothing(person: &Person, heading: &'static str) -> Response {
+    let text = "There is nothing of that name in this log.";
+    html(StatusCode::NOT_FOUND, &NothingPage { who: person.who("log"), heading, text })
+}
+
+fn read(form: &FormFilter) -> Option<EntryFilter> {
+    Some(EntryFilter {
+        value_id: member(&form.value_id)?,
+        actor: member(&form.actor)?,
+        flow: member(&form.flow)?,
+        app: member(&form.app)?,
+        action: member(&form.action)?,
+        outcome: member(&form.outcome)?,
+        from: time(&form.from)?,
+        to: time(&form.to)?,
+    })
+}
+
+/// Nothing is "any"; outside stands whether it could be read.
+#[expect(clippy::option_option, reason = "absent and unreadable are two things")]
+fn member<T: std::str::FromStr>(text: &str) -> Option<Option<T>> {
+    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+}
+
+#[expect(clippy::option_option, reason = "absent and unreadable are two things")]
+fn time(text: &str) -> Option<Option<Timestamp>> {
+    if text.is_empty() { Some(None) } else { Timestamp::from_rfc3339(text).map(Some) }
+}
+
+fn json(entry: &StoredEntry) -> Result<Value, Problem> {
+    let broken = |_| Problem::new(Code::LogUnavailable);
+    let parsed = Leaf::parse(&entry.leaf).map_err(broken)?;
+    Ok(Value::Object(parsed.to_json(entry.index, &entry.openings).map_err(broken)?))
+}

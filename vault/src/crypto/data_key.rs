@@ -1,0 +1,63 @@
+//! A tenant's opened data key: input of HKDF, never used itself (docs/formats.md section 3).
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretBox};
+
+use crate::domain::{DataKeyId, KekId};
+
+/// 32 random bytes of one tenant, class and epoch, wiped on drop.
+pub struct DataKey {
+    id: DataKeyId,
+    /// The KEK it was unwrapped with: entries name it.
+    kek_id: Option<KekId>,
+    bytes: SecretBox<[u8; 32]>,
+}
+
+impl DataKey {
+    /// Fills a key in place.
+    pub fn init_with(id: DataKeyId, fill: impl FnOnce(&mut [u8; 32])) -> Self {
+        Self { id, kek_id: None, bytes: SecretBox::init_with_mut(fill) }
+    }
+
+    /// A new key: 32 bytes of the operating system's CSPRNG.
+    ///
+    /// # Errors
+    /// [`super::Error::Random`]: there is no fallback.
+    pub fn generate(id: DataKeyId) -> Result<Self, super::Error> {
+        let mut filled = Ok(());
+        let key = Self::init_with(id, |bytes| filled = getrandom::fill(bytes));
+        filled.map(|()| key).map_err(super::Error::Random)
+    }
+
+    /// The same key, with the KEK it was unwrapped with.
+    #[must_use]
+    pub fn under(self, kek_id: KekId) -> Self {
+        Self { kek_id: Some(kek_id), ..self }
+    }
+
+    /// The KEK it was unwrapped with; none before it was ever wrapped.
+    #[must_use]
+    pub const fn kek_id(&self) -> Option<KekId> {
+        self.kek_id
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> DataKeyId {
+        self.id
+    }
+
+    /// The bytes, for HKDF inside crypto/ and for wrapping inside keys/.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "input of HKDF, or of the KEK's wrap")]
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        self.bytes.expose_secret()
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DataKey({})", self.id)
+    }
+}

@@ -1,0 +1,38 @@
+//! The words of the house: ids, names, values, times, rules a lawyer could read aloud.
+//!
+//! Nothing here does I/O, seals, or knows a status code.
+
+pub mod actor;
+pub mod app;
+pub mod clock;
+pub mod credential;
+mod error;
+pub mod field;
+pub mod ids;
+pub mod lp;
+pub mod luhn;
+pub mod metadata;
+pub mod names;
+pub mod plaintext;
+pub mod retention;
+pub mod secure_value_key;
+pub mod tenant;
+pub mod text;
+
+pub use actor::{Actor, ActorKind, Origin, RequestContext};
+pub use app::{AppDocument, SessionMode};
+pub use clock::{Clock, Timestamp};
+pub use credential::{Credential, CredentialKind};
+pub use error::Error;
+pub use field::{FieldSpec, FieldType, Invalid};
+pub use ids::{
+    BootId, CaptureSessionId, CredentialId, DataKeyId, InstallationId, KekId, KeyStoreId, RequestId, RunId, SecretId,
+    ValueId,
+};
+pub use lp::lp;
+pub use metadata::{Binding, Metadata};
+pub use names::{AppName, DestinationName, FieldName, FlowName, PurposeName, Realm, TenantName};
+pub use plaintext::Plaintext;
+pub use retention::{DataKeyClass, Epoch, RetentionClass};
+pub use secure_value_key::SecureValueKey;
+pub use tenant::Tenant;

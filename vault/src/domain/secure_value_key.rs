@@ -1,0 +1,139 @@
+//! `secureValueKey`: the opaque reference given to the browser (docs/formats.md section 1).
+
+use std::fmt;
+use std::str::FromStr;
+
+use secrecy::{ExposeSecret, SecretBox};
+use zeroize::Zeroizing;
+
+use super::{Error, Timestamp, ValueId, text::crockford};
+
+const PREFIX: &str = "svk_";
+const SECRET: usize = 20;
+const BYTES: usize = 16 + SECRET + 4;
+
+/// `svk_` and 64 characters over valueId (16 bytes) ‖ secret (20) ‖ CRC-32 (4).
+///
+/// The secret half is kept nowhere by the vault. Debug shows the valueId only; there is no Display.
+pub struct SecureValueKey {
+    value_id: ValueId,
+    secret: SecretBox<[u8; SECRET]>,
+}
+
+impl SecureValueKey {
+    /// A new key; its secret comes from the operating system's CSPRNG.
+    ///
+    /// # Errors
+    /// The system's generator failed: there is no fallback.
+    pub fn generate(now: Timestamp) -> Result<Self, getrandom::Error> {
+        let mut failed = Ok(());
+        let secret = SecretBox::init_with_mut(|secret: &mut [u8; SECRET]| failed = getrandom::fill(secret));
+        failed.map(|()| Self { value_id: ValueId::generate(now), secret })
+    }
+
+    /// Puts a key together from its parts; for test vectors.
+    #[must_use]
+    pub fn from_parts(value_id: ValueId, secret: [u8; SECRET]) -> Self {
+        Self { value_id, secret: SecretBox::new(Box::new(secret)) }
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn value_id(&self) -> ValueId {
+        self.value_id
+    }
+
+    /// The secret half, for deriving the inner key and the verifier.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the secret half is the input of HKDF in crypto/")]
+    pub fn secret(&self) -> &[u8; SECRET] {
+        self.secret.expose_secret()
+    }
+
+    /// The text to give to the browser, once.
+    #[must_use]
+    pub fn reveal_text(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new([0_u8; BYTES]);
+        bytes[..16].copy_from_slice(self.value_id.as_bytes());
+        bytes[16..36].copy_from_slice(self.secret());
+        let crc = crc32fast::hash(&bytes[..36]);
+        bytes[36..].copy_from_slice(&crc.to_be_bytes());
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 64));
+        text.push_str(PREFIX);
+        crockford::encode(&bytes[..], &mut text);
+        text
+    }
+}
+
+impl FromStr for SecureValueKey {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let body = text.strip_prefix(PREFIX).ok_or(Error::SecureValueKey)?;
+        let mut bytes = Zeroizing::new([0_u8; BYTES]);
+        crockford::decode(body, &mut bytes[..]).ok_or(Error::SecureValueKey)?;
+        if crc32fast::hash(&bytes[..36]).to_be_bytes() != bytes[36..] {
+            return Err(Error::SecureValueKey);
+        }
+        let value_id = ValueId::from_slice(&bytes[..16]).map_err(|_| Error::SecureValueKey)?;
+        // Version 7 and the RFC 9562 variant: anything else was never given out.
+        if bytes[6] >> 4 != 7 || bytes[8] >> 6 != 0b10 {
+            return Err(Error::SecureValueKey);
+        }
+        let secret = SecretBox::init_with_mut(|secret: &mut [u8; SECRET]| secret.copy_from_slice(&bytes[16..36]));
+        Ok(Self { value_id, secret })
+    }
+}
+
+impl fmt::Debug for SecureValueKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecureValueKey({}, …)", self.value_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_spelling() {
+        let key = SecureValueKey::generate(Timestamp::from_millis(1_795_489_236_007)).unwrap();
+        let text = key.reveal_text();
+        assert_eq!(text.len(), 68);
+        let again: SecureValueKey = text.parse().unwrap();
+        assert_eq!(again.secret(), key.secret());
+        assert!(text.to_uppercase().parse::<SecureValueKey>().is_err());
+        assert!(format!("{} ", *text).parse::<SecureValueKey>().is_err());
+        assert!(text[..67].parse::<SecureValueKey>().is_err());
+    }
+
+    #[test]
+    fn a_mistyped_character_is_refused() {
+        let text = SecureValueKey::generate(Timestamp::from_millis(1)).unwrap().reveal_text();
+        for at in 4..text.len() {
+            let mut wrong = text.to_string().into_bytes();
+            wrong[at] = if wrong[at] == b'0' { b'1' } else { b'0' };
+            assert!(std::str::from_utf8(&wrong).unwrap().parse::<SecureValueKey>().is_err());
+        }
+    }
+
+    #[test]
+    fn secrets_are_random_and_never_repeat() {
+        let now = Timestamp::from_millis(1_795_489_236_007);
+        let keys: Vec<_> = (0..50_000).map(|_| SecureValueKey::generate(now).unwrap()).collect();
+        let secrets: std::collections::HashSet<_> = keys.iter().map(|key| *key.secret()).collect();
+        let ids: std::collections::HashSet<_> = keys.iter().map(SecureValueKey::value_id).collect();
+        assert_eq!((secrets.len(), ids.len()), (keys.len(), keys.len()));
+        // Each of the 160 bits is one half of the time: within six standard deviations of 25,000.
+        for bit in 0..160 {
+            let ones = secrets.iter().filter(|secret| secret[bit / 8] >> (bit % 8) & 1 == 1).count();
+            assert!(ones.abs_diff(25_000) < 6 * 112, "bit {bit}: {ones}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_the_public_half_only() {
+        let key = SecureValueKey::from_parts(ValueId::generate(Timestamp::from_millis(1)), [7; 20]);
+        assert!(!format!("{key:?}").contains(&key.reveal_text()[30..]));
+    }
+}

@@ -1,0 +1,4 @@
+//! Spellings of bytes as text: exactly one per content.
+
+pub mod crockford;
+pub mod hex;

@@ -1,0 +1,186 @@
+//! What can go wrong with a flow. No variant carries foreign text, a value, or a part of one.
+
+use std::fmt;
+
+/// A flow that cannot be saved, or a run that ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The document breaks a rule; the text is ours and names the place, never the content.
+    #[error("{0}")]
+    Invalid(String),
+    /// Inputs of an invocation that are not what the flow declares.
+    #[error("{}", Listed(.0))]
+    Inputs(Vec<InputFault>),
+    /// The guard found a plaintext of the run where it must not be; names the place.
+    #[error("{0} held a plaintext of this run and was blocked")]
+    OutputBlocked(String),
+    /// The destination is not one that may be spoken to.
+    #[error("the destination is denied: {0}")]
+    DestinationDenied(DeniedReason),
+    /// The destination failed, or answered with something the flow does not declare.
+    #[error("the destination failed: {0}")]
+    DestinationFailed(FailedReason),
+    /// The destination did not answer in time.
+    #[error("the destination did not answer in time")]
+    DestinationTimeout,
+    /// Too many costly steps (`verify`, `hash`) are under way.
+    #[error("too many password checks are under way")]
+    Overloaded,
+    /// The flow refers to something that the run does not have: a version of the flow that was not checked.
+    #[error("the run lacks what its flow refers to")]
+    Incomplete,
+    /// The system's generator of random numbers failed.
+    #[error("no random numbers")]
+    Random(#[source] getrandom::Error),
+}
+
+impl Error {
+    /// Every code that [`Error::code`] gives.
+    pub const CODES: [&'static str; 8] = [
+        "flow.invalid",
+        "validation",
+        "flow.output_blocked",
+        "destination.denied",
+        "destination.failed",
+        "destination.timeout",
+        "overloaded",
+        "internal",
+    ];
+
+    /// The stable code of design.md section 9, for problem documents and for the reason of an entry.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "flow.invalid",
+            Self::Inputs(_) => "validation",
+            Self::OutputBlocked(_) => "flow.output_blocked",
+            Self::DestinationDenied(_) => "destination.denied",
+            Self::DestinationFailed(_) => "destination.failed",
+            Self::DestinationTimeout => "destination.timeout",
+            Self::Overloaded => "overloaded",
+            Self::Incomplete | Self::Random(_) => "internal",
+        }
+    }
+}
+
+/// One input that is wrong: its name and a code, never its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFault {
+    /// The input's name; of an unknown input only where it could be a name at all.
+    pub input: String,
+    /// What is wrong with it.
+    pub code: InputCode,
+}
+
+/// Why an input is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputCode {
+    /// The flow declares it and the caller did not give it.
+    Missing,
+    /// The flow does not declare it.
+    Unknown,
+    /// It was given twice.
+    Duplicate,
+    /// It is not of the declared type.
+    WrongType,
+    /// It is not a `secureValueKey` in its canonical spelling.
+    SecureValueKey,
+    /// A number, or a length, out of its range.
+    Range,
+    /// A text that does not match the pattern.
+    Pattern,
+    /// A text that is none of the values.
+    Value,
+    /// A character that no text may hold, or that the slot cannot carry.
+    Characters,
+    /// A password hash of a kind or spelling that is not known.
+    Hash,
+    /// A password hash whose cost is below the floor or above the cap.
+    Cost,
+}
+
+impl InputCode {
+    /// The code in `errors` of a 422.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+            Self::Duplicate => "duplicate",
+            Self::WrongType => "type",
+            Self::SecureValueKey => "secure_value_key",
+            Self::Range => "range",
+            Self::Pattern => "pattern",
+            Self::Value => "value",
+            Self::Characters => "characters",
+            Self::Hash => "hash",
+            Self::Cost => "cost",
+        }
+    }
+}
+
+/// Why a destination is not spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeniedReason {
+    /// Not https (plain http only to loopback under `siv dev`).
+    Scheme,
+    /// An address that is not public, or one of siv's own listeners.
+    Address,
+    /// A secret of another destination.
+    Secret,
+}
+
+impl fmt::Display for DeniedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scheme => "scheme",
+            Self::Address => "address",
+            Self::Secret => "secret",
+        })
+    }
+}
+
+/// Class of a destination's failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedReason {
+    /// The name did not resolve.
+    Name,
+    /// No connection, or TLS refused.
+    Connection,
+    /// It answered with a redirect; it is not followed.
+    Redirect,
+    /// It answered with a status outside 200 to 299.
+    Status,
+    /// Its answer is over the size that is read.
+    Size,
+    /// Its answer is not JSON, or a field is absent or not of its type.
+    Response,
+    /// The connection broke after the request went out: whether it arrived, nobody knows.
+    Broken,
+}
+
+impl fmt::Display for FailedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "name",
+            Self::Connection => "connection",
+            Self::Redirect => "redirect",
+            Self::Status => "status",
+            Self::Size => "size",
+            Self::Response => "response",
+            Self::Broken => "broken",
+        })
+    }
+}
+
+struct Listed<'a>(&'a [InputFault]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.0.iter().enumerate() {
+            let between = if at == 0 { "" } else { ", " };
+            write!(f, "{between}inputs.{}: {}", fault.input, fault.code.as_str())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! Flows: their definition, static check, policy, runs, the relay and the guard. A plaintext is used here and nowhere else.
+
+mod check;
+mod definition;
+mod document;
+mod error;
+mod extract;
+mod filters;
+mod guard;
+mod inputs;
+mod label;
+mod password;
+mod perform;
+mod policy;
+mod relay;
+mod render;
+mod run;
+mod run_answer;
+mod run_begin;
+mod run_describe;
+mod run_end;
+mod run_error;
+mod run_limits;
+mod run_plan;
+mod run_steps;
+#[cfg(test)]
+mod run_tests;
+mod run_tools;
+mod slots;
+mod summary;
+mod template;
+mod typed;
+mod values;
+
+pub use check::{Checked, Surroundings, host_serves};
+pub use definition::{Action, Body, Flow, HttpStep, Input, ResponseField, ResponseKind, Step, UrlTemplate};
+pub use error::{DeniedReason, Error, FailedReason, InputCode, InputFault};
+pub use filters::Declassifier;
+pub use guard::Guard;
+pub use inputs::{Inputs, RawInputs};
+pub use label::{Label, NotALabel};
+pub use password::{Passwords, Refused};
+pub use perform::{Outputs, Tools};
+pub use relay::{EgressPolicy, Relay, RelayRequest};
+pub use run::{InvokeRequest, Runner};
+pub use run_describe::{FlowVersion, RunDescription};
+pub use run_error::RunError;
+pub use summary::{FlowSummary, InputSummary};
+pub use template::{JsonTemplate, Reference, SecretName, Source, Template};
+pub use typed::{Pattern, RawValue, Typed, ValueSpec};
+pub use values::{RunValue, RunValues};

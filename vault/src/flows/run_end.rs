@@ -1,0 +1,189 @@
+//! The second commit of a run: outcome entries, the run's outcome, the stored answer, new values, failures taken back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::{Error, FailedReason};
+use super::policy::taken_back;
+use super::run_plan::Plan;
+use crate::access_log::{Action, Entry, Outcome};
+use crate::capture::entries::about;
+use crate::crypto::{DataKey, ValueState};
+use crate::domain::{Metadata, Realm, TenantName, Timestamp, ValueId};
+use crate::store::rows::{IdempotencyRow, RunOutcome, StateRow, ValueRow};
+use crate::store::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
+
+/// How a run's steps ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Its outputs go out.
+    Well,
+    /// It failed, with the code of the answer.
+    Failed(&'static str),
+    /// Nobody knows what the destination did, with the code of the answer.
+    Unknown(&'static str),
+}
+
+impl Ended {
+    /// What an error of the steps says of the run.
+    pub(super) const fn of(error: &Error) -> Self {
+        match error {
+            // Sent, and no answer: it may have arrived.
+            Error::DestinationTimeout | Error::DestinationFailed(FailedReason::Broken) => Self::Unknown(error.code()),
+            _ => Self::Failed(error.code()),
+        }
+    }
+
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::Well => Outcome::Allowed,
+            Self::Failed(_) => Outcome::Failed,
+            Self::Unknown(_) => Outcome::Unknown,
+        }
+    }
+
+    const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Well => None,
+            Self::Failed(code) | Self::Unknown(code) => Some(code),
+        }
+    }
+
+    const fn of_run(self) -> RunOutcome {
+        match self {
+            Self::Well => RunOutcome::Completed,
+            Self::Failed(code) => RunOutcome::Failed(code),
+            Self::Unknown(_) => RunOutcome::Unknown,
+        }
+    }
+}
+
+/// An input's use, after its value was released.
+#[derive(Clone)]
+pub(super) struct Used {
+    pub(super) metadata: Metadata,
+    pub(super) data_key: Arc<DataKey>,
+    pub(super) revealed: bool,
+    /// Whether the failure that was counted beforehand did not happen.
+    pub(super) take_back: bool,
+}
+
+/// The operation. It may be handed in again when nobody knows whether it was written: it then finds that it was.
+#[derive(Clone)]
+pub(super) struct Ending {
+    pub(super) plan: Arc<Plan>,
+    pub(super) realm: Realm,
+    pub(super) used: Vec<Used>,
+    pub(super) ended: Ended,
+    pub(super) idempotency: Option<IdempotencyRow>,
+    pub(super) new_values: Vec<ValueRow>,
+    pub(super) captures: Vec<Entry>,
+    pub(super) deadline: Timestamp,
+}
+
+impl Operation for Ending {
+    type Output = ();
+
+    fn tenant(&self) -> &TenantName {
+        &self.plan.tenant
+    }
+
+    /// What was sent was sent: its outcome is recorded whatever the settings are now.
+    fn generation(&self) -> Option<Generation> {
+        None
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        let back = self.used.iter().filter(|used| used.take_back);
+        Reads {
+            values: back.map(|used| used.metadata.value_id).collect(),
+            runs: vec![self.plan.run_id],
+            ..Reads::default()
+        }
+    }
+
+    fn hold(&mut self, _: Arc<DataKey>) {}
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
+        let now = rows.now();
+        let with_intent = self.plan.flow.has_intent();
+        // A commit whose result was not heard may have happened: its entries are not written a second time.
+        let known = rows.run(self.plan.run_id).and_then(|run| run.outcome);
+        let ended = known.is_some_and(|outcome| with_intent || outcome != RunOutcome::Completed);
+        if ended && (with_intent || self.ended != Ended::Well) {
+            return Decision::Answer(());
+        }
+        let (mut entries, mut states) = (Vec::new(), BTreeMap::new());
+        for used in &self.used {
+            let back = used.take_back.then(|| self.take_back(used, rows, &mut states)).flatten();
+            entries.extend(self.outcome(used, back, now));
+        }
+        entries.extend(self.captures.iter().map(|entry| Entry { time: now, ..entry.clone() }));
+        let run =
+            (with_intent || self.ended != Ended::Well).then(|| self.plan.row(Some(self.ended.of_run()), Some(now)));
+        let changes = Changes {
+            entries,
+            states: states.into_values().collect(),
+            new_values: self.new_values.clone(),
+            runs: run.into_iter().collect(),
+            idempotency: self.idempotency.iter().cloned().collect(),
+            ..Changes::default()
+        };
+        Decision::Write(changes, ())
+    }
+}
+
+impl Ending {
+    /// The entries of an input's second phase. With a relay there is always one; else only where something is to be said:
+    /// that it failed, or that its state changed once more.
+    fn outcome(&self, used: &Used, state: Option<ValueState>, now: Timestamp) -> Vec<Entry> {
+        let plan = &self.plan;
+        let entry = |action, state: Option<ValueState>| {
+            let entry = Entry {
+                reason: self.ended.reason(),
+                kek_id: used.data_key.kek_id(),
+                state_version: state.map(|state| state.version),
+                uses: state.and_then(|state| state.uses_left),
+                ..plan.entry(action, self.ended.outcome(), now)
+            };
+            about(&used.metadata, used.data_key.id(), entry)
+        };
+        if !plan.flow.relays() && self.ended != Ended::Well {
+            return vec![entry(plan.first_action(used.revealed), state)];
+        }
+        let mut entries = Vec::new();
+        if plan.flow.relays() || state.is_some() {
+            entries.push(entry(Action::RelayOutcome, state));
+        }
+        // Whoever asks the log for what was revealed must find it, whichever way the flow took.
+        if plan.flow.relays() && used.revealed && self.ended == Ended::Well {
+            entries.push(entry(Action::ValueRevealed, None));
+        }
+        entries
+    }
+
+    /// The state without the failure, if the value is still there and is what was written.
+    fn take_back(&self, used: &Used, rows: &dyn Rows, states: &mut BTreeMap<ValueId, StateRow>) -> Option<ValueState> {
+        let value_id = used.metadata.value_id;
+        let before = match states.get(&value_id) {
+            Some(row) => row.state,
+            None => self.genuine_state(rows.value(value_id)?, used)?,
+        };
+        let state = taken_back(&before);
+        let mac = state.mac(&used.data_key, &self.realm, &self.plan.tenant, value_id);
+        states.insert(value_id, StateRow { value_id, data_key_id: used.data_key.id(), state, mac });
+        Some(state)
+    }
+
+    fn genuine_state(&self, value: &ReadValue, used: &Used) -> Option<ValueState> {
+        let (stored, state) = (value.state.as_ref()?, current_state(value));
+        let genuine = stored.data_key_id == used.data_key.id()
+            && state.version == value.newest_state_version
+            && state.verify_mac(&used.data_key, &self.realm, &self.plan.tenant, used.metadata.value_id, &stored.mac);
+        genuine.then_some(state)
+    }
+}

@@ -1,0 +1,155 @@
+//! From the first commit of a run to its answer: release, steps, outputs, second commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::definition::Flow;
+use super::error::Error;
+use super::perform::{Outputs, Tools};
+use super::policy::Use;
+use super::run::Runner;
+use super::run_answer::{failed, given};
+use super::run_end::{Ended, Ending, Used};
+use super::run_error::RunError;
+use super::run_plan::{Plan, Typeds};
+use super::run_tools::DataKeys;
+use super::template::SecretName;
+use super::values::RunValues;
+use crate::access_log::{Entry, Receipt};
+use crate::capture::PATIENCE;
+use crate::crypto::Durable;
+use crate::domain::{AppDocument, Plaintext, Timestamp};
+use crate::store;
+use crate::store::idempotency::{Answer, IdempotencyRequest};
+use crate::store::rows::{IdempotencyRow, ValueRow};
+
+/// How often the second commit is tried, and how long it waits in between.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A run with everything it needs.
+pub(super) struct Started {
+    pub(super) plan: Arc<Plan>,
+    pub(super) typed: Typeds,
+    pub(super) secrets: Vec<(SecretName, Plaintext)>,
+    pub(super) data_keys: DataKeys,
+    pub(super) app: AppDocument,
+}
+
+type Captured = Vec<(ValueRow, Entry)>;
+
+impl Runner {
+    /// Releases the values, performs the steps, records what became of them, answers.
+    pub(super) async fn perform(
+        &self,
+        mut started: Started,
+        uses: Vec<Use>,
+        (durable, receipts): (&Durable, &[Receipt]),
+        repeatable: Option<Arc<IdempotencyRequest>>,
+    ) -> Result<Answer, RunError> {
+        let plan = Arc::clone(&started.plan);
+        let (mut values, mut used) = release(&mut started, uses, durable);
+        let outcome = self.steps(&mut values, &started).await;
+        let ended = outcome.as_ref().map_or_else(Ended::of, |_| Ended::Well);
+        for (one, asked) in used.iter_mut().zip(&plan.asked) {
+            let refuted = plan.flow.verifications(&asked.label).any(|step| values.verified(step) == Some(false));
+            one.take_back = asked.verified && !refuted && !matches!(ended, Ended::Unknown(_));
+        }
+        // Everything of the values is wiped here, before the second commit is waited for.
+        drop(values);
+        let of_run = |error| RunError::Store { run_id: Some(plan.run_id), error };
+        let (result, captured) = match outcome {
+            Ok((outputs, captured)) => (Ok(given(plan.run_id, &outputs, receipts).map_err(of_run)?), captured),
+            Err(error) => (Err(error), Captured::new()),
+        };
+        let now = self.inner().clock.now();
+        let idempotency = repeatable.map(|request| record(&request, &plan, &result, ended, now)).transpose();
+        let idempotency = idempotency.map_err(of_run)?;
+        if plan.flow.has_intent() || ended != Ended::Well || idempotency.is_some() {
+            let (new_values, captures) = captured.into_iter().unzip();
+            let (realm, deadline) = (self.inner().keys.realm().clone(), now);
+            let plan = Arc::clone(&plan);
+            let ending = Ending { plan, realm, used, ended, idempotency, new_values, captures, deadline };
+            self.end(ending).await.map_err(of_run)?;
+        }
+        result.map_err(|error| RunError::Flow { run_id: Some(plan.run_id), error })
+    }
+
+    /// All steps within the run's time, the captures of their response fields, and the outputs.
+    async fn steps(&self, values: &mut RunValues, started: &Started) -> Result<(Outputs, Captured), Error> {
+        let (inner, plan) = (self.inner(), &started.plan);
+        let tools = Tools { tenant: &plan.tenant, relay: &inner.relay, passwords: &inner.passwords };
+        let left = plan.deadline.since(inner.clock.now());
+        let performed = tokio::time::timeout(left, plan.flow.perform(values, tools)).await;
+        performed.unwrap_or(Err(Error::DestinationTimeout))?;
+        let captured = self.capture(values, plan, &started.app, &started.data_keys)?;
+        Ok((plan.flow.outputs(values)?, captured))
+    }
+
+    /// The second commit. It is tried again while it may still come: it finds out by itself whether it is written.
+    async fn end(&self, ending: Ending) -> Result<(), store::Error> {
+        let inner = self.inner();
+        let mut last = store::Error::Unavailable;
+        for again in 0..TRIES {
+            tokio::time::sleep(PAUSE * again).await;
+            let deadline = inner.clock.now().plus(PATIENCE);
+            match inner.committer.submit(Ending { deadline, ..ending.clone() }).await {
+                Ok(_) => return Ok(()),
+                Err(error @ (store::Error::Overloaded | store::Error::Late | store::Error::Unavailable)) => {
+                    last = error
+                }
+                // A value that was tampered with meanwhile must not hide what became of the run.
+                Err(store::Error::Tampered(_) | store::Error::Unreadable(_))
+                    if ending.used.iter().any(|used| used.take_back) =>
+                {
+                    let used = ending.used.iter().map(|used| Used { take_back: false, ..used.clone() }).collect();
+                    return Box::pin(self.end(Ending { used, ..ending })).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The values of a run, against the proof that their entries are durable.
+fn release(started: &mut Started, uses: Vec<Use>, durable: &Durable) -> (RunValues, Vec<Used>) {
+    let mut values = RunValues::new();
+    for (label, typed) in std::mem::take(&mut started.typed) {
+        values.give_typed(label, typed);
+    }
+    let mut used = Vec::with_capacity(uses.len());
+    for (asked, one) in started.plan.asked.iter().zip(uses) {
+        values.give_plaintext(asked.label.clone(), one.held.release(durable));
+        let (metadata, data_key) = (one.metadata, one.data_key);
+        used.push(Used { metadata, data_key, revealed: asked.revealed, take_back: false });
+    }
+    for (name, secret) in std::mem::take(&mut started.secrets) {
+        values.give_secret(name, secret);
+    }
+    (values, used)
+}
+
+/// What a repeat will find.
+fn record(
+    request: &IdempotencyRequest,
+    plan: &Plan,
+    result: &Result<Answer, Error>,
+    ended: Ended,
+    now: Timestamp,
+) -> Result<IdempotencyRow, store::Error> {
+    let run_id = Some(plan.run_id);
+    match (result, ended) {
+        (Ok(_), _) if plan.flow.reveals() => request.completed_not_kept(run_id),
+        (Ok(answer), _) => request.answered(run_id, answer),
+        // Its time is over: from now on a repeat is told that nobody knows.
+        (Err(_), Ended::Unknown(_)) => Ok(request.running(run_id, now)),
+        (Err(error), _) if may_come_again(&plan.flow, error) => Ok(request.forgotten(now)),
+        (Err(error), _) => request.answered(run_id, &failed(plan.run_id, error.code())?),
+    }
+}
+
+/// Nothing left the vault and nothing was found out: the same request may run.
+fn may_come_again(flow: &Flow, error: &Error) -> bool {
+    !flow.relays() && matches!(error, Error::Overloaded | Error::Incomplete | Error::Random(_))
+}

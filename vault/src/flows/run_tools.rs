@@ -1,0 +1,114 @@
+//! What a run gets before its first commit, so that nothing is spent if it cannot be had: destinations' secrets, and data
+//! keys for what its response fields will capture.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
+
+use super::check::host_serves;
+use super::definition::{Action, Flow, ResponseKind};
+use super::error::{DeniedReason, Error, FailedReason};
+use super::run::Runner;
+use super::run_error::RunError;
+use super::run_plan::Plan;
+use super::template::SecretName;
+use super::values::RunValues;
+use crate::access_log::Entry;
+use crate::capture::Mould;
+use crate::crypto::DataKey;
+use crate::domain::{AppDocument, DataKeyClass, Plaintext, Timestamp};
+use crate::store::TenantCatalog;
+use crate::store::destinations::{Place, open_secret};
+use crate::store::rows::ValueRow;
+
+/// Data keys by class.
+pub(super) type DataKeys = BTreeMap<DataKeyClass, Arc<DataKey>>;
+
+impl Runner {
+    /// Opens the secrets that a flow's steps use, each only towards its own destination.
+    pub(super) async fn secrets(
+        &self,
+        flow: &Flow,
+        tenant: &TenantCatalog,
+    ) -> Result<Vec<(SecretName, Plaintext)>, RunError> {
+        let mut wanted: BTreeMap<SecretName, Vec<String>> = BTreeMap::new();
+        for (name, destination) in flow.secret_uses() {
+            wanted.entry(name).or_default().push(destination);
+        }
+        for step in &flow.steps {
+            if let Action::Hmac { secret, .. } = &step.action {
+                wanted.entry(secret.clone()).or_default();
+            }
+        }
+        let mut opened = Vec::with_capacity(wanted.len());
+        for (name, destinations) in wanted {
+            let denied = || Error::DestinationDenied(DeniedReason::Secret);
+            let (_, record) = tenant.destinations.get(&name.destination).ok_or_else(denied)?;
+            let serves = destinations.iter().all(|destination| host_serves(&record.host, destination));
+            let has = record.secrets.contains_key(name.secret.as_str());
+            let Some(id) = record.data_key_id.filter(|_| serves && has) else { return Err(denied().into()) };
+            let inner = self.inner();
+            let data_key = inner.keys.data_key(&inner.store, &tenant.tenant.name, id).await?;
+            let place = Place {
+                realm: inner.keys.realm(),
+                tenant: &tenant.tenant.name,
+                destination: &name.destination,
+                host: &record.host,
+            };
+            opened.push((name.clone(), open_secret(record, name.secret.as_str(), &place, &data_key)?));
+        }
+        Ok(opened)
+    }
+
+    /// Gets the data keys of the classes that the flow's secure response fields are of.
+    pub(super) async fn keys_to_capture(
+        &self,
+        flow: &Flow,
+        app: &AppDocument,
+        tenant: &TenantCatalog,
+        now: Timestamp,
+    ) -> Result<DataKeys, RunError> {
+        let mut keys = DataKeys::new();
+        for (_, step) in flow.http_steps() {
+            for (_, field) in &step.response {
+                let ResponseKind::Secure(name) = &field.kind else { continue };
+                let class = app.fields.get(name).ok_or(Error::Incomplete)?.retention().data_key_class();
+                if let std::collections::btree_map::Entry::Vacant(e) = keys.entry(class) {
+                    let inner = self.inner();
+                    let key = inner.keys.data_key_to_seal(&inner.store, &tenant.tenant.name, class, now).await?;
+                    e.insert(key);
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Seals what the response fields hold and puts their new keys in their place.
+    #[expect(clippy::disallowed_methods, reason = "a response field is validated and sealed like a captured text")]
+    pub(super) fn capture(
+        &self,
+        values: &mut RunValues,
+        plan: &Plan,
+        app: &AppDocument,
+        keys: &DataKeys,
+    ) -> Result<Vec<(ValueRow, Entry)>, Error> {
+        let (mut captured, mut given) = (Vec::new(), Vec::new());
+        for (step, field, name, text) in values.to_capture() {
+            let spec = app.fields.get(name).ok_or(Error::Incomplete)?;
+            let data_key = keys.get(&spec.retention().data_key_class()).ok_or(Error::Incomplete)?;
+            let text = Zeroizing::new(text.expose_secret().to_owned());
+            let plaintext =
+                spec.read(text, plan.started).map_err(|_| Error::DestinationFailed(FailedReason::Response))?;
+            let mould = Mould::of_field(plan.tenant.clone(), app.name.clone(), name.clone(), spec, plan.started);
+            let value = mould.seal(&plaintext, data_key, &self.inner().keys).map_err(|_| Error::Incomplete)?;
+            captured.push((value.row.clone(), value.entry(&plan.context, Some(plan.run_id))));
+            given.push((step.clone(), field.clone(), value.key_text));
+        }
+        for (step, field, key_text) in given {
+            values.give_captured(&step, &field, key_text);
+        }
+        Ok(captured)
+    }
+}

@@ -1,0 +1,213 @@
+//! What every request goes through before and after its route: id, admission, time limit, panic, rendering, headers.
+
+use std::any::Any;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, Version};
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::edge::Peer;
+use super::metrics::Metrics;
+use super::problem::{Code, Problem, render};
+use super::settings::Settings;
+use crate::domain::{Clock, RequestId};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRANSPORT: HeaderName = HeaderName::from_static("strict-transport-security");
+
+/// What one listener's requests share.
+pub(crate) struct Desk {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    /// How long a request may take on this listener.
+    pub(crate) time: Duration,
+    room: Semaphore,
+}
+
+impl Desk {
+    pub(crate) fn new(settings: Arc<Settings>, metrics: Arc<Metrics>, clock: Clock, time: Duration) -> Self {
+        let room = Semaphore::new(settings.most_requests);
+        Self { settings, metrics, clock, time, room }
+    }
+}
+
+/// What is known of a request before it is known who asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) request_id: RequestId,
+    pub(crate) address: IpAddr,
+}
+
+impl Arrival {
+    /// Of a request that did not come through [`dress`].
+    pub(crate) fn unknown() -> Self {
+        Self { request_id: RequestId::generate(Clock::System.now()), address: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+    }
+}
+
+/// Puts everything around a listener's routes.
+pub(crate) fn dress(routes: Router, desk: Arc<Desk>) -> Router {
+    let panics = Arc::clone(&desk.metrics);
+    routes
+        .layer(from_fn_with_state(Arc::clone(&desk), in_time))
+        .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| {
+            panics.panics.fetch_add(1, Ordering::Relaxed);
+            Problem::new(Code::Internal).into_response()
+        }))
+        .layer(from_fn_with_state(Arc::clone(&desk), admit))
+        .layer(from_fn_with_state(desk, attend))
+}
+
+/// Outermost: gives the request its id, the answer its body and headers, the metrics their counts.
+async fn attend(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let version = request.version();
+    let arrival = arrive(&desk, &request);
+    request.extensions_mut().insert(arrival);
+    let mut response = render(next.run(request).await, Some(arrival.request_id));
+    let https = desk.settings.public_origin.starts_with("https:");
+    finish(response.headers_mut(), arrival.request_id, version, https);
+    desk.metrics.answered(response.status().as_u16(), began.elapsed());
+    response
+}
+
+fn arrive(desk: &Desk, request: &Request) -> Arrival {
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()?.parse().ok());
+    Arrival {
+        request_id: given.unwrap_or_else(|| RequestId::generate(desk.clock.now())),
+        address: desk.settings.client_address(peer, request.headers()),
+    }
+}
+
+fn finish(headers: &mut HeaderMap, request_id: RequestId, version: Version, https: bool) {
+    if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    if https {
+        headers.insert(TRANSPORT, HeaderValue::from_static("max-age=31536000"));
+    }
+    // Tells pools how soon we close, so that they do not send into a closing connection.
+    if version == Version::HTTP_11 && !headers.contains_key(CONNECTION) {
+        headers.insert(HeaderName::from_static("keep-alive"), HeaderValue::from_static("timeout=1"));
+    }
+}
+
+/// Refuses at once what would only wait (a queue in front of a full node helps nobody).
+async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+    let Ok(_place) = desk.room.try_acquire() else {
+        desk.metrics.shed.fetch_add(1, Ordering::Relaxed);
+        return Problem::new(Code::Overloaded).into_response();
+    };
+    next.run(request).await
+}
+
+/// Ends a request that takes too long: mostly a body that does not come. Work that began goes on (`State::to_the_end`).
+async fn in_time(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+    tokio::time::timeout(desk.time, next.run(request)).await.unwrap_or_else(|_| {
+        let mut response = Problem::new(Code::Overloaded).into_response();
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    })
+}
+
+/// For routes whose requests or answers carry a plaintext: the connection ends, and its buffers with it.
+pub(crate) fn close_after<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
+    route.layer(from_fn(|request: Request, next: Next| async move {
+        let mut response = next.run(request).await;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::{get, post};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn dressed(settings: Settings, time: Duration) -> Router {
+        let routes = Router::new()
+            .route("/fine", get(|| async { "fine" }))
+            .route("/write", post(|| async { "fine" }))
+            .route("/panic", get(async || -> &'static str { panic!("3f9c1e7a") }))
+            .route("/slow", get(|| tokio::time::sleep(Duration::from_secs(60))))
+            .fallback(|| async { Problem::new(Code::NotFound) });
+        dress(routes, Arc::new(Desk::new(Arc::new(settings), Arc::default(), Clock::System, time)))
+    }
+
+    async fn ask(router: Router, request: Request) -> (Response<()>, serde_json::Value) {
+        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    fn request(method: &str, path: &str) -> Request {
+        Request::builder().method(method).uri(path).body(Body::empty()).unwrap()
+    }
+
+    type Response<T> = http::Response<T>;
+
+    #[tokio::test]
+    async fn a_panic_is_a_plain_500_and_tells_nothing() {
+        let (response, problem) =
+            ask(dressed(Settings::default(), Duration::from_secs(5)), request("GET", "/panic")).await;
+        assert_eq!(response.status(), 500);
+        assert_eq!(problem["code"], "internal");
+        assert!(!problem.to_string().contains("3f9c1e7a"));
+    }
+
+    #[tokio::test]
+    async fn what_no_route_takes_is_a_problem_too() {
+        let router = dressed(Settings::default(), Duration::from_secs(5));
+        let (response, problem) = ask(router.clone(), request("GET", "/absent")).await;
+        assert_eq!((response.status().as_u16(), problem["code"].as_str()), (404, Some("not_found")));
+        let (response, problem) = ask(router.clone(), request("DELETE", "/write")).await;
+        assert_eq!((response.status().as_u16(), problem["code"].as_str()), (405, Some("method.not_allowed")));
+        assert_eq!(response.headers()["allow"], "POST");
+        let (response, _) = ask(router, request("OPTIONS", "/write")).await;
+        assert_eq!(response.status(), 405);
+        assert!(!response.headers().contains_key("access-control-allow-origin"));
+    }
+
+    #[tokio::test]
+    async fn a_request_id_goes_in_and_out_if_it_is_one() {
+        let router = dressed(Settings::default(), Duration::from_secs(5));
+        let id = "01890f3c-5a1b-7c3d-8e4f-0123456789ab";
+        let with = |text: &str| Request::builder().uri("/absent").header(REQUEST_ID, text).body(Body::empty()).unwrap();
+        let (response, problem) = ask(router.clone(), with(id)).await;
+        assert_eq!(response.headers()["x-request-id"], id);
+        assert_eq!(problem["requestId"], id);
+        let (response, _) = ask(router, with("3f9c1e7a' OR 1=1")).await;
+        assert!(!response.headers()["x-request-id"].to_str().unwrap().contains("3f9c1e7a"));
+        assert_eq!(response.headers()["cache-control"], "no-store");
+    }
+
+    #[tokio::test]
+    async fn a_full_desk_and_a_slow_route_say_503_with_a_time() {
+        let full = dressed(Settings { most_requests: 0, ..Settings::default() }, Duration::from_secs(5));
+        let (response, problem) = ask(full, request("GET", "/fine")).await;
+        assert_eq!((response.status().as_u16(), problem["code"].as_str()), (503, Some("overloaded")));
+        assert_eq!(response.headers()["retry-after"], "1");
+        let slow = dressed(Settings::default(), Duration::from_millis(20));
+        let (response, _) = ask(slow, request("GET", "/slow")).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["connection"], "close");
+    }
+}

@@ -1,0 +1,209 @@
+//! What a connection is doing: requests in flight, requests served, when the last answer left. It closes nothing itself.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How long a connection may stay as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Between two requests: so that no read buffer outlives its answer by two seconds.
+    pub(super) idle: Duration,
+    /// Before the first request, the TLS handshake excluded.
+    pub(super) first_request: Duration,
+    /// During an answer, a slow reader of an export included.
+    pub(super) longest_answer: Duration,
+}
+
+/// The pace of both listeners.
+pub(super) const PACE: Pace = Pace {
+    idle: Duration::from_secs(1),
+    first_request: Duration::from_secs(10),
+    longest_answer: Duration::from_secs(300),
+};
+
+/// Requests one connection may bring.
+const MOST_REQUESTS: u32 = 1_000;
+
+/// Counts of one connection, shared by its reader, its service and its watcher.
+#[derive(Debug)]
+pub(super) struct Activity {
+    pace: Pace,
+    in_flight: AtomicU32,
+    served: AtomicU32,
+    /// Set by a route that carried a plaintext, or by a head that may be read in two ways.
+    closing: AtomicBool,
+    ambiguous: AtomicBool,
+    since: Mutex<Instant>,
+    changed: Notify,
+}
+
+impl Activity {
+    pub(super) fn new(pace: Pace) -> Arc<Self> {
+        Arc::new(Self {
+            pace,
+            in_flight: AtomicU32::new(0),
+            served: AtomicU32::new(0),
+            closing: AtomicBool::new(false),
+            ambiguous: AtomicBool::new(false),
+            since: Mutex::new(Instant::now()),
+            changed: Notify::new(),
+        })
+    }
+
+    /// A request has begun; it ends when the guard is dropped with the last byte of its answer.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.touch();
+        InFlight(Arc::clone(self))
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(super) fn served(&self) -> u32 {
+        self.served.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection after the answers under way.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// The head just read has both a length and a transfer coding (RFC 9112 section 6.1).
+    pub(super) fn mark_ambiguous(&self) {
+        self.ambiguous.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.ambiguous.load(Ordering::Acquire)
+    }
+
+    /// Waits until the connection has to go.
+    pub(super) async fn over(&self) {
+        loop {
+            let busy = self.in_flight() > 0;
+            let worn = self.closing.load(Ordering::Acquire) || self.served() >= MOST_REQUESTS;
+            let allowance = match (busy, self.served()) {
+                (false, _) if worn => return,
+                (true, _) => self.pace.longest_answer,
+                (false, 0) => self.pace.first_request,
+                (false, _) => self.pace.idle,
+            };
+            let deadline = self.since() + allowance;
+            if Instant::now() >= deadline {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    fn touch(&self) {
+        *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+    }
+
+    fn since(&self) -> Instant {
+        *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A request whose answer has not yet left.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.served.fetch_add(1, Ordering::AcqRel);
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_one();
+    }
+}
+
+/// An answer's body that keeps its request in flight until it has been handed over.
+pub(super) fn counted(body: Body, guard: InFlight) -> Body {
+    Body::new(Counted { body, _guard: guard })
+}
+
+struct Counted {
+    body: Body,
+    _guard: InFlight,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut frame = self.body.frame();
+        Future::poll(Pin::new(&mut frame), cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Pace = Pace {
+        idle: Duration::from_millis(50),
+        first_request: Duration::from_secs(3),
+        longest_answer: Duration::from_secs(60),
+    };
+
+    async fn lasts(activity: &Activity, millis: u64) -> bool {
+        tokio::time::timeout(Duration::from_millis(millis), activity.over()).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn a_busy_connection_goes_on_and_an_idle_one_ends() {
+        let activity = Activity::new(QUICK);
+        let guard = activity.begin();
+        assert!(lasts(&activity, 300).await);
+        drop(guard);
+        assert!(!lasts(&activity, 10_000).await);
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_lasts_longer_than_an_idle_one() {
+        let activity = Activity::new(QUICK);
+        assert!(lasts(&activity, 100).await);
+        assert!(!lasts(&activity, 10_000).await);
+    }
+
+    #[tokio::test]
+    async fn a_thousand_requests_are_enough() {
+        let activity = Activity::new(PACE);
+        for _ in 0..MOST_REQUESTS {
+            drop(activity.begin());
+        }
+        assert!(!lasts(&activity, 900).await);
+    }
+
+    #[test]
+    fn the_pace_is_the_one_that_was_promised() {
+        assert_eq!(PACE.idle, Duration::from_secs(1));
+        assert_eq!(MOST_REQUESTS, 1_000);
+    }
+}

@@ -1,0 +1,133 @@
+//! One connection from the handshake to its end: limits of HTTP/1 and HTTP/2, idle close, orderly end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::header::CONNECTION;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::activity::{Activity, PACE, counted};
+use super::ambiguity::Watched;
+use crate::http::problem::{Code, Problem};
+
+/// A client has this long for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A client has this long to send one head.
+const HEAD: Duration = Duration::from_secs(10);
+/// What is written but not yet read by the client has this long to leave.
+const FLUSH: Duration = Duration::from_secs(10);
+/// The longest head, in bytes.
+const LONGEST_HEAD: usize = 32 * 1024;
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub SocketAddr);
+
+/// Serves one connection until it ends, is worn out, or the node ends.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    ending: CancellationToken,
+) {
+    // Small answers must not wait for the next packet; failing to say so costs time only.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => converse(stream, peer, router, ending).await,
+        Some(acceptor) => {
+            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                converse(stream, peer, router, ending).await;
+            }
+        }
+    }
+}
+
+async fn converse<I>(stream: I, peer: SocketAddr, router: Router, ending: CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Activity::new(PACE);
+    let service = {
+        let activity = Arc::clone(&activity);
+        hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            answer(request.map(Body::new), peer, router.clone(), Arc::clone(&activity))
+        })
+    };
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let builder = builder();
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = activity.over() => {}
+        () = ending.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        _ = connection => {}
+        () = flushed(&activity) => {}
+    }
+}
+
+/// Waits until nothing is in flight, and then as long as what is written may take to leave.
+async fn flushed(activity: &Activity) {
+    while activity.in_flight() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(FLUSH).await;
+}
+
+async fn answer(
+    mut request: Request,
+    peer: SocketAddr,
+    router: Router,
+    activity: Arc<Activity>,
+) -> Result<Response, std::convert::Infallible> {
+    let guard = activity.begin();
+    request.extensions_mut().insert(Peer(peer));
+    let response = if activity.is_ambiguous() {
+        activity.close();
+        let refusal = Problem::new(Code::Malformed).into_response();
+        crate::http::problem::render(refusal, None)
+    } else {
+        router.oneshot(request).await.into_response()
+    };
+    // HTTP/2 has no such header: the connection is ended by GOAWAY instead.
+    if response.headers().get(CONNECTION).is_some_and(|value| value == "close") {
+        activity.close();
+    }
+    Ok(response.map(|body| counted(body, guard)))
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_headers(64)
+        .max_buf_size(LONGEST_HEAD)
+        .keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        .max_header_list_size(16 * 1024)
+        .max_pending_accept_reset_streams(16)
+        .max_local_error_reset_streams(128)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(None::<Duration>);
+    builder
+}

@@ -1,0 +1,12 @@
+//! The edge: sockets, TLS, connections and their limits. It knows no route.
+
+mod activity;
+mod ambiguity;
+mod connection;
+pub(super) mod listener;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+
+pub(super) use connection::Peer;
+pub use listener::Listener;

@@ -1,0 +1,149 @@
+//! The edge over real sockets: what a connection may do, and how it ends.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::listener::{Listener, accept};
+
+struct Edge {
+    address: std::net::SocketAddr,
+    connections: TaskTracker,
+    ending: CancellationToken,
+}
+
+async fn start(most_connections: usize) -> Edge {
+    let router = Router::new()
+        .route("/fine", get(|| async { "fine" }))
+        .route("/body", post(|body: String| async move { body.len().to_string() }))
+        .route("/slow", get(|| async { tokio::time::sleep(Duration::from_secs(1)).await }));
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = Listener { most_connections, ..Listener::plain(socket) };
+    let (connections, ending) = (TaskTracker::new(), CancellationToken::new());
+    tokio::spawn(accept(listener, router, connections.clone(), ending.clone()));
+    Edge { address, connections, ending }
+}
+
+impl Edge {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes and reads until the other side closes, five seconds at most.
+    async fn exchange(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        let _ = stream.write_all(bytes).await;
+        rest(&mut stream).await
+    }
+}
+
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_about_a_second_after_its_answer() {
+    let edge = start(16).await;
+    let began = Instant::now();
+    let answer = edge.exchange(b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(answer.ends_with("fine"), "{answer}");
+    let took = began.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_millis(3000)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_connection_brings_a_thousand_requests_and_not_one_more() {
+    let edge = start(16).await;
+    let one = b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut stream = edge.connect().await;
+    let mut served = 0;
+    let mut buffer = vec![0; 4096];
+    for _ in 0..1_100 {
+        if stream.write_all(one).await.is_err() {
+            break;
+        }
+        match stream.read(&mut buffer).await {
+            Ok(read) if read > 0 => served += 1,
+            _ => break,
+        }
+    }
+    assert!((1_000..=1_001).contains(&served), "{served}");
+}
+
+#[tokio::test]
+async fn a_head_with_length_and_coding_is_refused_and_the_connection_closed() {
+    let edge = start(16).await;
+    let smuggled =
+        b"POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n\
+        GET /fine HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = edge.exchange(smuggled).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("\"malformed\"") && !answer.contains("\r\n\r\nfine"), "{answer}");
+    let chunked = b"POST /body HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    assert!(edge.exchange(chunked).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn heads_that_are_wrong_or_too_large_are_refused() {
+    let edge = start(16).await;
+    let many: String = (0..500).map(|n| format!("x-{n}: y\r\n")).collect();
+    let long = format!("x-long: {}\r\n", "y".repeat(64 * 1024));
+    for (head, status) in
+        [(many.as_str(), "431"), (&long, "431"), ("content-length: 4\r\ncontent-length: 5\r\n", "400")]
+    {
+        let answer = edge.exchange(format!("GET /fine HTTP/1.1\r\nhost: a\r\n{head}\r\n").as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+    let obscured = b"POST /body HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n";
+    assert!(edge.exchange(obscured).await.starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test]
+async fn over_the_cap_a_client_is_told_to_come_back_and_then_can() {
+    let edge = start(1).await;
+    // Connections are accepted in their order, so the next one finds no room.
+    let first = edge.connect().await;
+    let answer = edge.exchange(b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    drop(first);
+    let mut answer = String::new();
+    for _ in 0..50 {
+        answer = edge.exchange(b"GET /fine HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        if answer.ends_with("fine") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{answer}");
+}
+
+#[tokio::test]
+async fn an_orderly_end_finishes_what_is_in_flight_and_closes_what_is_idle() {
+    let edge = start(16).await;
+    let mut busy = edge.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut idle = edge.connect().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    edge.ending.cancel();
+    edge.connections.close();
+    assert!(rest(&mut busy).await.starts_with("HTTP/1.1 200"));
+    assert!(rest(&mut idle).await.is_empty());
+    assert!(tokio::time::timeout(Duration::from_secs(10), edge.connections.wait()).await.is_ok());
+    assert!(TcpStream::connect(edge.address).await.is_err());
+}
+
+#[tokio::test]
+async fn both_http_versions_are_spoken() {
+    let edge = start(16).await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let answer = client.get(format!("http://{}/fine", edge.address)).send().await.unwrap();
+    assert_eq!((answer.version(), answer.status().as_u16()), (http::Version::HTTP_2, 200));
+}

@@ -1,0 +1,39 @@
+//! The two listeners: routes, authentication, limits, problem+json. The only room beside console/ that names axum.
+
+mod answer;
+mod authentication;
+mod client_files;
+mod creation;
+mod dress;
+mod edge;
+mod frame;
+mod json;
+mod listing;
+mod metrics;
+mod notes;
+mod openapi;
+mod problem;
+mod rate;
+mod refusal;
+mod route;
+mod router;
+mod routes;
+mod same_origin;
+mod serve;
+mod settings;
+mod state;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+pub use edge::{Listener, tls};
+pub use rate::Rates;
+pub use serve::{Listeners, serve};
+pub use settings::Settings;
+pub use state::{Rooms, State};
+
+pub(crate) use authentication::{recall, recognise};
+pub(crate) use dress::Arrival;
+pub(crate) use json::RawBody;
+pub(crate) use problem::{Code, Problem};
+pub(crate) use routes::log_files::bundle;

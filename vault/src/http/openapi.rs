@@ -1,0 +1,129 @@
+//! The API document (`OpenAPI` 3.1), made from a listener's table of routes.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ComponentsBuilder, Content, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, ResponseBuilder,
+    Schema,
+};
+
+use super::client_files::VERSION;
+use super::problem::Code;
+use super::route::{Admits, Answers, Described, Reads, Route};
+use crate::domain::CredentialKind;
+
+type Schemas = BTreeMap<String, RefOr<Schema>>;
+
+/// The document of a listener.
+pub(crate) fn document(title: &str, routes: &[Route]) -> OpenApi {
+    let (mut schemas, mut paths) = (Schemas::new(), Paths::new());
+    schemas.insert("Problem".to_owned(), problem());
+    for route in routes {
+        let Some(method) = method(&route.method) else { continue };
+        // A rest of a path has a star in our router and none in OpenAPI.
+        let path = route.path.replace("{*", "{");
+        paths.add_path_operation(path, vec![method], operation(route, &mut schemas));
+    }
+    let mut components = ComponentsBuilder::new();
+    for (name, schema) in schemas {
+        components = components.schema(name, schema);
+    }
+    for kind in CredentialKind::ALL {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(kind.prefix()).build();
+        components = components.security_scheme(kind.as_str(), SecurityScheme::Http(scheme));
+    }
+    let info = InfoBuilder::new().title(title).version(VERSION).build();
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(components.build())).build()
+}
+
+fn operation(route: &Route, schemas: &mut Schemas) -> OperationBuilder {
+    let mut operation = OperationBuilder::new().summary(Some(route.about));
+    for name in route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+        operation = operation.parameter(parameter(name.trim_start_matches('*'), ParameterIn::Path));
+    }
+    for name in route.query {
+        operation = operation.parameter(parameter(name, ParameterIn::Query));
+    }
+    match &route.reads {
+        Reads::Nothing => {}
+        Reads::Json(described) => {
+            let content = Content::new(Some(reference(described, schemas)));
+            let body = RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True));
+            operation = operation.request_body(Some(body.build()));
+        }
+        Reads::Toml => {
+            let body = RequestBodyBuilder::new().content("application/toml", text()).required(Some(Required::True));
+            operation = operation.request_body(Some(body.build()));
+        }
+    }
+    let (status, answers) = &route.answers;
+    let answer = ResponseBuilder::new().description(route.about);
+    let answer = match answers {
+        Answers::Nothing => answer,
+        Answers::Json(described) => {
+            answer.content("application/json", Content::new(Some(reference(described, schemas))))
+        }
+        Answers::Other(content_type) => answer.content(*content_type, text()),
+    };
+    let refusal = Content::new(Some(RefOr::<Schema>::Ref(Ref::from_schema_name("Problem"))));
+    let refusal = ResponseBuilder::new().description("Refused").content("application/problem+json", refusal);
+    let operation = operation.response(status.to_string(), answer.build()).response("default", refusal.build());
+    match route.admits {
+        Admits::Anyone => operation,
+        Admits::Only(kind) => operation.security(SecurityRequirement::new(kind.as_str(), Vec::<String>::new())),
+    }
+}
+
+fn reference(described: &Described, schemas: &mut Schemas) -> RefOr<Schema> {
+    for (name, schema) in &described.parts {
+        schemas.insert(name.clone(), schema.clone());
+    }
+    schemas.insert(described.name.clone(), described.schema.clone());
+    RefOr::Ref(Ref::from_schema_name(&described.name))
+}
+
+fn parameter(name: &str, place: ParameterIn) -> Parameter {
+    let required = if matches!(place, ParameterIn::Path) { Required::True } else { Required::False };
+    ParameterBuilder::new().name(name).parameter_in(place).required(required).schema(Some(string())).build()
+}
+
+fn string() -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build().into()
+}
+
+fn text() -> Content {
+    Content::new(Some(string()))
+}
+
+/// RFC 9457, with our codes.
+fn problem() -> RefOr<Schema> {
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let code = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).enum_values(Some(codes));
+    let number = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer));
+    let fault = ObjectBuilder::new().property("field", string()).property("code", string());
+    let faults = utoipa::openapi::schema::ArrayBuilder::new().items(fault.build());
+    let mut object = ObjectBuilder::new();
+    for name in ["type", "title", "detail", "requestId", "runId"] {
+        object = object.property(name, string());
+    }
+    object =
+        object.property("status", number.build()).property("code", code.build()).property("errors", faults.build());
+    for name in ["type", "title", "status", "code"] {
+        object = object.required(name);
+    }
+    object.build().into()
+}
+
+fn method(method: &http::Method) -> Option<HttpMethod> {
+    match method.as_str() {
+        "GET" => Some(HttpMethod::Get),
+        "POST" => Some(HttpMethod::Post),
+        "PUT" => Some(HttpMethod::Put),
+        "DELETE" => Some(HttpMethod::Delete),
+        _ => None,
+    }
+}

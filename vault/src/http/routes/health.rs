@@ -1,0 +1,125 @@
+//! `/healthz`, `/readyz`, `/metrics`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State as Shared;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::{DataKeyClass, TenantName};
+use crate::http::state::State;
+
+/// Alive.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Alive {
+    status: &'static str,
+}
+
+/// Whether somebody can be served, and why not.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    status: &'static str,
+    /// `sealed`, `kms`, `store`, `log`.
+    reasons: Vec<&'static str>,
+    /// On the private listener: the reasons of each tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    tenants: Option<BTreeMap<String, Vec<&'static str>>>,
+}
+
+/// Says that the process answers.
+pub(crate) async fn alive() -> Json<Alive> {
+    Json(Alive { status: "ok" })
+}
+
+/// Says whether some tenant can be served; tells of no tenant.
+pub(crate) async fn ready(Shared(state): Shared<State>) -> Response {
+    answer(Readiness { tenants: None, ..readiness(&state).await })
+}
+
+/// The same with each tenant's reasons.
+pub(crate) async fn ready_by_tenant(Shared(state): Shared<State>) -> Response {
+    answer(readiness(&state).await)
+}
+
+fn answer(readiness: Readiness) -> Response {
+    let status = if readiness.status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = (status, Json(readiness)).into_response();
+    if status != StatusCode::OK {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+async fn readiness(state: &State) -> Readiness {
+    let rooms = state.rooms();
+    let not = |reasons| Readiness { status: "unavailable", reasons, tenants: Some(BTreeMap::new()) };
+    if !rooms.store.log_health().is_serving() {
+        return not(vec!["log"]);
+    }
+    let Ok(names) = rooms.catalog.tenants().await else { return not(vec!["store"]) };
+    let mut tenants = BTreeMap::new();
+    for name in names.iter().filter(|name| !name.is_system()) {
+        tenants.insert(name.to_string(), reasons(state, name).await);
+    }
+    if tenants.values().any(Vec::is_empty) || tenants.is_empty() {
+        return Readiness { status: "ready", reasons: Vec::new(), tenants: Some(tenants) };
+    }
+    let mut all: Vec<&'static str> = tenants.values().flatten().copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    Readiness { tenants: Some(tenants), ..not(all) }
+}
+
+/// Why a tenant cannot be served.
+async fn reasons(state: &State, name: &TenantName) -> Vec<&'static str> {
+    let rooms = state.rooms();
+    let Ok(Some(tenant)) = rooms.catalog.tenant(name).await else { return vec!["store"] };
+    let mut reasons = Vec::new();
+    if tenant.tenant.sealed {
+        reasons.push("sealed");
+    }
+    let class = DataKeyClass::Session;
+    if rooms.keys.data_key_to_seal(&rooms.store, name, class, state.now()).await.is_err() {
+        reasons.push("kms");
+    }
+    reasons
+}
+
+/// Counts for a scraper.
+pub(crate) async fn metrics(Shared(state): Shared<State>) -> Response {
+    let mut text = String::new();
+    state.public_metrics().write("public", &mut text);
+    state.private_metrics().write("private", &mut text);
+    write_log_health(&state, &mut text);
+    let mut response = text.into_response();
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Whether the logs can be relied on, and when they were last found whole.
+fn write_log_health(state: &State, text: &mut String) {
+    use std::fmt::Write as _;
+
+    let health = state.rooms().store.log_health();
+    let check = health.self_check();
+    let seconds = |at: Option<crate::domain::Timestamp>| at.map_or(0, |at| at.as_millis() / 1000);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "# TYPE siv_log_serving gauge\nsiv_log_serving {}\n\
+         # TYPE siv_log_alarms gauge\nsiv_log_alarms {}\n\
+         # TYPE siv_log_self_check_seconds gauge\n\
+         siv_log_self_check_seconds{{pass=\"recent\",period=\"3600\"}} {}\n\
+         siv_log_self_check_seconds{{pass=\"all\",period=\"86400\"}} {}\n",
+        u8::from(health.is_serving()),
+        check.alarms.len(),
+        seconds(check.recent),
+        seconds(check.all),
+    );
+}

@@ -1,0 +1,163 @@
+//! `/v1/tenants`: customer organisations; seal and unseal.
+
+use axum::Json;
+use axum::extract::{Path, State as Shared};
+use axum::response::Response;
+use http::Uri;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::tenant::KeyProviderKind;
+use crate::domain::{Tenant, TenantName, Timestamp};
+use crate::http::authentication::{By, Custodian, Operator, refuse};
+use crate::http::creation::Creation;
+use crate::http::json::Json as Body;
+use crate::http::listing::{Listed, part};
+use crate::http::problem::{Code, Problem};
+use crate::http::state::State;
+use crate::store::administration::{Act, Switch};
+use crate::store::idempotency::Answer;
+use crate::store::{Caller, tenants};
+
+/// A tenant to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct CreateTenant {
+    name: String,
+    #[serde(default)]
+    #[schema(value_type = String)]
+    key_provider: Option<KeyProviderKind>,
+    /// How long an opened data key may stay in memory, 0 to 300.
+    #[serde(default)]
+    cache_seconds: Option<u16>,
+    /// Whether flows may reveal.
+    #[serde(default)]
+    reveal: bool,
+}
+
+/// A tenant in a list.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TenantSummary {
+    name: String,
+    key_provider: &'static str,
+    cache_seconds: u16,
+    reveal: bool,
+    sealed: bool,
+    #[schema(value_type = String)]
+    created_at: Timestamp,
+}
+
+impl From<&Tenant> for TenantSummary {
+    fn from(tenant: &Tenant) -> Self {
+        Self {
+            name: tenant.name.to_string(),
+            key_provider: match tenant.key_provider {
+                KeyProviderKind::Local => "local",
+                KeyProviderKind::Hsm => "hsm",
+            },
+            cache_seconds: tenant.cache_seconds,
+            reveal: tenant.reveal,
+            sealed: tenant.sealed,
+            created_at: tenant.created_at,
+        }
+    }
+}
+
+/// Makes a tenant with a KEK of its own.
+pub(crate) async fn create(
+    Shared(state): Shared<State>,
+    By(caller, _): By<Operator>,
+    creation: Creation,
+    Body { body, raw }: Body<CreateTenant>,
+) -> Result<Response, Problem> {
+    installation_only(&state, &caller).await?;
+    let tenant = wanted(&body, state.now())?;
+    let (doing, by) = (state.clone(), caller.clone());
+    let made = async move {
+        let tenant = tenants::create(tenant, &doing.installation(&by), doing.ground()).await?;
+        doing.rooms().catalog.refresh(&tenant.name);
+        Ok(Answer::json(201, &TenantSummary::from(&tenant))?)
+    };
+    creation.once(&state, &caller, "POST /v1/tenants", raw, made).await
+}
+
+fn wanted(body: &CreateTenant, now: Timestamp) -> Result<Tenant, Problem> {
+    let name: TenantName = body.name.parse().map_err(|_| Problem::invalid("name", "name"))?;
+    if name.as_str() == "system" {
+        return Err(Problem::invalid("name", "reserved"));
+    }
+    if body.key_provider == Some(KeyProviderKind::Hsm) {
+        return Err(Problem::invalid("keyProvider", "not_available"));
+    }
+    let cache_seconds = body.cache_seconds.unwrap_or(300);
+    if cache_seconds > 300 {
+        return Err(Problem::invalid("cacheSeconds", "range"));
+    }
+    let key_provider = KeyProviderKind::Local;
+    Ok(Tenant { name, reveal: body.reveal, sealed: false, key_provider, cache_seconds, created_at: now })
+}
+
+/// A tenant's own operator sees that tenant only.
+async fn installation_only(state: &State, caller: &Caller) -> Result<(), Problem> {
+    if state.is_installations(caller).await? { Ok(()) } else { Err(refuse(state, caller).await) }
+}
+
+/// Lists tenants: all for the installation's operator, their own for others.
+pub(crate) async fn list(
+    Shared(state): Shared<State>,
+    By(caller, _): By<Operator>,
+    uri: Uri,
+) -> Result<Json<Listed<TenantSummary>>, Problem> {
+    if !state.is_installations(&caller).await? {
+        let own = &caller.tenant.tenant;
+        return part([(own.name.to_string(), own.into())], &uri);
+    }
+    let mut lines = Vec::new();
+    for name in state.rooms().catalog.tenants().await? {
+        if let Some(catalog) = state.rooms().catalog.tenant(&name).await?.filter(|_| !name.is_system()) {
+            lines.push((name.to_string(), TenantSummary::from(&catalog.tenant)));
+        }
+    }
+    part(lines, &uri)
+}
+
+/// Closes a tenant: nothing is captured or opened until it is unsealed.
+pub(crate) async fn seal(
+    state: Shared<State>,
+    by: By<Custodian>,
+    path: Path<String>,
+) -> Result<Json<TenantSummary>, Problem> {
+    switch(state, by, path, Switch::Seal).await
+}
+
+/// Opens it again.
+pub(crate) async fn unseal(
+    state: Shared<State>,
+    by: By<Custodian>,
+    path: Path<String>,
+) -> Result<Json<TenantSummary>, Problem> {
+    switch(state, by, path, Switch::Unseal).await
+}
+
+async fn switch(
+    Shared(state): Shared<State>,
+    By(caller, _): By<Custodian>,
+    Path(name): Path<String>,
+    switch: Switch,
+) -> Result<Json<TenantSummary>, Problem> {
+    if name != caller.tenant_name().as_str() {
+        return Err(refuse(&state, &caller).await);
+    }
+    let name = caller.tenant_name().clone();
+    let applied = state
+        .administer(caller, move |tenant, by| {
+            let switched = Tenant { sealed: switch == Switch::Seal, ..tenant.tenant.clone() };
+            Ok(Act::switch_tenant(by, &switched, tenant.tenant_version, switch)?)
+        })
+        .await?;
+    applied.version().ok_or(Problem::new(Code::Conflict))?;
+    // What was opened under the old state must not be served from memory.
+    state.rooms().keys.forget_tenant(&name);
+    Ok(Json((&state.tenant(&name).await?.tenant).into()))
+}

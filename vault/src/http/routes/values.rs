@@ -1,0 +1,130 @@
+//! `/v1/values…`: what an app's server does with values. Putting them in brings it into the scope of PCI DSS.
+
+use axum::Json;
+use axum::extract::State as Shared;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::capture::{PutItem, ValueDescription};
+use crate::domain::{SecureValueKey, Timestamp};
+use crate::http::answer::respond;
+use crate::http::authentication::{App, By};
+use crate::http::creation::Creation;
+use crate::http::json::{BATCH_BODY, Json as Body, SensitiveText};
+use crate::http::problem::{Code, Problem};
+use crate::http::state::State;
+
+/// Items of one request.
+const MOST: usize = 1_000;
+
+/// Values in the clear.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PutValues {
+    items: Vec<PutValue>,
+}
+
+/// One value; flows, purposes, lifetime and uses narrow the field's own.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct PutValue {
+    field: String,
+    #[schema(value_type = String)]
+    value: SensitiveText,
+    #[serde(default)]
+    flows: Vec<String>,
+    #[serde(default)]
+    purposes: Vec<String>,
+    #[serde(default)]
+    ttl_seconds: Option<u64>,
+    #[serde(default)]
+    uses: Option<u32>,
+}
+
+/// Names a value.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct NameValue {
+    #[schema(value_type = String)]
+    secure_value_key: SensitiveText,
+}
+
+/// Moves a value's end.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct ExtendValue {
+    #[schema(value_type = String)]
+    secure_value_key: SensitiveText,
+    expires_at: String,
+}
+
+/// Puts values in: one result for each, in order.
+pub(crate) async fn put(
+    Shared(state): Shared<State>,
+    By(caller, _): By<App>,
+    creation: Creation,
+    Body { body, raw }: Body<PutValues, BATCH_BODY>,
+) -> Result<Response, Problem> {
+    if body.items.is_empty() || body.items.len() > MOST {
+        return Err(Problem::invalid("items", "count"));
+    }
+    let items = body.items.into_iter().map(|item| PutItem {
+        field: item.field,
+        value: item.value.0,
+        flows: item.flows,
+        purposes: item.purposes,
+        ttl_seconds: item.ttl_seconds,
+        uses: item.uses,
+    });
+    let (items, idempotency) = (items.collect(), creation.with(raw)?);
+    let capture = state.rooms().capture.clone();
+    let work = async move { Ok(capture.put_values(&caller, items, idempotency).await?) };
+    state.to_the_end(work).await.map(respond)
+}
+
+/// Tells what is known of a value.
+pub(crate) async fn lookup(
+    Shared(state): Shared<State>,
+    By(caller, _): By<App>,
+    Body { body, .. }: Body<NameValue>,
+) -> Result<Response, Problem> {
+    let value_key = read(&body.secure_value_key)?;
+    let capture = state.rooms().capture.clone();
+    let work = async move { Ok(capture.lookup(&caller, value_key).await?) };
+    state.to_the_end(work).await.map(shown)
+}
+
+/// Deletes a value.
+pub(crate) async fn delete(
+    Shared(state): Shared<State>,
+    By(caller, _): By<App>,
+    Body { body, .. }: Body<NameValue>,
+) -> Result<StatusCode, Problem> {
+    let value_key = read(&body.secure_value_key)?;
+    let capture = state.rooms().capture.clone();
+    let work = async move { Ok(capture.delete(&caller, value_key).await?) };
+    state.to_the_end(work).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Moves a value's end.
+pub(crate) async fn extend(
+    Shared(state): Shared<State>,
+    By(caller, _): By<App>,
+    Body { body, .. }: Body<ExtendValue>,
+) -> Result<Response, Problem> {
+    let value_key = read(&body.secure_value_key)?;
+    let end = Timestamp::from_rfc3339(&body.expires_at).ok_or_else(|| Problem::invalid("expiresAt", "time"))?;
+    let capture = state.rooms().capture.clone();
+    let work = async move { Ok(capture.extend(&caller, value_key, end).await?) };
+    state.to_the_end(work).await.map(shown)
+}
+
+fn read(text: &SensitiveText) -> Result<SecureValueKey, Problem> {
+    text.0.parse().map_err(|_| Problem::new(Code::Validation).with_fault("secureValueKey", "secure_value_key"))
+}
+
+fn shown(described: ValueDescription) -> Response {
+    Json(described).into_response()
+}

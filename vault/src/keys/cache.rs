@@ -1,0 +1,167 @@
+//! Opened data keys: an absolute age per tenant, a use count, wiping, one fill at a time per key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::crypto::DataKey;
+use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
+
+/// The age for an owner without a row of its own: the installation itself.
+const DEFAULT_AGE: Duration = Duration::from_secs(60);
+/// The longest age a tenant can choose.
+const LONGEST_AGE: Duration = Duration::from_secs(300);
+/// After so many uses a key is opened anew, so that a KEK taken away is noticed under load too.
+const MOST_USES: u32 = 1 << 20;
+
+/// What is opened at most once at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Flight {
+    /// A data key by its id.
+    Open(TenantName, DataKeyId),
+    /// The data key of a class and epoch, made on first use.
+    Make(TenantName, DataKeyClass, Epoch),
+}
+
+/// The opened keys of this process.
+pub(super) struct Cache {
+    clock: Clock,
+    shelves: Mutex<Shelves>,
+    flights: Mutex<HashMap<Flight, Arc<AsyncMutex<()>>>>,
+}
+
+/// One shelf per tenant, so that a look-up borrows the name and forgetting is one removal.
+type Shelves = HashMap<TenantName, Shelf>;
+
+struct Shelf {
+    age: Duration,
+    opened: HashMap<DataKeyId, Opened>,
+    current: HashMap<(DataKeyClass, Epoch), DataKeyId>,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self { age: DEFAULT_AGE, opened: HashMap::new(), current: HashMap::new() }
+    }
+}
+
+struct Opened {
+    key: Arc<DataKey>,
+    class: DataKeyClass,
+    epoch: Epoch,
+    at: Timestamp,
+    uses: u32,
+}
+
+impl Cache {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, shelves: Mutex::default(), flights: Mutex::default() }
+    }
+
+    /// Sets how long a tenant's opened keys may stay; keys already older go at once.
+    pub(super) fn set_age(&self, tenant: &TenantName, age: Duration) {
+        let mut shelves = guard(&self.shelves);
+        let shelf = shelves.entry(tenant.clone()).or_default();
+        shelf.age = age.min(LONGEST_AGE);
+        shelf.sweep(self.clock.now());
+    }
+
+    /// A key that is opened and fresh.
+    pub(super) fn get(&self, tenant: &TenantName, id: DataKeyId) -> Option<Arc<DataKey>> {
+        guard(&self.shelves).get_mut(tenant)?.take(id, self.clock.now())
+    }
+
+    /// The key that seals for a class and epoch, if it is opened and fresh.
+    pub(super) fn current(&self, tenant: &TenantName, class: DataKeyClass, epoch: Epoch) -> Option<Arc<DataKey>> {
+        let mut shelves = guard(&self.shelves);
+        let shelf = shelves.get_mut(tenant)?;
+        let id = *shelf.current.get(&(class, epoch))?;
+        shelf.take(id, self.clock.now())
+    }
+
+    /// Keeps an opened key, unless the tenant keeps none.
+    pub(super) fn put(&self, tenant: &TenantName, class: DataKeyClass, epoch: Epoch, key: &Arc<DataKey>) {
+        let at = self.clock.now();
+        let mut shelves = guard(&self.shelves);
+        let shelf = shelves.entry(tenant.clone()).or_default();
+        if shelf.age.is_zero() {
+            return;
+        }
+        shelf.current.insert((class, epoch), key.id());
+        shelf.opened.insert(key.id(), Opened { key: Arc::clone(key), class, epoch, at, uses: 0 });
+    }
+
+    /// Drops, and so wipes, every key whose time is over.
+    pub(super) fn sweep(&self) {
+        let now = self.clock.now();
+        guard(&self.shelves).values_mut().for_each(|shelf| shelf.sweep(now));
+        // Gates of requests that were given up while they waited.
+        guard(&self.flights).retain(|_, gate| Arc::strong_count(gate) > 1);
+    }
+
+    /// Drops every key of a tenant (sealed, shredded, states changed); its choice of age stays.
+    pub(super) fn forget(&self, tenant: &TenantName) {
+        if let Some(shelf) = guard(&self.shelves).get_mut(tenant) {
+            shelf.opened.clear();
+            shelf.current.clear();
+        }
+    }
+
+    /// Waits until nobody else fills the same key.
+    pub(super) async fn fly(&self, flight: Flight) -> Landing<'_> {
+        let gate = Arc::clone(guard(&self.flights).entry(flight.clone()).or_default());
+        let turn = gate.lock_owned().await;
+        Landing { cache: self, flight, turn: Some(turn) }
+    }
+}
+
+impl Shelf {
+    fn take(&mut self, id: DataKeyId, now: Timestamp) -> Option<Arc<DataKey>> {
+        let opened = self.opened.get_mut(&id)?;
+        if !opened.is_fresh(now, self.age) {
+            self.opened.remove(&id);
+            return None;
+        }
+        opened.uses += 1;
+        Some(Arc::clone(&opened.key))
+    }
+
+    fn sweep(&mut self, now: Timestamp) {
+        let Self { age, opened, current } = self;
+        opened.retain(|_, key| key.is_fresh(now, *age));
+        current.retain(|_, id| opened.contains_key(id));
+    }
+}
+
+impl Opened {
+    /// A clock that went back makes a key stale too: an age that cannot be known is over.
+    fn is_fresh(&self, now: Timestamp, age: Duration) -> bool {
+        let erased = self.class.erased_at(self.epoch).is_some_and(|gone| now >= gone);
+        !erased && self.uses < MOST_USES && now >= self.at && now.since(self.at) < age
+    }
+}
+
+/// The turn to fill one key; the next waits until it drops.
+pub(super) struct Landing<'a> {
+    cache: &'a Cache,
+    flight: Flight,
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let mut flights = guard(&self.cache.flights);
+        self.turn = None;
+        // Nobody waits: only the map itself still holds the gate. Waiters clone it under the same lock.
+        if flights.get(&self.flight).is_some_and(|gate| Arc::strong_count(gate) == 1) {
+            flights.remove(&self.flight);
+        }
+    }
+}
+
+/// A panic elsewhere does not make the map wrong: each change of it is one call.
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,204 @@
+//! A data key's life: made on first use, opened through erasure key, MAC and KEK, cached for a while.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::cache::Flight;
+use super::key_store::SecretName;
+use super::{DataKeyRow, Error, KekRecord, KeyRecords, Keys, MacPurpose, wrapping};
+use crate::crypto::DataKey;
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
+
+impl Keys {
+    /// The data key that seals what is created at `at`; erasure key, then data key, then row are made on first use.
+    ///
+    /// # Errors
+    /// [`Error::NoKek`] without an active KEK, [`Error::Erased`] if `at` is so old that its key is gone already, and
+    /// everything [`Keys::data_key`] refuses.
+    pub async fn data_key_to_seal<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        class: DataKeyClass,
+        at: Timestamp,
+    ) -> Result<Arc<DataKey>, Error> {
+        let epoch = class.epoch(at);
+        if let Some(key) = self.inner.cache.current(tenant, class, epoch) {
+            return Ok(key);
+        }
+        let _turn = self.inner.cache.fly(Flight::Make(tenant.clone(), class, epoch)).await;
+        if let Some(key) = self.inner.cache.current(tenant, class, epoch) {
+            return Ok(key);
+        }
+        match records.find_data_key(tenant, class, epoch).await? {
+            Some(row) if row.tenant != *tenant || row.class != class || row.epoch != epoch => Err(Error::Altered),
+            Some(row) => self.open(records, &row).await,
+            None => self.make(records, tenant, class, epoch, at).await,
+        }
+    }
+
+    /// The data key of an id, from the cache or opened.
+    ///
+    /// # Errors
+    /// [`Error::NoDataKey`] if the tenant has none of this id, [`Error::Erased`] after its erasure key's time,
+    /// [`Error::KekUnusable`] if its KEK is gone or refused, [`Error::Altered`] if a record was changed.
+    pub async fn data_key<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        id: DataKeyId,
+    ) -> Result<Arc<DataKey>, Error> {
+        if let Some(key) = self.cached(tenant, id) {
+            return Ok(key);
+        }
+        let _turn = self.inner.cache.fly(Flight::Open(tenant.clone(), id)).await;
+        if let Some(key) = self.cached(tenant, id) {
+            return Ok(key);
+        }
+        let row = records.load_data_key(tenant, id).await?.ok_or(Error::NoDataKey)?;
+        if row.tenant != *tenant || row.data_key_id != id {
+            return Err(Error::Altered);
+        }
+        self.open(records, &row).await
+    }
+
+    /// The data key of an id if it is opened and fresh. No I/O: the committer may call it.
+    #[must_use]
+    pub fn cached(&self, tenant: &TenantName, id: DataKeyId) -> Option<Arc<DataKey>> {
+        self.inner.cache.get(tenant, id)
+    }
+
+    /// Sets how long a tenant's opened keys may stay in memory (0 to 300 s), at once; opening a key reads it anew.
+    pub fn set_cache_age(&self, tenant: &TenantName, age: Duration) {
+        self.inner.cache.set_age(tenant, age);
+    }
+
+    /// Wipes opened keys whose time is over.
+    pub fn wipe_idle(&self) {
+        self.inner.cache.sweep();
+    }
+
+    /// Wipes every opened key of a tenant.
+    pub fn forget_tenant(&self, tenant: &TenantName) {
+        self.inner.cache.forget(tenant);
+    }
+
+    async fn make<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        class: DataKeyClass,
+        epoch: Epoch,
+        at: Timestamp,
+    ) -> Result<Arc<DataKey>, Error> {
+        let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
+        // The erasure key first: a row whose erasure key was never durable would be lost with the next power cut.
+        let erasure = self.erasure_key_to_seal(class, epoch).await?;
+        let key = DataKey::generate(DataKeyId::generate(at))?;
+        let row = DataKeyRow {
+            tenant: tenant.clone(),
+            data_key_id: key.id(),
+            class,
+            epoch,
+            kek_id: kek.kek_id,
+            kek_version: kek.version,
+            mechanism: kek.mechanism,
+            sealed: Vec::new(),
+            created: at,
+        };
+        let row = self.wrap(row, &key, erasure.as_deref()).await?;
+        let stored = records.insert_data_key(row).await?;
+        if stored.data_key_id != key.id() {
+            return self.open(records, &stored).await;
+        }
+        let key = Arc::new(key.under(stored.kek_id));
+        self.keep(records, &stored, &key).await?;
+        Ok(key)
+    }
+
+    /// Caches an opened key for as long as its tenant allows now.
+    async fn keep<R: KeyRecords>(&self, records: &R, row: &DataKeyRow, key: &Arc<DataKey>) -> Result<(), Error> {
+        if let Some(age) = records.cache_age(&row.tenant).await? {
+            self.set_cache_age(&row.tenant, age);
+        }
+        self.inner.cache.put(&row.tenant, row.class, row.epoch, key);
+        Ok(())
+    }
+
+    /// The row with W, H and seal made anew under the KEK it names.
+    async fn wrap(&self, mut row: DataKeyRow, key: &DataKey, erasure: Option<&[u8; 32]>) -> Result<DataKeyRow, Error> {
+        let context = wrapping::context(self.realm(), &row);
+        let wrapped = self.inner.provider.wrap(&row, &context, key.bytes()).await?;
+        let mac = self.inner.macs.newest(MacPurpose::DataKey);
+        row.sealed = wrapping::stored(&wrapped, &mac, erasure, self.realm(), &row)?;
+        Ok(row)
+    }
+
+    /// A data key's row wrapped under the tenant's active KEK: values and states stay as they are. Nothing if its
+    /// erasure key is gone, so that the row can go too.
+    ///
+    /// # Errors
+    /// [`Error::NoKek`] without an active KEK, and everything [`Keys::data_key`] refuses but [`Error::Erased`].
+    pub async fn rewrap<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Option<DataKeyRow>, Error> {
+        let erasure = match self.erasure_key_to_open(row.class, row.epoch).await {
+            Err(Error::Erased) => return Ok(None),
+            erasure => erasure?,
+        };
+        let kek = records.active_kek(&row.tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
+        let key = self.open(records, row).await?;
+        let KekRecord { kek_id, version: kek_version, mechanism, .. } = kek;
+        let renewed = DataKeyRow { kek_id, kek_version, mechanism, ..row.clone() };
+        self.wrap(renewed, &key, erasure.as_deref()).await.map(Some)
+    }
+
+    async fn open<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Arc<DataKey>, Error> {
+        let erasure = self.erasure_key_to_open(row.class, row.epoch).await?;
+        let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
+        if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
+            return Err(Error::KekUnusable);
+        }
+        let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
+        let wrapped = wrapping::wrapped(macs, erasure.as_deref(), self.realm(), row)?;
+        let context = wrapping::context(self.realm(), row);
+        let bytes = self.inner.provider.unwrap(row, &context, &wrapped).await?;
+        if bytes.len() != 32 {
+            return Err(Error::Altered);
+        }
+        let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
+        let key = Arc::new(key.under(row.kek_id));
+        self.keep(records, row, &key).await?;
+        Ok(key)
+    }
+
+    async fn erasure_key_to_seal(
+        &self,
+        class: DataKeyClass,
+        epoch: Epoch,
+    ) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
+        if self.refuse_erased(class, epoch)? {
+            return Ok(None);
+        }
+        self.inner.store.create_key(&SecretName::erasure(class, epoch)).await.map(Some)
+    }
+
+    async fn erasure_key_to_open(
+        &self,
+        class: DataKeyClass,
+        epoch: Epoch,
+    ) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
+        if self.refuse_erased(class, epoch)? {
+            return Ok(None);
+        }
+        self.inner.store.load_key(&SecretName::erasure(class, epoch)).await?.ok_or(Error::Erased).map(Some)
+    }
+
+    /// Refuses an epoch whose erasure time is past, though the file be still there; true if the class has no erasure key.
+    fn refuse_erased(&self, class: DataKeyClass, epoch: Epoch) -> Result<bool, Error> {
+        match class.erased_at(epoch) {
+            Some(gone) if self.inner.clock.now() >= gone => Err(Error::Erased),
+            gone => Ok(gone.is_none()),
+        }
+    }
+}

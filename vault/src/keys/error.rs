@@ -1,0 +1,81 @@
+//! What can go wrong with keys. No variant holds key material or foreign text.
+
+use std::io;
+
+/// A key that cannot be had, or a key store that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no key store in the folder.
+    #[error("there is no key store here; `siv init` makes one")]
+    NoKeyStore,
+    /// Another process holds the key store; a `dir:` key store is for one node.
+    #[error("the key store is in use by another process")]
+    InUse,
+    /// The key store is not as siv left it.
+    #[error("the key store is damaged: {0}")]
+    Damaged(&'static str),
+    /// The key store belongs to another realm.
+    #[error("the key store belongs to another realm")]
+    OtherRealm,
+    /// The root key cannot be had or is kept unsafely.
+    #[error("the root key: {0}")]
+    RootKey(&'static str),
+    /// The root key is not the one this key store is sealed under.
+    #[error("the root key is not the one of this key store")]
+    WrongRootKey,
+    /// The tenant has no active KEK.
+    #[error("the tenant has no active key-encryption key")]
+    NoKek,
+    /// The KEK's secret is gone, or its state forbids this use.
+    #[error("the key-encryption key may not be used")]
+    KekUnusable,
+    /// There is no such data key.
+    #[error("no such data key")]
+    NoDataKey,
+    /// The erasure key's time is past: what the data key sealed is gone.
+    #[error("the data key is erased")]
+    Erased,
+    /// A wrapped key or sealed secret was altered or moved.
+    #[error("a stored key was altered")]
+    Altered,
+    /// The name would clash with one of the vault's own.
+    #[error("this name is reserved")]
+    ReservedName,
+    /// Two heads of one size and different roots: the log has forked.
+    #[error("the head of a log contradicts the one in the key store")]
+    HeadContradicts,
+    /// Reading or writing the key store failed.
+    #[error("the key store cannot be used while {doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The database could not answer about a key's record.
+    #[error(transparent)]
+    Records(#[from] super::RecordsError),
+    /// The system's random number generator failed: there is no fallback.
+    #[error("no randomness from the system")]
+    Random(#[source] getrandom::Error),
+    /// The work was cancelled because the process ends.
+    #[error("the process is ending")]
+    Ending,
+}
+
+impl Error {
+    /// Turns an I/O error into one that says what was being done.
+    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+}
+
+impl From<crate::crypto::Error> for Error {
+    fn from(error: crate::crypto::Error) -> Self {
+        match error {
+            crate::crypto::Error::Random(source) => Self::Random(source),
+            crate::crypto::Error::Refused | crate::crypto::Error::TooLong => Self::Altered,
+        }
+    }
+}

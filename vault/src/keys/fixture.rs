@@ -1,0 +1,89 @@
+//! A database of keys' records in memory and a key store in a throw-away folder, for the tests of the room.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::{DataKeyRow, KekRecord, KekState, KeyRecords, Keys, RecordsError, RootKeySource};
+use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, KekId, TenantName, Timestamp};
+
+/// 2026-11-24T03:00:36.007Z.
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
+
+pub(super) fn tenant() -> TenantName {
+    "demo".parse().unwrap()
+}
+
+/// Opens or makes a key store whose root key lies beside it.
+pub(super) async fn open(dir: &Path, clock: &Clock) -> Result<Keys, super::Error> {
+    let root = RootKeySource::File(dir.join("root-key"));
+    Keys::create_or_open(&dir.join("keys"), root, "eu-1".parse().unwrap(), clock.clone(), true).await
+}
+
+/// What the database would hold.
+#[derive(Default)]
+pub(super) struct Records {
+    pub(super) rows: Mutex<Vec<DataKeyRow>>,
+    pub(super) keks: Mutex<Vec<KekRecord>>,
+    pub(super) loads: AtomicU32,
+    pub(super) age: Mutex<Option<Duration>>,
+}
+
+impl Records {
+    /// A database whose tenant has a KEK.
+    pub(super) async fn with_kek(keys: &Keys) -> Self {
+        let records = Self::default();
+        let kek = keys.create_kek(&tenant(), NOW).await.unwrap();
+        records.keks.lock().unwrap().push(kek);
+        records
+    }
+
+    pub(super) fn set_state(&self, version: u32, state: KekState) {
+        for kek in self.keks.lock().unwrap().iter_mut().filter(|kek| kek.version == version) {
+            kek.state = state;
+        }
+    }
+
+    fn find(&self, wanted: impl Fn(&DataKeyRow) -> bool) -> Option<DataKeyRow> {
+        self.rows.lock().unwrap().iter().find(|row| wanted(row)).cloned()
+    }
+}
+
+impl KeyRecords for Records {
+    async fn find_data_key(
+        &self,
+        tenant: &TenantName,
+        class: DataKeyClass,
+        epoch: Epoch,
+    ) -> Result<Option<DataKeyRow>, RecordsError> {
+        Ok(self.find(|row| row.tenant == *tenant && row.class == class && row.epoch == epoch))
+    }
+
+    async fn load_data_key(&self, tenant: &TenantName, id: DataKeyId) -> Result<Option<DataKeyRow>, RecordsError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        Ok(self.find(|row| row.tenant == *tenant && row.data_key_id == id))
+    }
+
+    async fn insert_data_key(&self, row: DataKeyRow) -> Result<DataKeyRow, RecordsError> {
+        if let Some(stored) = self.find_data_key(&row.tenant, row.class, row.epoch).await? {
+            return Ok(stored);
+        }
+        self.rows.lock().unwrap().push(row.clone());
+        Ok(row)
+    }
+
+    async fn active_kek(&self, _: &TenantName) -> Result<Option<KekRecord>, RecordsError> {
+        Ok(self.keks.lock().unwrap().iter().find(|kek| kek.state.may_wrap()).cloned())
+    }
+
+    async fn load_kek(&self, _: &TenantName, id: KekId, version: u32) -> Result<Option<KekRecord>, RecordsError> {
+        let keks = self.keks.lock().unwrap();
+        Ok(keks.iter().find(|kek| kek.kek_id == id && kek.version == version).cloned())
+    }
+
+    async fn cache_age(&self, _: &TenantName) -> Result<Option<Duration>, RecordsError> {
+        Ok(*self.age.lock().unwrap())
+    }
+}

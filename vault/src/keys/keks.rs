@@ -1,0 +1,66 @@
+//! Making and rotating KEKs of the built-in KMS. Secrets go into the key store first, then the caller commits the record.
+
+use super::key_store::SecretName;
+use super::local_kms::MECHANISM;
+use super::{Error, KekRecord, KekState, Keys};
+use crate::domain::{KekId, TenantName, Timestamp};
+
+impl Keys {
+    /// Makes a tenant's first KEK; the caller commits the record. Without that commit the secret is an orphan that
+    /// protects nothing.
+    ///
+    /// # Errors
+    /// The key store cannot be written, or there is no randomness.
+    pub async fn create_kek(&self, tenant: &TenantName, now: Timestamp) -> Result<KekRecord, Error> {
+        self.make_kek(tenant, KekId::generate(now), 1, now).await
+    }
+
+    /// Makes the next version of a KEK. The caller commits it as active together with the old one as deactivated,
+    /// which still unwraps.
+    ///
+    /// # Errors
+    /// The key store cannot be written, or there is no randomness.
+    pub async fn rotate_kek(
+        &self,
+        tenant: &TenantName,
+        active: &KekRecord,
+        now: Timestamp,
+    ) -> Result<KekRecord, Error> {
+        let version = active.version.checked_add(1).ok_or(Error::KekUnusable)?;
+        self.make_kek(tenant, active.kek_id, version, now).await
+    }
+
+    async fn make_kek(
+        &self,
+        tenant: &TenantName,
+        kek_id: KekId,
+        version: u32,
+        now: Timestamp,
+    ) -> Result<KekRecord, Error> {
+        // Create-if-absent: a version whose commit failed earlier is taken up again, not made twice.
+        self.inner.store.create_key(&SecretName::kek(tenant, kek_id, version)).await?;
+        let mechanism = MECHANISM.to_owned();
+        Ok(KekRecord { kek_id, version, mechanism, state: KekState::Active, created_at: now })
+    }
+
+    /// Whether the secret of a KEK version of the built-in KMS is still there: a database put back may speak of one that
+    /// was destroyed meanwhile.
+    ///
+    /// # Errors
+    /// The key store cannot be read.
+    pub async fn has_kek(&self, tenant: &TenantName, record: &KekRecord) -> Result<bool, Error> {
+        Ok(self.inner.store.load_key(&SecretName::kek(tenant, record.kek_id, record.version)).await?.is_some())
+    }
+
+    /// Destroys the secret of a KEK version whose record is committed as `destroying`; false if it is gone already.
+    ///
+    /// # Errors
+    /// [`Error::KekUnusable`] if the record is in another state; the key store cannot be written.
+    pub async fn destroy_kek(&self, tenant: &TenantName, record: &KekRecord) -> Result<bool, Error> {
+        if record.state != KekState::Destroying {
+            return Err(Error::KekUnusable);
+        }
+        self.forget_tenant(tenant);
+        self.inner.store.destroy(&SecretName::kek(tenant, record.kek_id, record.version)).await
+    }
+}

@@ -1,0 +1,193 @@
+//! A key store in a folder of one node: 0700, files 0600, create-if-absent, everything synced before it is believed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::secret_name::{SecretKind, SecretName};
+use crate::domain::text::hex;
+use crate::keys::Error;
+
+const LOCK: &str = "lock";
+/// Begins the name of a file that is being written; one that a crash left is no secret and is swept at start.
+const TEMPORARY: &str = ".tmp-";
+
+/// The folder, locked for this process.
+pub(super) struct Directory {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Opens the folder for this process alone, and sweeps what a crash left half written.
+    pub(super) fn open(dir: &Path, create: bool) -> Result<Self, Error> {
+        let identity = dir.join(super::identity::FILE).exists();
+        match fs::metadata(dir) {
+            Ok(facts) if !facts.is_dir() => return Err(Error::Damaged("it is not a folder")),
+            Ok(_) if !identity && !create => return Err(Error::NoKeyStore),
+            Ok(facts) if facts.mode() & 0o077 == 0 => {}
+            // An empty folder somebody made for us may be closed; one with things in it is not ours to change.
+            Ok(_) if !identity && entries(dir)?.is_empty() => {
+                fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+                    .map_err(Error::io("guarding its folder"))?;
+            }
+            Ok(_) => return Err(Error::Damaged("its folder is open to other users (want mode 0700)")),
+            Err(error) if error.kind() == ErrorKind::NotFound && create => make_folders(dir)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Error::NoKeyStore),
+            Err(source) => return Err(Error::Io { doing: "opening its folder", source }),
+        }
+        let lock = lock(&dir.join(LOCK))?;
+        let directory = Self { dir: dir.to_owned(), _lock: lock };
+        directory.sweep(&directory.dir)?;
+        Ok(directory)
+    }
+
+    /// Writes a file that must not exist yet, durably; false if it exists.
+    ///
+    /// The name appears by `link`, which never replaces: a torn file never has a name that is read.
+    pub(super) fn create(&self, path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+        let path = self.dir.join(path);
+        let folder = path.parent().unwrap_or(&self.dir);
+        make_folders(folder)?;
+        let temporary = write_temporary(folder, bytes)?;
+        let linked = fs::hard_link(&temporary, &path);
+        fs::remove_file(&temporary).map_err(Error::io("removing a temporary file"))?;
+        let created = match linked {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+            Err(source) => return Err(Error::Io { doing: "naming a new secret", source }),
+        };
+        // Also when it was there: whoever made it may not have synced yet.
+        sync(folder)?;
+        Ok(created)
+    }
+
+    /// Replaces a file at the top as a whole, durably.
+    pub(super) fn replace(&self, file: &str, bytes: &[u8]) -> Result<(), Error> {
+        let temporary = write_temporary(&self.dir, bytes)?;
+        fs::rename(&temporary, self.dir.join(file)).map_err(Error::io("replacing a file"))?;
+        sync(&self.dir)
+    }
+
+    /// A file's content, if it is there.
+    pub(super) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        match fs::read(self.dir.join(path)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { doing: "reading a secret", source }),
+        }
+    }
+
+    /// The content of a file at the top that lies in clear.
+    pub(super) fn read_clear(&self, file: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.read(Path::new(file))
+    }
+
+    /// The names of all secrets of a kind.
+    pub(super) fn list(&self, kind: SecretKind) -> Result<Vec<SecretName>, Error> {
+        let mut names = Vec::new();
+        for tenant in entries(&self.dir.join(kind.as_str()))? {
+            let Some(owner) = tenant.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+            for file in entries(&tenant)? {
+                let name = file.file_name().and_then(|name| name.to_str());
+                names.extend(name.and_then(|name| SecretName::of_file(kind, &owner, name)));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Overwrites and removes a file, durably; false if it was not there.
+    pub(super) fn destroy(&self, path: &Path) -> Result<bool, Error> {
+        let path = self.dir.join(path);
+        let mut file = match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(Error::Io { doing: "opening a secret to destroy it", source }),
+        };
+        // Worth little on media that write elsewhere (docs/formats.md section 4), and costs nothing.
+        let length = file.metadata().map_err(Error::io("destroying a secret"))?.len();
+        let zeros = vec![0; usize::try_from(length).unwrap_or(0)];
+        file.write_all(&zeros).and_then(|()| file.sync_all()).map_err(Error::io("overwriting a secret"))?;
+        fs::remove_file(&path).map_err(Error::io("removing a secret"))?;
+        sync(path.parent().unwrap_or(&self.dir))?;
+        Ok(true)
+    }
+
+    /// Whether nothing lies here but the lock.
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        Ok(entries(&self.dir)?.iter().all(|path| path.ends_with(LOCK) || !path.is_dir()))
+    }
+
+    /// Removes temporary files (the lock says that nobody is writing one) and syncs what a killed process may have
+    /// named without syncing.
+    fn sweep(&self, folder: &Path) -> Result<(), Error> {
+        for path in entries(folder)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() {
+                self.sweep(&path)?;
+            } else if name.starts_with(TEMPORARY) {
+                fs::remove_file(&path).map_err(Error::io("sweeping a temporary file"))?;
+            }
+        }
+        sync(folder)
+    }
+}
+
+/// The folder's entries; none if there is no folder.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let doing = "listing secrets";
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>(),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+    .map_err(Error::io(doing))
+}
+
+/// Makes a folder and its parents with mode 0700 and syncs each parent, so that a new folder survives as its files do.
+fn make_folders(folder: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.exists()).collect();
+    for folder in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(Error::Io { doing: "making a folder", source }),
+        }
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(Error::io("guarding a folder"))?;
+        sync(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")))?;
+    }
+    Ok(())
+}
+
+fn write_temporary(folder: &Path, bytes: &[u8]) -> Result<PathBuf, Error> {
+    let doing = "writing a temporary file";
+    let temporary = folder.join(format!("{TEMPORARY}{}", hex::encode(&crate::crypto::random::<16>()?)));
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(Error::io(doing))?;
+    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(Error::io(doing))?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(source) = written {
+        // A full disk must not leave litter; if even this fails, the next start sweeps.
+        let _ = fs::remove_file(&temporary);
+        return Err(Error::Io { doing, source });
+    }
+    Ok(temporary)
+}
+
+fn sync(folder: &Path) -> Result<(), Error> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("syncing a folder"))
+}
+
+/// Takes the lock that keeps a second node out; the system lets it go when the process ends, however it ends.
+fn lock(path: &Path) -> Result<File, Error> {
+    let doing = "locking it";
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(Error::io(doing))?;
+    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(Error::io(doing))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse),
+        Err(TryLockError::Error(source)) => Err(Error::Io { doing, source }),
+    }
+}

@@ -1,0 +1,112 @@
+//! The name of a secret in the key store: its kind, owner, id and version. All of it stands in the AAD.
+
+use std::path::PathBuf;
+
+use crate::domain::{DataKeyClass, Epoch, KekId, SecretId, TenantName};
+
+/// What a secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum SecretKind {
+    /// A KEK of the built-in KMS.
+    Kek,
+    /// An erasure key.
+    Erasure,
+    /// A pepper of verifiers.
+    Pepper,
+    /// HMAC key of wrapped data keys.
+    DataKeyMac,
+    /// HMAC key of rows that decide.
+    ConfigMac,
+    /// HMAC key of credentials.
+    CredentialMac,
+    /// HMAC key of node keys.
+    NodeMac,
+    /// HMAC key of idempotency look-ups.
+    IdempotencyLookupMac,
+    /// A log's signing key.
+    LogSigning,
+}
+
+impl SecretKind {
+    /// The name in paths, infos and AADs.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kek => "kek",
+            Self::Erasure => "erasure",
+            Self::Pepper => "pepper",
+            Self::DataKeyMac => "data-key",
+            Self::ConfigMac => "config",
+            Self::CredentialMac => "credential",
+            Self::NodeMac => "node",
+            Self::IdempotencyLookupMac => "idempotency-lookup",
+            Self::LogSigning => "log-signing",
+        }
+    }
+}
+
+/// A secret's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SecretName {
+    pub(crate) kind: SecretKind,
+    pub(crate) tenant: TenantName,
+    pub(crate) id: String,
+    pub(crate) version: u32,
+}
+
+impl SecretName {
+    /// A version of a tenant's KEK.
+    pub(crate) fn kek(tenant: &TenantName, kek_id: KekId, version: u32) -> Self {
+        Self { kind: SecretKind::Kek, tenant: tenant.clone(), id: kek_id.to_string(), version }
+    }
+
+    /// The erasure key of a class and epoch, for all tenants.
+    pub(crate) fn erasure(class: DataKeyClass, epoch: Epoch) -> Self {
+        let id = format!("{class}.{}", epoch.0);
+        Self { kind: SecretKind::Erasure, tenant: TenantName::system(), id, version: 1 }
+    }
+
+    /// An HMAC key or pepper.
+    pub(crate) fn mac(kind: SecretKind, id: SecretId) -> Self {
+        Self { kind, tenant: TenantName::system(), id: id.to_string(), version: 1 }
+    }
+
+    /// A log's signing key.
+    pub(crate) fn log_signing(log: &TenantName, version: u32) -> Self {
+        Self { kind: SecretKind::LogSigning, tenant: log.clone(), id: "ed25519".to_owned(), version }
+    }
+
+    /// The class and epoch of an erasure key.
+    pub(crate) fn erasure_epoch(&self) -> Option<(DataKeyClass, Epoch)> {
+        let (class, epoch) = self.id.split_once('.')?;
+        Some((class.parse().ok()?, Epoch(epoch.parse().ok()?)))
+    }
+
+    /// Where it lies: `kind/tenant/id.version`.
+    pub(crate) fn path(&self) -> PathBuf {
+        let file = format!("{}.{}", self.id, self.version);
+        [self.kind.as_str(), self.tenant.as_str(), &file].iter().collect()
+    }
+
+    /// The name of a file; nothing for a file that is no secret (a torn temporary one begins with a dot).
+    pub(crate) fn of_file(kind: SecretKind, tenant: &str, file: &str) -> Option<Self> {
+        let (id, version) = file.rsplit_once('.')?;
+        let tenant = TenantName::from_store(tenant).ok()?;
+        (!id.is_empty()).then_some(())?;
+        Some(Self { kind, tenant, id: id.to_owned(), version: version.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_from_its_path() {
+        let name = SecretName::erasure(DataKeyClass::SensitiveAuthentication, Epoch(1_994_988));
+        assert_eq!(name.path().to_str(), Some("erasure/-system/sensitive-authentication.1994988.1"));
+        let again = SecretName::of_file(SecretKind::Erasure, "-system", "sensitive-authentication.1994988.1").unwrap();
+        assert_eq!(again, name);
+        assert_eq!(again.erasure_epoch(), Some((DataKeyClass::SensitiveAuthentication, Epoch(1_994_988))));
+        assert_eq!(SecretName::of_file(SecretKind::Erasure, "-system", ".tmp-00ff"), None);
+    }
+}

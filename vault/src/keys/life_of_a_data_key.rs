@@ -1,0 +1,302 @@
+//! The law of data keys: who opens them, until when, and what no attacker with the database can make of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::fixture::{NOW, Records, open, tenant};
+use super::key_store::{SecretKind, SecretName};
+use super::{Error, KekState, Keys};
+use crate::domain::{Clock, DataKeyClass, DataKeyId, TenantName, Timestamp};
+
+const SESSION: DataKeyClass = DataKeyClass::Session;
+
+async fn vault(dir: &tempfile::TempDir) -> (Keys, Records, Clock) {
+    let clock = Clock::held(NOW);
+    let keys = open(dir.path(), &clock).await.unwrap();
+    let records = Records::with_kek(&keys).await;
+    (keys, records, clock)
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[tokio::test]
+async fn one_data_key_serves_a_tenant_class_and_epoch_across_restarts() {
+    let dir = folder();
+    let (keys, records, clock) = vault(&dir).await;
+    for class in DataKeyClass::ALL {
+        let made = keys.data_key_to_seal(&records, &tenant(), class, NOW).await.unwrap();
+        let again = keys.data_key_to_seal(&records, &tenant(), class, NOW).await.unwrap();
+        assert_eq!(made.bytes(), again.bytes());
+        let next = NOW.plus(class.epoch_length());
+        assert_ne!(keys.data_key_to_seal(&records, &tenant(), class, next).await.unwrap().id(), made.id());
+    }
+    let before = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
+    drop(keys);
+    let keys = open(dir.path(), &clock).await.unwrap();
+    let after = keys.data_key(&records, &tenant(), before.id()).await.unwrap();
+    assert_eq!(before.bytes(), after.bytes());
+}
+
+#[tokio::test]
+async fn without_a_kek_nothing_is_sealed() {
+    let dir = folder();
+    let (keys, _, _) = vault(&dir).await;
+    let none = keys.data_key_to_seal(&Records::default(), &tenant(), SESSION, NOW).await;
+    assert!(matches!(none, Err(Error::NoKek)));
+}
+
+#[tokio::test]
+async fn a_wrapped_key_that_was_altered_or_moved_is_refused() {
+    let dir = folder();
+    let (keys, records, _) = vault(&dir).await;
+    for class in [SESSION, DataKeyClass::Stored] {
+        let id = keys.data_key_to_seal(&records, &tenant(), class, NOW).await.unwrap().id();
+        let row = records.rows.lock().unwrap().iter().find(|row| row.data_key_id == id).unwrap().clone();
+        for at in 0..row.sealed.len() {
+            let mut wrong = row.clone();
+            wrong.sealed[at] ^= 1 << (at % 8);
+            assert!(refused(&keys, &records, wrong).await, "byte {at}");
+            let mut cut = row.clone();
+            cut.sealed.truncate(at);
+            assert!(refused(&keys, &records, cut).await, "cut to {at}");
+        }
+        let mut longer = row.clone();
+        longer.sealed.push(0);
+        let mut other_class = row.clone();
+        other_class.class = DataKeyClass::Capture;
+        let mut other_epoch = row.clone();
+        other_epoch.epoch.0 += 1;
+        let mut other_id = row.clone();
+        other_id.data_key_id = DataKeyId::generate(NOW);
+        let mut other_kek = row.clone();
+        other_kek.kek_version = 2;
+        let mut other_tenant = row.clone();
+        other_tenant.tenant = "other".parse().unwrap();
+        for (number, moved) in
+            [longer, other_class, other_epoch, other_id, other_kek, other_tenant].into_iter().enumerate()
+        {
+            assert!(refused(&keys, &records, moved).await, "move {number} of {class}");
+        }
+    }
+}
+
+/// Whether a row put into the database by hand does not open.
+async fn refused(keys: &Keys, records: &Records, row: super::DataKeyRow) -> bool {
+    keys.forget_tenant(&row.tenant);
+    let database = Records::default();
+    database.keks.lock().unwrap().clone_from(&records.keks.lock().unwrap());
+    let (owner, id) = (row.tenant.clone(), row.data_key_id);
+    database.rows.lock().unwrap().push(row);
+    keys.data_key(&database, &owner, id).await.is_err()
+}
+
+#[tokio::test]
+async fn an_erasure_key_dies_by_the_clock_and_takes_its_data_keys_with_it() {
+    let dir = folder();
+    let (keys, records, clock) = vault(&dir).await;
+    let class = DataKeyClass::SensitiveAuthentication;
+    let id = keys.data_key_to_seal(&records, &tenant(), class, NOW).await.unwrap().id();
+    let kept = keys.data_key_to_seal(&records, &tenant(), DataKeyClass::Stored, NOW).await.unwrap().id();
+    let gone = class.erased_at(class.epoch(NOW)).unwrap();
+    clock.advance(gone.since(NOW) - Duration::from_millis(1));
+    assert_eq!(keys.destroy_due_erasure_keys(clock.now()).await.unwrap(), 0);
+    assert!(keys.data_key(&records, &tenant(), id).await.is_ok());
+    // Its time is past: refused from the cache and from the database, though the file is still there.
+    clock.advance(Duration::from_millis(1));
+    assert!(keys.cached(&tenant(), id).is_none());
+    assert!(matches!(keys.data_key(&records, &tenant(), id).await, Err(Error::Erased)));
+    assert_eq!(keys.destroy_due_erasure_keys(clock.now()).await.unwrap(), 1);
+    assert_eq!(keys.destroy_due_erasure_keys(clock.now()).await.unwrap(), 0);
+    assert!(matches!(keys.data_key_to_seal(&records, &tenant(), class, NOW).await, Err(Error::Erased)));
+    assert!(keys.data_key(&records, &tenant(), kept).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_clock_put_back_does_not_bring_an_erased_key_back() {
+    let dir = folder();
+    let (keys, records, clock) = vault(&dir).await;
+    let id = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap().id();
+    keys.destroy_due_erasure_keys(SESSION.erased_at(SESSION.epoch(NOW)).unwrap()).await.unwrap();
+    keys.forget_tenant(&tenant());
+    assert_eq!(clock.now(), NOW);
+    assert!(matches!(keys.data_key(&records, &tenant(), id).await, Err(Error::Erased)));
+}
+
+#[tokio::test]
+async fn an_opened_key_has_an_absolute_age() {
+    let dir = folder();
+    let (keys, records, clock) = vault(&dir).await;
+    *records.age.lock().unwrap() = Some(Duration::from_secs(30));
+    let id = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap().id();
+    for _ in 0..29 {
+        clock.advance(Duration::from_secs(1));
+        assert!(keys.cached(&tenant(), id).is_some(), "use does not renew it");
+    }
+    clock.advance(Duration::from_secs(1));
+    assert!(keys.cached(&tenant(), id).is_none());
+    // A tenant that allows no cache has none; what an operation holds stays with the operation.
+    *records.age.lock().unwrap() = Some(Duration::ZERO);
+    let key = keys.data_key(&records, &tenant(), id).await.unwrap();
+    assert!(keys.cached(&tenant(), id).is_none());
+    let mut held = keys.held();
+    assert!(held.get(&tenant(), id).is_none());
+    held.hold(key);
+    assert!(held.get(&tenant(), id).is_some());
+}
+
+#[tokio::test]
+async fn forgetting_a_tenant_wipes_its_keys_at_once() {
+    let dir = folder();
+    let (keys, records, _) = vault(&dir).await;
+    let key = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
+    keys.forget_tenant(&tenant());
+    assert_eq!(Arc::strong_count(&key), 1, "only the test holds it");
+    assert!(keys.cached(&tenant(), key.id()).is_none());
+}
+
+#[tokio::test]
+async fn many_who_want_one_key_open_it_once() {
+    let dir = folder();
+    let (keys, records, _) = vault(&dir).await;
+    let id = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap().id();
+    keys.forget_tenant(&tenant());
+    let owner = tenant();
+    let all = futures_util::future::join_all((0..50).map(|_| keys.data_key(&records, &owner, id))).await;
+    assert!(all.into_iter().all(|key| key.is_ok()));
+    assert_eq!(records.loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn who_loses_the_race_to_make_a_key_takes_the_stored_one() {
+    let dir = folder();
+    let (keys, records, clock) = vault(&dir).await;
+    let stored = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
+    keys.forget_tenant(&tenant());
+    // A second node that saw no row yet: its insert finds the first node's.
+    let blind = Blind(&records);
+    let key = keys.data_key_to_seal(&blind, &tenant(), SESSION, clock.now()).await.unwrap();
+    assert_eq!((key.id(), key.bytes()), (stored.id(), stored.bytes()));
+}
+
+/// A database in which looking for a row comes too early.
+struct Blind<'a>(&'a Records);
+
+impl super::KeyRecords for Blind<'_> {
+    async fn find_data_key(
+        &self,
+        _: &TenantName,
+        _: DataKeyClass,
+        _: crate::domain::Epoch,
+    ) -> Result<Option<super::DataKeyRow>, super::RecordsError> {
+        Ok(None)
+    }
+
+    async fn load_data_key(
+        &self,
+        tenant: &TenantName,
+        id: DataKeyId,
+    ) -> Result<Option<super::DataKeyRow>, super::RecordsError> {
+        self.0.load_data_key(tenant, id).await
+    }
+
+    async fn insert_data_key(&self, row: super::DataKeyRow) -> Result<super::DataKeyRow, super::RecordsError> {
+        self.0.insert_data_key(row).await
+    }
+
+    async fn active_kek(&self, tenant: &TenantName) -> Result<Option<super::KekRecord>, super::RecordsError> {
+        self.0.active_kek(tenant).await
+    }
+
+    async fn load_kek(
+        &self,
+        tenant: &TenantName,
+        id: crate::domain::KekId,
+        version: u32,
+    ) -> Result<Option<super::KekRecord>, super::RecordsError> {
+        self.0.load_kek(tenant, id, version).await
+    }
+
+    async fn cache_age(&self, tenant: &TenantName) -> Result<Option<Duration>, super::RecordsError> {
+        self.0.cache_age(tenant).await
+    }
+}
+
+#[tokio::test]
+async fn an_old_kek_version_unwraps_until_its_state_forbids_it() {
+    let dir = folder();
+    let (keys, records, clock) = vault(&dir).await;
+    let old = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap().id();
+    let first = records.keks.lock().unwrap()[0].clone();
+    let second = keys.rotate_kek(&tenant(), &first, NOW).await.unwrap();
+    assert_eq!((second.kek_id, second.version), (first.kek_id, 2));
+    records.set_state(1, KekState::Deactivated);
+    records.keks.lock().unwrap().push(second);
+    let tomorrow = Timestamp::from_millis(NOW.as_millis() + 86_400_000);
+    let new = keys.data_key_to_seal(&records, &tenant(), SESSION, tomorrow).await.unwrap().id();
+    assert_eq!(records.rows.lock().unwrap().iter().find(|row| row.data_key_id == new).unwrap().kek_version, 2);
+    keys.forget_tenant(&tenant());
+    assert!(keys.data_key(&records, &tenant(), old).await.is_ok());
+    records.set_state(1, KekState::Destroying);
+    keys.forget_tenant(&tenant());
+    assert!(matches!(keys.data_key(&records, &tenant(), old).await, Err(Error::KekUnusable)));
+    assert_eq!(clock.now(), NOW);
+}
+
+#[tokio::test]
+async fn rewrapping_moves_a_data_key_and_nothing_refers_to_the_old_version() {
+    let dir = folder();
+    let (keys, records, clock) = vault(&dir).await;
+    let class = DataKeyClass::SensitiveAuthentication;
+    let before = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
+    keys.data_key_to_seal(&records, &tenant(), class, NOW).await.unwrap();
+    let first = records.keks.lock().unwrap()[0].clone();
+    let second = keys.rotate_kek(&tenant(), &first, NOW).await.unwrap();
+    records.set_state(1, KekState::Deactivated);
+    records.keks.lock().unwrap().push(second);
+    clock.advance(Duration::from_secs(36 * 60));
+    keys.destroy_due_erasure_keys(clock.now()).await.unwrap();
+    let rows = records.rows.lock().unwrap().clone();
+    let mut renewed = Vec::new();
+    for row in &rows {
+        renewed.extend(keys.rewrap(&records, row).await.unwrap());
+    }
+    assert!(renewed.iter().all(|row| row.kek_version == 2 && row.class != class), "the erased one goes");
+    assert_eq!(renewed.len(), 1);
+    *records.rows.lock().unwrap() = renewed;
+    // The old version may be destroyed now.
+    records.set_state(1, KekState::Destroying);
+    let old = records.keks.lock().unwrap()[0].clone();
+    keys.destroy_kek(&tenant(), &old).await.unwrap();
+    let after = keys.data_key(&records, &tenant(), before.id()).await.unwrap();
+    assert_eq!(after.bytes(), before.bytes());
+}
+
+#[tokio::test]
+async fn shredding_a_kek_makes_its_data_keys_unopenable() {
+    let dir = folder();
+    let (keys, records, _) = vault(&dir).await;
+    let id = keys.data_key_to_seal(&records, &tenant(), DataKeyClass::Stored, NOW).await.unwrap().id();
+    let active = records.keks.lock().unwrap()[0].clone();
+    assert!(matches!(keys.destroy_kek(&tenant(), &active).await, Err(Error::KekUnusable)), "database first");
+    let destroying = super::KekRecord { state: KekState::Destroying, ..active };
+    assert!(keys.destroy_kek(&tenant(), &destroying).await.unwrap());
+    assert!(!keys.destroy_kek(&tenant(), &destroying).await.unwrap(), "repeatable after a crash");
+    // Even a database put back to before, where the KEK is active, opens nothing.
+    assert!(matches!(keys.data_key(&records, &tenant(), id).await, Err(Error::KekUnusable)));
+}
+
+#[tokio::test]
+async fn an_orphaned_erasure_key_is_kept_until_its_time_and_taken_up_again() {
+    // Killed after the erasure key was made and before the row: the next one uses the same erasure key.
+    let dir = folder();
+    let (keys, records, _) = vault(&dir).await;
+    let name = SecretName::erasure(SESSION, SESSION.epoch(NOW));
+    let orphan = keys.inner.store.create_key(&name).await.unwrap();
+    assert_eq!(keys.destroy_due_erasure_keys(NOW).await.unwrap(), 0);
+    keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
+    assert_eq!(*keys.inner.store.load_key(&name).await.unwrap().unwrap(), *orphan);
+    assert_eq!(keys.inner.store.list(SecretKind::Erasure).await.unwrap(), [name]);
+}

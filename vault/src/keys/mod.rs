@@ -1,0 +1,76 @@
+//! Everything about keys: the key store, KEKs, data keys and their cache, erasure, MAC keys, log signing keys.
+//!
+//! Nothing here speaks SQL: records of keys come through [`KeyRecords`], which store/ implements.
+
+mod cache;
+mod data_keys;
+mod erasure;
+mod error;
+mod heads;
+mod held;
+mod keks;
+mod key_store;
+mod local_kms;
+mod log_signer;
+mod macs;
+mod opening;
+mod provider;
+mod records;
+mod wrapping;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod life_of_a_data_key;
+#[cfg(test)]
+mod vectors;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+pub use error::Error;
+pub use heads::Head;
+pub use held::HeldKeys;
+pub use key_store::RootKeySource;
+pub use log_signer::LogSigner;
+pub use macs::MacPurpose;
+pub use records::{DataKeyRow, KekRecord, KekState, KeyRecords, RecordsError};
+
+use crate::domain::{Clock, InstallationId, Realm, TenantName};
+use key_store::KeyStore;
+
+/// Everything about keys of one installation; clones share it.
+#[derive(Clone)]
+pub struct Keys {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Clock,
+    store: Arc<KeyStore>,
+    provider: provider::KeyProvider,
+    macs: macs::Macs,
+    cache: cache::Cache,
+    signers: Mutex<HashMap<TenantName, Arc<LogSigner>>>,
+    writing_heads: tokio::sync::Mutex<()>,
+}
+
+impl Keys {
+    /// The realm, as every AAD names it.
+    #[must_use]
+    pub fn realm(&self) -> &Realm {
+        self.inner.store.realm()
+    }
+
+    /// The installation's id; the database must hold the same.
+    #[must_use]
+    pub fn installation_id(&self) -> InstallationId {
+        self.inner.store.installation_id()
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({})", self.installation_id())
+    }
+}

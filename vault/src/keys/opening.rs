@@ -1,0 +1,69 @@
+//! Opening the keys of an installation at start, or making them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::cache::Cache;
+use super::key_store::KeyStore;
+use super::local_kms::LocalKms;
+use super::macs::Macs;
+use super::provider::KeyProvider;
+use super::{Error, Inner, Keys, MacPurpose, RootKeySource, heads};
+use crate::crypto::MacKey;
+use crate::domain::{Clock, Realm, SecretId};
+
+impl Keys {
+    /// Opens the key store in a folder for this process alone; makes what is missing of a new one if `create` says so.
+    ///
+    /// # Errors
+    /// [`Error::NoKeyStore`], [`Error::InUse`], [`Error::WrongRootKey`] and the other reasons not to start.
+    pub async fn create_or_open(
+        dir: &Path,
+        root: RootKeySource,
+        realm: Realm,
+        clock: Clock,
+        create: bool,
+    ) -> Result<Self, Error> {
+        let now = clock.now();
+        let store = Arc::new(KeyStore::open(dir, root, realm, now, create).await?);
+        let making = create && !Macs::complete(&store).await?;
+        // The MAC keys are made last: while one is missing the making is not finished, and heads may still be begun.
+        if making {
+            heads::begin(&store).await?;
+        }
+        let macs = Macs::load(&store, now, making).await?;
+        Ok(Self::with(store, macs, clock))
+    }
+
+    fn with(store: Arc<KeyStore>, macs: Macs, clock: Clock) -> Self {
+        let provider = KeyProvider::LocalKms(LocalKms::new(Arc::clone(&store)));
+        let cache = Cache::new(clock.clone());
+        let (signers, writing_heads) = (Mutex::new(HashMap::new()), tokio::sync::Mutex::new(()));
+        Self { inner: Arc::new(Inner { clock, store, provider, macs, cache, signers, writing_heads }) }
+    }
+
+    /// The HMAC key that new MACs of a purpose are made with.
+    #[must_use]
+    pub fn mac(&self, purpose: MacPurpose) -> Arc<MacKey> {
+        self.inner.macs.newest(purpose)
+    }
+
+    /// The HMAC key a row names.
+    #[must_use]
+    pub fn mac_by_id(&self, id: SecretId) -> Option<Arc<MacKey>> {
+        self.inner.macs.by_id(id)
+    }
+
+    /// The pepper that new verifiers are made with.
+    #[must_use]
+    pub fn pepper(&self) -> Arc<MacKey> {
+        self.inner.macs.pepper()
+    }
+
+    /// The pepper a row names.
+    #[must_use]
+    pub fn pepper_by_id(&self, id: SecretId) -> Option<Arc<MacKey>> {
+        self.inner.macs.pepper_by_id(id)
+    }
+}

@@ -1,0 +1,170 @@
+//! The records of keys that live in the database, and the trait by which store/ hands them in and out.
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName, Timestamp};
+
+/// A data key's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataKeyRow {
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// Its id.
+    pub data_key_id: DataKeyId,
+    /// What it is for.
+    pub class: DataKeyClass,
+    /// Of which epoch.
+    pub epoch: Epoch,
+    /// The KEK that wraps it.
+    pub kek_id: KekId,
+    /// That KEK's version.
+    pub kek_version: u32,
+    /// The wrapping mechanism.
+    pub mechanism: String,
+    /// W ‖ H, sealed under the erasure key where the class has one.
+    pub sealed: Vec<u8>,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A version of a tenant's KEK: body of a row of `Table::Keks`, key `{id}.{version}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KekRecord {
+    /// Its id, the same for all versions.
+    pub kek_id: KekId,
+    /// Its version, from 1.
+    pub version: u32,
+    /// The wrapping mechanism, pinned for this version.
+    pub mechanism: String,
+    /// What it may be used for.
+    pub state: KekState,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl KekRecord {
+    /// The row's key within its tenant.
+    #[must_use]
+    pub fn row_key(&self) -> String {
+        Self::key_of(self.kek_id, self.version)
+    }
+
+    /// The row's key of a version.
+    #[must_use]
+    pub fn key_of(kek_id: KekId, version: u32) -> String {
+        format!("{kek_id}.{version}")
+    }
+}
+
+/// States of a KEK after NIST SP 800-57 part 1 section 7, with `destroying` between the two durable places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KekState {
+    /// Made, not yet used.
+    PreActive,
+    /// Wraps and unwraps.
+    Active,
+    /// Unwraps only.
+    Deactivated,
+    /// Unwraps only, so that what it protects can be moved to another.
+    Compromised,
+    /// Refused everywhere; its secret is being destroyed.
+    Destroying,
+    /// Gone.
+    Destroyed,
+}
+
+impl KekState {
+    /// Whether data keys may be wrapped.
+    #[must_use]
+    pub const fn may_wrap(self) -> bool {
+        matches!(self, Self::Active)
+    }
+
+    /// Whether data keys may be unwrapped.
+    #[must_use]
+    pub const fn may_unwrap(self) -> bool {
+        matches!(self, Self::Active | Self::Deactivated | Self::Compromised)
+    }
+
+    /// Whether the state may become `next`: the one table of transitions.
+    #[must_use]
+    pub const fn may_become(self, next: Self) -> bool {
+        matches!(
+            (self, next),
+            (Self::PreActive, Self::Active | Self::Compromised | Self::Destroying)
+                | (Self::Active, Self::Deactivated | Self::Compromised | Self::Destroying)
+                | (Self::Deactivated, Self::Active | Self::Compromised | Self::Destroying)
+                | (Self::Compromised, Self::Destroying)
+                | (Self::Destroying, Self::Destroyed)
+        )
+    }
+}
+
+/// Why a record could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// The database does not answer.
+    #[error("the database does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The record was altered.
+    #[error("a key's record was altered")]
+    Altered,
+}
+
+/// Where the records of keys are kept; store/ implements it.
+pub trait KeyRecords: Send + Sync {
+    /// The data key of a tenant, class and epoch.
+    fn find_data_key(
+        &self,
+        tenant: &TenantName,
+        class: DataKeyClass,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<Option<DataKeyRow>, RecordsError>> + Send;
+
+    /// The data key of an id; another tenant's is absent.
+    fn load_data_key(
+        &self,
+        tenant: &TenantName,
+        id: DataKeyId,
+    ) -> impl Future<Output = Result<Option<DataKeyRow>, RecordsError>> + Send;
+
+    /// Inserts a data key, durably, unless tenant, class and epoch have one; gives the stored one.
+    fn insert_data_key(&self, row: DataKeyRow) -> impl Future<Output = Result<DataKeyRow, RecordsError>> + Send;
+
+    /// The tenant's active KEK (its row authenticated).
+    fn active_kek(&self, tenant: &TenantName) -> impl Future<Output = Result<Option<KekRecord>, RecordsError>> + Send;
+
+    /// A version of one of the tenant's KEKs (its row authenticated).
+    fn load_kek(
+        &self,
+        tenant: &TenantName,
+        kek_id: KekId,
+        version: u32,
+    ) -> impl Future<Output = Result<Option<KekRecord>, RecordsError>> + Send;
+
+    /// How long the tenant lets opened keys stay in memory (its row authenticated); nothing if it has no row.
+    fn cache_age(&self, tenant: &TenantName) -> impl Future<Output = Result<Option<Duration>, RecordsError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destroyed_kek_never_comes_back() {
+        use KekState::{Active, Compromised, Deactivated, Destroyed, Destroying, PreActive};
+        let all = [PreActive, Active, Deactivated, Compromised, Destroying, Destroyed];
+        for next in all {
+            assert!(!Destroyed.may_become(next));
+            assert_eq!(Destroying.may_become(next), next == Destroyed);
+            assert_eq!(Compromised.may_become(next), next == Destroying);
+        }
+        assert!(all.into_iter().filter(|state| state.may_wrap()).eq([Active]));
+        assert!(!Destroying.may_unwrap() && !Destroyed.may_unwrap() && !PreActive.may_unwrap());
+    }
+}

@@ -1,0 +1,193 @@
+//! Bundles out of the store: file by file, so that a log of any size goes through little memory.
+
+use std::io::{self, Write};
+
+use super::{Error, LogReader, checkpoints, tiles};
+use crate::access_log::bundle::{
+    CHECKPOINT, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, README_TEXT, VKEY,
+};
+use crate::access_log::tree::tiles::{TILE_WIDTH, TileId};
+use crate::access_log::{Checkpoint, Leaf};
+use crate::domain::{TenantName, Timestamp};
+
+/// Which part of a log to export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Entries with these indices.
+    Indices(IndexRange),
+    /// Entries of this time on, and before that.
+    Times(Timestamp, Timestamp),
+}
+
+impl Part {
+    /// Reads `from` and `to` of a request: both times (RFC 3339) or both indices; one that is missing is the end of the log.
+    ///
+    /// # Errors
+    /// [`Error::Range`].
+    pub fn parse(from: Option<&str>, to: Option<&str>) -> Result<Self, Error> {
+        if from.is_none() && to.is_none() {
+            return Ok(Self::Whole);
+        }
+        let index = |text: Option<&str>, end| text.map_or(Some(end), |text| text.parse::<u64>().ok());
+        if let (Some(from), Some(to)) = (index(from, 0), index(to, u64::MAX)) {
+            return if from <= to { Ok(Self::Indices(IndexRange { from, to })) } else { Err(Error::Range) };
+        }
+        let time =
+            |text: Option<&str>, end| text.map_or_else(|| Some(Timestamp::from_millis(end)), Timestamp::from_rfc3339);
+        match (time(from, 0), time(to, u64::MAX)) {
+            (Some(from), Some(to)) if from <= to => Ok(Self::Times(from, to)),
+            _ => Err(Error::Range),
+        }
+    }
+}
+
+/// Where a bundle's files go.
+pub trait Sink {
+    /// Takes a file; the order is not fixed, but [`MANIFEST`] comes last.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn file(&mut self, name: &str, content: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl LogReader {
+    /// Writes the bundle of a log, or of a part of it, up to its newest checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Pending`] before the first entry is integrated, [`Error::Range`], [`Error::Output`], the store's.
+    pub async fn export(
+        &self,
+        log: &TenantName,
+        part: Part,
+        sink: &mut (impl Sink + Send),
+    ) -> Result<Checkpoint, Error> {
+        let (note, checkpoint) = checkpoints::newest(log, &self.store, &self.keys).await?;
+        let range = self.range(log, part, checkpoint.size).await?;
+        let mut bundle = Bundle { sink, manifest: Manifest::default() };
+        bundle.put(CHECKPOINT, note.as_bytes()).await?;
+        bundle.put(VKEY, format!("{}\n", self.vkey(log).await?).as_bytes()).await?;
+        bundle.put(README, README_TEXT.as_bytes()).await?;
+        if part != Part::Whole {
+            bundle.put(RANGE, range.to_string().as_bytes()).await?;
+        }
+        for id in TileId::all_hashes(checkpoint.size) {
+            let (Some(level), wanted) = (id.level, std::collections::BTreeSet::from([id])) else { continue };
+            let read = tiles::read(&wanted, log, &self.store).await?;
+            let content = read.bytes(level, id.index, id.width).ok_or(Error::Absent)?;
+            bundle.put(&id.to_string(), &content).await?;
+        }
+        let mut openings = String::new();
+        for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
+            let Some(id) = TileId::entries(tile, checkpoint.size) else { continue };
+            bundle.put(&id.to_string(), &self.entries(log, &id).await?).await?;
+            let start = tile * TILE_WIDTH;
+            for entry in self.store.entries_by_index(log, start..start + u64::from(id.width)).await? {
+                let Some(index) = entry.index else { continue };
+                openings.extend(entry.openings.iter().map(|opening| opening.to_line(index) + "\n"));
+            }
+        }
+        bundle.put(OPENINGS, openings.as_bytes()).await?;
+        let manifest = bundle.manifest.to_string();
+        bundle.put(MANIFEST, manifest.as_bytes()).await?;
+        Ok(checkpoint)
+    }
+
+    /// The whole entry bundles that hold every entry of the part.
+    async fn range(&self, log: &TenantName, part: Part, size: u64) -> Result<IndexRange, Error> {
+        let range = match part {
+            Part::Whole => IndexRange { from: 0, to: size },
+            Part::Indices(range) => range,
+            Part::Times(from, to) => IndexRange {
+                from: self.first_since(log, from, size).await?,
+                to: self.last_before(log, to, size).await?,
+            },
+        };
+        if range.from > range.to {
+            return Err(Error::Range);
+        }
+        Ok(range.widened(size))
+    }
+
+    /// An index before which no entry is of this time or later. Entries are nearly in the order of time: several lanes
+    /// may overlap by seconds, so the search looks for a minute earlier.
+    pub(super) async fn first_since(&self, log: &TenantName, time: Timestamp, size: u64) -> Result<u64, Error> {
+        let time = Timestamp::from_millis(time.as_millis().saturating_sub(OVERLAP));
+        self.search(log, size, |at| at >= time).await
+    }
+
+    async fn last_before(&self, log: &TenantName, time: Timestamp, size: u64) -> Result<u64, Error> {
+        let time = Timestamp::from_millis(time.as_millis().saturating_add(OVERLAP));
+        self.search(log, size, |at| at >= time).await
+    }
+
+    /// The first index whose entry is late enough, in a log that is ordered by time.
+    async fn search(&self, log: &TenantName, size: u64, late: impl Fn(Timestamp) -> bool) -> Result<u64, Error> {
+        let (mut low, mut high) = (0, size);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found = self.store.leaves(log, middle..middle + 1).await?;
+            let (.., leaf) = found.first().ok_or(Error::Absent)?;
+            if late(Leaf::parse(leaf)?.time) { high = middle } else { low = middle + 1 }
+        }
+        Ok(low)
+    }
+}
+
+/// How far lanes may overlap in the order of the index, in milliseconds.
+const OVERLAP: u64 = 60_000;
+
+struct Bundle<'a, S> {
+    sink: &'a mut S,
+    manifest: Manifest,
+}
+
+impl<S: Sink> Bundle<'_, S> {
+    async fn put(&mut self, name: &str, content: &[u8]) -> Result<(), Error> {
+        self.manifest.insert(name, content);
+        self.sink.file(name, content).await.map_err(Error::Output)
+    }
+}
+
+/// A tar, given away in pieces as it grows; an error is the last piece, so that nobody takes half a bundle for a whole.
+pub struct Tar {
+    archive: tar::Builder<Vec<u8>>,
+    pieces: tokio::sync::mpsc::Sender<io::Result<Vec<u8>>>,
+    time: u64,
+}
+
+impl Tar {
+    /// A tar whose pieces come out of the receiver.
+    #[must_use]
+    pub fn new(now: Timestamp) -> (Self, tokio::sync::mpsc::Receiver<io::Result<Vec<u8>>>) {
+        let (pieces, receiver) = tokio::sync::mpsc::channel(4);
+        (Self { archive: tar::Builder::new(Vec::new()), pieces, time: now.as_millis() / 1000 }, receiver)
+    }
+
+    /// Writes the end of the tar, or passes on why there is none.
+    pub async fn finish(mut self, done: Result<(), Error>) {
+        let last = match done {
+            Ok(()) => self.archive.finish().map(|()| std::mem::take(self.archive.get_mut())),
+            Err(error) => {
+                tracing::error!(%error, "an export of the access log broke off");
+                Err(io::Error::other("the export broke off"))
+            }
+        };
+        // Whoever asked may be gone: then nobody misses it.
+        let _ = self.pieces.send(last).await;
+    }
+}
+
+impl Sink for Tar {
+    async fn file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(self.time);
+        self.archive.append_data(&mut header, name, content)?;
+        self.archive.get_mut().flush()?;
+        let piece = std::mem::take(self.archive.get_mut());
+        self.pieces.send(Ok(piece)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}

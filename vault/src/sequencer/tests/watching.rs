@@ -1,0 +1,147 @@
+//! Whoever writes to the database behind the vault's back is found.
+
+use super::{Vault, copy_of_database, put_back, tenant};
+use crate::access_log::Distrust;
+use crate::sequencer::heads::HeadWatch;
+use crate::sequencer::{LogReader, Pass, Sequencer};
+
+/// What is wrong after the pending entries were meddled with: the lane is refused and says why.
+async fn refused_after(sql: &'static str) -> String {
+    let vault = Vault::start().await;
+    vault.write(3).await;
+    vault.meddle(sql).await;
+    let refused = vault.integrator().run().await.unwrap();
+    assert_eq!(refused.len(), 1, "{sql}");
+    // Batches before the altered one may stand; the one entry of the announcement and two more at most.
+    assert!(vault.store.head(&tenant()).await.unwrap().is_none_or(|head| head.size < 4), "{sql}");
+    vault.store.log_health().self_check().alarms.join("\n")
+}
+
+#[tokio::test]
+async fn an_altered_entry_is_never_integrated() {
+    let alarm = refused_after(
+        "UPDATE access_log SET leaf = CAST(replace(CAST(leaf AS TEXT), 'log.read', 'log.raed') AS BLOB) WHERE tenant = 'demo' AND number = 2",
+    )
+    .await;
+    assert!(alarm.contains("does not hold together"), "{alarm}");
+}
+
+#[tokio::test]
+async fn a_removed_entry_stops_its_lane() {
+    refused_after("DELETE FROM access_log WHERE tenant = 'demo' AND number = 2").await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_altered_or_removed_from_the_middle_stops_its_lane() {
+    refused_after("UPDATE log_batches SET time = time + 1 WHERE first = (SELECT max(first) FROM log_batches)").await;
+    refused_after("DELETE FROM log_batches WHERE first = (SELECT max(first) - 1 FROM log_batches)").await;
+    refused_after("UPDATE log_groups SET first = first + 1 WHERE tenant = 'demo' AND first = 3").await;
+}
+
+#[tokio::test]
+async fn a_boot_without_certificate_is_never_integrated() {
+    let vault = Vault::start().await;
+    vault.write(1).await;
+    vault.meddle("UPDATE node_keys SET body = CAST(replace(CAST(body AS TEXT), 'node-1', 'node-2') AS BLOB)").await;
+    // The row does not authenticate: nothing of that boot is taken.
+    let ran = vault.integrator().run().await;
+    assert!(ran.is_err() || !ran.unwrap().is_empty());
+    assert!(vault.store.head(&tenant()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_tail_that_vanishes_before_integration_stops_the_node() {
+    let vault = Vault::start().await;
+    let sequencer = Sequencer::start(vault.store.clone(), vault.keys.clone(), vault.committer.clone()).await.unwrap();
+    // The sequencer is kept from integrating by an earlier lane state; then the newest batch goes.
+    vault.write(1).await;
+    sequencer.stop().await;
+    vault.write(2).await;
+    vault.meddle("DELETE FROM log_batches WHERE first = (SELECT max(first) FROM log_batches)").await;
+    let sequencer = Sequencer::start(vault.store.clone(), vault.keys.clone(), vault.committer.clone()).await.unwrap();
+    sequencer.stop().await;
+    assert_eq!(vault.store.log_health().distrust(), Some(Distrust::Pending));
+}
+
+#[tokio::test]
+async fn a_database_that_was_put_back_is_not_served() {
+    let vault = Vault::start().await;
+    vault.write(3).await;
+    vault.integrator().run().await.unwrap();
+    let dir = vault.end().await;
+    let copy = copy_of_database(dir.path());
+    let vault = Vault::start_in(dir).await;
+    vault.write(3).await;
+    vault.integrator().run().await.unwrap();
+    let dir = vault.end().await;
+    put_back(copy.path(), dir.path());
+    let vault = Vault::start_in(dir).await;
+    let size = vault.store.head(&tenant()).await.unwrap().unwrap().size;
+    let sequencer = Sequencer::start(vault.store.clone(), vault.keys.clone(), vault.committer.clone()).await.unwrap();
+    assert!(matches!(vault.store.log_health().distrust(), Some(Distrust::History(_))));
+    sequencer.stop().await;
+    let after = vault.store.head(&tenant()).await.unwrap().unwrap().size;
+    assert_eq!(size, after, "a log that cannot be relied on does not grow");
+}
+
+#[tokio::test]
+async fn rewritten_tiles_and_heads_are_noticed() {
+    for sql in [
+        "UPDATE log_heads SET size = size - 1 WHERE tenant = 'demo'",
+        "UPDATE log_heads SET root = zeroblob(32) WHERE tenant = 'demo'",
+        "DELETE FROM log_heads WHERE tenant = 'demo'",
+        "UPDATE log_tiles SET hashes = zeroblob(length(hashes)) WHERE tenant = 'demo' AND level = 0",
+    ] {
+        let vault = Vault::start().await;
+        vault.write(3).await;
+        vault.integrator().run().await.unwrap();
+        vault.meddle(sql).await;
+        let health = vault.store.log_health();
+        HeadWatch::new(vault.store.clone(), vault.keys.clone()).look(health).await.unwrap();
+        assert_eq!(health.distrust(), Some(Distrust::History(tenant())), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn altered_heads_outside_are_noticed() {
+    let vault = Vault::start().await;
+    vault.write(1).await;
+    vault.integrator().run().await.unwrap();
+    std::fs::remove_file(vault.dir.path().join("keys/heads")).unwrap();
+    let health = vault.store.log_health();
+    HeadWatch::new(vault.store.clone(), vault.keys.clone()).look(health).await.unwrap();
+    assert_eq!(health.distrust(), Some(Distrust::Heads));
+}
+
+#[tokio::test]
+async fn the_self_check_names_what_was_altered_after_integration() {
+    for (sql, said) in [
+        (
+            "UPDATE access_log SET leaf = CAST(replace(CAST(leaf AS TEXT), 'log.read', 'log.raed') AS BLOB) WHERE tenant = 'demo' AND number = 2",
+            "entry 2",
+        ),
+        ("DELETE FROM access_log WHERE tenant = 'demo' AND number = 3", "entry 3 is missing"),
+        ("UPDATE access_log SET action = 'log.raed' WHERE tenant = 'demo' AND number = 2", "contradict"),
+        ("UPDATE access_log SET actor_id = 'x' WHERE tenant = 'demo' AND number = 2", "contradict"),
+        ("UPDATE log_index SET number = 90 WHERE tenant = 'demo' AND leaf_index = 2", "entry 2 is missing"),
+        (
+            "UPDATE log_tiles SET hashes = zeroblob(length(hashes)) WHERE tenant = 'demo'",
+            "does not lead to the signed root",
+        ),
+        ("UPDATE checkpoints SET note = replace(note, '/demo', '/dema') WHERE tenant = 'demo'", "checkpoint"),
+    ] {
+        let vault = Vault::start().await;
+        vault.write(4).await;
+        vault.integrator().run().await.unwrap();
+        let reader = LogReader::new(vault.store.clone(), vault.keys.clone());
+        let health = vault.store.log_health();
+        for pass in [Pass::Recent, Pass::All] {
+            reader.self_check(pass, health).await.unwrap();
+            assert_eq!(health.self_check().alarms, Vec::<String>::new(), "{pass:?}");
+        }
+        vault.meddle(sql).await;
+        reader.self_check(Pass::Recent, health).await.unwrap();
+        let alarms = health.self_check().alarms.join("\n");
+        assert!(alarms.contains(said), "{sql}: {alarms}");
+    }
+}

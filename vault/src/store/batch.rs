@@ -1,0 +1,111 @@
+//! A batch in the store's words: what it reads before it decides and what it writes after.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::committer::operation::Generation;
+use super::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
+use crate::access_log::{Batch, Group, Position};
+use crate::domain::{CaptureSessionId, DataKeyId, RunId, SecretId, TenantName, Timestamp, ValueId};
+
+/// A row that decides with its MAC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct SealedRow {
+    pub(in crate::store) row: DecidingRow,
+    pub(in crate::store) mac: [u8; 32],
+    pub(in crate::store) mac_key_id: SecretId,
+}
+
+/// A row that decides as it was read, with the leaf of its newest entry; nothing of it is checked yet.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Stored {
+    pub(in crate::store) sealed: SealedRow,
+    pub(in crate::store) newest: Option<Vec<u8>>,
+}
+
+/// A value as it was read, with the leaf of the newest entry that carries a state version; not yet checked.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct LoadedValue {
+    pub(in crate::store) row: ValueRow,
+    pub(in crate::store) state: Option<StateRow>,
+    pub(in crate::store) newest: Option<Vec<u8>>,
+}
+
+/// What the operations of a batch asked to read. Sorted, so that locks are taken in one order.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Wanted {
+    pub(in crate::store) tenants: BTreeSet<TenantName>,
+    pub(in crate::store) values: BTreeMap<TenantName, BTreeSet<ValueId>>,
+    pub(in crate::store) rows: BTreeMap<(Table, TenantName), BTreeSet<String>>,
+    pub(in crate::store) idempotency: BTreeMap<TenantName, BTreeSet<[u8; 32]>>,
+    pub(in crate::store) encs: BTreeMap<(TenantName, CaptureSessionId), BTreeSet<[u8; 32]>>,
+    pub(in crate::store) runs: BTreeMap<TenantName, BTreeSet<RunId>>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Loaded {
+    pub(in crate::store) generations: BTreeMap<TenantName, Generation>,
+    pub(in crate::store) values: Vec<LoadedValue>,
+    pub(in crate::store) rows: Vec<Stored>,
+    /// Rows that are not there although an entry speaks of them.
+    pub(in crate::store) missing: Vec<(Table, TenantName, String)>,
+    pub(in crate::store) idempotency: Vec<IdempotencyRow>,
+    pub(in crate::store) encs: Vec<(TenantName, CaptureSessionId, [u8; 32])>,
+    pub(in crate::store) runs: Vec<RunRow>,
+}
+
+/// An entry with the columns that serve look-ups and the seals of its openings.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct EntryRow {
+    pub(in crate::store) tenant: TenantName,
+    pub(in crate::store) position: Position,
+    pub(in crate::store) time: Timestamp,
+    pub(in crate::store) action: String,
+    pub(in crate::store) outcome: &'static str,
+    pub(in crate::store) value_id: Option<ValueId>,
+    pub(in crate::store) actor_id: String,
+    pub(in crate::store) flow: Option<String>,
+    pub(in crate::store) app: Option<String>,
+    pub(in crate::store) object: Option<(String, u64)>,
+    pub(in crate::store) state_version: Option<u64>,
+    pub(in crate::store) leaf: Vec<u8>,
+    pub(in crate::store) openings: Option<(DataKeyId, [Vec<u8>; 4])>,
+}
+
+/// Everything a batch writes, each key once: later operations of the batch have the last word.
+#[derive(Debug, Default)]
+pub(in crate::store) struct WriteSet {
+    pub(in crate::store) new_values: BTreeMap<(TenantName, ValueId), ValueRow>,
+    pub(in crate::store) states: BTreeMap<(TenantName, ValueId), StateRow>,
+    /// Values whose expiry changes, for the purge.
+    pub(in crate::store) postponed: BTreeMap<(TenantName, ValueId), Option<Timestamp>>,
+    pub(in crate::store) removed: BTreeMap<TenantName, BTreeSet<ValueId>>,
+    pub(in crate::store) encs: BTreeMap<(TenantName, CaptureSessionId, [u8; 32]), Timestamp>,
+    pub(in crate::store) idempotency: BTreeMap<(TenantName, [u8; 32]), IdempotencyRow>,
+    pub(in crate::store) runs: BTreeMap<(TenantName, RunId), RunRow>,
+    /// With the version that must be there now; 0 is none.
+    pub(in crate::store) rows: BTreeMap<(Table, TenantName, String), (u64, SealedRow)>,
+    pub(in crate::store) data_keys: Vec<DataKeyRow>,
+    pub(in crate::store) capture_keys: Vec<CaptureKeyRow>,
+    /// By how much each tenant's generation grows.
+    pub(in crate::store) generations: BTreeMap<TenantName, u64>,
+    pub(in crate::store) entries: Vec<EntryRow>,
+    pub(in crate::store) batch: Option<(Batch, Vec<Group>)>,
+}
+
+impl WriteSet {
+    /// True if there is nothing to commit.
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.batch.is_none()
+            && self.new_values.is_empty()
+            && self.states.is_empty()
+            && self.removed.is_empty()
+            && self.encs.is_empty()
+            && self.idempotency.is_empty()
+            && self.runs.is_empty()
+            && self.rows.is_empty()
+            && self.data_keys.is_empty()
+            && self.capture_keys.is_empty()
+            && self.generations.is_empty()
+    }
+}

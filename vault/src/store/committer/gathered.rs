@@ -1,0 +1,171 @@
+//! A batch between reading and writing: each operation decided in its turn, all their changes in one set.
+
+use std::collections::BTreeSet;
+
+use super::gathering;
+use super::numbering::{Numbering, is_personal};
+use super::operation::Changes;
+use super::overlay::Overlay;
+use super::queued::{Needs, Place, Queued, Verdict};
+use crate::access_log::Entry;
+use crate::domain::{TenantName, Timestamp};
+use crate::store::Error;
+use crate::store::batch::WriteSet;
+use crate::store::row_seal::RowSeal;
+
+/// So many entries a batch has at most, but for a single operation with more: what would come after goes into the next.
+const ENTRIES: usize = 256;
+
+/// An operation that waits for the commit.
+pub(super) struct Waiting {
+    pub(super) job: Box<dyn Queued>,
+    pub(super) end: End,
+}
+
+/// What it will be told.
+pub(super) enum End {
+    Done(Vec<Place>),
+    Failed(Error),
+}
+
+/// Operations that must go again: each alone, or in a later batch.
+#[derive(Default)]
+pub(super) struct Left {
+    pub(super) split: Vec<Box<dyn Queued>>,
+    pub(super) later: Vec<Box<dyn Queued>>,
+}
+
+/// A batch before its transaction.
+pub(super) struct Gathered {
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) later: Vec<Box<dyn Queued>>,
+    pub(super) set: Result<WriteSet, Error>,
+    pub(super) announced: BTreeSet<TenantName>,
+}
+
+impl Gathered {
+    /// Decides each operation in order and numbers what they want written.
+    pub(super) fn of(
+        jobs: Vec<Box<dyn Queued>>,
+        overlay: &mut Overlay,
+        mut numbering: Numbering<'_>,
+        seal: &RowSeal,
+    ) -> Self {
+        let mut set = WriteSet::default();
+        let (mut waiting, mut later) = (Vec::new(), Vec::new());
+        let (mut entries, mut broken) = (0, None);
+        for mut job in jobs {
+            if entries >= ENTRIES {
+                later.push(job);
+                continue;
+            }
+            let changes = match decide(job.as_mut(), overlay, numbering.now) {
+                Decided::Write(changes) => changes,
+                Decided::Back(needs) => {
+                    job.back(needs);
+                    continue;
+                }
+                Decided::Answer => {
+                    waiting.push(Waiting { job, end: End::Done(Vec::new()) });
+                    continue;
+                }
+                Decided::Failed(error) => {
+                    waiting.push(Waiting { job, end: End::Failed(error) });
+                    continue;
+                }
+            };
+            entries += changes.entries.len();
+            let mut places = Vec::with_capacity(changes.entries.len());
+            for entry in &changes.entries {
+                let key = job.opening_key(&entry.tenant).flatten();
+                match numbering.push(entry, key.as_ref()) {
+                    Ok(place) => places.push(place),
+                    Err(error) => broken = Some(error),
+                }
+            }
+            let tenant = job.tenant().clone();
+            let bumped = gathering::bumped(&changes, &tenant);
+            let postponed = gathering::postponed(&changes, overlay, &tenant);
+            overlay.apply(&changes, &bumped, &tenant);
+            set.postponed.extend(postponed.into_iter().map(|(value_id, until)| ((tenant.clone(), value_id), until)));
+            gathering::merge(*changes, bumped, &tenant, seal, &mut set);
+            waiting.push(Waiting { job, end: End::Done(places) });
+        }
+        let announced = std::mem::take(&mut numbering.announced);
+        let set = match (broken, numbering.sign()) {
+            (None, Ok((rows, batch))) => {
+                (set.entries, set.batch) = (rows, batch);
+                Ok(set)
+            }
+            (Some(error), _) | (None, Err(error)) => Err(error),
+        };
+        Self { waiting, later, set, announced }
+    }
+
+    /// Nothing was written: a row's fault sends neighbours into transactions of their own, any other fails them all.
+    pub(super) fn failed(self, own_row: bool, alone: Error) -> Left {
+        let mut jobs: Vec<Box<dyn Queued>> = Vec::with_capacity(self.waiting.len());
+        let mut verdicts = Vec::with_capacity(self.waiting.len());
+        for Waiting { job, end } in self.waiting {
+            jobs.push(job);
+            verdicts.push(end);
+        }
+        if !own_row {
+            fail_all(jobs, &Error::Unavailable);
+            return Left::default();
+        }
+        if jobs.len() > 1 {
+            return Left { split: jobs, later: Vec::new() };
+        }
+        let error = match (verdicts.pop(), self.set) {
+            (Some(End::Failed(error)), _) | (_, Err(error)) => error,
+            _ => alone,
+        };
+        if let Some(job) = jobs.pop() {
+            job.fail(error);
+        }
+        Left::default()
+    }
+}
+
+enum Decided {
+    Write(Box<Changes>),
+    Answer,
+    Back(Needs),
+    Failed(Error),
+}
+
+/// One operation's decision, held to the rules of the store.
+fn decide(job: &mut dyn Queued, overlay: &Overlay, now: Timestamp) -> Decided {
+    let tenant = job.tenant().clone();
+    if job.generation().is_some_and(|generation| generation != overlay.generation(&tenant)) {
+        return Decided::Failed(Error::Stale);
+    }
+    if let Some(error) = overlay.refusal(&job.reads(), &tenant) {
+        return Decided::Failed(error);
+    }
+    let changes = match job.decide(&overlay.view(&tenant)) {
+        Verdict::Write(changes) => changes,
+        Verdict::Answer => return Decided::Answer,
+        Verdict::Need(data_keys) => return Decided::Back(Needs { data_keys, opening_keys: Vec::new() }),
+        Verdict::Panicked => return Decided::Failed(Error::Rule("a decision panicked")),
+    };
+    let lacks = |entry: &&Entry| is_personal(entry) && job.opening_key(&entry.tenant).is_none();
+    let mut opening_keys: Vec<TenantName> =
+        changes.entries.iter().filter(lacks).map(|entry| entry.tenant.clone()).collect();
+    if !opening_keys.is_empty() {
+        opening_keys.dedup();
+        return Decided::Back(Needs { data_keys: Vec::new(), opening_keys });
+    }
+    match gathering::check(&changes, overlay, now, &tenant) {
+        Ok(()) => Decided::Write(changes),
+        Err(error) => Decided::Failed(error),
+    }
+}
+
+/// One answer for all: nothing of them happened.
+pub(super) fn fail_all(jobs: Vec<Box<dyn Queued>>, error: &Error) {
+    for job in jobs {
+        job.fail(if matches!(error, Error::Poisoned) { Error::Poisoned } else { Error::Unavailable });
+    }
+}

@@ -1,0 +1,199 @@
+//! The committer: what is queued becomes one transaction and one fsync (docs/formats.md section 9).
+
+mod announcement;
+mod gathered;
+mod gathering;
+mod housekeeping;
+mod numbering;
+pub mod operation;
+mod overlay;
+mod own_work;
+mod queued;
+mod start;
+mod writer;
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Error, Store};
+use crate::access_log::node::LaneEnd;
+use crate::access_log::{NodeIdentity, Receipt};
+use crate::crypto::Durable;
+use crate::domain::{Clock, DataKeyClass, TenantName, Timestamp};
+use crate::keys::Keys;
+use operation::Operation;
+use queued::{Job, Needs, OpeningKeys, Place, Reply};
+use writer::{BatchWriter, Lanes, Message};
+
+/// So many operations wait at most: more are refused at once.
+const QUEUE: usize = 4096;
+/// So often an operation may come back for keys.
+const ROUNDS: usize = 3;
+/// An answer comes within this, or it is 503 (promise 3).
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How long the vault's own work may take.
+const OWN_WORK: Duration = Duration::from_secs(30);
+
+/// What an operation gets once it is durable.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// What it decided to give out.
+    pub output: T,
+    /// The proof that opening needs.
+    pub durable: Durable,
+    /// One receipt for each entry, in their order.
+    pub receipts: Vec<Receipt>,
+    /// The batch's clock.
+    pub at: Timestamp,
+}
+
+/// The one writer of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Committer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: mpsc::Sender<Message>,
+    store: Store,
+    keys: Keys,
+    clock: Clock,
+    identity: Arc<NodeIdentity>,
+    lanes: Lanes,
+}
+
+impl Committer {
+    /// Starts the writer: records `node.started` in every log and takes operations from then on.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the first entries cannot be written, [`Error::Keys`] if the boot cannot be certified.
+    pub async fn start(store: Store, keys: Keys, clock: Clock, identity: NodeIdentity) -> Result<Self, Error> {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let (identity, lanes) = (Arc::new(identity), Lanes::default());
+        let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes));
+        tokio::spawn(writer.run(messages));
+        let committer = Self { inner: Arc::new(Inner { queue, store, keys, clock, identity, lanes }) };
+        committer.announce().await?;
+        housekeeping::spawn(&committer);
+        Ok(committer)
+    }
+
+    /// Hands an operation in and waits until it is durable.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::Stale`], [`Error::Late`], [`Error::Conflict`], [`Error::Unavailable`],
+    /// [`Error::LogUnavailable`], [`Error::Keys`]; nothing was released, and with any but `Unavailable` and `Late` nothing
+    /// was written.
+    pub async fn submit<O: Operation>(&self, operation: O) -> Result<Committed<O::Output>, Error> {
+        // The vault's own work and administration go on: they are how a log is mended.
+        if operation.generation().is_some() && !self.inner.store.log_health().is_serving() {
+            return Err(Error::LogUnavailable);
+        }
+        let (mut operation, mut openings) = (operation, OpeningKeys::new());
+        let tenant = operation.tenant().clone();
+        self.fetch_opening_key(&tenant, &mut openings, self.left(&operation)).await;
+        for _ in 0..=ROUNDS {
+            let wait = self.left(&operation);
+            match self.hand_in(operation, openings, wait).await? {
+                Reply::Done { output, places, at } => {
+                    let receipts = places.iter().map(|place| self.receipt(place)).collect();
+                    return Ok(Committed { output, durable: Durable::after_commit(), receipts, at });
+                }
+                Reply::Failed(error) => return Err(error),
+                Reply::Back { operation: again, openings: held, needs } => {
+                    (operation, openings) = (again, held);
+                    self.fetch(&mut operation, &mut openings, needs).await?;
+                }
+            }
+        }
+        Err(Error::Unavailable)
+    }
+
+    async fn hand_in<O: Operation>(
+        &self,
+        operation: O,
+        openings: OpeningKeys,
+        wait: Duration,
+    ) -> Result<Reply<O>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job { operation, openings, output: None, reply };
+        self.inner.queue.try_send(Message::Job(Box::new(job))).map_err(|error| match error {
+            TrySendError::Full(_) => Error::Overloaded,
+            TrySendError::Closed(_) => Error::Unavailable,
+        })?;
+        match tokio::time::timeout(wait, answer).await {
+            Ok(reply) => reply.map_err(|_| Error::Unavailable),
+            // The writer drops what nobody waits for any more, unless its commit is under way.
+            Err(_) => Err(Error::Late),
+        }
+    }
+
+    /// How long an operation may still take.
+    fn left<O: Operation>(&self, operation: &O) -> Duration {
+        operation.deadline().since(self.inner.clock.now()).min(LONGEST_WAIT)
+    }
+
+    async fn fetch<O: Operation>(
+        &self,
+        operation: &mut O,
+        openings: &mut OpeningKeys,
+        needs: Needs,
+    ) -> Result<(), Error> {
+        let wait = self.left(operation);
+        for tenant in needs.opening_keys {
+            self.fetch_opening_key(&tenant, openings, wait).await;
+        }
+        let tenant = operation.tenant().clone();
+        for id in needs.data_keys {
+            let key = self.inner.keys.data_key(&self.inner.store, &tenant, id);
+            let key = tokio::time::timeout(wait, key).await.map_err(|_| Error::Late)??;
+            operation.hold(key);
+        }
+        Ok(())
+    }
+
+    /// Gets the key that seals a tenant's openings. Where it is not to be had (no KEK yet, HSM away, tenant sealed), the
+    /// entry is written without openings: that it happened matters more than who said what about it.
+    async fn fetch_opening_key(&self, tenant: &TenantName, openings: &mut OpeningKeys, wait: Duration) {
+        let (keys, store) = (&self.inner.keys, &self.inner.store);
+        let key = keys.data_key_to_seal(store, tenant, DataKeyClass::LogOpening, self.inner.clock.now());
+        let key = match tokio::time::timeout(wait / 2, key).await {
+            Ok(Ok(key)) => Some(key),
+            Ok(Err(error)) => {
+                tracing::debug!(%tenant, %error, "openings cannot be sealed");
+                None
+            }
+            Err(_) => None,
+        };
+        openings.insert(tenant.clone(), key);
+    }
+
+    fn receipt(&self, place: &Place) -> Receipt {
+        self.inner.identity.receipt(place.position, &place.tenant, place.leaf_hash)
+    }
+
+    /// Where this boot's lanes stand, as acknowledged: so much must be in the database.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneEnd> {
+        self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This start of the node.
+    #[must_use]
+    pub fn identity(&self) -> &NodeIdentity {
+        &self.inner.identity
+    }
+
+    /// Takes nothing new, writes what is queued and `node.stopped` into every log.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if that cannot be written, or it is stopped already.
+    pub async fn stop(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.queue.send(Message::Stop(reply)).await.map_err(|_| Error::Unavailable)?;
+        answer.await.map_err(|_| Error::Unavailable)?
+    }
+}

@@ -1,0 +1,136 @@
+//! What a request asks of a batch: rows to read, a pure decision, changes to write.
+
+use crate::access_log::Entry;
+use crate::crypto::ValueState;
+use crate::domain::{CaptureSessionId, DataKeyId, TenantName, Timestamp, ValueId};
+use crate::store::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
+
+/// The number of a tenant's settings; it grows with every change of a row that decides.
+///
+/// A request carries the generation it was decided under; if the batch finds another, the request is decided anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Generation(pub u64);
+
+/// What a batch must read for an operation, before it decides.
+#[derive(Debug, Clone, Default)]
+pub struct Reads {
+    /// Values with their states and the newest state version in the log.
+    pub values: Vec<ValueId>,
+    /// Capture sessions' rows.
+    pub sessions: Vec<CaptureSessionId>,
+    /// Idempotency records.
+    pub idempotency: Vec<[u8; 32]>,
+    /// (session, SHA-256 of enc) pairs already seen.
+    pub encs: Vec<(CaptureSessionId, [u8; 32])>,
+    /// Rows that decide, to be changed by compare-and-set of their version.
+    pub rows: Vec<(Table, String)>,
+    /// Runs.
+    pub runs: Vec<crate::domain::RunId>,
+}
+
+/// A value as the batch sees it, all changes of earlier operations of the same batch included.
+#[derive(Debug, Clone)]
+pub struct ReadValue {
+    /// The row.
+    pub row: ValueRow,
+    /// Its state row, if it has one; the MAC is not yet checked.
+    pub state: Option<StateRow>,
+    /// The newest state version that an entry of the log carries for this value; 0 if none does.
+    pub newest_state_version: u64,
+}
+
+/// The rows an operation asked for. Absent is absent, foreign (of another tenant) is absent too.
+pub trait Rows {
+    /// The batch's clock (the database's where there are several nodes).
+    fn now(&self) -> Timestamp;
+    /// A value.
+    fn value(&self, value_id: ValueId) -> Option<&ReadValue>;
+    /// A capture session's row (authenticated).
+    fn session(&self, session: CaptureSessionId) -> Option<&DecidingRow>;
+    /// An idempotency record that has not expired.
+    fn idempotency(&self, lookup: &[u8; 32]) -> Option<&IdempotencyRow>;
+    /// Whether this enc was seen in this session.
+    fn enc_seen(&self, session: CaptureSessionId, enc: &[u8; 32]) -> bool;
+    /// A row that decides (authenticated).
+    fn row(&self, table: Table, key: &str) -> Option<&DecidingRow>;
+    /// A run.
+    fn run(&self, run_id: crate::domain::RunId) -> Option<&RunRow>;
+}
+
+/// What an operation writes. All of it, its entries included, is durable before anything of it is released.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Entries, in order. Receipts come back in the same order.
+    pub entries: Vec<Entry>,
+    /// New values.
+    pub new_values: Vec<ValueRow>,
+    /// New or changed states.
+    pub states: Vec<StateRow>,
+    /// Values to remove with their states.
+    pub removed: Vec<ValueId>,
+    /// Encs now seen, with the end of the session.
+    pub encs: Vec<(CaptureSessionId, [u8; 32], Timestamp)>,
+    /// Idempotency records, inserted or replaced.
+    pub idempotency: Vec<IdempotencyRow>,
+    /// Runs, inserted or replaced.
+    pub runs: Vec<RunRow>,
+    /// Rows that decide, inserted (version 1) or replaced (version n over n - 1).
+    pub rows: Vec<DecidingRow>,
+    /// Data keys' records.
+    pub data_keys: Vec<DataKeyRow>,
+    /// Capture key pairs.
+    pub capture_keys: Vec<CaptureKeyRow>,
+    /// Whether the tenant's generation grows (any change of tenants, apps, flows, destinations, credentials, keks).
+    pub bump_generation: bool,
+}
+
+/// What an operation decided.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once for each request and consumed at once")]
+pub enum Decision<T> {
+    /// Write these changes; give out `T` when they are durable.
+    Write(Changes, T),
+    /// Nothing to write; give out `T` at once after the commit of the batch (so that it speaks of durable rows only).
+    Answer(T),
+    /// Some data keys are not at hand: leave the batch before numbering and come back holding them.
+    NeedDataKeys(Vec<DataKeyId>),
+}
+
+/// One request's share of a batch. The decision is pure: no clock, no I/O, no provider of keys; it may run more than once.
+pub trait Operation: Send + 'static {
+    /// What the request gets when the batch is durable.
+    type Output: Send + 'static;
+
+    /// Whose rows it touches.
+    fn tenant(&self) -> &TenantName;
+
+    /// The generation it was decided under; `None` for the vault's own work.
+    fn generation(&self) -> Option<Generation>;
+
+    /// Until when an answer is of use; a later one is not given out.
+    fn deadline(&self) -> Timestamp;
+
+    /// What to read.
+    fn reads(&self) -> Reads;
+
+    /// Takes a data key that [`Decision::NeedDataKeys`] asked for; the next decision finds it held.
+    fn hold(&mut self, data_key: std::sync::Arc<crate::crypto::DataKey>);
+
+    /// Decides on the rows.
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<Self::Output>;
+}
+
+/// The state a value has, as captured or as its row says.
+#[must_use]
+pub fn current_state(value: &ReadValue) -> ValueState {
+    value.state.as_ref().map_or(
+        ValueState {
+            version: 0,
+            code: crate::crypto::StateCode::Active,
+            uses_left: value.row.metadata.uses,
+            expires: value.row.metadata.expires,
+            failures: 0,
+        },
+        |row| row.state,
+    )
+}

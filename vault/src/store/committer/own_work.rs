@@ -1,0 +1,47 @@
+//! Changes of the vault's own doing, as an operation: announcements, keys of the installation, the purge.
+
+use std::sync::Arc;
+
+use super::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use crate::crypto::DataKey;
+use crate::domain::{TenantName, Timestamp};
+
+/// Changes that rest on nothing that is read.
+pub(super) struct OwnWork {
+    tenant: TenantName,
+    deadline: Timestamp,
+    changes: Box<dyn Fn() -> Changes + Send>,
+}
+
+impl OwnWork {
+    /// Work whose changes `changes` makes each time they are decided.
+    pub(super) fn new(tenant: TenantName, deadline: Timestamp, changes: impl Fn() -> Changes + Send + 'static) -> Self {
+        Self { tenant, deadline, changes: Box::new(changes) }
+    }
+}
+
+impl Operation for OwnWork {
+    type Output = ();
+
+    fn tenant(&self) -> &TenantName {
+        &self.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        None
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::default()
+    }
+
+    fn hold(&mut self, _data_key: Arc<DataKey>) {}
+
+    fn decide(&mut self, _rows: &dyn Rows) -> Decision<()> {
+        Decision::Write((self.changes)(), ())
+    }
+}

@@ -1,0 +1,257 @@
+//! The writer's task: takes what is queued, makes one transaction of it, releases what is durable.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::gathered::{End, Gathered, Left, Waiting, fail_all};
+use super::numbering::Numbering;
+use super::operation::Changes;
+use super::overlay::{self, Overlay};
+use super::own_work::OwnWork;
+use super::queued::{Job, OpeningKeys, Queued, Reply};
+use super::{OWN_WORK, announcement};
+use crate::access_log::node::LaneEnd;
+use crate::access_log::{Lane, NodeIdentity};
+use crate::domain::{TenantName, Timestamp};
+use crate::store::batch::Wanted;
+use crate::store::rows::Table;
+use crate::store::sqlite::Writer;
+use crate::store::{Error, Store, engine};
+
+/// So many operations go into one batch at most: it bounds how long one commit takes.
+pub(super) const BATCH: usize = 256;
+
+/// What comes through the queue.
+pub(super) enum Message {
+    /// An operation.
+    Job(Box<dyn Queued>),
+    /// Write what is queued, say farewell, end.
+    Stop(oneshot::Sender<Result<(), Error>>),
+}
+
+/// Where the boot's lanes stand, for heartbeats.
+pub(super) type Lanes = Arc<Mutex<Vec<LaneEnd>>>;
+
+/// The one writer of a node.
+pub(super) struct BatchWriter {
+    pub(super) store: Store,
+    pub(super) identity: Arc<NodeIdentity>,
+    lane: Lane,
+    lanes: Lanes,
+    /// Tenants in whose logs this boot has announced itself.
+    announced: BTreeSet<TenantName>,
+}
+
+impl BatchWriter {
+    pub(super) fn new(store: Store, identity: Arc<NodeIdentity>, lanes: Lanes) -> Self {
+        let lane = Lane::open(identity.boot(), 0);
+        Self { store, identity, lane, lanes, announced: BTreeSet::new() }
+    }
+
+    /// Works until it is stopped or nobody is left to ask.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+        let mut messages = Vec::with_capacity(BATCH);
+        let mut stop = None;
+        while queue.recv_many(&mut messages, BATCH).await > 0 {
+            let mut jobs = Vec::with_capacity(messages.len());
+            for message in messages.drain(..) {
+                match message {
+                    Message::Job(job) => jobs.push(job),
+                    Message::Stop(reply) => {
+                        // Nothing new is taken; what is in the queue is written still.
+                        queue.close();
+                        stop = Some(reply);
+                    }
+                }
+            }
+            self.commit_all(jobs).await;
+        }
+        if let Some(reply) = stop {
+            let _ = reply.send(self.farewell().await);
+        }
+    }
+
+    /// Commits operations together; where one's row fails, each of them alone, so that no neighbour pays for it.
+    async fn commit_all(&mut self, mut jobs: Vec<Box<dyn Queued>>) {
+        while !jobs.is_empty() {
+            let Left { split, later } = self.commit(jobs).await;
+            for job in split {
+                self.commit(vec![job]).await;
+            }
+            jobs = later;
+        }
+    }
+
+    async fn commit(&mut self, jobs: Vec<Box<dyn Queued>>) -> Left {
+        let store = self.store.clone();
+        let mut writer = engine!(store, writer());
+        let now = store.clock().now();
+        let jobs = in_time(jobs, now);
+        if jobs.is_empty() {
+            return Left::default();
+        }
+        let transacted = self.transact(jobs, now, &mut writer).await;
+        match transacted {
+            Transacted::NotRead(jobs, error) => {
+                if let Error::Database(error) = &error {
+                    writer.failed(error).await;
+                }
+                alone_or_failed(jobs, error)
+            }
+            Transacted::NotWritten(mut gathered, error) => {
+                let later = std::mem::take(&mut gathered.later);
+                let fault = writer.failed(&error).await;
+                Left { later, ..gathered.failed(fault.is_own_row(), Error::Conflict) }
+            }
+            Transacted::Unknown(mut gathered, error) => {
+                // Nobody knows whether it happened: this lane's numbers may be taken, so it is never used again.
+                tracing::error!(%error, "the result of a commit is not known; a new lane is opened");
+                writer.failed(&error).await;
+                self.open_next_lane();
+                let later = std::mem::take(&mut gathered.later);
+                Left { later, ..gathered.failed(false, Error::Unavailable) }
+            }
+            Transacted::Committed(gathered) => {
+                drop(writer);
+                self.committed(gathered, now)
+            }
+        }
+    }
+
+    /// One transaction: reads, decides, writes, commits.
+    async fn transact(&mut self, jobs: Vec<Box<dyn Queued>>, now: Timestamp, writer: &mut Writer) -> Transacted {
+        let mut batch = match writer.begin().await {
+            Ok(batch) => batch,
+            Err(error) => return Transacted::NotRead(jobs, error),
+        };
+        let mut wanted = Wanted::default();
+        for job in &jobs {
+            overlay::want(&mut wanted, job.reads(), job.tenant());
+        }
+        let loaded = match batch.load(&wanted, self.store.keys().realm(), now).await {
+            Ok(loaded) => loaded,
+            Err(error) => return Transacted::NotRead(jobs, error),
+        };
+        let mut overlay = Overlay::new(loaded, now, &self.store.inner.seal);
+        let gathered = self.gather(jobs, &mut overlay, now);
+        let written = match &gathered.set {
+            // Every fault of numbering and signing is one of an operation's own entries.
+            Err(_) => Err(sqlx::Error::RowNotFound),
+            Ok(set) if set.is_empty() => Ok(()),
+            Ok(set) => batch.write(set).await,
+        };
+        if let Err(error) = written {
+            let _ = batch.rollback().await;
+            return Transacted::NotWritten(gathered, error);
+        }
+        match batch.commit().await {
+            Ok(()) => Transacted::Committed(gathered),
+            Err(error) => Transacted::Unknown(gathered, error),
+        }
+    }
+
+    fn gather(&self, jobs: Vec<Box<dyn Queued>>, overlay: &mut Overlay, now: Timestamp) -> Gathered {
+        let numbering = Numbering::new(self.lane.draft(), &self.announced, &self.identity, now);
+        Gathered::of(jobs, overlay, numbering, &self.store.inner.seal)
+    }
+
+    /// It is durable: numbers are taken, outputs are released.
+    fn committed(&mut self, gathered: Gathered, at: Timestamp) -> Left {
+        if let Ok(set) = &gathered.set {
+            for ((table, _, key), (_, sealed)) in &set.rows {
+                if *table == Table::CaptureSessions {
+                    self.store.inner.seal.saw_session(key, sealed.row.version);
+                }
+            }
+            if let Some((batch, groups)) = &set.batch
+                && let Err(error) = self.lane.advance(batch, groups)
+            {
+                tracing::error!(%error, "a batch is not the next of its lane; a new lane is opened");
+                self.open_next_lane();
+            }
+        }
+        self.announced.extend(gathered.announced);
+        self.publish_lane();
+        let now = self.store.clock().now();
+        for Waiting { job, end } in gathered.waiting {
+            match end {
+                End::Failed(error) => job.fail(error),
+                End::Done(_) if job.deadline() < now => job.fail(Error::Late),
+                End::Done(places) => job.done(places, at),
+            }
+        }
+        Left { split: Vec::new(), later: gathered.later }
+    }
+
+    fn open_next_lane(&mut self) {
+        self.lane = Lane::open(self.identity.boot(), self.lane.end().lane.saturating_add(1));
+        self.publish_lane();
+    }
+
+    fn publish_lane(&self) {
+        let end = self.lane.end();
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        match lanes.iter_mut().find(|known| known.lane == end.lane) {
+            Some(known) => *known = end,
+            None => lanes.push(end),
+        }
+    }
+
+    /// `node.stopped` in every log this boot wrote to.
+    async fn farewell(&mut self) -> Result<(), Error> {
+        let (identity, end) = (Arc::clone(&self.identity), self.lane.end());
+        let (tenants, clock) = (self.announced.clone(), self.store.clock().clone());
+        let deadline = clock.now().plus(OWN_WORK);
+        let work = OwnWork::new(TenantName::system(), deadline, move || {
+            let now = clock.now();
+            let stopped = |tenant| announcement::stopped(&identity, tenant, end.lane, end.next, now);
+            Changes { entries: tenants.iter().map(stopped).collect(), ..Changes::default() }
+        });
+        let (reply, answer) = oneshot::channel();
+        let job = Job { operation: work, openings: OpeningKeys::new(), output: None, reply };
+        self.commit_all(vec![Box::new(job)]).await;
+        match answer.await {
+            Ok(Reply::Done { .. }) => Ok(()),
+            Ok(Reply::Failed(error)) => Err(error),
+            _ => Err(Error::Unavailable),
+        }
+    }
+}
+
+/// How a batch's transaction ended.
+enum Transacted {
+    Committed(Gathered),
+    NotRead(Vec<Box<dyn Queued>>, Error),
+    NotWritten(Gathered, sqlx::Error),
+    Unknown(Gathered, sqlx::Error),
+}
+
+/// Those that somebody still waits for and that are not too late.
+fn in_time(jobs: Vec<Box<dyn Queued>>, now: Timestamp) -> Vec<Box<dyn Queued>> {
+    let mut fresh = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        if job.deadline() < now {
+            job.fail(Error::Late);
+        } else if !job.is_abandoned() {
+            fresh.push(job);
+        }
+    }
+    fresh
+}
+
+/// A row that does not read back is one operation's misfortune.
+fn alone_or_failed(mut jobs: Vec<Box<dyn Queued>>, error: Error) -> Left {
+    if matches!(error, Error::Unreadable(_) | Error::Tampered(_)) {
+        if jobs.len() > 1 {
+            return Left { split: jobs, later: Vec::new() };
+        }
+        if let Some(job) = jobs.pop() {
+            job.fail(error);
+        }
+        return Left::default();
+    }
+    fail_all(jobs, &error);
+    Left::default()
+}

@@ -1,0 +1,79 @@
+//! The purge: what expired goes within the minute, what was extended stays, the log says how many.
+
+use std::time::Duration;
+
+use super::on_every_engine;
+use super::vault::{NOW, Vault, demo, entry};
+use crate::access_log::{Action, Leaf};
+use crate::crypto::{StateCode, ValueState};
+use crate::domain::{CaptureSessionId, DataKeyClass, RetentionClass};
+use crate::store::EntryFilter;
+use crate::store::committer::operation::{Changes, Decision, Reads};
+use crate::store::rows::{DecidingRow, StateRow, Table};
+
+on_every_engine!(expired_values_go_and_extended_ones_stay, requests_leave_nothing_behind);
+
+async fn expired_values_go_and_extended_ones_stay(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let minute = Some(Duration::from_secs(60));
+    let short: Vec<_> = (0..3).map(|_| vault.value(RetentionClass::Session, minute)).collect();
+    let kept = vault.value(RetentionClass::Stored, None);
+    let (extended, kept_id) = (short[0].metadata.value_id, kept.metadata.value_id);
+    let values: Vec<_> = short.iter().cloned().chain([kept]).collect();
+    vault.write(move || Changes { new_values: values.clone(), ..Changes::default() }).await.unwrap();
+    let state = ValueState {
+        version: 1,
+        code: StateCode::Active,
+        uses_left: None,
+        expires: Some(NOW.plus(Duration::from_secs(3600))),
+        failures: 0,
+    };
+    let row = StateRow { value_id: extended, data_key_id: short[0].data_key_id, state, mac: [0; 32] };
+    let reads = Reads { values: vec![extended], ..Reads::default() };
+    let extend = vault.ask(reads, move |_, _| {
+        let mut said = entry(&demo(), Action::ValueExtended);
+        (said.value_id, said.state_version) = (Some(extended), Some(1));
+        Decision::Write(Changes { states: vec![row.clone()], entries: vec![said], ..Changes::default() }, ())
+    });
+    vault.committer.submit(extend).await.unwrap();
+    assert_eq!(vault.committer.purge().await.unwrap(), 0);
+    vault.clock.advance(Duration::from_secs(61));
+    assert_eq!(vault.committer.purge().await.unwrap(), 2);
+    assert!(vault.store.value(&demo(), extended).await.unwrap().is_some());
+    assert!(vault.store.value(&demo(), short[1].metadata.value_id).await.unwrap().is_none());
+    let filter = EntryFilter { action: Some("value.expired".to_owned()), ..EntryFilter::default() };
+    let page = vault.store.entries(&demo(), &filter, None, 10).await.unwrap();
+    let said: Vec<_> = page.entries.iter().map(|entry| Leaf::parse(&entry.leaf).unwrap()).collect();
+    assert_eq!(said.len(), 1);
+    assert_eq!((said[0].retention, said[0].count), (Some(RetentionClass::Session), Some(2)));
+    vault.clock.advance(Duration::from_secs(3600));
+    assert_eq!(vault.committer.purge().await.unwrap(), 1);
+    assert_eq!(vault.number("SELECT count(*) FROM value_states").await, 0);
+    assert!(vault.store.value(&demo(), kept_id).await.unwrap().is_some());
+}
+
+async fn requests_leave_nothing_behind(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let session = CaptureSessionId::generate(NOW);
+    let until = NOW.plus(Duration::from_secs(60));
+    let row = DecidingRow {
+        table: Table::CaptureSessions,
+        tenant: demo(),
+        key: session.to_string(),
+        version: 1,
+        body: b"{}".to_vec(),
+    };
+    vault
+        .write(move || Changes { rows: vec![row.clone()], encs: vec![(session, [1; 32], until)], ..Changes::default() })
+        .await
+        .unwrap();
+    for class in [DataKeyClass::SensitiveAuthentication, DataKeyClass::Stored] {
+        vault.keys.data_key_to_seal(&vault.store, &demo(), class, NOW).await.unwrap();
+    }
+    let keys = vault.number("SELECT count(*) FROM data_keys").await;
+    vault.clock.advance(Duration::from_secs(3 * 3600));
+    assert_eq!(vault.committer.purge().await.unwrap(), 3);
+    assert_eq!(vault.number("SELECT count(*) FROM data_keys").await, keys - 1);
+    assert_eq!(vault.number("SELECT count(*) FROM capture_sessions").await, 0);
+    assert_eq!(vault.number("SELECT count(*) FROM capture_encs").await, 0);
+}

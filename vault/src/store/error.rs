@@ -1,0 +1,71 @@
+//! What can be wrong with storing. No variant carries a row's content.
+
+use crate::keys;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The committer's queue is full.
+    #[error("too many operations are waiting")]
+    Overloaded,
+    /// The tenant's generation moved on since the request was decided: refresh the catalog and decide anew.
+    #[error("the tenant's settings changed meanwhile")]
+    Stale,
+    /// The operation's deadline passed; nothing of it was given out.
+    #[error("the operation's deadline passed")]
+    Late,
+    /// Another change of the same row came first, or a row with this key is already there.
+    #[error("another change came first")]
+    Conflict,
+    /// The place in a list is none of ours.
+    #[error("not a cursor")]
+    Cursor,
+    /// The logs cannot be relied on (see `access_log::LogHealth`): nothing is written that would rest on them.
+    #[error("the access log cannot be relied on")]
+    LogUnavailable,
+    /// The store does not write or read at the moment; nothing was acknowledged.
+    #[error("the store is not available")]
+    Unavailable,
+    /// A data key could not be had.
+    #[error("a data key is not available")]
+    Keys(#[from] keys::Error),
+    /// A row that decides, or an entry, is not what was written.
+    #[error("a row of {0} was tampered with")]
+    Tampered(&'static str),
+    /// A row does not read back as what it should be.
+    #[error("a row of {0} is not readable")]
+    Unreadable(&'static str),
+    /// A change breaks a rule of the store; a fault of the vault itself.
+    #[error("a change breaks a rule: {0}")]
+    Rule(&'static str),
+    /// The database was written by a newer program, or an applied migration was altered.
+    #[error("the database's schema is not one this program knows")]
+    Schema(#[source] sqlx::migrate::MigrateError),
+    /// The database belongs to another installation than the key store.
+    #[error("the database belongs to another installation than the key store")]
+    WrongInstallation,
+    /// The address of the database is not one we take, or asks for weaker settings.
+    #[error("database setting refused: {0}")]
+    Setting(&'static str),
+    /// The file of the database could not be made or guarded.
+    #[error("the database's file could not be opened")]
+    File(#[source] std::io::Error),
+    /// The engine failed.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+    /// An earlier write may not have reached the disk: only a restart may go on.
+    #[error("an earlier write may not have reached the disk; restart the node")]
+    Poisoned,
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for Error {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Schema(error)
+    }
+}

@@ -1,0 +1,318 @@
+//! Rotation of a tenant's KEK, and the rewrap of its data keys under the new version: both online, both repeatable.
+//!
+//! The new secret lies in the key store before any row speaks of it. Values and states are not touched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::administration::Administrator;
+use super::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use super::records::Body;
+use super::rows::{DataKeyRow, DecidingRow, Table};
+use super::tenants::Ground;
+use super::{Error, Store};
+use crate::access_log::{Action, Entry, Outcome};
+use crate::crypto::DataKey;
+use crate::domain::{DataKeyId, TenantName, Timestamp};
+use crate::keys::{self, KekRecord, KekState, KeyRecords};
+
+/// How many data keys one commit rewraps: few enough that no other request waits for it.
+const SLICE: u32 = 64;
+/// How long one such commit may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a rewrap did, or (dry) would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rewrapped {
+    /// Data keys now under the active version.
+    pub moved: u64,
+    /// Data keys that were there already.
+    pub kept: u64,
+    /// Data keys whose erasure key is gone; their rows go with the next purge.
+    pub erased: u64,
+}
+
+/// Makes the next version of the tenant's KEK active; the old one is deactivated and still unwraps.
+///
+/// # Errors
+/// [`Error::Keys`] without an active KEK; [`Error::Conflict`] if another rotation came first; those of the committer.
+pub async fn rotate(by: &Administrator, now: Timestamp, ground: Ground<'_>) -> Result<KekRecord, Error> {
+    let Ground { store, committer, keys } = ground;
+    let old = active(&by.tenant, store).await?;
+    let stored = store.row(Table::Keks, &by.tenant, &old.row_key()).await?.ok_or(Error::Conflict)?;
+    let new = keys.rotate_kek(&by.tenant, &old, now).await?;
+    let retired = KekRecord { state: KekState::Deactivated, ..old };
+    let rotation = Rotation {
+        by: by.clone(),
+        retired: retired.to_row(&by.tenant, &retired.row_key(), stored.version + 1)?,
+        new: new.to_row(&by.tenant, &new.row_key(), 1)?,
+        kek: new.clone(),
+    };
+    if committer.submit(rotation).await?.output { Ok(new) } else { Err(Error::Conflict) }
+}
+
+/// Wraps the tenant's data keys under its active KEK version, slice by slice. Stopped anywhere, it can be run again.
+/// `dry` only counts. `progress` hears the counts after each slice.
+///
+/// # Errors
+/// [`Error::Keys`] if a key cannot be unwrapped or wrapped; those of the committer.
+pub async fn rewrap(
+    by: &Administrator,
+    dry: bool,
+    mut progress: impl FnMut(Rewrapped) + Send,
+    ground: Ground<'_>,
+) -> Result<Rewrapped, Error> {
+    let Ground { store, committer, keys } = ground;
+    let kek = active(&by.tenant, store).await?;
+    let (mut done, mut after) = (Rewrapped::default(), None::<DataKeyId>);
+    loop {
+        let rows = store.data_keys_after(&by.tenant, after, SLICE).await?;
+        let Some(last) = rows.last() else { return Ok(done) };
+        after = Some(last.data_key_id);
+        let mut renewed = Vec::new();
+        for row in rows {
+            if (row.kek_id, row.kek_version) == (kek.kek_id, kek.version) {
+                done.kept += 1;
+            } else if let Some(row) = keys.rewrap(store, &row).await? {
+                renewed.push(row);
+            } else {
+                done.erased += 1;
+            }
+        }
+        done.moved += renewed.len() as u64;
+        if !dry && !renewed.is_empty() {
+            let by = Administrator { deadline: store.clock().now().plus(PATIENCE), ..by.clone() };
+            let slice = Slice { by, renewed, kek: kek.clone() };
+            if !committer.submit(slice).await?.output {
+                return Err(Error::Conflict);
+            }
+        }
+        progress(done);
+    }
+}
+
+async fn active(tenant: &TenantName, store: &Store) -> Result<KekRecord, Error> {
+    let found = store.active_kek(tenant).await.map_err(keys::Error::from)?;
+    Ok(found.ok_or(keys::Error::NoKek)?)
+}
+
+/// An entry of one of the acts.
+fn entry(by: &Administrator, kek: &KekRecord, act: &'static str, now: Timestamp) -> Entry {
+    let mut entry = Entry::new(by.tenant.clone(), now, Action::Key(act), Outcome::Allowed, &by.context);
+    entry.kek_id = Some(kek.kek_id);
+    entry
+}
+
+/// The commit of a rotation: two rows and their entries.
+struct Rotation {
+    by: Administrator,
+    retired: DecidingRow,
+    new: DecidingRow,
+    kek: KekRecord,
+}
+
+impl Operation for Rotation {
+    type Output = bool;
+
+    fn tenant(&self) -> &TenantName {
+        &self.by.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        // The versions of the two rows say all that it was decided on.
+        None
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.by.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        let rows = [&self.retired, &self.new].map(|row| (Table::Keks, row.key.clone()));
+        Reads { rows: rows.into(), ..Reads::default() }
+    }
+
+    fn hold(&mut self, _: Arc<DataKey>) {}
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<bool> {
+        let before = rows.row(Table::Keks, &self.retired.key).map(|row| row.version);
+        if before != Some(self.retired.version - 1) || rows.row(Table::Keks, &self.new.key).is_some() {
+            return Decision::Answer(false);
+        }
+        let entry = |row: &DecidingRow, act: &'static str| {
+            let object = Some(row.object(&self.by.realm));
+            Entry { object, ..entry(&self.by, &self.kek, act, rows.now()) }
+        };
+        let changes = Changes {
+            entries: vec![entry(&self.retired, "kek.deactivated"), entry(&self.new, "kek.rotated")],
+            rows: vec![self.retired.clone(), self.new.clone()],
+            bump_generation: true,
+            ..Changes::default()
+        };
+        Decision::Write(changes, true)
+    }
+}
+
+/// The commit of some rewrapped data keys.
+struct Slice {
+    by: Administrator,
+    renewed: Vec<DataKeyRow>,
+    kek: KekRecord,
+}
+
+impl Operation for Slice {
+    type Output = bool;
+
+    fn tenant(&self) -> &TenantName {
+        &self.by.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        None
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.by.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        // The version it moves to must still be the active one when the slice is written.
+        Reads { rows: vec![(Table::Keks, self.kek.row_key())], ..Reads::default() }
+    }
+
+    fn hold(&mut self, _: Arc<DataKey>) {}
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<bool> {
+        let now_active = rows
+            .row(Table::Keks, &self.kek.row_key())
+            .and_then(|row| KekRecord::from_row(row).ok())
+            .is_some_and(|kek| kek.state.may_wrap());
+        if !now_active {
+            return Decision::Answer(false);
+        }
+        let count = Some(self.renewed.len() as u64);
+        let entry = Entry { count, ..entry(&self.by, &self.kek, "data-keys.rewrapped", rows.now()) };
+        let changes = Changes { entries: vec![entry], data_keys: self.renewed.clone(), ..Changes::default() };
+        Decision::Write(changes, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::access_log::Leaf;
+    use crate::domain::tenant::KeyProviderKind;
+    use crate::domain::{
+        Actor, Clock, DataKeyClass, Origin, Realm, RequestContext, RequestId, Tenant, TenantName, Timestamp,
+    };
+    use crate::keys::{Keys, RootKeySource};
+    use crate::store::{Committer, DatabaseSettings, EntryFilter, NodeIdentity, tenants};
+
+    const CLASSES: [DataKeyClass; 3] = [DataKeyClass::Session, DataKeyClass::Stored, DataKeyClass::Configuration];
+
+    struct House {
+        keys: Keys,
+        store: Store,
+        committer: Committer,
+        by: Administrator,
+    }
+
+    impl House {
+        async fn new(dir: &Path) -> Self {
+            let (clock, realm): (Clock, Realm) = (Clock::System, "eu-1".parse().unwrap());
+            let root = RootKeySource::File(dir.join("root-key"));
+            let keys = Keys::create_or_open(&dir.join("keys"), root, realm.clone(), clock.clone(), true).await.unwrap();
+            let settings = DatabaseSettings::Sqlite { path: dir.join("siv.db") };
+            let store = Store::open(&settings, keys.clone(), clock.clone()).await.unwrap();
+            let identity = NodeIdentity::generate(realm.clone(), "node-1", "test", clock.now()).unwrap();
+            let committer = Committer::start(store.clone(), keys.clone(), clock.clone(), identity).await.unwrap();
+            let now = clock.now();
+            let context = RequestContext {
+                request_id: RequestId::generate(now),
+                actor: Actor::anonymous(),
+                on_behalf_of: None,
+                origin: Origin::default(),
+                reference: None,
+            };
+            let deadline = now.plus(Duration::from_secs(60));
+            let tenant: TenantName = "demo".parse().unwrap();
+            let by = Administrator { tenant, generation: None, context, realm, deadline };
+            let house = Self { keys, store, committer, by };
+            let system = Administrator { tenant: TenantName::system(), ..house.by.clone() };
+            tenants::create(house.tenant(now), &system, house.ground()).await.unwrap();
+            house
+        }
+
+        fn tenant(&self, now: Timestamp) -> Tenant {
+            Tenant {
+                name: self.by.tenant.clone(),
+                reveal: false,
+                sealed: false,
+                key_provider: KeyProviderKind::Local,
+                cache_seconds: 0,
+                created_at: now,
+            }
+        }
+
+        fn ground(&self) -> Ground<'_> {
+            Ground { store: &self.store, committer: &self.committer, keys: &self.keys }
+        }
+
+        async fn seal_keys(&self) -> Vec<(DataKeyId, [u8; 32])> {
+            let mut made = Vec::new();
+            for class in CLASSES {
+                let at = self.store.clock().now();
+                let key = self.keys.data_key_to_seal(&self.store, &self.by.tenant, class, at).await.unwrap();
+                made.push((key.id(), *key.bytes()));
+            }
+            made
+        }
+    }
+
+    #[tokio::test]
+    async fn after_rotation_and_rewrap_the_old_version_is_needed_by_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::new(dir.path()).await;
+        let (tenant, ground) = (&house.by.tenant, house.ground());
+        let made = house.seal_keys().await;
+        let old = active(tenant, ground.store).await.unwrap();
+        let new = rotate(&house.by, Timestamp::from_millis(1), ground).await.unwrap();
+        assert_eq!(active(tenant, ground.store).await.unwrap(), new);
+        let dry = rewrap(&house.by, true, |_| (), ground).await.unwrap();
+        assert!(dry.moved >= CLASSES.len() as u64 && dry.erased == 0);
+        assert_eq!(rewrap(&house.by, true, |_| (), ground).await.unwrap(), dry, "a dry run changes nothing");
+        let mut steps = 0;
+        let done = rewrap(&house.by, false, |_| steps += 1, ground).await.unwrap();
+        assert!(done.moved >= dry.moved && steps > 0);
+        let again = rewrap(&house.by, false, |_| (), ground).await.unwrap();
+        assert_eq!(again.moved, 0, "nothing refers to the old version");
+        // The proof: the old version's secret goes, and every data key still opens.
+        let destroying = KekRecord { state: KekState::Destroying, ..old };
+        assert!(house.keys.destroy_kek(tenant, &destroying).await.unwrap());
+        for (id, bytes) in made {
+            assert_eq!(*house.keys.data_key(&house.store, tenant, id).await.unwrap().bytes(), bytes);
+        }
+        let page = house.store.entries(tenant, &EntryFilter::default(), None, 100).await.unwrap();
+        let acts: Vec<_> = page.entries.iter().map(|entry| Leaf::parse(&entry.leaf).unwrap().action).collect();
+        for act in ["key.kek.rotated", "key.kek.deactivated", "key.data-keys.rewrapped"] {
+            assert!(acts.iter().any(|written| written == act), "{act} is in the log: {acts:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_rotations_at_once_one_is_a_conflict() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::new(dir.path()).await;
+        let now = Timestamp::from_millis(1);
+        let (one, two) = tokio::join!(rotate(&house.by, now, house.ground()), rotate(&house.by, now, house.ground()));
+        let won = [&one, &two].into_iter().filter(|rotated| rotated.is_ok()).count();
+        assert!(won >= 1);
+        let active = active(&house.by.tenant, &house.store).await.unwrap();
+        assert_eq!(active.version, 1 + won as u32);
+        assert!(
+            [one, two].into_iter().all(|rotated| !matches!(rotated, Err(error) if !matches!(error, Error::Conflict)))
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! The store as the place where records of keys are kept (the trait that keys/ declares).
+
+use std::time::Duration;
+
+use super::records::Body;
+use super::rows::{DataKeyRow, Table};
+use super::{Error, Store, engine};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, Tenant, TenantName};
+use crate::keys::{KekRecord, KekState, KeyRecords, RecordsError};
+
+impl KeyRecords for Store {
+    async fn find_data_key(
+        &self,
+        tenant: &TenantName,
+        class: DataKeyClass,
+        epoch: Epoch,
+    ) -> Result<Option<DataKeyRow>, RecordsError> {
+        engine!(self, find_data_key(class, epoch, tenant)).map_err(records)
+    }
+
+    async fn load_data_key(&self, tenant: &TenantName, id: DataKeyId) -> Result<Option<DataKeyRow>, RecordsError> {
+        engine!(self, load_data_key(id, tenant)).map_err(records)
+    }
+
+    async fn insert_data_key(&self, row: DataKeyRow) -> Result<DataKeyRow, RecordsError> {
+        engine!(self, insert_data_key(&row)).map_err(records)
+    }
+
+    async fn active_kek(&self, tenant: &TenantName) -> Result<Option<KekRecord>, RecordsError> {
+        let rows = self.rows(Table::Keks, tenant).await.map_err(records)?;
+        let mut active = None;
+        for row in rows {
+            let kek = KekRecord::from_row(&row).map_err(records)?;
+            // Of several (a rotation under way) the newest wraps.
+            if kek.state == KekState::Active
+                && active
+                    .as_ref()
+                    .is_none_or(|other: &KekRecord| (other.created_at, other.version) < (kek.created_at, kek.version))
+            {
+                active = Some(kek);
+            }
+        }
+        Ok(active)
+    }
+
+    async fn load_kek(
+        &self,
+        tenant: &TenantName,
+        kek_id: KekId,
+        version: u32,
+    ) -> Result<Option<KekRecord>, RecordsError> {
+        let key = KekRecord::key_of(kek_id, version);
+        let row = self.row(Table::Keks, tenant, &key).await.map_err(records)?;
+        row.map(|row| KekRecord::from_row(&row).map_err(records)).transpose()
+    }
+
+    async fn cache_age(&self, tenant: &TenantName) -> Result<Option<Duration>, RecordsError> {
+        let Some(row) = self.row(Table::Tenants, tenant, tenant.as_str()).await.map_err(records)? else {
+            return Ok(None);
+        };
+        let tenant = Tenant::from_row(&row).map_err(records)?;
+        Ok(Some(Duration::from_secs(u64::from(tenant.cache_seconds))))
+    }
+}
+
+impl Store {
+    /// Up to `limit` of a tenant's data keys with ids after `after`, in the order of ids: for the rewrap.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn data_keys_after(
+        &self,
+        tenant: &TenantName,
+        after: Option<DataKeyId>,
+        limit: u32,
+    ) -> Result<Vec<DataKeyRow>, Error> {
+        engine!(self, data_keys_after(after, limit, tenant))
+    }
+}
+
+fn records(error: Error) -> RecordsError {
+    match error {
+        Error::Tampered(_) | Error::Unreadable(_) => RecordsError::Altered,
+        other => RecordsError::Unavailable(Box::new(other)),
+    }
+}

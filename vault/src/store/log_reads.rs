@@ -1,0 +1,232 @@
+//! The access log as readers see it: lists with filters, entries by index or place, what the sequencer asks.
+
+use super::integration::{Checkpointed, Integration, LaneProgress, LogHead, PendingBatch};
+use super::listing::{Cursor, RawEntry};
+use super::{EntryFilter, Error, Page, Store, StoredEntry, engine};
+use crate::access_log::{Heartbeat, Opening, Personal, Position};
+use crate::crypto::{DataKey, open_bytes};
+use crate::domain::{BootId, DataKeyId, TenantName, ValueId};
+
+/// The longest page.
+const LONGEST_PAGE: usize = 1000;
+/// So many entries are looked through for a page at most: a filter that matches little gives a short page with a cursor.
+const LONGEST_SEARCH: u64 = 50_000;
+
+/// What an opening's seal is for, as HKDF info.
+pub(in crate::store) const OPENING: &str = "siv/v1/log-opening";
+
+impl Store {
+    /// Entries of a tenant's log (the system's under its name), oldest first: in the order of the log's index, then those
+    /// that wait for integration. At most `limit`, and at most 1,000; a page may be short and yet have a next one.
+    ///
+    /// # Errors
+    /// [`Error::Database`]; [`Error::Cursor`] for a cursor that is none of ours.
+    pub async fn entries(
+        &self,
+        tenant: &TenantName,
+        filter: &EntryFilter,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, Error> {
+        let limit = limit.clamp(1, LONGEST_PAGE);
+        let start = cursor.map_or(Ok(Cursor::default()), str::parse)?;
+        let size = self.head(tenant).await?.map_or(0, |head| head.size);
+        let end = size.min(start.index.saturating_add(LONGEST_SEARCH));
+        let mut raw = engine!(self, integrated(tenant, filter, start.index..end, limit))?;
+        let mut next = Cursor {
+            index: if raw.len() < limit { end } else { raw.last().and_then(|e| e.index).unwrap_or(end) + 1 },
+            ..start
+        };
+        // What stood on an earlier page while it waited is not shown once more.
+        raw.retain(|entry| start.after.is_none_or(|after| entry.position > after));
+        let more = if raw.len() < limit && next.index >= size {
+            let waiting = engine!(self, waiting(tenant, filter, start.after, limit - raw.len()))?;
+            let full = waiting.len() == limit - raw.len();
+            next.after = waiting.last().map(|entry| entry.position).or(next.after);
+            raw.extend(waiting);
+            full
+        } else {
+            true
+        };
+        let entries = self.opened(raw).await;
+        Ok(Page { entries, next: more.then(|| next.to_string()) })
+    }
+
+    /// Integrated entries with an index in `indices`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn entries_by_index(
+        &self,
+        log: &TenantName,
+        indices: std::ops::Range<u64>,
+    ) -> Result<Vec<StoredEntry>, Error> {
+        let limit = usize::try_from(indices.end.saturating_sub(indices.start)).unwrap_or(usize::MAX);
+        let raw = engine!(self, integrated(log, &EntryFilter::default(), indices, limit))?;
+        Ok(self.opened(raw).await)
+    }
+
+    /// Exact bytes and places of integrated entries with an index in `indices`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn leaves(
+        &self,
+        log: &TenantName,
+        indices: std::ops::Range<u64>,
+    ) -> Result<Vec<(u64, Position, Vec<u8>)>, Error> {
+        let limit = usize::try_from(indices.end.saturating_sub(indices.start)).unwrap_or(usize::MAX);
+        let raw = engine!(self, integrated(log, &EntryFilter::default(), indices, limit))?;
+        Ok(raw.into_iter().filter_map(|entry| Some((entry.index?, entry.position, entry.leaf))).collect())
+    }
+
+    /// Places of integrated entries whose look-up columns contradict their leaf: for the self-check.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn contradictions(
+        &self,
+        log: &TenantName,
+        indices: std::ops::Range<u64>,
+    ) -> Result<Vec<(u64, Position)>, Error> {
+        let limit = usize::try_from(indices.end.saturating_sub(indices.start)).unwrap_or(usize::MAX);
+        let raw = engine!(self, integrated(log, &EntryFilter::default(), indices, limit))?;
+        let wrong = raw.into_iter().filter(|entry| !entry.holds_together());
+        Ok(wrong.filter_map(|entry| Some((entry.index?, entry.position))).collect())
+    }
+
+    /// The entry at a place, with its index once it has one.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn entry_at(&self, log: &TenantName, position: &Position) -> Result<Option<StoredEntry>, Error> {
+        let raw = engine!(self, entry_at(position, log))?;
+        Ok(self.opened(raw.into_iter().collect()).await.pop())
+    }
+
+    /// Erases the openings of an entry's personal members; the leaf and its proofs stay.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn erase_openings(&self, log: &TenantName, position: &Position) -> Result<(), Error> {
+        engine!(self, erase_openings(position, log))
+    }
+
+    /// Lanes with batches that wait for integration.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn lanes(&self) -> Result<Vec<LaneProgress>, Error> {
+        engine!(self, lanes())
+    }
+
+    /// Where one lane stands.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn lane(&self, boot: BootId, lane: u32) -> Result<Option<LaneProgress>, Error> {
+        engine!(self, lane(boot, lane))
+    }
+
+    /// Batches of a lane from its number `from` on, until they hold `most` entries; at least one, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn pending(&self, boot: BootId, lane: u32, from: u64, most: u64) -> Result<Vec<PendingBatch>, Error> {
+        engine!(self, pending(boot, lane, from, most))
+    }
+
+    /// One step of integration, durably: all of it or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if another sequencer came first, [`Error::Database`].
+    pub async fn integrate(&self, step: &Integration) -> Result<(), Error> {
+        engine!(self, integrate(step))
+    }
+
+    /// Stores a signed tree head, durably; gives the one that is stored for its size, were it another.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn insert_checkpoint(&self, log: &TenantName, checkpoint: &Checkpointed) -> Result<Checkpointed, Error> {
+        engine!(self, insert_checkpoint(checkpoint, log))
+    }
+
+    /// The newest checkpoint of a log, or the one of a size.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn checkpoint(&self, log: &TenantName, size: Option<u64>) -> Result<Option<Checkpointed>, Error> {
+        engine!(self, checkpoint(log, size))
+    }
+
+    /// The heads of all logs.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn heads(&self) -> Result<Vec<(TenantName, LogHead)>, Error> {
+        engine!(self, heads())
+    }
+
+    /// The head of a log.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn head(&self, log: &TenantName) -> Result<Option<LogHead>, Error> {
+        engine!(self, head(log))
+    }
+
+    /// A hash tile, as wide as it is.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn tile(&self, log: &TenantName, level: u8, tile: u64) -> Result<Option<Vec<u8>>, Error> {
+        engine!(self, tile(level, tile, log))
+    }
+
+    /// Up to `limit` values whose uses are counted, of all tenants: what a recovery makes void.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn counted_values(&self, limit: usize) -> Result<Vec<(TenantName, ValueId)>, Error> {
+        engine!(self, counted_values(limit))
+    }
+
+    /// Every boot's last sign of life; signatures are for the reader to check.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn heartbeats(&self) -> Result<Vec<Heartbeat>, Error> {
+        engine!(self, heartbeats())
+    }
+
+    /// Opens what is left of the openings. One that is out of reach (its key erased or not available) is left out: the
+    /// entry itself is never withheld for it.
+    async fn opened(&self, raw: Vec<RawEntry>) -> Vec<StoredEntry> {
+        let mut entries = Vec::with_capacity(raw.len());
+        let mut last: Option<(TenantName, DataKeyId, Option<std::sync::Arc<DataKey>>)> = None;
+        for entry in raw {
+            let mut openings = Vec::new();
+            if let Some((id, sealed)) = &entry.openings {
+                if last.as_ref().is_none_or(|(tenant, key, _)| *tenant != entry.tenant || key != id) {
+                    let key = self.inner.keys.data_key(self, &entry.tenant, *id).await;
+                    last = Some((entry.tenant.clone(), *id, key.ok()));
+                }
+                if let Some((_, _, Some(key))) = &last {
+                    openings = open(sealed, &entry, key);
+                }
+            }
+            entries.push(StoredEntry { position: entry.position, index: entry.index, leaf: entry.leaf, openings });
+        }
+        entries
+    }
+}
+
+fn open(sealed: &[Option<Vec<u8>>; 4], entry: &RawEntry, key: &DataKey) -> Vec<Opening> {
+    let open = |(member, sealed): (Personal, &Option<Vec<u8>>)| {
+        let aad = Opening::aad(member, &entry.position, &entry.tenant);
+        let bytes = open_bytes(key, OPENING, &aad, sealed.as_ref()?).ok()?;
+        Opening::from_bytes(member, &bytes).ok()
+    };
+    Personal::ALL.into_iter().zip(sealed).filter_map(open).collect()
+}

@@ -1,0 +1,255 @@
+//! Where rows live. The only room that names sqlx.
+
+pub mod administration;
+pub(in crate::store) mod batch;
+pub mod caller;
+pub mod catalog;
+pub mod committer;
+#[cfg(test)]
+mod contract;
+pub mod destinations;
+mod error;
+pub mod idempotency;
+pub mod integration;
+pub mod kek_rotation;
+mod key_records;
+pub mod listing;
+mod log_reads;
+#[cfg(test)]
+pub(crate) mod meddling;
+pub mod node_key;
+pub mod once;
+pub mod records;
+mod row_seal;
+pub mod rows;
+pub mod settings;
+mod sqlite;
+pub mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::sync::Arc;
+
+pub use caller::Caller;
+pub use catalog::{Catalog, StoredFlow, TenantCatalog};
+pub use committer::operation::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
+pub use committer::{Committed, Committer};
+pub use error::Error;
+pub use listing::{EntryFilter, Page, StoredEntry};
+pub use settings::DatabaseSettings;
+
+pub use crate::access_log::NodeIdentity;
+use crate::access_log::{Heartbeat, Leaf, LogHealth};
+use crate::domain::{
+    CaptureSessionId, Clock, DataKeyClass, Epoch, RetentionClass, RunId, TenantName, Timestamp, ValueId,
+};
+use crate::keys::Keys;
+use batch::LoadedValue;
+use row_seal::RowSeal;
+use rows::{CaptureKeyRow, DecidingRow, RunRow, Table};
+use sqlite::SqliteStore;
+
+/// The database of an installation. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    seal: RowSeal,
+    keys: Keys,
+    clock: Clock,
+    log_health: LogHealth,
+}
+
+/// The engines. Each has the same functions and passes the same suite (contract.rs).
+enum Engine {
+    Sqlite(SqliteStore),
+}
+
+/// Calls a function of the engine.
+macro_rules! engine {
+    ($store:expr, $function:ident ( $($argument:expr),* )) => {
+        match &$store.inner.engine {
+            crate::store::Engine::Sqlite(engine) => engine.$function($($argument),*).await,
+        }
+    };
+}
+use engine;
+
+impl Store {
+    /// Opens the database: migrates it, checks that it is this installation's and writes as safely as it must.
+    ///
+    /// # Errors
+    /// [`Error::Schema`], [`Error::WrongInstallation`], [`Error::Setting`], [`Error::File`], [`Error::Database`].
+    pub async fn open(settings: &DatabaseSettings, keys: Keys, clock: Clock) -> Result<Self, Error> {
+        let engine = match settings {
+            DatabaseSettings::Sqlite { path } => {
+                Engine::Sqlite(SqliteStore::open(path, keys.installation_id(), keys.realm(), clock.now()).await?)
+            }
+        };
+        let seal = RowSeal::new(keys.clone());
+        Ok(Self { inner: Arc::new(Inner { engine, seal, keys, clock, log_health: LogHealth::default() }) })
+    }
+
+    /// Closes every connection in order: for the end of the process.
+    pub async fn close(&self) {
+        engine!(self, close());
+    }
+
+    /// The keys it authenticates its rows with.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    /// Whether the logs can be relied on; the sequencer says so, the committer and the listeners ask.
+    #[must_use]
+    pub fn log_health(&self) -> &LogHealth {
+        &self.inner.log_health
+    }
+
+    /// The clock it judges expiry by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// A value, with its state and the newest state version in the log; not judged.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`], [`Error::Tampered`].
+    pub async fn value(&self, tenant: &TenantName, value_id: ValueId) -> Result<Option<ReadValue>, Error> {
+        let found = engine!(self, value(value_id, tenant, self.inner.keys.realm()))?;
+        found.map(read_value).transpose()
+    }
+
+    /// A capture session of any tenant, authenticated: how a capture token finds its row.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`].
+    pub async fn session(&self, session: CaptureSessionId) -> Result<Option<DecidingRow>, Error> {
+        self.row_by_id(Table::CaptureSessions, &session.to_string()).await
+    }
+
+    /// A run.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn run(&self, tenant: &TenantName, run_id: RunId) -> Result<Option<RunRow>, Error> {
+        engine!(self, run(run_id, tenant))
+    }
+
+    /// A capture key pair by its id.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn capture_key(&self, tenant: &TenantName, key_id: &[u8; 16]) -> Result<Option<CaptureKeyRow>, Error> {
+        engine!(self, capture_key(key_id, tenant))
+    }
+
+    /// The capture key pair of a day.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn capture_key_of(&self, tenant: &TenantName, epoch: Epoch) -> Result<Option<CaptureKeyRow>, Error> {
+        engine!(self, capture_key_of(epoch, tenant))
+    }
+
+    /// Stores a capture key pair unless its day has one, durably; gives the stored one.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn insert_capture_key(&self, row: CaptureKeyRow) -> Result<CaptureKeyRow, Error> {
+        engine!(self, insert_capture_key(&row))
+    }
+
+    /// A row that decides, authenticated and not older than its newest entry.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], also if the row is gone though an entry speaks of it; [`Error::Database`].
+    pub async fn row(&self, table: Table, tenant: &TenantName, key: &str) -> Result<Option<DecidingRow>, Error> {
+        // A session may move on between its being read and its being checked: what looks old is read once more.
+        for _ in 0..2 {
+            let (found, missing) = engine!(self, row(table, key, tenant))?;
+            match found.map(|stored| self.inner.seal.check(stored)) {
+                None if missing => return Err(Error::Tampered(table.as_str())),
+                None => return Ok(None),
+                Some(Err(_)) if table == Table::CaptureSessions => {}
+                Some(checked) => return checked.map(Some),
+            }
+        }
+        Err(Error::Tampered(table.as_str()))
+    }
+
+    /// All rows of a table that a tenant has, likewise.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`].
+    pub async fn rows(&self, table: Table, tenant: &TenantName) -> Result<Vec<DecidingRow>, Error> {
+        let found = engine!(self, rows(table, tenant))?;
+        found.into_iter().map(|stored| self.inner.seal.check(stored)).collect()
+    }
+
+    /// Every tenant's name; the system's is none.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn tenants(&self) -> Result<Vec<TenantName>, Error> {
+        engine!(self, tenants())
+    }
+
+    async fn write_heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), Error> {
+        engine!(self, write_heartbeat(heartbeat))
+    }
+
+    async fn expired_values(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(TenantName, ValueId, RetentionClass)>, Error> {
+        engine!(self, expired_values(now, limit))
+    }
+
+    async fn purge_requests(
+        &self,
+        now: Timestamp,
+        sessions_before: &str,
+        capture_keys_before: Timestamp,
+        erased: &[(DataKeyClass, Epoch)],
+    ) -> Result<u64, Error> {
+        engine!(self, purge_requests(now, sessions_before, capture_keys_before, erased))
+    }
+
+    /// A row whose key is an id, whosever it is.
+    async fn row_by_id(&self, table: Table, key: &str) -> Result<Option<DecidingRow>, Error> {
+        for _ in 0..2 {
+            let mut found = engine!(self, row_by_id(table, key))?;
+            if found.len() > 1 {
+                // Only one of them can be what was written; which, the MACs say.
+                found.retain(|stored| self.inner.seal.check(stored.clone()).is_ok());
+            }
+            match found.pop().map(|stored| self.inner.seal.check(stored)) {
+                None => return Ok(None),
+                Some(Err(_)) if table == Table::CaptureSessions => {}
+                Some(checked) => return checked.map(Some),
+            }
+        }
+        Err(Error::Tampered(table.as_str()))
+    }
+}
+
+/// Reads the newest state version from the exact bytes of the entry that carries it.
+fn read_value(loaded: LoadedValue) -> Result<ReadValue, Error> {
+    let LoadedValue { row, state, newest } = loaded;
+    let newest_state_version = match newest {
+        None => 0,
+        Some(leaf) => {
+            let entry = Leaf::parse(&leaf).map_err(|_| Error::Tampered("access_log"))?;
+            let own = entry.tenant == row.metadata.tenant && entry.value_id == Some(row.metadata.value_id);
+            entry.state_version.filter(|_| own).ok_or(Error::Tampered("access_log"))?
+        }
+    };
+    Ok(ReadValue { row, state, newest_state_version })
+}

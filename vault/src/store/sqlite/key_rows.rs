@@ -1,0 +1,205 @@
+//! Records of data keys and capture key pairs.
+
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::column::{Columns, int, millis};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName, Timestamp};
+use crate::store::Error;
+use crate::store::rows::{CaptureKeyRow, DataKeyRow};
+
+/// Inserts a data key unless its class and epoch have one; gives the stored one.
+pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut SqliteConnection) -> Result<DataKeyRow, Error> {
+    sqlx::query(
+        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(row.tenant.as_str())
+    .bind(&row.data_key_id.as_bytes()[..])
+    .bind(row.class.as_str())
+    .bind(int(row.epoch.0))
+    .bind(&row.kek_id.as_bytes()[..])
+    .bind(row.kek_version)
+    .bind(&row.mechanism[..])
+    .bind(&row.sealed[..])
+    .bind(millis(row.created))
+    .execute(&mut *connection)
+    .await?;
+    find_data_key(row.class, row.epoch, &row.tenant, connection).await?.ok_or(Error::Conflict)
+}
+
+/// Writes a data key that was wrapped anew: its id, class and epoch stay.
+pub(super) async fn upsert_data_key(row: &DataKeyRow, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, data_key_id) DO UPDATE SET kek_id = excluded.kek_id, \
+         kek_version = excluded.kek_version, mechanism = excluded.mechanism, sealed = excluded.sealed",
+    )
+    .bind(row.tenant.as_str())
+    .bind(&row.data_key_id.as_bytes()[..])
+    .bind(row.class.as_str())
+    .bind(int(row.epoch.0))
+    .bind(&row.kek_id.as_bytes()[..])
+    .bind(row.kek_version)
+    .bind(&row.mechanism[..])
+    .bind(&row.sealed[..])
+    .bind(millis(row.created))
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// The data key of a class and epoch.
+pub(super) async fn find_data_key(
+    class: DataKeyClass,
+    epoch: Epoch,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<Option<DataKeyRow>, Error> {
+    let row = sqlx::query("SELECT * FROM data_keys WHERE tenant = ? AND class = ? AND epoch = ?")
+        .bind(tenant.as_str())
+        .bind(class.as_str())
+        .bind(int(epoch.0))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| data_key(&row, tenant)).transpose()
+}
+
+/// The data key of an id.
+pub(super) async fn load_data_key(
+    id: DataKeyId,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<Option<DataKeyRow>, Error> {
+    let row = sqlx::query("SELECT * FROM data_keys WHERE tenant = ? AND data_key_id = ?")
+        .bind(tenant.as_str())
+        .bind(&id.as_bytes()[..])
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| data_key(&row, tenant)).transpose()
+}
+
+/// Up to `limit` data keys of a tenant with ids after `after`, in the order of ids: for the rewrap.
+pub(super) async fn data_keys_after(
+    after: Option<DataKeyId>,
+    limit: u32,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<DataKeyRow>, Error> {
+    let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+    let rows = sqlx::query("SELECT * FROM data_keys WHERE tenant = ? AND data_key_id > ? ORDER BY data_key_id LIMIT ?")
+        .bind(tenant.as_str())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| data_key(row, tenant)).collect()
+}
+
+fn data_key(row: &SqliteRow, tenant: &TenantName) -> Result<DataKeyRow, Error> {
+    let columns = Columns::of("data_keys", row);
+    Ok(DataKeyRow {
+        tenant: tenant.clone(),
+        data_key_id: columns.id("data_key_id", DataKeyId::from_bytes)?,
+        class: columns.word("class")?,
+        epoch: Epoch(columns.number("epoch")?),
+        kek_id: columns.id("kek_id", KekId::from_bytes)?,
+        kek_version: columns.number("kek_version")?,
+        mechanism: columns.get("mechanism")?,
+        sealed: columns.get("sealed")?,
+        created: columns.time("created")?,
+    })
+}
+
+/// Removes the data keys of a class up to an epoch: what they sealed is gone with its erasure key.
+pub(super) async fn remove_erased_data_keys(
+    class: DataKeyClass,
+    newest: Epoch,
+    connection: &mut SqliteConnection,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query("DELETE FROM data_keys WHERE class = ? AND epoch <= ?")
+        .bind(class.as_str())
+        .bind(int(newest.0))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Inserts a capture key pair unless its day has one.
+pub(super) async fn insert_capture_key(
+    row: &CaptureKeyRow,
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO capture_keys (tenant, key_id, epoch, data_key_id, sealed, created) VALUES (?, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(row.tenant.as_str())
+    .bind(&row.key_id[..])
+    .bind(int(row.epoch.0))
+    .bind(&row.data_key_id.as_bytes()[..])
+    .bind(&row.sealed[..])
+    .bind(millis(row.created))
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// Inserts a capture key pair unless its day has one; gives the stored one.
+pub(super) async fn stored_capture_key(
+    row: &CaptureKeyRow,
+    connection: &mut SqliteConnection,
+) -> Result<CaptureKeyRow, Error> {
+    insert_capture_key(row, connection).await?;
+    capture_key_of(row.epoch, &row.tenant, connection).await?.ok_or(Error::Conflict)
+}
+
+/// The capture key pair of an id.
+pub(super) async fn capture_key(
+    key_id: &[u8; 16],
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<Option<CaptureKeyRow>, Error> {
+    let row = sqlx::query("SELECT * FROM capture_keys WHERE tenant = ? AND key_id = ?")
+        .bind(tenant.as_str())
+        .bind(&key_id[..])
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| capture_key_row(&row, tenant)).transpose()
+}
+
+/// The capture key pair of a day.
+pub(super) async fn capture_key_of(
+    epoch: Epoch,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<Option<CaptureKeyRow>, Error> {
+    let row = sqlx::query("SELECT * FROM capture_keys WHERE tenant = ? AND epoch = ?")
+        .bind(tenant.as_str())
+        .bind(int(epoch.0))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| capture_key_row(&row, tenant)).transpose()
+}
+
+fn capture_key_row(row: &SqliteRow, tenant: &TenantName) -> Result<CaptureKeyRow, Error> {
+    let columns = Columns::of("capture_keys", row);
+    Ok(CaptureKeyRow {
+        tenant: tenant.clone(),
+        key_id: columns.bytes("key_id")?,
+        epoch: Epoch(columns.number("epoch")?),
+        data_key_id: columns.id("data_key_id", DataKeyId::from_bytes)?,
+        sealed: columns.get("sealed")?,
+        created: columns.time("created")?,
+    })
+}
+
+/// Removes capture key pairs made before `before`: their private halves no longer open.
+pub(super) async fn remove_old_capture_keys(
+    before: Timestamp,
+    connection: &mut SqliteConnection,
+) -> Result<u64, sqlx::Error> {
+    let done =
+        sqlx::query("DELETE FROM capture_keys WHERE created < ?").bind(millis(before)).execute(connection).await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,192 @@
+//! Reading the access log: by index, by place, by filter.
+
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteStore;
+use super::column::{Columns, int, millis};
+use crate::access_log::Position;
+use crate::domain::{BootId, DataKeyId, TenantName};
+use crate::store::Error;
+use crate::store::listing::{EntryColumns, EntryFilter, RawEntry};
+
+macro_rules! columns {
+    () => {
+        "a.tenant, a.boot, a.lane, a.number, a.time, a.action, a.outcome, a.value_id, a.actor_id, a.flow, a.app, \
+         a.object, a.object_version, a.state_version, a.leaf, o.data_key_id, o.on_behalf_of, o.address, o.actor_name, \
+         o.reference"
+    };
+}
+macro_rules! openings {
+    () => {
+        " LEFT JOIN log_openings o ON o.tenant = a.tenant AND o.boot = a.boot AND o.lane = a.lane AND o.number = a.number"
+    };
+}
+macro_rules! filter {
+    () => {
+        " AND (?2 IS NULL OR a.value_id = ?2) AND (?3 IS NULL OR a.actor_id = ?3) AND (?4 IS NULL OR a.flow = ?4) \
+         AND (?5 IS NULL OR a.app = ?5) AND (?6 IS NULL OR a.action = ?6) AND (?7 IS NULL OR a.outcome = ?7) \
+         AND (?8 IS NULL OR a.time >= ?8) AND (?9 IS NULL OR a.time < ?9)"
+    };
+}
+/// In the order of the index; the planner may not turn the join around.
+const INTEGRATED: &str = concat!(
+    "SELECT i.leaf_index, ",
+    columns!(),
+    " FROM log_index i CROSS JOIN access_log a ON a.tenant = i.tenant AND a.boot = i.boot AND a.lane = i.lane \
+     AND a.number = i.number",
+    openings!(),
+    " WHERE i.tenant = ?1 AND i.leaf_index >= ?10 AND i.leaf_index < ?11",
+    filter!(),
+    " ORDER BY i.leaf_index LIMIT ?12"
+);
+/// One value's entries, by the value's index.
+const INTEGRATED_OF_VALUE: &str = concat!(
+    "SELECT i.leaf_index, ",
+    columns!(),
+    " FROM access_log a CROSS JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane \
+     AND i.number = a.number",
+    openings!(),
+    " WHERE a.tenant = ?1 AND a.value_id = ?2 AND i.leaf_index >= ?10 AND i.leaf_index < ?11",
+    filter!(),
+    " ORDER BY i.leaf_index LIMIT ?12"
+);
+/// Entries of batches that are not yet integrated.
+const PENDING: &str = concat!(
+    "SELECT NULL AS leaf_index, ",
+    columns!(),
+    " FROM log_lanes l CROSS JOIN log_groups g ON g.boot = l.boot AND g.lane = l.lane AND g.batch >= l.next \
+     CROSS JOIN access_log a ON a.tenant = g.tenant AND a.boot = g.boot AND a.lane = g.lane AND a.number >= g.first \
+     AND a.number < g.first + g.count",
+    openings!(),
+    " WHERE l.tenant = '-system' AND g.tenant = ?1 AND (a.boot, a.lane, a.number) > (?10, ?11, ?12)",
+    filter!(),
+    " ORDER BY a.boot, a.lane, a.number LIMIT ?13"
+);
+const AT: &str = concat!(
+    "SELECT i.leaf_index, ",
+    columns!(),
+    " FROM access_log a LEFT JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane \
+     AND i.number = a.number",
+    openings!(),
+    " WHERE a.tenant = ? AND a.boot = ? AND a.lane = ? AND a.number = ?"
+);
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn filtered<'q>(text: &'static str, log: &'q TenantName, filter: &'q EntryFilter) -> Query<'q> {
+    sqlx::query(text)
+        .bind(log.as_str())
+        .bind(filter.value_id.as_ref().map(|id| &id.as_bytes()[..]))
+        .bind(filter.actor.as_deref())
+        .bind(filter.flow.as_ref().map(|name| name.as_str()))
+        .bind(filter.app.as_ref().map(|name| name.as_str()))
+        .bind(filter.action.as_deref())
+        .bind(filter.outcome.as_deref())
+        .bind(filter.from.map(millis))
+        .bind(filter.to.map(millis))
+}
+
+impl SqliteStore {
+    /// Integrated entries with an index in `from..to` that pass the filter.
+    pub(in crate::store) async fn integrated(
+        &self,
+        log: &TenantName,
+        filter: &EntryFilter,
+        indices: std::ops::Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<RawEntry>, Error> {
+        let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
+        let rows = filtered(text, log, filter)
+            .bind(int(indices.start))
+            .bind(int(indices.end))
+            .bind(int(limit as u64))
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        rows.iter().map(entry).collect()
+    }
+
+    /// Entries that wait for integration and pass the filter, after a place.
+    pub(in crate::store) async fn waiting(
+        &self,
+        log: &TenantName,
+        filter: &EntryFilter,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RawEntry>, Error> {
+        let boot = after.map_or([0; 16], |place| *place.boot.as_bytes());
+        let rows = filtered(PENDING, log, filter)
+            .bind(&boot[..])
+            .bind(after.map_or(-1, |place| i64::from(place.lane)))
+            .bind(after.map_or(-1, |place| int(place.number)))
+            .bind(int(limit as u64))
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        rows.iter().map(entry).collect()
+    }
+
+    /// The entry at a place.
+    pub(in crate::store) async fn entry_at(
+        &self,
+        position: &Position,
+        log: &TenantName,
+    ) -> Result<Option<RawEntry>, Error> {
+        let row = sqlx::query(AT)
+            .bind(log.as_str())
+            .bind(&position.boot.as_bytes()[..])
+            .bind(position.lane)
+            .bind(int(position.number))
+            .fetch_optional(&mut *self.reader().await?)
+            .await?;
+        row.map(|row| entry(&row)).transpose()
+    }
+
+    /// Erases what is left of the openings of an entry's personal members; the leaf and its proofs stay.
+    pub(in crate::store) async fn erase_openings(&self, position: &Position, log: &TenantName) -> Result<(), Error> {
+        let mut writer = self.writer().await;
+        let mut batch = writer.begin().await?;
+        let erased = erase(position, log, &mut batch.transaction).await;
+        let done = batch.finish(erased).await;
+        writer.settle(done).await
+    }
+}
+
+async fn erase(position: &Position, log: &TenantName, connection: &mut SqliteConnection) -> Result<(), Error> {
+    sqlx::query("DELETE FROM log_openings WHERE tenant = ? AND boot = ? AND lane = ? AND number = ?")
+        .bind(log.as_str())
+        .bind(&position.boot.as_bytes()[..])
+        .bind(position.lane)
+        .bind(int(position.number))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn entry(row: &SqliteRow) -> Result<RawEntry, Error> {
+    let columns = Columns::of("access_log", row);
+    let object: Option<String> = columns.get("object")?;
+    let sealed: [Option<Vec<u8>>; 4] =
+        [columns.get("on_behalf_of")?, columns.get("address")?, columns.get("actor_name")?, columns.get("reference")?];
+    Ok(RawEntry {
+        tenant: TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?,
+        position: Position {
+            boot: columns.id("boot", BootId::from_bytes)?,
+            lane: columns.number("lane")?,
+            number: columns.number("number")?,
+        },
+        index: columns.number_or_none("leaf_index")?,
+        leaf: columns.get("leaf")?,
+        columns: EntryColumns {
+            time: columns.time("time")?,
+            action: columns.get("action")?,
+            outcome: columns.get("outcome")?,
+            value_id: columns.id_or_none("value_id", crate::domain::ValueId::from_bytes)?,
+            actor_id: columns.get("actor_id")?,
+            flow: columns.get("flow")?,
+            app: columns.get("app")?,
+            object: object.zip(columns.number_or_none("object_version")?),
+            state_version: columns.number_or_none("state_version")?,
+        },
+        openings: columns.id_or_none("data_key_id", DataKeyId::from_bytes)?.map(|id| (id, sealed)),
+    })
+}

@@ -1,0 +1,138 @@
+//! Writing the access log: entries, openings, batches and lanes, generations.
+
+use sqlx::SqliteConnection;
+
+use super::column::{int, millis};
+use super::sql::{self, Texts, texts};
+use crate::access_log::{Batch, Group};
+use crate::domain::TenantName;
+use crate::store::batch::EntryRow;
+
+const INSERT_ENTRY: Texts = texts!(
+    "INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, flow, app, object, \
+     object_version, state_version, leaf) VALUES ",
+    "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    ""
+);
+const INSERT_OPENINGS: Texts = texts!(
+    "INSERT INTO log_openings (tenant, boot, lane, number, data_key_id, on_behalf_of, address, actor_name, reference) \
+     VALUES ",
+    "(?,?,?,?,?,?,?,?,?)",
+    ""
+);
+const INSERT_GROUP: Texts = texts!(
+    "INSERT INTO log_groups (tenant, boot, lane, first, count, batch, salt, hash) VALUES ",
+    "(?,?,?,?,?,?,?,?)",
+    ""
+);
+
+/// Inserts entries. A number that is taken breaks the primary key and is never ignored.
+pub(super) async fn insert_entries(rows: &[EntryRow], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    for (text, part) in sql::parts(&INSERT_ENTRY, rows) {
+        let mut query = sqlx::query(text);
+        for row in part {
+            query = query
+                .bind(row.tenant.as_str())
+                .bind(&row.position.boot.as_bytes()[..])
+                .bind(row.position.lane)
+                .bind(int(row.position.number))
+                .bind(millis(row.time))
+                .bind(&row.action[..])
+                .bind(row.outcome)
+                .bind(row.value_id.as_ref().map(|id| &id.as_bytes()[..]))
+                .bind(&row.actor_id[..])
+                .bind(row.flow.as_deref())
+                .bind(row.app.as_deref())
+                .bind(row.object.as_ref().map(|(object, _)| &object[..]))
+                .bind(row.object.as_ref().map(|(_, version)| int(*version)))
+                .bind(row.state_version.map(int))
+                .bind(&row.leaf[..]);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    insert_openings(rows, connection).await
+}
+
+async fn insert_openings(rows: &[EntryRow], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let opened: Vec<_> = rows.iter().filter_map(|row| Some((row, row.openings.as_ref()?))).collect();
+    for (text, part) in sql::parts(&INSERT_OPENINGS, &opened) {
+        let mut query = sqlx::query(text);
+        for (row, (data_key_id, sealed)) in part {
+            query = query
+                .bind(row.tenant.as_str())
+                .bind(&row.position.boot.as_bytes()[..])
+                .bind(row.position.lane)
+                .bind(int(row.position.number))
+                .bind(&data_key_id.as_bytes()[..]);
+            query = sealed.iter().fold(query, |query, sealed| query.bind(&sealed[..]));
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Inserts a signed batch with each tenant's share, and its lane with the first one.
+pub(super) async fn insert_batch(
+    batch: &Batch,
+    groups: &[Group],
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO log_batches (tenant, boot, lane, first, count, time, previous, root, signature) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(TenantName::SYSTEM)
+    .bind(&batch.boot.as_bytes()[..])
+    .bind(batch.lane)
+    .bind(int(batch.first))
+    .bind(int(batch.count))
+    .bind(millis(batch.time))
+    .bind(&batch.previous[..])
+    .bind(&batch.root[..])
+    .bind(&batch.signature[..])
+    .execute(&mut *connection)
+    .await?;
+    if batch.first == 0 {
+        sqlx::query("INSERT INTO log_lanes (tenant, boot, lane, opened, next, previous) VALUES (?, ?, ?, ?, 0, ?)")
+            .bind(TenantName::SYSTEM)
+            .bind(&batch.boot.as_bytes()[..])
+            .bind(batch.lane)
+            .bind(millis(batch.time))
+            .bind(&[0_u8; 32][..])
+            .execute(&mut *connection)
+            .await?;
+    }
+    for (text, part) in sql::parts(&INSERT_GROUP, groups) {
+        let mut query = sqlx::query(text);
+        for group in part {
+            query = query
+                .bind(group.tenant.as_str())
+                .bind(&batch.boot.as_bytes()[..])
+                .bind(batch.lane)
+                .bind(int(group.first))
+                .bind(int(group.count))
+                .bind(int(batch.first))
+                .bind(&group.salt[..])
+                .bind(&group.digest[..]);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Moves a tenant's generation on.
+pub(super) async fn bump_generation(
+    tenant: &TenantName,
+    by: u64,
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO generations (tenant, generation) VALUES (?, ?) \
+         ON CONFLICT (tenant) DO UPDATE SET generation = generation + excluded.generation",
+    )
+    .bind(tenant.as_str())
+    .bind(int(by))
+    .execute(connection)
+    .await
+    .map(|_| ())
+}

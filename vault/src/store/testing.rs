@@ -1,0 +1,161 @@
+//! A tenant for one test: real keys, a real database in a temporary folder, the real committer, a clock that stands still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::administration::{Act, Administrator, credential_message};
+use super::records::{FlowRecord, StoredCredential};
+use super::{Caller, Catalog, Committer, DatabaseSettings, Store, meddling, tenants};
+use crate::access_log::{Leaf, NodeIdentity, ParsedEntry};
+use crate::domain::credential::CredentialRecord;
+use crate::domain::tenant::KeyProviderKind;
+use crate::domain::{
+    Actor, ActorKind, AppDocument, AppName, Clock, Credential, CredentialId, CredentialKind, FlowName, Origin,
+    RequestContext, RequestId, Tenant, TenantName, Timestamp,
+};
+use crate::keys::{Keys, MacPurpose, RootKeySource};
+use crate::store::EntryFilter;
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
+
+/// One tenant with the rooms up to the store.
+pub(crate) struct TestVault {
+    pub(crate) keys: Keys,
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) committer: Committer,
+    pub(crate) catalog: Catalog,
+    pub(crate) tenant: TenantName,
+    // Dropped last: the files are in it.
+    folder: tempfile::TempDir,
+}
+
+impl TestVault {
+    /// The tenant `demo`, whose flows may reveal.
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::held(NOW);
+        let root = RootKeySource::FileBeside(folder.path().join("root.key"));
+        let realm: crate::domain::Realm = "eu-1".parse().unwrap();
+        let place = folder.path().join("keys");
+        let keys = Keys::create_or_open(&place, root, realm.clone(), clock.clone(), true).await.unwrap();
+        let settings = DatabaseSettings::Sqlite { path: folder.path().join("siv.db") };
+        let store = Store::open(&settings, keys.clone(), clock.clone()).await.unwrap();
+        let identity = NodeIdentity::generate(realm, "node-1", "test", clock.now()).unwrap();
+        let committer = Committer::start(store.clone(), keys.clone(), clock.clone(), identity).await.unwrap();
+        let catalog = Catalog::start(store.clone());
+        let tenant: TenantName = "demo".parse().unwrap();
+        let vault = Self { keys, clock, store, committer, catalog, tenant, folder };
+        let own = Tenant {
+            name: vault.tenant.clone(),
+            reveal: true,
+            sealed: false,
+            key_provider: KeyProviderKind::Local,
+            cache_seconds: 60,
+            created_at: NOW,
+        };
+        let ground = tenants::Ground { store: &vault.store, committer: &vault.committer, keys: &vault.keys };
+        tenants::create(own, &vault.by(TenantName::system()), ground).await.unwrap();
+        vault
+    }
+
+    fn by(&self, tenant: TenantName) -> Administrator {
+        Administrator {
+            tenant,
+            generation: None,
+            context: context(&self.clock, Actor::anonymous()),
+            realm: self.keys.realm().clone(),
+            deadline: self.clock.now().plus(Duration::from_secs(10)),
+        }
+    }
+
+    async fn act(&self, act: Act) {
+        self.committer.submit(act).await.unwrap();
+        self.catalog.refresh(&self.tenant);
+    }
+
+    /// Applies an app.
+    pub(crate) async fn apply_app(&self, toml: &str) {
+        let document = AppDocument::from_toml(toml).unwrap();
+        self.act(Act::apply_app(self.by(self.tenant.clone()), &document).unwrap()).await;
+    }
+
+    /// Applies a flow, unchecked.
+    pub(crate) async fn apply_flow(&self, name: &str, app: &str, purpose: &str, toml: &str) {
+        let record = FlowRecord {
+            name: name.parse().unwrap(),
+            app: app.parse().unwrap(),
+            purpose: purpose.parse().unwrap(),
+            toml: toml.to_owned(),
+            applied_at: self.clock.now(),
+        };
+        self.act(Act::apply_flow(self.by(self.tenant.clone()), record, None).unwrap()).await;
+    }
+
+    /// An app's server.
+    pub(crate) async fn app(&self, app: &str) -> Caller {
+        self.caller(CredentialKind::App, Some(app.parse().unwrap()), None).await
+    }
+
+    /// A flow's caller.
+    pub(crate) async fn flow(&self, flow: &str) -> Caller {
+        self.caller(CredentialKind::Flow, None, Some(flow.parse().unwrap())).await
+    }
+
+    async fn caller(&self, kind: CredentialKind, app: Option<AppName>, flow: Option<FlowName>) -> Caller {
+        let now = self.clock.now();
+        let id = CredentialId::generate(now);
+        let secret = Credential::generate(kind, *id.as_bytes()).unwrap();
+        let record = CredentialRecord {
+            credential_id: id,
+            kind,
+            name: format!("a {kind}"),
+            app,
+            flow,
+            created_at: now,
+            expires_at: None,
+            revoked_at: None,
+            suspended: false,
+        };
+        let message = credential_message(&secret, &record, &self.tenant, self.keys.realm());
+        let hash = self.keys.mac(MacPurpose::Credential).mac(&message);
+        let stored = StoredCredential { record: record.clone(), hash };
+        self.act(Act::create_credential(self.by(self.tenant.clone()), &stored).unwrap()).await;
+        let actor = Actor { id: id.to_string(), kind: ActorKind::Credential(kind), name: Some(record.name.clone()) };
+        Caller {
+            tenant: self.catalog.tenant(&self.tenant).await.unwrap().unwrap(),
+            context: context(&self.clock, actor),
+            credential: record,
+            secret: Arc::new(secret),
+        }
+    }
+
+    /// The same caller with the settings of now, as its next request would come.
+    pub(crate) async fn again(&self, caller: &Caller) -> Caller {
+        let tenant = self.catalog.tenant(&self.tenant).await.unwrap().unwrap();
+        let context = RequestContext { request_id: RequestId::generate(self.clock.now()), ..caller.context.clone() };
+        Caller { tenant, context, ..caller.clone() }
+    }
+
+    /// Somebody with the database's password at work, past every check.
+    pub(crate) async fn meddle(&self, sql: &'static str) {
+        meddling::meddle(&self.folder.path().join("siv.db"), sql).await;
+    }
+
+    /// The entries of the tenant's log with this action, oldest first.
+    pub(crate) async fn entries(&self, action: &str) -> Vec<ParsedEntry> {
+        let filter = EntryFilter { action: Some(action.to_owned()), ..EntryFilter::default() };
+        let page = self.store.entries(&self.tenant, &filter, None, 1000).await.unwrap();
+        page.entries.iter().map(|entry| Leaf::parse(&entry.leaf).unwrap()).collect()
+    }
+}
+
+pub(crate) fn context(clock: &Clock, actor: Actor) -> RequestContext {
+    RequestContext {
+        request_id: RequestId::generate(clock.now()),
+        actor,
+        on_behalf_of: None,
+        origin: Origin { address: Some("192.0.2.1".to_owned()), app: None },
+        reference: None,
+    }
+}

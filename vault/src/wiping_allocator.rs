@@ -1,0 +1,58 @@
+//! The global allocator of the binary: the system's, with every block wiped before it is given back.
+//!
+//! HTTP and JSON libraries free copies of a request without wiping them; this reaches those too (threat-model.md, promise 10).
+//! It does not reach memory that is still in use, registers or swap.
+
+#![expect(unsafe_code, reason = "a global allocator is an unsafe trait; this is the only module with unsafe code")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ptr;
+
+/// The system's allocator, wiping on free.
+///
+/// `realloc` is the trait's own: a new block, a copy, and a wiping free of the old one. The system's `realloc` might move a
+/// block and leave the old one as it was, or shrink one and leave its tail.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WipingAllocator;
+
+// SAFETY: every call is handed to `System` with the arguments it came with; the only addition is a write of zeros into
+// a block that the caller has given up and that is still ours until `System::dealloc` runs.
+unsafe impl GlobalAlloc for WipingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on unchanged.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on unchanged.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from `alloc` with this layout, so `layout.size()` bytes of it are writable. The barrier
+        // keeps the compiler from dropping a write to memory that is about to be freed.
+        unsafe {
+            ptr::write_bytes(block, 0, layout.size());
+            zeroize::optimization_barrier(&*block);
+            System.dealloc(block, layout);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growing_keeps_the_content() {
+        let layout = Layout::from_size_align(32, 8).unwrap();
+        // SAFETY: the layout is not empty, the block is freed with the layout it has at the end.
+        unsafe {
+            let block = WipingAllocator.alloc(layout);
+            ptr::write_bytes(block, 7, 32);
+            let block = WipingAllocator.realloc(block, layout, 4096);
+            assert!((0..32).all(|at| *block.add(at) == 7));
+            WipingAllocator.dealloc(block, Layout::from_size_align(4096, 8).unwrap());
+        }
+    }
+}
