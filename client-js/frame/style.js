@@ -20,8 +20,11 @@ export function dress(input, styles) {
     if (property === 'background-color' && !/^rgb\(/.test(String(given[property]))) input.style.removeProperty(property);
     else if (allowed(property, given[property], supports)) input.style.setProperty(property, String(given[property]));
   }
-  // The brand stands beside the input and takes its colour.
-  if (input.parentElement) input.parentElement.style.color = input.style.color;
+  // The brand stands beside the input: it takes its colour and its ground, so that they contrast as they do in the field.
+  if (input.parentElement) {
+    input.parentElement.style.color = input.style.color;
+    input.parentElement.style.backgroundColor = input.style.backgroundColor;
+  }
   if (allowed('color', given['placeholder-color'], supports)) {
     input.style.setProperty('--placeholder-color', String(given['placeholder-color']));
   }

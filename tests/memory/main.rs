@@ -70,13 +70,12 @@ async fn no_plaintext_lingers_two_seconds_after_the_last_answer() {
     assert!(lingering.is_empty(), "{} copies: {:#?}", lingering.len(), &lingering[..lingering.len().min(20)]);
 }
 
-#[test]
-fn the_scan_finds_what_is_there() {
-    let mut child = std::process::Command::new("sleep").args(["20", "0.00123456789012345678"]).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(200));
-    let found = copies(child.id(), &[b"0.00123456789012345678".to_vec()]);
-    let _ = child.kill();
-    let _ = child.wait();
+#[tokio::test]
+async fn the_scan_finds_what_is_there() {
+    // What the vault does keep while it runs: the app's name in its catalog. Found it must be, or the scan above proves nothing.
+    let siv = Siv::start();
+    siv.capture("password", &bodies::canary()).await;
+    let found = copies(siv.pid(), &[b"demo-shop".to_vec()]);
     assert!(!found.is_empty());
 }
 
