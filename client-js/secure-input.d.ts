@@ -10,11 +10,15 @@ export interface SecureState {
   readonly brand?: string;
 }
 
-export interface CapturedValue {
-  readonly field: string;
+export interface SecureValue {
   readonly secureValueKey: string;
   /** RFC 3339; null for a value that is kept until it is deleted. */
   readonly expiresAt: string | null;
+}
+
+/** One of several, so it says which. */
+export interface CapturedValue extends SecureValue {
+  readonly field: string;
 }
 
 export interface SecureInputOptions {
@@ -65,7 +69,7 @@ export class SecureInput extends HTMLElement {
   readonly empty: boolean;
   readonly valid: boolean;
   readonly secureValueKey: string | null;
-  capture(): Promise<CapturedValue>;
+  capture(): Promise<SecureValue>;
   clear(): void;
   checkValidity(): boolean;
   reportValidity(): boolean;

@@ -8,7 +8,7 @@ import { CAPTURED, problem } from './texts.js';
 /** @typedef {{empty: boolean, complete: boolean, valid: boolean, code: string|null, brand?: string}} State */
 
 const DOTS = '••••••••';
-/** What a page may choose of a browser's filling in; numbers of cards are always named as such. */
+/** What a page may choose of a browser's filling in. */
 const FILLS = ['off', 'current-password', 'new-password', 'one-time-code'];
 
 export class Field {
@@ -64,7 +64,9 @@ export class Field {
     const { input } = this;
     const text = (/** @type {unknown} */ value) => (typeof value === 'string' ? value.slice(0, 300) : '');
     const rules = TYPES[this.#spec?.type ?? 'text'] ?? TYPES.text;
-    input.autocomplete = /** @type {AutoFill} */ (FILLS.includes(settings.autocomplete) ? settings.autocomplete : rules.autocomplete);
+    // Cards and numbers of persons are always named as what they are: no page has them filled in as something else.
+    const free = !rules.autocomplete.startsWith('cc-') && this.#spec?.type !== 'ssn';
+    input.autocomplete = /** @type {AutoFill} */ (free && FILLS.includes(settings.autocomplete) ? settings.autocomplete : rules.autocomplete);
     input.disabled = !this.#spec || settings.disabled === true;
     input.ariaRequired = String(settings.required === true);
     input.lang = text(settings.lang);

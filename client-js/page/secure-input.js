@@ -36,7 +36,8 @@ const ATTEMPTS = [500, 1500, 0];
 const [LOADING, GREETING] = [15_000, 4_000];
 
 /** @typedef {{empty: boolean, complete: boolean, valid: boolean, code: string|null, brand?: string}} SecureState */
-/** @typedef {{field: string, secureValueKey: string, expiresAt: string|null}} CapturedValue */
+/** @typedef {{secureValueKey: string, expiresAt: string|null}} SecureValue */
+/** @typedef {SecureValue & {field: string}} CapturedValue */
 /** @typedef {(wanted: {app: string}) => string|Promise<string>} GetCaptureToken */
 
 /** Why a field could not be captured. Never holds what was typed. */
@@ -85,13 +86,19 @@ const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
 :host { display: block; position: relative; box-sizing: border-box; padding: 8px 12px; border: 1px solid #767b85; font: 16px/1.5 system-ui, sans-serif; cursor: text }
 :host([hidden]), [hidden] { display: none }
+.line { color: inherit; background-color: inherit; visibility: hidden; transition: all 1ms allow-discrete }
 .line::after { content: '\\a0' }
+:host(:state(failed)) .line { display: none }
 iframe { position: absolute; inset: 0; inline-size: 100%; block-size: 100%; border: 0; border-radius: inherit; color-scheme: only light }`);
 
 /** @type {GetCaptureToken|undefined} */
 let getCaptureToken;
 /** One capture session for all fields of an app, where the page names none. @type {Map<string, Promise<string>>} */
 const sessions = new Map();
+/** The fields in the page: those that wait or failed begin anew when the page says how to get a token. @type {Set<SecureInput>} */
+const live = new Set();
+/** Which field an error is about: two may have the same name. @type {WeakMap<SecureInputError, SecureInput>} */
+const owners = new WeakMap();
 /** Forms whose fields are on their way. @type {WeakSet<HTMLFormElement>} */
 const submitting = new WeakSet();
 
@@ -102,6 +109,9 @@ export class SecureInput extends HTMLElement {
   /** @param {{getCaptureToken?: GetCaptureToken}} options */
   static configure(options) {
     ({ getCaptureToken } = options);
+    sessions.clear();
+    // A field may have asked its frame for a token before the page said that it has one.
+    for (const one of live) if (!one.hasAttribute('capture-token') && !one.#usable && (one.#port || !one.#fallback.hidden)) one.#mount();
   }
 
   /** Captures all fields of a form, or those of a list, in one request: all or none. @param {HTMLFormElement|Iterable<SecureInput>} from */
@@ -117,6 +127,7 @@ export class SecureInput extends HTMLElement {
 
   #internals = this.attachInternals();
   #root = this.attachShadow({ mode: 'open', delegatesFocus: true });
+  #line = make('span', { class: 'line' });
   #fallback = make('div', { part: 'fallback', role: 'alert', hidden: '' });
   #frame = make('iframe', {});
   /** Ends with the frame; every listener hangs on it. @type {AbortController|undefined} */
@@ -149,7 +160,8 @@ export class SecureInput extends HTMLElement {
     const retry = make('button', { type: 'button', part: 'retry' }, 'Try again');
     retry.addEventListener('click', () => this.#mount());
     this.#fallback.append(words, retry);
-    this.#root.append(make('span', { class: 'line' }), this.#fallback);
+    this.#root.append(this.#line, this.#fallback);
+    this.#ready.promise.catch(() => {});
     this.addEventListener('invalid', () => this.#touch());
   }
 
@@ -169,11 +181,16 @@ export class SecureInput extends HTMLElement {
   checkValidity() { return this.#internals.checkValidity(); }
   reportValidity() { return this.#internals.reportValidity(); }
 
-  /** Captures this field. @returns {Promise<CapturedValue>} */
+  /** Captures this field. @returns {Promise<SecureValue>} */
   async capture() {
     const [value] = (await SecureInput.capture([this])).values;
-    if (!value) throw new SecureInputError('field', 'empty', false, this.field);
-    return value;
+    if (!value) {
+      const error = this.#error('field', 'empty');
+      this.#tell(error);
+      throw error;
+    }
+    const { secureValueKey, expiresAt } = value;
+    return { secureValueKey, expiresAt };
   }
 
   /** Forgets what was typed or captured. */
@@ -189,8 +206,16 @@ export class SecureInput extends HTMLElement {
     if (!this.#focused) super.focus(options);
   }
 
-  connectedCallback() { this.#mount(); }
-  disconnectedCallback() { this.#end(); }
+  connectedCallback() {
+    live.add(this);
+    this.#mount();
+  }
+
+  disconnectedCallback() {
+    live.delete(this);
+    this.#end();
+  }
+
   formDisabledCallback() { this.#show(); }
   formResetCallback() { this.clear(); }
 
@@ -228,6 +253,8 @@ export class SecureInput extends HTMLElement {
     watch.observe(this);
     life.signal.addEventListener('abort', () => watch.disconnect());
     this.addEventListener('transitionend', show, life);
+    // The line inherits how the element looks and fades to it: so a class or a theme that is changed at run time is told.
+    this.#line.addEventListener('transitionend', show, life);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', show, life);
     this.#load(0, life.signal);
     show();
@@ -239,7 +266,7 @@ export class SecureInput extends HTMLElement {
     this.#port?.close();
     this.#port = undefined;
     this.#frame.remove();
-    for (const { reject } of this.#asked.values()) reject(new SecureInputError('frame', 'gone', true, this.field));
+    for (const { reject } of this.#asked.values()) reject(this.#error('frame', 'gone', true));
     this.#asked.clear();
     this.#fallback.hidden = true;
     this.#usable = this.#focused = this.#touched = false;
@@ -256,7 +283,7 @@ export class SecureInput extends HTMLElement {
     const failed = () => {
       if (signal.aborted) return;
       frame.remove();
-      if (!ATTEMPTS[attempt]) return this.#fail(new SecureInputError('frame', 'frame_unavailable', true, this.field));
+      if (!ATTEMPTS[attempt]) return this.#fail(this.#error('frame', 'frame_unavailable', true));
       timer = setTimeout(() => this.#load(attempt + 1, signal), ATTEMPTS[attempt]);
     };
     let timer = setTimeout(failed, LOADING);
@@ -265,7 +292,7 @@ export class SecureInput extends HTMLElement {
     frame.addEventListener('load', () => {
       clearTimeout(timer);
       // A second document in our frame is not the one we shook hands with.
-      if ((loads += 1) > 1) return this.#fail(new SecureInputError('frame', 'frame_reloaded', true, this.field));
+      if ((loads += 1) > 1) return this.#fail(this.#error('frame', 'frame_reloaded', true));
       timer = setTimeout(failed, GREETING);
       const { port1, port2 } = new MessageChannel();
       port1.onmessage = ({ data }) => {
@@ -298,12 +325,12 @@ export class SecureInput extends HTMLElement {
         this.#authorise();
         break;
       case TO_PAGE.error:
-        this.#fail(new SecureInputError('frame', said.code, false, this.field));
+        this.#fail(this.#error('frame', said.code));
         break;
       case TO_PAGE.answer: {
         const { resolve, reject } = this.#asked.get(said.id) ?? Promise.withResolvers();
         this.#asked.delete(said.id);
-        if (said.error) reject(new SecureInputError('vault', said.error.code, said.error.retryable, this.field));
+        if (said.error) reject(this.#error('vault', said.error.code, said.error.retryable));
         else resolve(said);
         break;
       }
@@ -347,11 +374,13 @@ export class SecureInput extends HTMLElement {
       if (this.#usable) return;
       this.#usable = true;
       this.#show();
+      // Whoever focused the field before it could be typed in means the field.
+      if (this.#root.activeElement === this.#frame) this.#frame.contentWindow?.focus();
       this.#ready.resolve();
       this.dispatchEvent(new SecureReadyEvent('secure-ready'));
     } catch (error) {
       if (signal?.aborted) return;
-      const known = asError(error, this);
+      const known = this.#asError(error);
       if (!renew && canRenew(known, this)) this.#authorise(true);
       else this.#fail(known);
     }
@@ -370,9 +399,21 @@ export class SecureInput extends HTMLElement {
     if (!session) {
       session = getCaptureToken ? insist(getCaptureToken, app) : this.#ask(TO_FRAME.mint).then(({ token }) => token);
       sessions.set(app, session);
-      session.catch(() => sessions.delete(app));
+      session.catch(() => sessions.get(app) === session && sessions.delete(app));
     }
     return session;
+  }
+
+  /** An error of this field. @param {string} who @param {string} code @param {boolean} [retryable] */
+  #error(who, code, retryable = false) {
+    const error = new SecureInputError(who, code, retryable, this.field);
+    owners.set(error, this);
+    return error;
+  }
+
+  /** What is not an error of ours came out of the page's `getCaptureToken`. @param {unknown} error */
+  #asError(error) {
+    return error instanceof SecureInputError ? error : this.#error('page', 'capture_token', true);
   }
 
   /** The field cannot be used. @param {SecureInputError} error */
@@ -469,10 +510,11 @@ export class SecureInput extends HTMLElement {
       await Promise.all(list.map((one) => one.ready));
       const wrong = list.filter((one) => !one.#state.valid);
       for (const one of wrong) one.#touch();
-      if (wrong.length) throw wrong.map((one) => new SecureInputError('field', one.#state.code ?? 'invalid', false, one.field));
+      if (wrong.length) throw wrong.map((one) => one.#error('field', one.#state.code ?? 'invalid'));
       const values = await SecureInput.#post(list).catch(async (error) => {
         const again = error.code === 'conflict';
-        if (canRenew(error, list[0])) {
+        // One session for all, if one app is meant.
+        if (canRenew(error, list[0]) && list.every(({ app }) => app === list[0].app)) {
           const token = await list[0].#session(true);
           await Promise.all(list.map((one) => one.#use(token)));
         } else if (!again) throw error;
@@ -485,9 +527,9 @@ export class SecureInput extends HTMLElement {
         one.#show();
       });
     } catch (thrown) {
-      const errors = (Array.isArray(thrown) ? thrown : [thrown]).map((error) => asError(error, list[0]));
+      const errors = (Array.isArray(thrown) ? thrown : [thrown]).map((error) => list[0].#asError(error));
       for (const one of list) one.#say(TO_FRAME.done, {});
-      for (const error of errors) (list.find((one) => one.field === error.field) ?? list[0]).#tell(error);
+      for (const error of errors) (owners.get(error) ?? list[0]).#tell(error);
       throw errors[0];
     }
   }
@@ -496,7 +538,7 @@ export class SecureInput extends HTMLElement {
   static async #post(list, again = false) {
     const [first] = list;
     if (list.some((one) => one.app !== first.app || one.#token !== first.#token)) {
-      throw new SecureInputError('page', 'mixed_sessions', false, first.field);
+      throw first.#error('page', 'mixed_sessions');
     }
     const sealed = await Promise.all(list.map((one) => one.#ask(TO_FRAME.seal, { again })));
     const values = list.map((one, at) => ({ field: one.field, sealed: sealed[at].sealed }));
@@ -525,10 +567,7 @@ const insist = async (get, app, attempt = 0) => {
 const fieldsOf = (form) => [...form.elements].filter((one) => one instanceof SecureInput);
 
 /** The session has ended or is used up, and there is a way to a new one. @param {SecureInputError} error @param {SecureInput} one */
-const canRenew = (error, one) => /^(auth\.|conflict$)/.test(error.code) && Boolean(getCaptureToken || !one.hasAttribute('capture-token'));
-
-/** @param {unknown} error @param {SecureInput} one */
-const asError = (error, one) => (error instanceof SecureInputError ? error : new SecureInputError('page', 'capture_token', true, one.field));
+const canRenew = (error, one) => /^(auth\.|conflict$|mixed_sessions$)/.test(error.code) && Boolean(getCaptureToken || !one.hasAttribute('capture-token'));
 
 /**
  * @template {keyof HTMLElementTagNameMap} T

@@ -8,6 +8,11 @@ export const nothingIsMissing: [Missing] extends [never] ? true : Missing = true
 type MissingMember = Exclude<keyof Declared.SecureInput, keyof Written.SecureInput>;
 export const noMemberIsMissing: [MissingMember] extends [never] ? true : MissingMember = true;
 
+/** One field's capture says nothing but the key and its end. */
+type Members<T> = T extends Promise<infer V> ? keyof V : never;
+export const keyAndEnd: Members<ReturnType<Declared.SecureInput['capture']>> extends 'secureValueKey' | 'expiresAt' ? true : never = true;
+export const writtenSo: Members<ReturnType<Written.SecureInput['capture']>> extends 'secureValueKey' | 'expiresAt' ? true : never = true;
+
 export async function page(field: Declared.SecureInput, form: HTMLFormElement, client: typeof Declared): Promise<string> {
   client.SecureInput.configure({ getCaptureToken: async ({ app }) => `siv_cap_${app}` });
   field.addEventListener('secure-change', (event) => event.state.brand ?? event.state.code);

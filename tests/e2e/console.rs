@@ -61,10 +61,57 @@ async fn the_console_refuses_forged_forms_and_other_credentials() {
     let (person, cookie) = (siv.stranger(), sign_in(&siv).await);
     let export = get(&person, "/console/export", &cookie).await.expect(200);
     let right = format!("csrf={}", csrf(&export.text));
-    assert_eq!(post(&person, "/console/export", &cookie, "https://evil.example", right).await.status, 403);
-    assert_eq!(post(&person, "/console/export", &cookie, person.base(), "csrf=guess".to_owned()).await.status, 403);
+    let accepted = "The form was not accepted";
+    says(&post(&person, "/console/export", &cookie, "https://evil.example", right).await, 403, accepted);
+    says(&post(&person, "/console/export", &cookie, person.base(), "csrf=guess".to_owned()).await, 403, accepted);
     let operator = format!("credential={}", siv.operator().bearer());
-    assert_eq!(post(&person, "/console/sign-in", "", person.base(), operator).await.status, 401);
+    let refused = post(&person, "/console/sign-in", "", person.base(), operator).await;
+    says(&refused, 401, "This is not an auditor&#39;s credential that holds.");
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
     assert_eq!(get(&person, "/console/log", "").await.status, 303, "to the door");
     assert_eq!(siv.browser().get("/console/").await.status, 404, "not on the public listener");
+}
+
+/// A refusal that a person can read, with all that keeps a page safe.
+fn says(answer: &Answer, status: u16, words: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text);
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{}", answer.text);
+    assert!(answer.text.contains(words), "{words}: {}", answer.text);
+    assert!(answer.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
+async fn whatever_the_console_refuses_it_says_in_words() {
+    let siv = Siv::start();
+    let (person, cookie) = (siv.stranger(), sign_in(&siv).await);
+    for (path, status, words) in [
+        ("/console/log?from=yesterday", 422, "The filter was not understood"),
+        ("/console/log?cursor=nonsense", 422, "The address cannot be read"),
+        ("/console/entries/999999", 404, "No such entry"),
+        ("/console/entries/abc", 404, "No such entry"),
+        ("/console/values/abc", 404, "No such value"),
+        ("/console/nothing/here", 404, "There is no such page"),
+        ("/console/sign-out", 405, "There is no such page"),
+    ] {
+        says(&get(&person, path, &cookie).await, status, words);
+    }
+    assert_eq!(get(&person, "/console", &cookie).await.header("location"), Some("/console/"));
+    let day = get(&person, "/console/log?from=2026-01-31&to=2126-01-31", &cookie).await.expect(200);
+    assert!(day.text.contains("Remove filter from: 2026-01-31"), "{}", day.text);
+    let asset = get(&person, "/console/assets/console.css", "").await.expect(200);
+    assert_eq!(asset.header("cross-origin-resource-policy"), Some("same-origin"));
+}
+
+#[tokio::test]
+async fn whoever_guesses_credentials_is_told_to_wait() {
+    let siv = Siv::start();
+    let person = siv.stranger();
+    let guess = || post(&person, "/console/sign-in", "", person.base(), "credential=siv_aud_guess".to_owned());
+    for _ in 0..10 {
+        says(&guess().await, 401, "Check that you copied all of it.");
+    }
+    let waits = guess().await;
+    says(&waits, 429, "Wait half an hour.");
+    assert_eq!(waits.header("retry-after"), Some("1800"));
 }

@@ -10,11 +10,12 @@ use super::error::{Error, Fault};
 use super::new_value::{Mould, NewValue};
 use super::request::{CaptureItem, Content};
 use super::session::SessionRecord;
+use super::sessions::Admitted;
 use super::storing::{Storing, Through};
 use super::{ATTEMPTS, Capture, PATIENCE, Stored};
 use crate::crypto::SEALED_CAPTURE_VERSION;
 use crate::domain::{
-    Actor, ActorKind, AppDocument, CaptureSessionId, Credential, CredentialKind, FieldName, Plaintext, RequestContext,
+    Actor, ActorKind, AppDocument, CaptureSessionId, CredentialKind, FieldName, Plaintext, RequestContext,
     RetentionClass, TenantName, Timestamp,
 };
 use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Scope};
@@ -60,12 +61,12 @@ impl Capture {
     /// [`Error`].
     pub async fn capture_values(
         &self,
-        token: Arc<Credential>,
+        admitted: Admitted,
         items: Vec<CaptureItem>,
         context: &RequestContext,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Answer, Error> {
-        let (mut tenant, session, record) = self.session_of(&token).await?;
+        let Admitted { token, mut tenant, session, record } = admitted;
         let context = by_session(context, session, &record);
         let entered = self.enter(&items, &tenant, session, &record).await?;
         let (_, app) = tenant.apps.get(&record.app).ok_or(Error::AuthInvalid)?;

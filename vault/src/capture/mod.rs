@@ -24,6 +24,7 @@ pub use request::{
     CaptureItem, Content, FieldDescription, FieldName, KeyDescription, OpenedSession, PutItem, SessionDescription,
     SessionRequest, ValueDescription,
 };
+pub use sessions::Admitted;
 use storing::Stored;
 
 use crate::domain::{AppName, Clock};

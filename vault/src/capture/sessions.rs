@@ -23,6 +23,14 @@ use crate::store::{self, Caller, Changes, Decision, Generation, Operation, Reads
 
 const ROUTE: &str = "POST /v1/capture/sessions";
 
+/// A capture token that was proved, with the session it opens and its tenant's settings of that moment.
+pub struct Admitted {
+    pub(super) token: Arc<Credential>,
+    pub(super) tenant: Arc<TenantCatalog>,
+    pub(super) session: CaptureSessionId,
+    pub(super) record: SessionRecord,
+}
+
 impl Capture {
     /// Opens a capture session for an app's server: 201 with [`OpenedSession`].
     ///
@@ -82,12 +90,21 @@ impl Capture {
         Err(store::Error::Stale.into())
     }
 
+    /// Proves a capture token: whoever asks is known before anything of the request is read.
+    ///
+    /// # Errors
+    /// [`Error::AuthInvalid`], [`Error::AuthExpired`], [`Error::TenantSealed`].
+    pub async fn admit(&self, token: Arc<Credential>) -> Result<Admitted, Error> {
+        let (tenant, session, record) = self.session_of(&token).await?;
+        Ok(Admitted { token, tenant, session, record })
+    }
+
     /// What a capture token may capture, and to which keys the frame seals.
     ///
     /// # Errors
-    /// [`Error::AuthInvalid`], [`Error::AuthExpired`].
-    pub async fn describe_session(&self, token: &Credential) -> Result<SessionDescription, Error> {
-        let (tenant, _, record) = self.session_of(token).await?;
+    /// [`Error::AuthInvalid`].
+    pub async fn describe_session(&self, admitted: Admitted) -> Result<SessionDescription, Error> {
+        let Admitted { tenant, record, .. } = admitted;
         let (_, app) = tenant.apps.get(&record.app).ok_or(Error::AuthInvalid)?;
         let fields = record.fields.keys().filter_map(|name| app.fields.get(name).map(|spec| describe(name, spec)));
         let inner = &self.inner;

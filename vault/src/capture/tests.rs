@@ -57,11 +57,16 @@ impl Bench {
 
     async fn put(&self, token: &Arc<Credential>, items: Vec<CaptureItem>) -> Result<Answer, Error> {
         let context = context(&self.vault.clock, Actor::anonymous());
-        self.capture.capture_values(Arc::clone(token), items, &context, None).await
+        let admitted = self.capture.admit(Arc::clone(token)).await?;
+        self.capture.capture_values(admitted, items, &context, None).await
+    }
+
+    async fn describe(&self, token: &Arc<Credential>) -> Result<SessionDescription, Error> {
+        self.capture.describe_session(self.capture.admit(Arc::clone(token)).await?).await
     }
 
     async fn seal(&self, token: &Arc<Credential>, session: CaptureSessionId, field: &str, text: &str) -> String {
-        let described = self.capture.describe_session(token).await.unwrap();
+        let described = self.describe(token).await.unwrap();
         let (mut key_id, mut public) = ([0; 16], [0; 65]);
         Base64UrlUnpadded::decode(&described.keys[0].key_id, &mut key_id).unwrap();
         Base64UrlUnpadded::decode(&described.keys[0].public_key, &mut public).unwrap();
@@ -156,9 +161,9 @@ async fn a_session_captures_so_many_values_until_its_end() {
     assert!(matches!(bench.put(&token, vec![plain("card", "4242424242424242")]).await, Err(Error::Validation(_))));
     bench.vault.clock.advance(Duration::from_secs(61));
     assert!(matches!(bench.put(&token, notes(1)).await, Err(Error::AuthExpired)));
-    assert!(matches!(bench.capture.describe_session(&token).await, Err(Error::AuthExpired)));
+    assert!(matches!(bench.describe(&token).await, Err(Error::AuthExpired)));
     let forged = Credential::generate(crate::domain::CredentialKind::Capture, token.id_bytes()).unwrap();
-    assert!(matches!(bench.capture.describe_session(&forged).await, Err(Error::AuthInvalid)));
+    assert!(matches!(bench.describe(&Arc::new(forged)).await, Err(Error::AuthInvalid)));
 }
 
 #[tokio::test]
@@ -218,9 +223,10 @@ async fn fifty_parallel_repeats_capture_one_value() {
     let bench = Bench::start().await;
     let (token, _) = bench.session(r#"{"app":"shop","fields":["cvc"]}"#).await;
     let context = context(&bench.vault.clock, Actor::anonymous());
-    let put = |key, body| {
+    let put = async |key, body| {
         let items = vec![plain("cvc", "123")];
-        bench.capture.capture_values(Arc::clone(&token), items, &context, twice(key, body))
+        let admitted = bench.capture.admit(Arc::clone(&token)).await?;
+        bench.capture.capture_values(admitted, items, &context, twice(key, body)).await
     };
     let answers = futures_util::future::join_all((0..50).map(|_| put("one", "{}"))).await;
     let bodies: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().body.clone()).collect();
@@ -297,8 +303,8 @@ async fn wrong_secrets_and_other_apps_learn_nothing_and_are_recorded() {
 async fn the_frame_opens_a_session_only_where_the_app_says_so() {
     let bench = Bench::start().await;
     let opened = read(&bench.capture.open_session_from_frame("shop").await.unwrap());
-    let token = Credential::parse(opened["captureToken"].as_str().unwrap()).unwrap();
-    assert_eq!(bench.capture.describe_session(&token).await.unwrap().fields.len(), 3);
+    let token = Arc::new(Credential::parse(opened["captureToken"].as_str().unwrap()).unwrap());
+    assert_eq!(bench.describe(&token).await.unwrap().fields.len(), 3);
     bench.vault.apply_app(&APP.replace("\"open\"", "\"server\"")).await;
     assert!(matches!(bench.capture.open_session_from_frame("shop").await, Err(Error::PolicyDenied)));
     assert!(matches!(bench.capture.open_session_from_frame("nope").await, Err(Error::NotFound)));

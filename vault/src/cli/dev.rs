@@ -119,6 +119,7 @@ fn demo_origin(address: SocketAddr) -> String {
 async fn start_shop(listener: TcpListener, dev: &DevFile) -> Result<(), Failure> {
     let flow = |name: &str| dev.credentials.flows.get(name).map(String::as_str).unwrap_or_default();
     let settings = ShopSettings {
+        origin: dev.demo.clone(),
         vault: dev.public.clone(),
         private: dev.private.clone(),
         app: dev.app.clone(),

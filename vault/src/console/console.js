@@ -3,7 +3,11 @@
 for (const time of document.querySelectorAll('time[datetime]')) {
   const at = new Date(time.getAttribute('datetime') ?? '');
   if (!Number.isNaN(at.getTime())) {
-    time.textContent = at.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
+    const year = at.getFullYear() === new Date().getFullYear() ? undefined : 'numeric';
+    const clock = /** @type {const} */ ({ hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+    const long = /** @type {const} */ ({ year: 'numeric', month: 'long', day: 'numeric', ...clock, fractionalSecondDigits: 3, timeZoneName: 'short' });
+    const short = /** @type {const} */ ({ year, month: 'short', day: '2-digit', ...clock });
+    time.textContent = at.toLocaleString(undefined, time.classList.contains('short') ? short : long);
   }
 }
 

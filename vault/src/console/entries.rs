@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Desk;
 use super::page::{html, see};
 use super::person::Person;
-use super::view::{EntryPage, FormFilter, LogPage, NothingPage, Proof, Row, groups};
+use super::view::{EntryPage, FormFilter, LogPage, NothingPage, Proof, Row};
 use crate::access_log::Leaf;
 use crate::domain::text::hex;
 use crate::domain::{Timestamp, ValueId};
@@ -18,6 +18,11 @@ use crate::store::{EntryFilter, StoredEntry};
 
 /// Lines of a page.
 const LINES: usize = 50;
+
+/// Whoever leaves the last stroke out.
+pub(super) async fn door() -> Response {
+    see("/console/")
+}
 
 /// The way in.
 pub(super) async fn home(_person: Person) -> Response {
@@ -31,7 +36,7 @@ pub(super) async fn list(State(desk): State<Desk>, person: Person, uri: Uri) -> 
     let cursor = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "cursor");
     let cursor = cursor.map(|(_, cursor)| cursor.into_owned());
     let Some(filter) = read(&form) else {
-        let why = "A value is a UUID; times look like 2026-01-31T00:00:00Z; names are lower case.";
+        let why = "A value is a UUID; a time is a day like 2026-01-31 or 2026-01-31T09:30:00Z; names are lower case.";
         return page(&person, form, None, Some(why), Vec::new(), None);
     };
     if let Some(value_id) = filter.value_id {
@@ -108,8 +113,7 @@ async fn found(desk: &Desk, person: &Person, index: u64) -> Result<Response, Pro
         Err(Error::Pending) => None,
         Err(error) => return Err(error.into()),
     };
-    let groups = groups(&json(entry)?);
-    Ok(html(StatusCode::OK, &EntryPage { who: person.who("log"), index, groups, proof }))
+    Ok(html(StatusCode::OK, &EntryPage::of(person.who("log"), index, &json(entry)?, proof)))
 }
 
 /// What stands in a tlog-proof: its hashes, and the size and root of its checkpoint.
@@ -150,7 +154,12 @@ fn member<T: std::str::FromStr>(text: &str) -> Option<Option<T>> {
 
 #[expect(clippy::option_option, reason = "absent and unreadable are two things")]
 fn time(text: &str) -> Option<Option<Timestamp>> {
-    if text.is_empty() { Some(None) } else { Timestamp::from_rfc3339(text).map(Some) }
+    match text.len() {
+        0 => Some(None),
+        // A day alone is its beginning.
+        10 => Timestamp::from_rfc3339(&format!("{text}T00:00:00Z")).map(Some),
+        _ => Timestamp::from_rfc3339(text).map(Some),
+    }
 }
 
 fn json(entry: &StoredEntry) -> Result<Value, Problem> {

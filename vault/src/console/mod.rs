@@ -8,11 +8,13 @@ mod person;
 mod session;
 mod sign_in;
 mod view;
+mod words;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get, post};
 
 use crate::http::State;
 use crate::sequencer::LogReader;
@@ -30,6 +32,7 @@ struct Desk {
 pub fn routes(state: State, reader: LogReader) -> Router {
     let desk = Desk { state, reader, sessions: Arc::default() };
     Router::new()
+        .route("/console", get(entries::door))
         .route("/console/", get(entries::home))
         .route("/console/sign-in", get(sign_in::form).post(sign_in::sign_in))
         .route("/console/sign-out", post(sign_in::sign_out))
@@ -39,5 +42,7 @@ pub fn routes(state: State, reader: LogReader) -> Router {
         .route("/console/export", get(export::page).post(export::download))
         .route("/console/assets/console.css", get(page::style))
         .route("/console/assets/console.js", get(page::script))
+        .route("/console/{*rest}", any(words::unknown))
+        .layer(from_fn_with_state(desk.clone(), words::in_words))
         .with_state(desk)
 }

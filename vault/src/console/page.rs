@@ -49,5 +49,8 @@ pub(super) async fn script() -> Response {
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {
-    ([(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
+    let resource_policy = HeaderName::from_static("cross-origin-resource-policy");
+    let headers =
+        [(CONTENT_TYPE, HeaderValue::from_static(kind)), (resource_policy, HeaderValue::from_static("same-origin"))];
+    (headers, text).into_response()
 }

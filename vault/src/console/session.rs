@@ -20,7 +20,7 @@ const IDLE: Duration = Duration::from_secs(15 * 60);
 const LONGEST: Duration = Duration::from_secs(8 * 3600);
 /// Wrong credentials from one address before it waits (PCI DSS 8.3.4).
 const TRIES: u32 = 10;
-const WAIT: Duration = Duration::from_secs(30 * 60);
+pub(super) const WAIT: Duration = Duration::from_secs(30 * 60);
 /// Sessions and addresses remembered; the oldest give way.
 const MOST: usize = 10_000;
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::Desk;
 use super::page::{html, see};
 use super::person::{Person, cookie, member};
-use super::session::COOKIE;
+use super::session::{COOKIE, WAIT};
 use super::view::SignInPage;
 use crate::access_log::{Action, Entry, Outcome};
 use crate::domain::{Actor, ActorKind, Credential, CredentialKind, Origin, RequestContext};
@@ -31,7 +31,7 @@ pub(super) async fn sign_in(State(desk): State<Desk>, arrival: Arrived, request:
     let (now, address) = (desk.state.now(), arrival.0.address.to_string());
     if desk.sessions.must_wait(&address, now) {
         let why = "Too many wrong credentials came from your address. Wait half an hour.";
-        return html(StatusCode::TOO_MANY_REQUESTS, &SignInPage { refused: Some(why) });
+        return again(Problem::new(Code::RateLimited).retry_after(WAIT.as_secs()), why);
     }
     let form = match RawBody::read(&parts.headers, body, LIMIT, FORM).await {
         Ok(form) => form,
@@ -43,10 +43,18 @@ pub(super) async fn sign_in(State(desk): State<Desk>, arrival: Arrived, request:
             desk.sessions.failed(&address, now);
             desk.state.notes().stranger(arrival.0.address, problem.code().as_str(), now);
             let why = "This is not an auditor's credential that holds. Check that you copied all of it.";
-            html(StatusCode::UNAUTHORIZED, &SignInPage { refused: Some(why) })
+            again(Problem::new(Code::AuthInvalid), why)
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// The door again, with the reason in words; the problem goes along for the headers its status asks for.
+fn again(problem: Problem, why: &'static str) -> Response {
+    let status = StatusCode::from_u16(problem.code().status()).unwrap_or(StatusCode::UNAUTHORIZED);
+    let mut response = html(status, &SignInPage { refused: Some(why) });
+    response.extensions_mut().insert(problem);
+    response
 }
 
 async fn admit(desk: &Desk, form: &RawBody, arrival: &Arrival) -> Result<Response, Problem> {

@@ -106,11 +106,13 @@ pub(super) struct Chip {
 pub(super) struct Row {
     pub(super) index: Option<u64>,
     pub(super) time: String,
+    pub(super) time_short: String,
     pub(super) action: String,
     pub(super) outcome: String,
     pub(super) reason: String,
     pub(super) actor_kind: String,
     pub(super) actor_id: String,
+    pub(super) actor_name: String,
     pub(super) actor_short: String,
     pub(super) flow: String,
     pub(super) field: String,
@@ -124,11 +126,13 @@ impl Row {
         let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         Self {
             index: entry["index"].as_u64(),
+            time_short: text("/time").chars().take(19).collect::<String>().replace('T', " "),
             time: text("/time"),
             action: text("/action"),
             outcome: text("/outcome"),
             reason: text("/reason"),
             actor_kind: text("/actor/kind"),
+            actor_name: text("/actor/name"),
             actor_short: short(&text("/actor/id")),
             actor_id: text("/actor/id"),
             flow: text("/flow/name"),
@@ -141,7 +145,7 @@ impl Row {
 
 /// An id cut in the middle: beginning and end are what people compare.
 fn short(id: &str) -> String {
-    match (id.get(..8), id.len().checked_sub(6).and_then(|from| id.get(from..))) {
+    match (id.get(..8), id.len().checked_sub(4).and_then(|from| id.get(from..))) {
         (Some(start), Some(end)) if id.len() > 18 => format!("{start}…{end}"),
         _ => id.to_owned(),
     }
@@ -153,6 +157,8 @@ pub(super) struct Line {
     pub(super) value: String,
     pub(super) link: Option<String>,
     pub(super) erased: bool,
+    /// Shown in the reader's zone.
+    pub(super) is_time: bool,
 }
 
 /// Facts that answer one question.
@@ -186,7 +192,7 @@ const QUESTIONS: [(&str, &[&str]); 5] = [
 ];
 
 /// An entry as a receipt: who, what, when, where, why, by which rule.
-pub(super) fn groups(entry: &Value) -> Vec<Group> {
+fn groups(entry: &Value) -> Vec<Group> {
     let members = entry.as_object().into_iter().flatten();
     let mut groups: Vec<Group> = QUESTIONS.iter().map(|(title, _)| Group { title, lines: Vec::new() }).collect();
     groups.push(Group { title: "More", lines: Vec::new() });
@@ -203,7 +209,7 @@ pub(super) fn groups(entry: &Value) -> Vec<Group> {
 
 fn flatten(name: &str, value: &Value, lines: &mut Vec<Line>) {
     if value.get("erased").and_then(Value::as_bool) == Some(true) {
-        lines.push(Line { name: name.to_owned(), value: String::new(), link: None, erased: true });
+        lines.push(Line { name: name.to_owned(), value: String::new(), link: None, erased: true, is_time: false });
         return;
     }
     match value {
@@ -216,7 +222,8 @@ fn flatten(name: &str, value: &Value, lines: &mut Vec<Line>) {
         other => {
             let text = other.as_str().map_or_else(|| other.to_string(), str::to_owned);
             let link = (name == "valueId").then(|| format!("/console/values/{text}"));
-            lines.push(Line { name: name.to_owned(), value: text, link, erased: false });
+            let is_time = matches!(name, "time" | "expiresAt");
+            lines.push(Line { name: name.to_owned(), value: text, link, erased: false, is_time });
         }
     }
 }
@@ -254,8 +261,20 @@ pub(super) struct LogPage {
 pub(super) struct EntryPage {
     pub(super) who: Who,
     pub(super) index: u64,
+    pub(super) action: String,
+    pub(super) outcome: String,
+    pub(super) time: String,
     pub(super) groups: Vec<Group>,
     pub(super) proof: Option<Proof>,
+}
+
+impl EntryPage {
+    /// The page of an entry.
+    pub(super) fn of(who: Who, index: u64, entry: &Value, proof: Option<Proof>) -> Self {
+        let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        let (action, outcome, time) = (text("action"), text("outcome"), text("time"));
+        Self { who, index, action, outcome, time, groups: groups(entry), proof }
+    }
 }
 
 #[derive(Template)]
@@ -274,6 +293,14 @@ pub(super) struct NothingPage {
     pub(super) text: &'static str,
 }
 
+#[derive(Template)]
+#[template(path = "console/refused.html")]
+pub(super) struct RefusedPage {
+    pub(super) heading: &'static str,
+    pub(super) text: &'static str,
+    pub(super) request_id: String,
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -285,7 +312,7 @@ mod tests {
         let entry = json!({"index": 3, "time": "2026-11-24T03:00:00.000Z", "action": "value.revealed", "outcome": "allowed",
             "actor": {"id": "<script>alert(1)</script>", "kind": "flow"}, "reference": "\"><img src=x onerror=alert(1)>"});
         let who = Who { tenant: "demo".into(), name: "a<b".into(), csrf: "c".into(), page: "log" };
-        let page = EntryPage { who, index: 3, groups: groups(&entry), proof: None }.render().unwrap();
+        let page = EntryPage::of(who, 3, &entry, None).render().unwrap();
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains("<img"));
         assert!(page.contains("&lt;script&gt;") || page.contains("&#60;script&#62;"));

@@ -37,6 +37,8 @@ pub(crate) fn headers(app: &AppDocument) -> HeaderMap {
     headers.insert(REFERRER_POLICY, fixed("no-referrer"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
     for (name, value) in [
+        // Opened in a window of its own, the page has no opener to speak to; embedded, this says nothing.
+        ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "cross-origin"),
         ("cross-origin-embedder-policy", "require-corp"),
         ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),

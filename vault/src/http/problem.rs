@@ -259,11 +259,14 @@ pub(crate) fn render(mut response: Response, request_id: Option<RequestId>) -> R
     }
     let body = problem.to_bytes(request_id);
     let headers = response.headers_mut();
+    demands(headers, &problem);
+    if is_page(headers) {
+        return response;
+    }
     headers.remove(http::header::CONTENT_LENGTH);
     put(headers, CONTENT_TYPE, PROBLEM);
     put(headers, CACHE_CONTROL, "no-store");
     put(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
-    demands(headers, &problem);
     response.map(|_| Body::from(body))
 }
 
@@ -284,9 +287,17 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
     headers.insert(name, HeaderValue::from_static(value));
 }
 
+/// True for a page: the console says a refusal in words of its own.
+fn is_page(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
+}
+
 /// The problem for an answer that a library made without one. A route's own answer has a content type of ours.
 fn bare(response: &Response) -> Option<Problem> {
     let own = response.headers().get(CONTENT_TYPE);
+    if is_page(response.headers()) {
+        return None;
+    }
     if own.is_some_and(|kind| kind == "application/json" || kind == PROBLEM) {
         return None;
     }
@@ -329,6 +340,20 @@ mod tests {
             assert!(response.headers().contains_key(RETRY_AFTER), "{}", code.as_str());
         }
     }
+
+    #[tokio::test]
+    async fn a_page_keeps_its_words_and_gets_what_its_status_asks_for() {
+        use http_body_util::BodyExt;
+        let mut page = (StatusCode::TOO_MANY_REQUESTS, axum::response::Html("<p>Wait")).into_response();
+        page.extensions_mut().insert(Problem::new(Code::RateLimited).retry_after(9));
+        let page = render(page, None);
+        assert_eq!((&page.headers()[RETRY_AFTER], &page.headers()[CONTENT_TYPE]), (&9.into(), &HTML));
+        assert_eq!(page.into_body().collect().await.unwrap().to_bytes(), "<p>Wait");
+        let bare = render((StatusCode::NOT_FOUND, axum::response::Html("<p>No")).into_response(), None);
+        assert_eq!(bare.headers()[CONTENT_TYPE], HTML);
+    }
+
+    const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
     #[test]
     fn answers_without_a_fault_are_left_alone() {

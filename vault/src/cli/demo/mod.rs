@@ -7,7 +7,7 @@
 //!
 //! | route | |
 //! |---|---|
-//! | `GET /`, `GET /<file>` | the pages of `shop/`; in `.html` the words `{{vault}}`, `{{app}}`, `{{script}}`, `{{integrity}}` and `{{console}}` are filled in |
+//! | `GET /`, `GET /<file>` | the pages of `shop/`; by the number of the machine (`http://127.0.0.1:8090`) a redirect to the name; in `.html` the words `{{vault}}`, `{{app}}`, `{{script}}`, `{{integrity}}` and `{{console}}` are filled in |
 //! | `POST /api/capture-session` `{"fields":["card-number","card-cvc"]}` | 201 `{"captureToken","expiresAt"}` |
 //! | `POST /api/charge` `{"card":"svk_…","cvc":"svk_…","amount":4200,"order":"order-1"}` | `{"runId","outputs":{"charge","status","last4"},"receipts"}` |
 //! | `POST /api/login` `{"password":"svk_…"}` | `{"runId","outputs":{"verified"},"receipts"}` |

@@ -24,6 +24,8 @@ const CUSTOMER_PHC: &str =
 /// What the shop needs to know of the vault.
 #[derive(Debug)]
 pub(crate) struct ShopSettings {
+    /// The shop's own origin, the one its app admits.
+    pub(crate) origin: String,
     /// The vault's origin as browsers see it.
     pub(crate) vault: String,
     /// The address of the private listener.
@@ -43,6 +45,7 @@ pub(crate) struct ShopSettings {
 /// The shop.
 #[derive(Debug)]
 pub(crate) struct Shop {
+    origin: String,
     vault: String,
     app: String,
     script: String,
@@ -66,6 +69,7 @@ impl Shop {
             as_charge_card: client(settings.charge_card)?,
             as_verify_password: client(settings.verify_password)?,
             as_auditor: client(settings.auditor)?,
+            origin: settings.origin,
             vault: settings.vault,
             app: settings.app,
             ledger: Ledger::default(),
@@ -101,12 +105,12 @@ impl Shop {
         }
         // The page is cross-origin isolated to show that the fields work in one.
         for (name, value) in [
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-            (header::HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
-            (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-embedder-policy", "require-corp"),
+            ("referrer-policy", "no-referrer"),
+            ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
         ] {
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+            answer.headers_mut().insert(header::HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         answer
     }
@@ -168,13 +172,29 @@ impl Shop {
     }
 }
 
+/// The shop is one origin, the one its app admits: whoever opens it by the number of this machine is sent to its name.
+fn elsewhere(origin: &str, headers: &http::HeaderMap, path: &str) -> Option<Answer> {
+    let host = headers.get(header::HOST)?.to_str().ok()?;
+    let address = host.parse::<std::net::SocketAddr>().map(|address| address.ip());
+    let number = address.or_else(|_| host.parse()).is_ok_and(|ip| ip.is_loopback());
+    if !number || origin.split_once("://").is_some_and(|(_, own)| own == host) {
+        return None;
+    }
+    let location = HeaderValue::from_str(&format!("{origin}{path}")).ok()?;
+    let mut answer = server::empty(StatusCode::TEMPORARY_REDIRECT);
+    answer.headers_mut().insert(header::LOCATION, location);
+    Some(answer)
+}
+
 impl Answers for Shop {
     async fn answer(self: Arc<Self>, asked: Asked) -> Option<Answer> {
         let answered = match (&asked.method, asked.path.as_str()) {
             (&Method::POST, _) => self.post(&asked).await,
             (&Method::GET, "/api/seen") => Ok(server::json(StatusCode::OK, &json!({ "data": self.ledger.seen() }))),
             (&Method::GET, "/api/accesses") => self.accesses().await,
-            (&Method::GET, path) => Ok(self.page(path)),
+            (&Method::GET, path) => {
+                Ok(elsewhere(&self.origin, &asked.headers, path).unwrap_or_else(|| self.page(path)))
+            }
             _ => Ok(server::empty(StatusCode::METHOD_NOT_ALLOWED)),
         };
         Some(answered.unwrap_or_else(|failure| server::json(StatusCode::BAD_GATEWAY, &failure.to_json())))
@@ -184,6 +204,21 @@ impl Answers for Shop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_comes_by_number_is_sent_to_the_name() {
+        let location = |host: &'static str| {
+            let headers = http::HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            let answer = elsewhere("http://localhost:8090", &headers, "/login.html")?;
+            Some(answer.headers()[header::LOCATION].to_str().unwrap().to_owned())
+        };
+        for number in ["127.0.0.1:8090", "127.0.0.1", "[::1]:8090"] {
+            assert_eq!(location(number).as_deref(), Some("http://localhost:8090/login.html"), "{number}");
+        }
+        for own in ["localhost:8090", "shop.example", "192.0.2.7:8090"] {
+            assert_eq!(location(own), None, "{own}");
+        }
+    }
 
     #[test]
     fn the_customer_has_the_password_the_page_shows() {

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State as Shared;
+use axum::extract::{FromRequestParts, State as Shared};
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
+use http::Method;
 use http::header::{CONNECTION, HeaderValue};
+use http::request::Parts;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::capture::{CaptureItem, Content, SessionRequest};
-use crate::domain::{Credential, CredentialKind};
+use crate::capture::{Admitted, CaptureItem, Content, SessionRequest};
+use crate::domain::CredentialKind;
 use crate::http::answer::respond;
-use crate::http::authentication::{App, By, bearer};
+use crate::http::authentication::{App, By, arrival, bearer};
 use crate::http::creation::Creation;
 use crate::http::dress::Arrival;
 use crate::http::json::{Json as Body, LONG_BODY, SensitiveText};
@@ -76,38 +77,62 @@ pub(crate) async fn open_from_frame(
     state.to_the_end(work).await.map(respond)
 }
 
+/// The capture session whose token came with a request, open and its tenant unsealed. It stands before the body in every
+/// signature: who asks is settled before anything of the body is read.
+pub(crate) struct InSession(Admitted);
+
+impl FromRequestParts<State> for InSession {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let captures = parts.method == Method::POST;
+        let address = arrival(parts).address;
+        state.limits().address(address, if captures { Doing::Capturing } else { Doing::Asking })?;
+        let admitted = admit(parts, state).await.inspect_err(|problem| {
+            if problem.code().status() == 401 {
+                state.notes().stranger(address, problem.code().as_str(), state.now());
+            }
+        })?;
+        if captures {
+            state.serving()?;
+        }
+        Ok(Self(admitted))
+    }
+}
+
+async fn admit(parts: &Parts, state: &State) -> Result<Admitted, Problem> {
+    let token = bearer(&parts.headers)?;
+    if token.kind() != CredentialKind::Capture {
+        return Err(Problem::new(Code::AuthInvalid));
+    }
+    Ok(state.rooms().capture.admit(Arc::new(token)).await?)
+}
+
 /// Tells a frame what it may capture and to which key it seals.
 pub(crate) async fn describe(
     Shared(state): Shared<State>,
+    InSession(session): InSession,
     _: SameOrigin,
-    arrival: Arrival,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    state.limits().address(arrival.address, Doing::Asking)?;
-    let token = noted(&state, arrival, token(&headers))?;
-    let described = state.rooms().capture.describe_session(&token).await.map_err(Problem::from);
-    Ok(Json(noted(&state, arrival, described)?).into_response())
+    Ok(Json(state.rooms().capture.describe_session(session).await?).into_response())
 }
 
 /// Captures.
 pub(crate) async fn values(
     Shared(state): Shared<State>,
+    InSession(session): InSession,
     _: SameOrigin,
     arrival: Arrival,
     creation: Creation,
-    headers: HeaderMap,
     Body { body, raw }: Body<CaptureValues, LONG_BODY>,
 ) -> Result<Response, Problem> {
-    state.limits().address(arrival.address, Doing::Capturing)?;
-    let token = Arc::new(noted(&state, arrival, token(&headers))?);
-    state.serving()?;
     let plain = body.values.iter().any(|value| value.value.is_some());
     let items = items(body, state.settings().plain_capture)?;
     let idempotency = creation.with(raw)?;
     let context = anonymous_context(arrival.request_id, arrival.address);
     let capture = state.rooms().capture.clone();
-    let work = async move { Ok(capture.capture_values(token, items, &context, idempotency).await?) };
-    let mut response = respond(noted(&state, arrival, state.to_the_end(work).await)?);
+    let work = async move { Ok(capture.capture_values(session, items, &context, idempotency).await?) };
+    let mut response = respond(state.to_the_end(work).await?);
     if plain {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -126,19 +151,4 @@ fn items(body: CaptureValues, plain_allowed: bool) -> Result<Vec<CaptureItem>, P
         Ok(CaptureItem { field: value.field, content })
     };
     body.values.into_iter().enumerate().map(item).collect()
-}
-
-/// The capture token of a request.
-fn token(headers: &HeaderMap) -> Result<Credential, Problem> {
-    let token = bearer(headers)?;
-    if token.kind() == CredentialKind::Capture { Ok(token) } else { Err(Problem::new(Code::AuthInvalid)) }
-}
-
-/// Counts a refusal of somebody without a valid token.
-fn noted<T>(state: &State, arrival: Arrival, result: Result<T, Problem>) -> Result<T, Problem> {
-    result.inspect_err(|problem| {
-        if problem.code().status() == 401 {
-            state.notes().stranger(arrival.address, problem.code().as_str(), state.now());
-        }
-    })
 }

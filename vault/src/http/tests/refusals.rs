@@ -216,12 +216,47 @@ async fn a_frame_is_served_to_its_app_and_captures_only_from_its_own_origin() {
     assert_eq!(vault.browse("GET", "/f/absent/", "", Sent::Nothing, &[]).await.status, 404);
     let report = Sent::Text("application/csp-report", r#"{"csp-report":{"effective-directive":"frame-ancestors"}}"#);
     vault.browse("POST", "/f/demo-shop/report", "", report, &[]).await.expect(204);
+    assert_eq!(page.headers["cross-origin-opener-policy"], "same-origin");
+    let token = capture_token(&vault).await;
     for foreign in [("origin", "https://shop.example"), ("sec-fetch-site", "cross-site")] {
         let body = Sent::Json(json!({"values": []}));
-        let answer = vault.browse("POST", "/v1/capture/values", "", body, &[foreign]).await;
+        let answer = vault.browse("POST", "/v1/capture/values", &token, body, &[foreign]).await;
         assert_eq!(answer.refusal(), (403, "policy.denied".to_owned()));
+        let described = vault.browse("GET", "/v1/capture/session", &token, Sent::Nothing, &[foreign]).await;
+        assert_eq!(described.refusal(), (403, "policy.denied".to_owned()));
     }
     let own = [("origin", "https://vault.example"), ("sec-fetch-site", "same-origin")];
-    let body = Sent::Json(json!({"values": []}));
-    assert_eq!(vault.browse("POST", "/v1/capture/values", "", body, &own).await.status, 401);
+    let body = Sent::Json(json!({"values": [{"field": "note", "value": "x"}]}));
+    vault.browse("POST", "/v1/capture/values", &token, body, &own).await.expect(201);
+}
+
+async fn capture_token(vault: &Vault) -> String {
+    let body = Sent::Json(json!({"app": "demo-shop", "fields": ["note"]}));
+    let opened = vault.ask("POST", "/v1/capture/sessions", "app", body).await.expect(201).json();
+    opened["captureToken"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_capture_is_read_only_after_it_is_known_who_asks() {
+    let vault = Vault::demo().await;
+    let token = capture_token(&vault).await;
+    let post = async |who: &str, kind, body, headers: &[(&str, &str)]| {
+        vault.browse("POST", "/v1/capture/values", who, Sent::Text(kind, body), headers).await.refusal()
+    };
+    let refused = |status: u16, code: &str| (status, code.to_owned());
+    let json = "application/json";
+    let foreign: &[(&str, &str)] = &[("origin", "https://evil.example")];
+    for (kind, body) in [("text/plain", "{}"), (json, "{"), (json, "{\"a\":1}"), (json, "{\"values\":[]}")] {
+        for headers in [&[], foreign] {
+            assert_eq!(post("", kind, body, headers).await, refused(401, "auth.missing"), "{body}");
+            for stranger in ["app", &format!("siv_cap_{}", "A".repeat(64))] {
+                assert_eq!(post(stranger, kind, body, headers).await, refused(401, "auth.invalid"), "{body}");
+            }
+        }
+    }
+    assert_eq!(post(&token, "text/plain", "{}", &[]).await, refused(415, "media_type"));
+    assert_eq!(post(&token, json, "{", &[]).await, refused(400, "malformed"));
+    assert_eq!(post(&token, json, "{\"values\":[]}", &[]).await, refused(422, "validation"));
+    vault.ask("POST", "/v1/tenants/demo/seal", "custodian", Sent::Nothing).await.expect(200);
+    assert_eq!(post(&token, json, "{", &[]).await, refused(503, "tenant.sealed"));
 }
