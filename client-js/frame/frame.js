@@ -36,6 +36,8 @@ const answers = {
     if (!usable) throw new VaultError('answer', false);
     [token, key] = [String(ask.token), usable];
     field.follow(spec);
+    // Whoever focused the frame while the input was disabled means the input.
+    if (document.hasFocus()) input.focus();
     return {};
   },
   [TO_FRAME.seal]: async (ask) => {

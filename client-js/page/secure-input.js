@@ -374,7 +374,7 @@ export class SecureInput extends HTMLElement {
       if (this.#usable) return;
       this.#usable = true;
       this.#show();
-      // Whoever focused the field before it could be typed in means the field.
+      // Whoever focused the element before its frame was there means the field.
       if (this.#root.activeElement === this.#frame) this.#frame.contentWindow?.focus();
       this.#ready.resolve();
       this.dispatchEvent(new SecureReadyEvent('secure-ready'));

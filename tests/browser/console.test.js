@@ -5,7 +5,7 @@ import AxeBuilder from '@axe-core/playwright';
 
 import { blank } from './support/browser.js';
 import { HOSTILE, consoleOf, signIn, story } from './support/console.js';
-import { dev } from './support/vault.js';
+import { ask, dev } from './support/vault.js';
 
 const violations = async (page) => {
   const { violations: found } = await new AxeBuilder({ page }).options({ rules: { 'label-content-name-mismatch': { enabled: true } } }).analyze();
@@ -64,9 +64,13 @@ test('no page of the console is wider than a phone, and no column is cut off on 
   }
   const desk = await blank(t);
   await signIn(desk.page);
-  await desk.page.goto(consoleOf('/console/log?app=demo-shop'));
-  const { scrollWidth, clientWidth } = await desk.page.locator('.scroll').evaluate((one) => ({ scrollWidth: one.scrollWidth, clientWidth: one.clientWidth }));
-  assert.ok(scrollWidth <= clientWidth, `${scrollWidth} in ${clientWidth}`);
+  // A flow's credential at another flow's door: a line with a reason.
+  await assert.rejects(ask(dev.credentials.flows['reveal-card'], 'POST', '/v1/flows/card-summary/invoke', { inputs: {} }));
+  for (const path of ['/console/log', '/console/log?app=demo-shop', '/console/log?outcome=denied']) {
+    await desk.page.goto(consoleOf(path));
+    const { scrollWidth, clientWidth } = await desk.page.locator('.scroll').evaluate((one) => ({ scrollWidth: one.scrollWidth, clientWidth: one.clientWidth }));
+    assert.ok(scrollWidth <= clientWidth, `${path}: ${scrollWidth} in ${clientWidth}`);
+  }
 });
 
 test('the list goes by keyboard: search, move, open', async (t) => {

@@ -7,12 +7,13 @@ import { captureToken, dev } from './support/vault.js';
 
 /** Holds back what matches until the returned function is called. */
 async function held(page, pattern) {
-  const gate = Promise.withResolvers();
+  let open = () => {};
+  const gate = new Promise((resolve) => { open = resolve; });
   await page.route(pattern, async (route) => {
-    await gate.promise;
+    await gate;
     await route.continue().catch(() => {});
   });
-  return gate.resolve;
+  return open;
 }
 
 /** Puts fields into a form of their own; what is told of each is kept in `window.told`. */
@@ -23,7 +24,10 @@ const put = (page, ...fields) => page.evaluate(([app, all]) => {
   for (const given of all) {
     const one = document.createElement('secure-input');
     for (const [name, value] of Object.entries({ app, ...given })) one.setAttribute(name, value);
-    one.addEventListener('secure-error', ({ code }) => window.told.push(`${one.id} ${code}`));
+    one.addEventListener('secure-error', (event) => {
+      event.stopPropagation();
+      window.told.push(`${one.id} ${event.code}`);
+    });
     form.append(one);
   }
   document.querySelector('.aside').append(form);
@@ -54,15 +58,17 @@ test('a page that says it while the frame asks has working fields too', async (t
   await inside(page, 'password').fill('works as well');
 });
 
-for (const [how, focus] of [
-  ['by focus()', (page) => page.evaluate(() => document.getElementById('password').focus())],
-  ['by its label', (page) => page.click('label[for=password]')],
+const byScript = (page) => page.evaluate(() => document.getElementById('password').focus());
+for (const [how, focus, late] of [
+  ['by focus() before its rules came', byScript, '**/v1/capture/session'],
+  ['by its label before its rules came', (page) => page.click('label[for=password]'), '**/v1/capture/session'],
+  ['by focus() before its frame came', byScript, '**/f/**'],
 ]) {
-  test(`a field that was focused ${how} before it was ready takes what is typed once it is`, async (t) => {
+  test(`a field that was focused ${how} takes what is typed once it is ready`, async (t) => {
     const { page } = await blank(t);
-    const go = await held(page, '**/v1/capture/session');
-    const asked = page.waitForRequest('**/v1/capture/session');
-    await page.goto(`${dev.demo}/login.html`);
+    const go = await held(page, late);
+    const asked = page.waitForRequest(late);
+    await page.goto(`${dev.demo}/login.html`, { waitUntil: 'commit' });
     await asked;
     await focus(page);
     go();

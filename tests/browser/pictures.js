@@ -1,7 +1,9 @@
-// Pictures of the demo shop in every state, for docs/ and for eyes: SIV_DEV_JSON=… npm run pictures -- FOLDER
+// Pictures of the demo shop in every state and of the console, for docs/ and for eyes: SIV_DEV_JSON=… npm run pictures -- FOLDER
 import { mkdirSync } from 'node:fs';
 
-import { DECLINED, PASSWORD, fillCard, focused, shop, type } from './support/browser.js';
+import { DECLINED, PASSWORD, blank, fillCard, focused, shop, type } from './support/browser.js';
+import { consoleOf, signIn, story } from './support/console.js';
+import { dev } from './support/vault.js';
 
 const folder = process.argv[2] ?? 'pictures';
 mkdirSync(folder, { recursive: true });
@@ -52,6 +54,23 @@ for (const [look, options] of Object.entries(LOOKS)) {
   await login.click('form .action');
   await login.waitForSelector('#result:not([hidden])');
   await picture(login, 'login-welcome');
+
+  const auditor = (await blank(t, options)).page;
+  await auditor.goto(consoleOf('/console/sign-in'));
+  await picture(auditor, 'console-sign-in');
+  await auditor.fill('#credential', 'siv_aud_wrong');
+  await auditor.click('button');
+  await auditor.waitForSelector('[role=alert]');
+  await picture(auditor, 'console-refused');
+  await signIn(auditor);
+  const used = await story('ticket-1042');
+  for (const [state, path] of [
+    ['list', `/console/log?app=${dev.app}`], ['history', `/console/values/${used.valueId}`], ['entry', `/console/entries/${used.index}`], ['not-understood', '/console/log?from=yesterday'],
+    ['export', '/console/export'], ['unknown', '/console/nothing'],
+  ]) {
+    await auditor.goto(consoleOf(path));
+    await picture(auditor, `console-${state}`);
+  }
   for (const close of open) await close();
 }
 process.exit(0);
