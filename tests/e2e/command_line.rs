@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::siv::binary;
 
-const SETTINGS: &str = r#"
+pub(super) const SETTINGS: &str = r#"
 database   = "sqlite:rows/siv.db"
 key_store  = "dir:key-store"
 root_key   = "file:root/root.key"
@@ -21,31 +21,31 @@ address = "127.0.0.1:0"
 "#;
 
 /// An installation in a folder of its own, as `siv.toml` describes it.
-struct Installation {
-    folder: TempDir,
+pub(super) struct Installation {
+    pub(super) folder: TempDir,
 }
 
 impl Installation {
-    fn described() -> Self {
+    pub(super) fn described() -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("siv.toml"), SETTINGS).unwrap();
         Self { folder }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("siv.toml")
     }
 
-    fn rewrite(&self, from: &str, to: &str) {
+    pub(super) fn rewrite(&self, from: &str, to: &str) {
         assert!(SETTINGS.contains(from), "{from}");
         std::fs::write(self.path(), SETTINGS.replacen(from, to, 1)).unwrap();
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(super) fn run(&self, arguments: &[&str]) -> Output {
         Command::new(binary()).args(arguments).arg("--config").arg(self.path()).env_clear().output().unwrap()
     }
 
-    fn init(&self) -> Value {
+    pub(super) fn init(&self) -> Value {
         let output = self.run(&["init", "--json"]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
@@ -53,13 +53,13 @@ impl Installation {
 }
 
 /// A running `siv serve`.
-struct Serving {
+pub(super) struct Serving {
     child: Child,
-    private: String,
+    pub(super) private: String,
 }
 
 impl Serving {
-    fn start(installation: &Installation) -> Self {
+    pub(super) fn start(installation: &Installation) -> Self {
         let errors = std::fs::File::create(installation.folder.path().join("stderr")).unwrap();
         let mut child = Command::new(binary())
             .args(["serve", "--config"])
@@ -82,7 +82,7 @@ impl Serving {
         panic!("{}", std::fs::read_to_string(installation.folder.path().join("stderr")).unwrap());
     }
 
-    fn command(&self, credential: &str, arguments: &[&str]) -> Output {
+    pub(super) fn command(&self, credential: &str, arguments: &[&str]) -> Output {
         Command::new(binary())
             .args(arguments)
             .env_clear()
@@ -92,7 +92,7 @@ impl Serving {
             .unwrap()
     }
 
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
@@ -106,11 +106,11 @@ impl Drop for Serving {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn credential(document: &Value) -> String {
+pub(super) fn credential(document: &Value) -> String {
     document["credential"].as_str().unwrap().to_owned()
 }
 
@@ -169,7 +169,8 @@ fn a_tenant_is_put_to_work_from_the_command_line() {
     assert_eq!(listed["data"].as_array().unwrap().len(), 4, "{listed}");
     assert!(!listed.to_string().contains("siv_"), "a credential is shown once");
     let id = listed["data"][0]["credentialId"].as_str().unwrap();
-    run(&["credential", "revoke", id, "--tenant", "acme", "--json"]);
+    let revoked = run(&["credential", "revoke", id, "--tenant", "acme", "--json"]);
+    assert_eq!(revoked, serde_json::json!({ "credentialId": id, "state": "revoked" }));
     let flows = run(&["flow", "list", "--tenant", "acme", "--json"]);
     assert_eq!(flows["data"][0]["name"], "card-summary");
     serving.stop();
@@ -188,6 +189,32 @@ fn a_flow_that_leaks_is_refused_without_a_server() {
     assert!(!leaking.status.success());
     let why = text(&leaking.stderr);
     assert!(why.contains("inputs.card") && why.contains("outputs.last4"), "the path is named: {why}");
+}
+
+#[test]
+fn an_address_that_no_vault_speaks_to_is_refused_without_a_server() {
+    let folder = TempDir::new().unwrap();
+    let check = |url: &str, more: &[&str]| {
+        let steps = STEP.replace("URL", url);
+        let file = write(folder.path(), "flow.toml", &FLOW.replace("[outputs]", &format!("{steps}[outputs]")));
+        Command::new(binary()).args(["flow", "check", &file]).args(more).env_clear().output().unwrap()
+    };
+    let sound = check("https://acquirer.example/v1", &[]);
+    assert!(sound.status.success(), "{}", text(&sound.stderr));
+    for url in [
+        "http://acquirer.example/v1",
+        "http://127.0.0.1:9/v1",
+        "https://127.0.0.1/v1",
+        "https://10.1.2.3/v1",
+        "https://169.254.169.254/v1",
+        "https://[::1]/v1",
+    ] {
+        let refused = check(url, &[]);
+        assert!(!refused.status.success(), "{url}");
+        assert!(text(&refused.stderr).contains("is refused"), "{url}: {}", text(&refused.stderr));
+    }
+    assert!(check("http://127.0.0.1:9/v1", &["--dev"]).status.success());
+    assert!(!check("https://10.1.2.3/v1", &["--dev"]).status.success());
 }
 
 #[test]
@@ -235,13 +262,24 @@ fn a_credential_is_never_sent_in_clear_to_another_machine() {
     assert!(text(&output.stderr).contains("https"), "{}", text(&output.stderr));
 }
 
-fn write(folder: &Path, name: &str, document: &str) -> String {
+pub(super) fn write(folder: &Path, name: &str, document: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, document).unwrap();
     path.display().to_string()
 }
 
-const APP: &str = r#"
+const STEP: &str = r#"
+[[steps]]
+id = "tell"
+[steps.http]
+method = "POST"
+url    = "URL"
+json   = { number = "{{ inputs.card }}" }
+[steps.http.response]
+status = { from = "$.status", type = "enum", values = ["taken"] }
+"#;
+
+pub(super) const APP: &str = r#"
 name    = "shop"
 origins = ["https://shop.example"]
 [fields.card-number]
@@ -251,7 +289,7 @@ purposes  = ["support"]
 flows     = ["card-summary"]
 "#;
 
-const FLOW: &str = r#"
+pub(super) const FLOW: &str = r#"
 name    = "card-summary"
 purpose = "support"
 app     = "shop"

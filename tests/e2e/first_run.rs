@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use serde_json::Value;
 use tests::Siv;
 
 #[tokio::test]
@@ -62,4 +63,60 @@ async fn a_restart_goes_on_where_it_was() {
     assert_eq!(stopped.len(), 1, "{stopped:?}");
     assert_eq!(siv.entries("action=node.started").await.len(), 2);
     siv.verify_log().unwrap();
+}
+
+/// The demo's app as the vault has it now.
+async fn app(siv: &Siv) -> Value {
+    siv.operator().get("/v1/apps").await.expect(200).json()["data"][0].clone()
+}
+
+#[tokio::test]
+async fn a_restart_has_the_same_origin_where_its_port_is_free() {
+    let mut siv = Siv::start();
+    let (demo, version) = (siv.dev["demo"].clone(), app(&siv).await["version"].clone());
+    siv.terminate();
+    siv.begin().unwrap();
+    assert_eq!(siv.dev["demo"], demo);
+    assert_eq!(app(&siv).await["version"], version);
+}
+
+#[tokio::test]
+async fn what_an_operator_changed_survives_a_restart_at_another_origin() {
+    let mut siv = Siv::start();
+    let stock = include_str!("../../vault/src/cli/demo/demo-shop.toml");
+    let origin = siv.dev["demo"].as_str().unwrap().to_owned();
+    let changed = stock.replace("http://localhost:8090", &origin) + "\n[fields.note]\ntype = \"text\"\n";
+    siv.operator().put_toml("/v1/apps/demo-shop", &changed).await.expect(200);
+    let before = app(&siv).await;
+    assert!(before["fields"]["note"].is_object(), "{before}");
+    siv.terminate();
+    // Somebody else has the port now, so the shop gets another one and its origin changes.
+    let port = origin.rsplit(':').next().unwrap();
+    let _taken = std::net::TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    siv.begin().unwrap();
+    assert_ne!(siv.dev["demo"], origin.as_str());
+    assert_eq!(app(&siv).await, before);
+    siv.terminate();
+}
+
+#[tokio::test]
+async fn an_app_that_nobody_changed_follows_the_shop_to_another_origin() {
+    let mut siv = Siv::start();
+    let origin = siv.dev["demo"].as_str().unwrap().to_owned();
+    siv.terminate();
+    let port = origin.rsplit(':').next().unwrap();
+    let _taken = std::net::TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    siv.begin().unwrap();
+    assert_eq!(app(&siv).await["origins"][0], siv.dev["demo"]);
+    assert_ne!(siv.dev["demo"], origin.as_str());
+}
+
+#[tokio::test]
+async fn a_folder_that_lost_its_dev_json_says_what_can_be_done() {
+    let mut siv = Siv::start();
+    siv.terminate();
+    std::fs::remove_file(siv.data().join("dev.json")).unwrap();
+    let why = siv.begin().unwrap_err();
+    assert!(why.contains("dev.json") && why.contains("--data-dir"), "{why}");
+    assert!(!why.contains("siv credential create"), "{why}");
 }

@@ -8,5 +8,6 @@ mod first_run;
 mod flows;
 mod idempotency;
 mod log;
+mod operators;
 mod refusals;
 mod secrets;

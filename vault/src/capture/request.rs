@@ -1,5 +1,8 @@
 //! What capture is asked and what it answers, as JSON spells it. Names are resolved later: an unknown one is a 422.
 
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -15,6 +18,9 @@ pub enum FieldName {
     Object {
         /// The name.
         field: String,
+        /// What else stands there; nothing may.
+        #[serde(flatten)]
+        others: BTreeMap<String, IgnoredAny>,
     },
 }
 
@@ -23,7 +29,9 @@ impl FieldName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Name(name) | Self::Object { field: name } => name,
+            // No field has this name, so that the request is refused at its place in the list.
+            Self::Object { others, .. } if !others.is_empty() => "",
+            Self::Name(name) | Self::Object { field: name, .. } => name,
         }
     }
 }

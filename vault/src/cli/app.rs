@@ -24,6 +24,7 @@ pub(super) enum Command {
         tenant: Option<TenantName>,
     },
     /// List apps.
+    #[command(after_help = "Example:\n  siv app list --tenant acme")]
     List {
         /// The tenant, where the credential is the installation's operator's.
         #[arg(long)]
@@ -43,7 +44,7 @@ impl Command {
                 output.record(&client.put_toml(&path, &tenant_query(tenant.as_ref()), text).await?);
             }
             Self::List { tenant } => {
-                let apps = client.get("/v1/apps", &tenant_query(tenant.as_ref())).await?;
+                let apps = client.list("/v1/apps", &tenant_query(tenant.as_ref())).await?;
                 output.table(&apps, &["name", "version", "origins", "fields"]);
             }
         }

@@ -2,14 +2,18 @@
 //!
 //! Making it again replaces it, so that a lost line of output is no disaster; once it was used, the way is closed for good.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::access_log::{Action, Entry, Outcome};
 use crate::domain::credential::CredentialRecord;
 use crate::domain::{
     Actor, ActorKind, Credential, CredentialId, CredentialKind, Origin, RequestContext, RequestId, TenantName,
+    Timestamp,
 };
 use crate::keys::MacPurpose;
-use crate::store::administration::{Act, Administrator, Applied, FIRST_OPERATOR, credential_message};
+use crate::store::administration::{Act, Administrator, Applied, FIRST_OPERATOR, Record, credential_message};
 use crate::store::records::StoredCredential;
 use crate::store::{Catalog, Committer, EntryFilter, TenantCatalog};
 
@@ -20,19 +24,25 @@ use super::node::Writer;
 /// The name of the credential that a recovery makes.
 const RECOVERING: &str = "recovering operator";
 /// How long the commit may take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the credential of `siv init` and of `siv recover` lasts: time to make operators of one's own with it.
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// A credential just made.
 pub(super) struct FirstOperator {
     pub(super) id: CredentialId,
+    pub(super) expires_at: Timestamp,
     pub(super) text: SecretString,
 }
 
-/// Makes the first operator credential of the installation, or replaces it.
+/// Makes the first operator credential of the installation, or replaces it; nothing once it was used, and then the
+/// attempt stands in the log.
 ///
 /// # Errors
-/// It was used already.
-pub(super) async fn first_operator(writer: &Writer) -> Result<FirstOperator, Failure> {
+/// The database does not go on from what was signed, or it cannot be written.
+pub(super) async fn first_operator(writer: &Writer, lifetime: Duration) -> Result<Option<FirstOperator>, Failure> {
+    continues(&writer.installation)?;
     let Writer { installation, committer, catalog, boot } = writer;
     let failed = |error: crate::store::Error| {
         Failure::new("the first operator credential could not be made").because(chain(&error))
@@ -44,8 +54,8 @@ pub(super) async fn first_operator(writer: &Writer) -> Result<FirstOperator, Fai
             continue;
         }
         if was_used(installation, catalog, credential.record.credential_id).await.map_err(failed)? {
-            let failure = Failure::new("the first operator credential was used already, so no other is made here");
-            return Err(failure.so("make operators with it: siv credential create --kind operator"));
+            refused(writer).await.map_err(failed)?;
+            return Ok(None);
         }
         if credential.record.revoked_at.is_none() {
             let by = administrator(installation, settings.as_deref(), boot);
@@ -54,10 +64,10 @@ pub(super) async fn first_operator(writer: &Writer) -> Result<FirstOperator, Fai
         }
     }
     let settings = catalog.tenant(&system).await.map_err(failed)?;
-    let (made, stored) = make(FIRST_OPERATOR, installation)?;
+    let (made, stored) = make(FIRST_OPERATOR, lifetime, installation)?;
     let by = administrator(installation, settings.as_deref(), boot);
     submit(committer, catalog, Act::create_credential(by, &stored).map_err(failed)?).await?;
-    Ok(made)
+    Ok(Some(made))
 }
 
 /// Makes the operator credential with which a recovery goes on, when every other one is suspended.
@@ -72,10 +82,34 @@ pub(super) async fn recovering_operator(writer: &Writer) -> Result<FirstOperator
     let system = TenantName::system();
     catalog.refresh(&system);
     let settings = catalog.tenant(&system).await.map_err(failed)?;
-    let (made, stored) = make(RECOVERING, installation)?;
+    let (made, stored) = make(RECOVERING, YEAR, installation)?;
     let by = administrator(installation, settings.as_deref(), boot);
     submit(committer, catalog, Act::create_credential(by, &stored).map_err(failed)?).await?;
     Ok(made)
+}
+
+/// Refuses a database that does not go on from what the key store says was signed: put back or made anew, it has
+/// forgotten that there was a first operator.
+///
+/// # Errors
+/// It does not.
+pub(super) fn continues(installation: &Installation) -> Result<(), Failure> {
+    if installation.store.log_health().is_serving() {
+        return Ok(());
+    }
+    let failure = Failure::new("no operator credential is made for this database")
+        .because("it does not hold what the key store says was signed: it was put back, or is another one");
+    Err(failure.so("put the right database in its place, or take this one on with `siv recover`"))
+}
+
+/// Records that somebody on the machine asked for a first operator when there was one.
+async fn refused(writer: &Writer) -> Result<(), crate::store::Error> {
+    let now = writer.installation.clock.now();
+    let actor = Actor { id: writer.boot.clone(), kind: ActorKind::Node, name: None };
+    let mut entry = Entry::by(TenantName::system(), now, Action::Admin("bootstrap.refused"), Outcome::Denied, actor);
+    entry.reason = Some("bootstrap.closed");
+    let record = Record::new(TenantName::system(), vec![entry], now.plus(PATIENCE));
+    writer.committer.submit(record).await.map(drop)
 }
 
 async fn submit(committer: &Committer, catalog: &Catalog, act: Act) -> Result<(), Failure> {
@@ -115,9 +149,13 @@ async fn was_used(
 }
 
 #[expect(clippy::disallowed_methods, reason = "the credential is shown once, to who asked for it on this machine")]
-fn make(name: &str, installation: &Installation) -> Result<(FirstOperator, StoredCredential), Failure> {
+fn make(
+    name: &str,
+    lifetime: Duration,
+    installation: &Installation,
+) -> Result<(FirstOperator, StoredCredential), Failure> {
     let now = installation.clock.now();
-    let id = CredentialId::generate(now);
+    let (id, expires_at) = (CredentialId::generate(now), now.plus(lifetime));
     let credential = Credential::generate(CredentialKind::Operator, *id.as_bytes())
         .map_err(|error| Failure::new("the system gives no randomness").because(error))?;
     let record = CredentialRecord {
@@ -127,7 +165,7 @@ fn make(name: &str, installation: &Installation) -> Result<(FirstOperator, Store
         app: None,
         flow: None,
         created_at: now,
-        expires_at: None,
+        expires_at: Some(expires_at),
         revoked_at: None,
         suspended: false,
     };
@@ -135,7 +173,7 @@ fn make(name: &str, installation: &Installation) -> Result<(FirstOperator, Store
     let message = credential_message(&credential, &record, &TenantName::system(), keys.realm());
     let hash = keys.mac(MacPurpose::Credential).mac(&message);
     let text = SecretString::from(credential.expose_secret());
-    Ok((FirstOperator { id, text }, StoredCredential { record, hash }))
+    Ok((FirstOperator { id, expires_at, text }, StoredCredential { record, hash }))
 }
 
 /// The vault itself, on behalf of who runs the command.

@@ -1,13 +1,12 @@
 //! The command line's own client of the private listener.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha384};
 use url::Url;
 use uuid::Uuid;
@@ -16,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::config::Environment;
 
 use super::failure::Failure;
+use super::installation::chain;
 
 /// How often an answer that is pending is asked for again, each 200 ms.
 const PENDING_TRIES: usize = 50;
@@ -58,7 +58,7 @@ impl Client {
 
     /// GET, and the JSON of the answer.
     pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
-        json(self.send(Method::GET, path, query, None).await?).await
+        document(self.send(Method::GET, path, query, None).await?).await
     }
 
     /// GET, and the answer as it came. Entries that wait for the tree are waited for: integration takes about a second.
@@ -81,26 +81,52 @@ impl Client {
     /// POST of a JSON document.
     pub(super) async fn post(&self, path: &str, query: &[(&str, String)], body: &Value) -> Result<Value, Failure> {
         let body = Zeroizing::new(body.to_string());
-        json(self.send(Method::POST, path, query, Some(("application/json", body))).await?).await
+        document(self.send(Method::POST, path, query, Some(("application/json", body))).await?).await
     }
 
     /// PUT of a JSON document.
     pub(super) async fn put(&self, path: &str, query: &[(&str, String)], body: &Value) -> Result<Value, Failure> {
         let body = Zeroizing::new(body.to_string());
-        json(self.send(Method::PUT, path, query, Some(("application/json", body))).await?).await
+        document(self.send(Method::PUT, path, query, Some(("application/json", body))).await?).await
     }
 
     /// PUT of a TOML document.
     pub(super) async fn put_toml(&self, path: &str, query: &[(&str, String)], body: String) -> Result<Value, Failure> {
-        json(self.send(Method::PUT, path, query, Some(("application/toml", Zeroizing::new(body)))).await?).await
+        document(self.send(Method::PUT, path, query, Some(("application/toml", Zeroizing::new(body)))).await?).await
     }
 
     /// POST of a JSON document; the status and the JSON of whatever came back.
-    pub(super) async fn exchange(&self, path: &str, body: &Value) -> Result<(reqwest::StatusCode, Value), Failure> {
-        let body = Zeroizing::new(body.to_string());
-        let answer = self.send_any(Method::POST, path, &[], Some(("application/json", body))).await?;
-        let status = answer.status();
-        Ok((status, answer.json().await.unwrap_or(Value::Null)))
+    pub(super) async fn exchange(&self, path: &str, body: &Value) -> Result<(StatusCode, Value), Failure> {
+        let body = ("application/json", Zeroizing::new(body.to_string()));
+        whatever(self.send_any(Method::POST, path, &[], Some(body)).await?).await
+    }
+
+    /// PUT of a TOML document; the status and the JSON of whatever came back.
+    pub(super) async fn offer_toml(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        body: String,
+    ) -> Result<(StatusCode, Value), Failure> {
+        let body = ("application/toml", Zeroizing::new(body));
+        whatever(self.send_any(Method::PUT, path, query, Some(body)).await?).await
+    }
+
+    /// All of a list, however many parts it comes in: one `data`, and `page.next` null.
+    pub(super) async fn list(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        let (mut data, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let mut query = query.to_vec();
+            query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let mut part = self.get(path, &query).await?;
+            if let Some(items) = part.get_mut("data").and_then(Value::as_array_mut) {
+                data.append(items);
+            }
+            cursor = part.pointer("/page/next").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() {
+                return Ok(json!({ "data": data, "page": { "next": null } }));
+            }
+        }
     }
 
     /// The `integrity` of a public file: SHA-384 over what the vault serves now.
@@ -146,12 +172,23 @@ impl Client {
         if let Some((media_type, body)) = body {
             request = request.header(CONTENT_TYPE, media_type).body(body.as_str().to_owned());
         }
-        request.send().await.map_err(|error| {
-            let why: &dyn Display = if error.is_timeout() { &"no answer in time" } else { &error.without_url() };
-            Failure::new(format!("the vault at {} could not be reached", self.base()))
-                .because(why)
-                .so("check SIV_URL and that `siv serve` or `siv dev` is running")
-        })
+        request.send().await.map_err(|error| self.unreached(error))
+    }
+
+    /// No answer, with the whole chain of causes: the outermost says only that sending failed.
+    fn unreached(&self, error: reqwest::Error) -> Failure {
+        let failure = Failure::new(format!("the vault at {} could not be reached", self.base()));
+        if error.is_timeout() {
+            return failure.because("no answer in time").so("check that `siv serve` or `siv dev` is running");
+        }
+        let why = chain(&error.without_url());
+        let next = if why.contains("certificate") {
+            "let SSL_CERT_FILE name the certificates (PEM) that this vault's certificate is signed with, and let SIV_URL \
+             name the host that stands in it"
+        } else {
+            "check SIV_URL and that `siv serve` or `siv dev` is running"
+        };
+        failure.because(why).so(next)
     }
 
     fn address(&self, path: &str, query: &[(&str, String)]) -> Result<Url, Failure> {
@@ -187,11 +224,16 @@ pub(super) fn tenant_query(tenant: Option<&crate::domain::TenantName>) -> Vec<(&
     tenant.map(|tenant| vec![("tenant", tenant.to_string())]).unwrap_or_default()
 }
 
-async fn json(answer: Response) -> Result<Value, Failure> {
-    if answer.status() == reqwest::StatusCode::NO_CONTENT {
+async fn document(answer: Response) -> Result<Value, Failure> {
+    if answer.status() == StatusCode::NO_CONTENT {
         return Ok(Value::Null);
     }
     answer.json().await.map_err(|_| Failure::new("the vault's answer is not JSON").so("check that SIV_URL names a siv"))
+}
+
+async fn whatever(answer: Response) -> Result<(StatusCode, Value), Failure> {
+    let status = answer.status();
+    Ok((status, answer.json().await.unwrap_or(Value::Null)))
 }
 
 /// A problem document as what, why and what next.
@@ -201,20 +243,30 @@ async fn refusal(answer: Response) -> Failure {
     refused(status, &problem)
 }
 
-fn refused(status: reqwest::StatusCode, problem: &Value) -> Failure {
+/// The same of an answer that was looked at already.
+pub(super) fn refused(status: StatusCode, problem: &Value) -> Failure {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
     let code = text("code").unwrap_or("");
-    let what = text("detail").or_else(|| text("title")).unwrap_or("the vault refused").to_owned();
-    let mut why = format!("{} {code}", status.as_u16());
-    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        why.push_str("\n        ");
-        why.push_str(&error.as_str().map_or_else(|| error.to_string(), str::to_owned));
-    }
+    let errors: Vec<_> = problem.get("errors").and_then(Value::as_array).into_iter().flatten().map(fault).collect();
+    // The detail of a problem with errors only points to them; here they stand right below.
+    let detail = text("detail").filter(|_| errors.is_empty());
+    let what = detail.or_else(|| text("title")).unwrap_or("the vault refused").to_owned();
+    let why =
+        std::iter::once(format!("{} {code}", status.as_u16())).chain(errors).collect::<Vec<_>>().join("\n        ");
     let failure = Failure::new(what).because(why);
     match next(code) {
         Some(next) => failure.so(next),
         None => failure,
     }
+}
+
+/// One of the `errors` of a problem as a person reads it: the member, what is wrong with it, and where in a document.
+fn fault(error: &Value) -> String {
+    let text = |name: &str| error.get(name).and_then(Value::as_str);
+    let Some(code) = text("code") else { return error.as_str().map_or_else(|| error.to_string(), str::to_owned) };
+    let item = error.get("index").and_then(Value::as_u64).map(|index| format!("[{index}]")).unwrap_or_default();
+    let place = text("detail").map(|detail| format!(" ({detail})")).unwrap_or_default();
+    format!("{}{item}: {code}{place}", text("field").unwrap_or("request"))
 }
 
 fn next(code: &str) -> Option<&'static str> {

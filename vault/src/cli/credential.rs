@@ -39,12 +39,14 @@ pub(super) enum Command {
         expires_days: Option<u32>,
     },
     /// List credentials, without their secrets.
+    #[command(after_help = "Example:\n  siv credential list --tenant acme")]
     List {
         /// The tenant, where the credential is the installation's operator's.
         #[arg(long)]
         tenant: Option<TenantName>,
     },
     /// End a credential at once.
+    #[command(after_help = "Example:\n  siv credential revoke 0198c1f2-… --tenant acme")]
     Revoke {
         /// Its id, as `list` shows it.
         id: CredentialId,
@@ -53,6 +55,7 @@ pub(super) enum Command {
         tenant: Option<TenantName>,
     },
     /// Confirm a credential that `siv recover` suspended.
+    #[command(after_help = "Example:\n  siv credential confirm 0198c1f2-… --tenant acme")]
     Confirm {
         /// Its id, as `list` shows it.
         id: CredentialId,
@@ -108,19 +111,21 @@ impl Command {
                 output.record(&client.post("/v1/credentials", &tenant_query(tenant.as_ref()), &body).await?);
             }
             Self::List { tenant } => {
-                let credentials = client.get("/v1/credentials", &tenant_query(tenant.as_ref())).await?;
+                let credentials = client.list("/v1/credentials", &tenant_query(tenant.as_ref())).await?;
                 let columns = ["credentialId", "kind", "name", "app", "flow", "expiresAt", "revokedAt", "suspended"];
                 output.table(&credentials, &columns);
             }
             Self::Revoke { id, tenant } => {
                 let path = format!("/v1/credentials/{id}/revoke");
-                let answer = client.post(&path, &tenant_query(tenant.as_ref()), &json!({})).await?;
-                output.sentence(&answer, &format!("credential {id} is revoked"));
+                client.post(&path, &tenant_query(tenant.as_ref()), &json!({})).await?;
+                let done = json!({ "credentialId": id.to_string(), "state": "revoked" });
+                output.sentence(&done, &format!("credential {id} is revoked"));
             }
             Self::Confirm { id, tenant } => {
                 let path = format!("/v1/credentials/{id}/confirm");
-                let answer = client.post(&path, &tenant_query(tenant.as_ref()), &json!({})).await?;
-                output.sentence(&answer, &format!("credential {id} is confirmed"));
+                client.post(&path, &tenant_query(tenant.as_ref()), &json!({})).await?;
+                let done = json!({ "credentialId": id.to_string(), "state": "active" });
+                output.sentence(&done, &format!("credential {id} is confirmed"));
             }
         }
         Ok(())

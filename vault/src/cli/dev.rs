@@ -13,11 +13,11 @@ use crate::telemetry;
 
 use super::bootstrap::first_operator;
 use super::client::Client;
-use super::demo::{Acquirer, Provision, Shop, ShopSettings, last_acquirer};
+use super::demo::{Acquirer, LIFETIME, Provision, Shop, ShopSettings, last_acquirer, last_shop};
 use super::dev_file::{self, DevFile};
 use super::failure::Failure;
 use super::installation::{Installation, Making, chain, make_folder};
-use super::node::{Node, Sockets, bind};
+use super::node::{Node, Sockets, bind, reachable};
 use super::output::Output;
 use super::signals;
 
@@ -57,51 +57,71 @@ impl Command {
         let settings = Settings::development(folder, self.public, self.private, realm);
         telemetry::start(environment.log_level.unwrap_or(telemetry::LogLevel::Warn));
         let sockets = Sockets::bind(&settings).await?;
-        let demo = demo_sockets(folder, self.demo).await?;
         let mut dev = DevFile::read(folder)?;
-        dev.public = format!("http://{}", sockets.public_address);
-        dev.private = format!("http://{}", sockets.private_address);
+        let demo = demo_sockets(folder, self.demo, &dev).await?;
+        dev.public = format!("http://{}", reachable(sockets.public_address));
+        dev.private = format!("http://{}", reachable(sockets.private_address));
         dev.demo.clone_from(&demo.origin);
 
         let installation = Installation::open(&settings, environment, Making::Yes).await?;
         let node = Node::start(&settings, installation, sockets).await?;
         let ended = signals::ended();
-        provide(&node, &demo, folder, &mut dev).await?;
-        start_shop(demo.shop, &dev).await?;
-        announce(&dev, folder, output);
-        ended.await;
-        node.stop().await
+        // Whatever fails now, the node ends in order: its logs say so, and the next start has nothing to mend.
+        let begun = match provide(&node, &demo, folder, &mut dev).await {
+            Ok(left) => start_shop(demo.shop, &dev).await.map(|()| left),
+            Err(failure) => Err(failure),
+        };
+        if let Ok(left) = &begun {
+            announce(&dev, folder, left, output);
+            ended.await;
+        }
+        let stopped = node.stop().await;
+        begun.and(stopped)
     }
 }
 
-/// Makes what the demo needs; each credential is kept as soon as it was made.
-async fn provide(node: &Node, demo: &DemoSockets, folder: &Path, dev: &mut DevFile) -> Result<(), Failure> {
+/// Makes what the demo needs; each credential is kept as soon as it was made. What was left alone is told.
+async fn provide(node: &Node, demo: &DemoSockets, folder: &Path, dev: &mut DevFile) -> Result<Vec<String>, Failure> {
     if dev.credentials.operator.is_empty() {
-        dev.credentials.operator = operator(node).await?;
+        dev.credentials.operator = operator(node, folder).await?;
         dev.write(folder)?;
     }
     let operator = Client::new(&dev.private, SecretString::from(dev.credentials.operator.as_str()))?;
     let provision = Provision { operator, folder, origin: &demo.origin, acquirer: demo.acquirer };
-    provision.run(dev).await?;
+    let left = provision.run(dev).await?;
     let log = dev.tenant.parse().map_err(|_| Failure::new("the demo's tenant has no name"))?;
     let signer = node.writer.installation.keys.log_signer(&log).await;
     let signer = signer.map_err(|error| Failure::new("the demo's log has no key").because(chain(&error)))?;
     dev.log_vkey = signer.vkey();
-    dev.write(folder)
+    dev.write(folder)?;
+    Ok(left)
 }
 
 #[expect(clippy::disallowed_methods, reason = "dev.json is where `siv dev` shows its credentials")]
-async fn operator(node: &Node) -> Result<String, Failure> {
-    let first = first_operator(&node.writer).await?;
-    Ok(first.text.expose_secret().to_owned())
+async fn operator(node: &Node, folder: &Path) -> Result<String, Failure> {
+    match first_operator(&node.writer, LIFETIME).await? {
+        Some(first) => Ok(first.text.expose_secret().to_owned()),
+        None => Err(Failure::new(format!("{} has data, and its dev.json is gone", folder.display()))
+            .because("the credentials stood there and nowhere else; the vault keeps none that it could show again")
+            .so("put dev.json back, or begin anew in another folder with --data-dir")),
+    }
 }
 
-async fn demo_sockets(folder: &Path, wanted: SocketAddr) -> Result<DemoSockets, Failure> {
-    let (shop, address) = bind("demo", wanted).await?;
+async fn demo_sockets(folder: &Path, wanted: SocketAddr, dev: &DevFile) -> Result<DemoSockets, Failure> {
+    // Any port: first the last one, so that the shop keeps its origin and the app its document.
+    let same = last_shop(dev).filter(|_| wanted.port() == 0).map(|port| SocketAddr::new(wanted.ip(), port));
+    let again = match same {
+        Some(same) => bind("demo", same).await.ok(),
+        None => None,
+    };
+    let (shop, address) = match again {
+        Some(bound) => bound,
+        None => bind("demo", wanted).await?,
+    };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let acquirer = Acquirer::start(last_acquirer(folder).unwrap_or(any)).await;
     let acquirer = acquirer.map_err(|error| Failure::new("the pretended acquirer did not start").because(error))?;
-    Ok(DemoSockets { shop, origin: demo_origin(address), acquirer })
+    Ok(DemoSockets { shop, origin: demo_origin(reachable(address)), acquirer })
 }
 
 /// The shop is shown under a name, so that its site is another than the vault's address.
@@ -131,7 +151,7 @@ async fn start_shop(listener: TcpListener, dev: &DevFile) -> Result<(), Failure>
     Shop::start(listener, settings).await
 }
 
-fn announce(dev: &DevFile, folder: &Path, output: &Output) {
+fn announce(dev: &DevFile, folder: &Path, left: &[String], output: &Output) {
     let file = folder.join("dev.json");
     for (name, value) in [
         ("demo shop", dev.demo.as_str()),
@@ -141,6 +161,9 @@ fn announce(dev: &DevFile, folder: &Path, output: &Output) {
         ("credentials", &file.display().to_string()),
     ] {
         output.line(&format!("{}{}  {value}", output.emphasis(name), " ".repeat(11 - name.len())));
+    }
+    for sentence in left {
+        output.line(sentence);
     }
     output.line("For development only: the root key lies beside what it seals, and captures may come unsealed.");
     output.line("siv is ready");
@@ -166,5 +189,13 @@ mod tests {
         assert_eq!(origin("127.0.0.1:8090"), "http://localhost:8090");
         assert_eq!(origin("127.0.0.1:80"), "http://localhost");
         assert_eq!(origin("192.0.2.7:8090"), "http://192.0.2.7:8090");
+    }
+
+    #[test]
+    fn what_is_bound_to_every_address_is_reached_on_loopback() {
+        let reached = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(reached("0.0.0.0:8081"), "127.0.0.1:8081");
+        assert_eq!(reached("[::]:8081"), "[::1]:8081");
+        assert_eq!(reached("192.0.2.7:8081"), "192.0.2.7:8081");
     }
 }

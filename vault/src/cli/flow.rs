@@ -29,16 +29,23 @@ pub(super) enum Command {
     },
     /// Check a document without a server: its shape, and that no secure value reaches an output or an address.
     ///
-    /// With its app's document it is also checked that the app has the fields, for this flow and this purpose.
-    #[command(after_help = "Example:\n  siv flow check charge-card.toml --app demo-shop.toml")]
+    /// Addresses must be https and public. With its app's document it is also checked that the app has the fields, for this
+    /// flow and this purpose.
+    #[command(
+        after_help = "Examples:\n  siv flow check charge-card.toml --app demo-shop.toml\n  siv flow check try.toml --dev"
+    )]
     Check {
         /// The flow's document (TOML).
         file: PathBuf,
         /// Its app's document (TOML).
         #[arg(long)]
         app: Option<PathBuf>,
+        /// Check it for a `siv dev`, which may speak to loopback and there by plain http.
+        #[arg(long)]
+        dev: bool,
     },
     /// List flows.
+    #[command(after_help = "Example:\n  siv flow list --tenant acme")]
     List {
         /// The tenant, where the credential is the installation's operator's.
         #[arg(long)]
@@ -55,10 +62,10 @@ impl Command {
                 let path = format!("/v1/flows/{}", name_in(&text, &file)?);
                 output.record(&client.put_toml(&path, &tenant_query(tenant.as_ref()), text).await?);
             }
-            Self::Check { file, app } => check(&file, app.as_deref(), output)?,
+            Self::Check { file, app, dev } => check(&file, app.as_deref(), dev, output)?,
             Self::List { tenant } => {
                 let client = Client::from_environment(environment)?;
-                let flows = client.get("/v1/flows", &tenant_query(tenant.as_ref())).await?;
+                let flows = client.list("/v1/flows", &tenant_query(tenant.as_ref())).await?;
                 output.table(&flows, &["name", "version", "purpose", "app"]);
             }
         }
@@ -66,15 +73,16 @@ impl Command {
     }
 }
 
-fn check(file: &Path, app: Option<&Path>, output: &Output) -> Result<(), Failure> {
+fn check(file: &Path, app: Option<&Path>, dev: bool, output: &Output) -> Result<(), Failure> {
     let refused = |error: crate::flows::Error| {
         Failure::new(format!("{} is refused", file.display())).because(error).so("mend what is named and check again")
     };
     let flow = Flow::from_toml(&read_document(file)?).map_err(refused)?;
+    let egress = EgressPolicy { allow_loopback_http: dev, ..EgressPolicy::default() };
+    flow.check_egress(&egress).map_err(refused)?;
     if let Some(path) = app {
         let app = AppDocument::from_toml(&read_document(path)?)
             .map_err(|error| Failure::new(format!("{} is not an app's document", path.display())).because(error))?;
-        let egress = EgressPolicy { allow_loopback_http: true, ..EgressPolicy::default() };
         let tenant = supposed_tenant()?;
         let destinations = BTreeMap::new();
         let surroundings = Surroundings { app: &app, tenant: &tenant, destinations: &destinations, egress: &egress };

@@ -7,17 +7,19 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::config::{Environment, Settings};
+use crate::sequencer;
 use crate::telemetry;
 
-use super::bootstrap::first_operator;
+use super::bootstrap::{YEAR, continues, first_operator};
 use super::failure::Failure;
-use super::installation::{Installation, Making};
+use super::installation::{Installation, Making, chain};
 use super::node::Writer;
 use super::output::Output;
 
 /// Make the key store and the database, and print the first operator credential.
 ///
-/// It can be run again, and replaces the credential, until that one has been used.
+/// It can be run again, and replaces the credential, until that one has been used. The credential lasts a year: make
+/// operators of your own with it before (siv credential create --kind operator).
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  siv init --config /etc/siv/siv.toml")]
 pub(super) struct Command {
@@ -32,14 +34,22 @@ impl Command {
         let settings = Settings::load(&self.config)?;
         telemetry::start(environment.log_level.unwrap_or(telemetry::LogLevel::Warn));
         let installation = Installation::open(&settings, environment, Making::Yes).await?;
+        // Before anything is written: a database that was put back must not get a second first operator.
+        let compared = sequencer::compare(installation.store.clone(), installation.keys.clone()).await;
+        compared.map_err(|error| Failure::new("the logs could not be compared").because(chain(&error)))?;
+        continues(&installation)?;
         let writer = Writer::start(&settings, installation).await?;
-        let made = first_operator(&writer).await;
+        let made = first_operator(&writer, YEAR).await;
         writer.stop().await?;
-        let first = made?;
+        let first = made?.ok_or_else(|| {
+            Failure::new("the first operator credential was used already, so no other is made here")
+                .so("make operators with it: siv credential create --kind operator")
+        })?;
         output.record(&json!({
             "installationId": writer.installation.keys.installation_id().to_string(),
             "credentialId": first.id.to_string(),
             "credential": first.text.expose_secret(),
+            "expiresAt": first.expires_at.to_string(),
         }));
         Ok(())
     }

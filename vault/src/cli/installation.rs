@@ -14,6 +14,9 @@ use crate::store::{DatabaseSettings, Store};
 
 use super::failure::Failure;
 
+/// Characters of a passphrase at least: what guards every key must not be found by trying.
+const SHORTEST_PASSPHRASE: usize = 12;
+
 /// Whether what is missing is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Making {
@@ -71,7 +74,14 @@ fn root_key(settings: &Settings, environment: &Environment) -> Result<RootKeySou
             let text = std::fs::read_to_string(path)
                 .map(Zeroizing::new)
                 .map_err(|error| Failure::new("the passphrase of root_key cannot be read").because(error))?;
-            RootKeySource::Passphrase(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+            let text = text.trim_end_matches(['\r', '\n']);
+            if text.chars().count() < SHORTEST_PASSPHRASE {
+                let why = format!(
+                    "root_key: the passphrase has fewer than {SHORTEST_PASSPHRASE} characters: choose a longer one"
+                );
+                return Err(Failure::new(why));
+            }
+            RootKeySource::Passphrase(SecretString::from(text))
         }
     })
 }

@@ -51,6 +51,7 @@ pub(super) enum Command {
         since: Option<PathBuf>,
     },
     /// Print the log's verifier key. Keep it where nobody at the vault can change it.
+    #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_aud_… siv log vkey > vkey.txt")]
     Vkey {
         /// The tenant, where the credential is not of one.
         #[arg(long)]

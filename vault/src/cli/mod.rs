@@ -62,25 +62,37 @@ enum Command {
     Recover(recover::Command),
     Serve(serve::Command),
     /// Manage tenants.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  siv tenant create acme --cache-seconds 60\n  siv tenant list")]
     Tenant(tenant::Command),
     /// Manage apps: the web properties that embed fields.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  siv app apply shop.toml --tenant acme")]
     App(app::Command),
     /// Manage flows: what may be done with a value.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  siv flow check charge-card.toml --app shop.toml\n  siv flow apply charge-card.toml --tenant acme"
+    )]
     Flow(flow::Command),
     /// Manage destinations: where flows may send to.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  siv destination set acquirer --host acquirer.example --secret apiKey --from-file key.txt"
+    )]
     Destination(destination::Command),
     /// Manage credentials.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  siv credential create --kind app --app shop --name shop-server --tenant acme\n  siv credential list"
+    )]
     Credential(credential::Command),
     /// Manage a tenant's keys.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  siv keys rotate --dry-run\n  siv keys rewrap\n  siv keys seal")]
     Keys(keys::Command),
     /// Take the access log home and check it there.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  siv log export --out bundle\n  siv log verify bundle --vkey vkey.txt"
+    )]
     Log(log::Command),
 }
 
@@ -128,6 +140,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example() {
+        fn examine(command: &clap::Command, without: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !help.contains("Example") || !help.contains("siv ") {
+                without.push(command.get_name().to_owned());
+            }
+            command.get_subcommands().for_each(|command| examine(command, without));
+        }
+        let mut without = Vec::new();
+        examine(&Arguments::command(), &mut without);
+        assert!(without.is_empty(), "{without:?}");
     }
 
     #[test]

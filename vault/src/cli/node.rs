@@ -1,6 +1,6 @@
 //! A node: the inner rooms opened and started, the two listeners in front of them, and the orderly end of all of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -86,6 +86,16 @@ pub(super) async fn bind(listener: &str, address: SocketAddr) -> Result<(TcpList
     Ok((socket, address))
 }
 
+/// Where this machine itself reaches a listener: one that is bound to every address is reached on loopback.
+pub(super) fn reachable(bound: SocketAddr) -> SocketAddr {
+    let loopback = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(loopback, bound.port())
+}
+
 /// A node that serves.
 pub(super) struct Node {
     pub(super) writer: Writer,
@@ -158,7 +168,7 @@ fn http_settings(settings: &Settings, doors: &Doors) -> Result<http::Settings, F
     let limits = &settings.limits;
     let default_tenant = if settings.development { Some(demo_tenant()?) } else { None };
     Ok(http::Settings {
-        public_origin: settings.public_url.clone().unwrap_or_else(|| format!("http://{}", doors.public)),
+        public_origin: settings.public_url.clone().unwrap_or_else(|| format!("http://{}", reachable(doors.public))),
         plain_capture: settings.plain_capture,
         default_tenant,
         rates: Rates {

@@ -72,6 +72,11 @@ impl Output {
         print(text);
     }
 
+    /// How far long work is, to standard error: the result alone goes to standard output.
+    pub(super) fn progress(text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
     /// A failure, to standard error.
     pub(super) fn failure(&self, failure: &Failure) {
         let text = if self.json { failure.to_json().to_string() } else { format!("error: {failure}") };

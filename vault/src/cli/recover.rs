@@ -73,5 +73,6 @@ fn told(done: &Recovered, made: &FirstOperator) -> Value {
         "keysDestroyedAgain": done.destroyed,
         "credentialId": made.id.to_string(),
         "credential": made.text.expose_secret(),
+        "expiresAt": made.expires_at.to_string(),
     })
 }

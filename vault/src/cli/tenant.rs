@@ -28,6 +28,7 @@ pub(super) enum Command {
         reveal: bool,
     },
     /// List tenants.
+    #[command(after_help = "Example:\n  siv tenant list --json")]
     List,
 }
 
@@ -48,7 +49,7 @@ impl Command {
                 output.record(&client.post("/v1/tenants", &[], &body).await?);
             }
             Self::List => {
-                let tenants = client.get("/v1/tenants", &[]).await?;
+                let tenants = client.list("/v1/tenants", &[]).await?;
                 output.table(&tenants, &["name", "keyProvider", "reveal", "sealed", "createdAt"]);
             }
         }

@@ -14,6 +14,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
     apart(database, settings)?;
     closed("key_store", &settings.key_store)?;
     closed("database", database)?;
+    if let Some(folder) = database.parent() {
+        closed("database", folder)?;
+    }
     match &settings.root_key {
         RootKey::File(path) | RootKey::PassphraseFile(path) => closed("root_key", path)?,
         RootKey::Systemd(_) => {}

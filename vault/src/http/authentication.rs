@@ -48,7 +48,7 @@ impl<K: Kind> FromRequestParts<State> for By<K> {
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
         let caller = authenticate(parts, state).await?;
         if K::OPENS_VALUES && caller.tenant.tenant.sealed {
-            return Err(Problem::new(Code::TenantSealed));
+            return Err(sealed(state, &caller).await);
         }
         if caller.credential.kind != K::KIND {
             return Err(refuse(state, &caller).await);
@@ -66,23 +66,28 @@ impl FromRequestParts<State> for Unsealed {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
         let caller = authenticate(parts, state).await?;
-        if caller.tenant.tenant.sealed { Err(Problem::new(Code::TenantSealed)) } else { Ok(Self(caller)) }
+        if caller.tenant.tenant.sealed { Err(sealed(state, &caller).await) } else { Ok(Self(caller)) }
     }
 }
 
 /// Records a refusal of a known caller. The answer is the same whether or not the entry could be written: nothing was done.
 pub(crate) async fn refuse(state: &State, caller: &Caller) -> Problem {
-    denied(state, caller.tenant_name().clone(), &caller.context, "credential.kind").await
+    denied(state, caller.tenant_name().clone(), &caller.context, Code::PolicyDenied, "credential.kind").await
 }
 
-async fn denied(state: &State, log: TenantName, context: &RequestContext, rule: &'static str) -> Problem {
+/// The same of one whose tenant is sealed: who asked meanwhile is what its custodian wants to know.
+async fn sealed(state: &State, caller: &Caller) -> Problem {
+    denied(state, caller.tenant_name().clone(), &caller.context, Code::TenantSealed, "tenant.sealed").await
+}
+
+async fn denied(state: &State, log: TenantName, context: &RequestContext, code: Code, rule: &'static str) -> Problem {
     let mut entry = Entry::new(log, state.now(), Action::AccessDenied, Outcome::Denied, context);
-    entry.reason = Some(Code::PolicyDenied.as_str());
+    entry.reason = Some(code.as_str());
     entry.rule = Some(rule);
     if state.record(entry).await.is_err() {
         tracing::warn!("a refusal could not be recorded");
     }
-    Problem::new(Code::PolicyDenied)
+    Problem::new(code)
 }
 
 /// Proves who calls.
@@ -115,7 +120,7 @@ pub(crate) async fn authenticate(parts: &Parts, state: &State) -> Result<Caller,
         Ok(tenant) => tenant,
         Err(problem) if problem.code() == Code::PolicyDenied => {
             // A probe of another tenant stands in the log of the tenant whose credential it was.
-            return Err(denied(state, own, &context, "credential.tenant").await);
+            return Err(denied(state, own, &context, Code::PolicyDenied, "credential.tenant").await);
         }
         Err(problem) => return Err(problem),
     };

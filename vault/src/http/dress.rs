@@ -15,6 +15,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT
 use http::{HeaderMap, Version};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
 
 use super::edge::Peer;
 use super::metrics::Metrics;
@@ -84,7 +85,9 @@ async fn attend(State(desk): State<Arc<Desk>>, mut request: Request, next: Next)
 
 fn arrive(desk: &Desk, request: &Request) -> Arrival {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()?.parse().ok());
+    // Any spelling of a UUID is one; the answer and the log have the usual one.
+    let given = request.headers().get(REQUEST_ID).and_then(|value| Uuid::try_parse(value.to_str().ok()?).ok());
+    let given = given.map(|id| RequestId::from_bytes(id.into_bytes()));
     Arrival {
         request_id: given.unwrap_or_else(|| RequestId::generate(desk.clock.now())),
         address: desk.settings.client_address(peer, request.headers()),
@@ -194,6 +197,10 @@ mod tests {
         let (response, problem) = ask(router.clone(), with(id)).await;
         assert_eq!(response.headers()["x-request-id"], id);
         assert_eq!(problem["requestId"], id);
+        for spelling in [id.to_uppercase(), id.replace('-', "")] {
+            let (response, _) = ask(router.clone(), with(&spelling)).await;
+            assert_eq!(response.headers()["x-request-id"], id, "{spelling}");
+        }
         let (response, _) = ask(router, with("3f9c1e7a' OR 1=1")).await;
         assert!(!response.headers()["x-request-id"].to_str().unwrap().contains("3f9c1e7a"));
         assert_eq!(response.headers()["cache-control"], "no-store");

@@ -11,6 +11,7 @@ use axum::extract::{FromRequest, Request};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use zeroize::Zeroizing;
@@ -112,6 +113,25 @@ impl<S: Send + Sync, T: for<'de> Deserialize<'de>, const LIMIT: usize> FromReque
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let raw = RawBody::read(&parts.headers, body, LIMIT, &["application/json"]).await?;
+        Ok(Self { body: raw.parse()?, raw })
+    }
+}
+
+/// The same where a body may be left out: neither a content type nor a byte of a body means `{}`.
+pub(crate) struct OptionalJson<T, const LIMIT: usize = BODY> {
+    pub(crate) body: T,
+    pub(crate) raw: RawBody,
+}
+
+impl<S: Send + Sync, T: for<'de> Deserialize<'de>, const LIMIT: usize> FromRequest<S> for OptionalJson<T, LIMIT> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if request.headers().contains_key(CONTENT_TYPE) || !request.body().is_end_stream() {
+            let Json { body, raw } = Json::<T, LIMIT>::from_request(request, state).await?;
+            return Ok(Self { body, raw });
+        }
+        let raw = RawBody(Zeroizing::new(b"{}".to_vec()));
         Ok(Self { body: raw.parse()?, raw })
     }
 }
@@ -231,6 +251,24 @@ mod tests {
             let refused = read("application/json", wrong).await.map(|_| ()).unwrap_err();
             assert_eq!(refused.code(), Code::Malformed, "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_left_out_only_where_a_route_says_so() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "camelCase")]
+        struct Choice {
+            #[serde(default)]
+            dry_run: bool,
+        }
+        let bare = |body: &'static str| Request::builder().body(Body::from(body)).unwrap();
+        let read =
+            async |request| OptionalJson::<Choice>::from_request(request, &()).await.map(|read| read.body.dry_run);
+        assert!(!read(bare("")).await.unwrap());
+        assert_eq!(read(bare(r#"{"dryRun":true}"#)).await.unwrap_err().code(), Code::MediaType);
+        let typed = Request::builder().header(CONTENT_TYPE, "application/json").body(Body::from(r#"{"dryRun":true}"#));
+        assert!(read(typed.unwrap()).await.unwrap());
+        assert_eq!(Json::<Choice>::from_request(bare(""), &()).await.map(drop).unwrap_err().code(), Code::MediaType);
     }
 
     #[tokio::test]

@@ -1,14 +1,14 @@
 //! The API document (`OpenAPI` 3.1), made from a listener's table of routes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, Content, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, ResponseBuilder,
-    Schema,
+    ComponentsBuilder, Content, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, Response,
+    ResponseBuilder, Schema,
 };
 
 use super::client_files::VERSION;
@@ -19,7 +19,7 @@ use crate::domain::CredentialKind;
 type Schemas = BTreeMap<String, RefOr<Schema>>;
 
 /// The document of a listener.
-pub(crate) fn document(title: &str, routes: &[Route]) -> OpenApi {
+pub(crate) fn document<'a>(title: &str, routes: impl Iterator<Item = &'a Route>) -> OpenApi {
     let (mut schemas, mut paths) = (Schemas::new(), Paths::new());
     schemas.insert("Problem".to_owned(), problem());
     for route in routes {
@@ -48,11 +48,15 @@ fn operation(route: &Route, schemas: &mut Schemas) -> OperationBuilder {
     for name in route.query {
         operation = operation.parameter(parameter(name, ParameterIn::Query));
     }
+    if route.creates {
+        operation = operation.parameter(parameter("Idempotency-Key", ParameterIn::Header));
+    }
     match &route.reads {
         Reads::Nothing => {}
         Reads::Json(described) => {
             let content = Content::new(Some(reference(described, schemas)));
-            let body = RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True));
+            let body = RequestBodyBuilder::new().content("application/json", content);
+            let body = body.required(Some(if route.optional { Required::False } else { Required::True }));
             operation = operation.request_body(Some(body.build()));
         }
         Reads::Toml => {
@@ -69,13 +73,41 @@ fn operation(route: &Route, schemas: &mut Schemas) -> OperationBuilder {
         }
         Answers::Other(content_type) => answer.content(*content_type, text()),
     };
-    let refusal = Content::new(Some(RefOr::<Schema>::Ref(Ref::from_schema_name("Problem"))));
-    let refusal = ResponseBuilder::new().description("Refused").content("application/problem+json", refusal);
-    let operation = operation.response(status.to_string(), answer.build()).response("default", refusal.build());
+    let mut operation = operation.response(status.to_string(), answer.build());
+    for status in refusals(route) {
+        operation = operation.response(status.to_string(), refusal(&codes(|code| code.status() == status)));
+    }
+    let operation = operation.response("default", refusal("Refused"));
     match route.admits {
         Admits::Anyone => operation,
         Admits::Only(kind) => operation.security(SecurityRequirement::new(kind.as_str(), Vec::<String>::new())),
     }
+}
+
+/// A refusal's description is the list of codes it may have.
+fn refusal(description: &str) -> Response {
+    let content = Content::new(Some(RefOr::<Schema>::Ref(Ref::from_schema_name("Problem"))));
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}
+
+/// The statuses with which an operation refuses.
+fn refusals(route: &Route) -> BTreeSet<u16> {
+    let (reads, known) = (!matches!(route.reads, Reads::Nothing), matches!(route.admits, Admits::Only(_)));
+    let written = route.method != http::Method::GET;
+    let mut statuses = BTreeSet::from([400, 429, 500, 503]);
+    statuses.extend([401].into_iter().filter(|_| known));
+    statuses.extend([403].into_iter().filter(|_| known || route.path.ends_with("/open")));
+    statuses.extend([404].into_iter().filter(|_| route.path.contains('{') || reads));
+    statuses.extend([413, 415, 422].into_iter().filter(|_| reads));
+    statuses.extend([409].into_iter().filter(|_| known && (written || route.path.starts_with("/v1/log/"))));
+    statuses.extend([422].into_iter().filter(|_| !route.query.is_empty()));
+    statuses.extend([502, 504].into_iter().filter(|_| route.path.ends_with("/invoke")));
+    statuses
+}
+
+fn codes(of: impl Fn(Code) -> bool) -> String {
+    let codes: Vec<_> = Code::ALL.iter().copied().filter(|code| of(*code)).map(Code::as_str).collect();
+    codes.join(", ")
 }
 
 fn reference(described: &Described, schemas: &mut Schemas) -> RefOr<Schema> {

@@ -272,11 +272,13 @@ pub(crate) fn render(mut response: Response, request_id: Option<RequestId>) -> R
 
 /// Headers that a status asks for (RFC 9110 sections 10.2.3, 11.6.1). `Allow` of a 405 comes from the router itself.
 fn demands(headers: &mut HeaderMap, problem: &Problem) {
-    match problem.code.status() {
+    let status = problem.code.status();
+    let wait = if matches!(status, 429 | 503) { Some(problem.retry_after.unwrap_or(1)) } else { problem.retry_after };
+    if let Some(seconds) = wait {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    match status {
         401 => put(headers, WWW_AUTHENTICATE, "Bearer"),
-        429 | 503 => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(problem.retry_after.unwrap_or(1)));
-        }
         // What is left of the body would be read as the next head.
         413 => put(headers, CONNECTION, "close"),
         _ => {}
@@ -354,6 +356,17 @@ mod tests {
     }
 
     const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+    #[test]
+    fn what_will_be_over_in_a_moment_says_so_too() {
+        use crate::store::idempotency::Repeated;
+
+        for problem in [Problem::from(Repeated::InProgress), Problem::from(crate::sequencer::Error::Pending)] {
+            let response = render(problem.into_response(), None);
+            assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (409, &HeaderValue::from(1)));
+        }
+        assert!(!render(Problem::new(Code::Conflict).into_response(), None).headers().contains_key(RETRY_AFTER));
+    }
 
     #[test]
     fn answers_without_a_fault_are_left_alone() {

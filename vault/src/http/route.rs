@@ -63,6 +63,10 @@ pub(crate) struct Route {
     pub(crate) reads: Reads,
     pub(crate) answers: (u16, Answers),
     pub(crate) query: &'static [&'static str],
+    /// Its body may be left out.
+    pub(crate) optional: bool,
+    /// Takes an `Idempotency-Key`.
+    pub(crate) creates: bool,
     handler: MethodRouter<State>,
     closes: bool,
 }
@@ -79,7 +83,20 @@ impl Route {
         let filter = axum::routing::MethodFilter::try_from(method.clone()).unwrap_or(axum::routing::MethodFilter::GET);
         let answers = (200, Answers::Nothing);
         let handler = on(filter, handler);
-        Self { method, path, admits, about, reads: Reads::Nothing, answers, query: &[], handler, closes: false }
+        let (reads, query) = (Reads::Nothing, &[][..]);
+        Self {
+            method,
+            path,
+            admits,
+            about,
+            reads,
+            answers,
+            query,
+            optional: false,
+            creates: false,
+            handler,
+            closes: false,
+        }
     }
 
     pub(crate) fn get<H: Handler<T, State>, T: 'static>(
@@ -123,6 +140,11 @@ impl Route {
         Self { reads: Reads::Json(Box::new(Described::of::<T>())), ..self }
     }
 
+    /// Reads a JSON body that may be left out.
+    pub(crate) fn may_read<T: ToSchema>(self) -> Self {
+        Self { optional: true, ..self.reads::<T>() }
+    }
+
     /// Reads a TOML document.
     pub(crate) fn reads_toml(self) -> Self {
         Self { reads: Reads::Toml, ..self }
@@ -154,6 +176,11 @@ impl Route {
     /// Members of its query.
     pub(crate) fn query(self, query: &'static [&'static str]) -> Self {
         Self { query, ..self }
+    }
+
+    /// Creates, and does it once for each `Idempotency-Key`.
+    pub(crate) fn creates(self) -> Self {
+        Self { creates: true, ..self }
     }
 
     /// Carries a plaintext in or out: the connection ends with the answer.

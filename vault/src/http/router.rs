@@ -43,7 +43,24 @@ pub(crate) fn public_routes() -> Vec<Route> {
             .answers::<shapes::Session>(200),
         Route::post("/v1/capture/values", CAPTURE, "Captures values, all or nothing", captures::values)
             .reads::<captures::CaptureValues>()
+            .creates()
             .answers::<shapes::Captured>(201),
+    ]
+}
+
+/// The client's files as the API document names them; `client_files` serves them.
+pub(crate) fn client_routes() -> [Route; 2] {
+    let served = || std::future::ready(Problem::new(Code::NotFound));
+    [
+        Route::get(
+            "/client/manifest.json",
+            ANYONE,
+            "Lists the versions of the client's files with their hashes",
+            served,
+        )
+        .answers_other("application/json"),
+        Route::get("/client/{version}/{*path}", ANYONE, "A file of the client, immutable", served)
+            .answers_other("text/javascript"),
     ]
 }
 
@@ -72,10 +89,11 @@ pub(crate) fn private_routes() -> Vec<Route> {
             .query(LIST)
             .answers_list::<keks::KekSummary>(),
         Route::post("/v1/keks/rotate", CUSTODIAN, "Makes a new version of the key-encryption key", keks::rotate)
-            .reads::<keks::RotateKek>()
+            .may_read::<keks::RotateKek>()
+            .creates()
             .answers::<keks::KekSummary>(201),
         Route::post("/v1/keks/rewrap", CUSTODIAN, "Wraps data keys under the active version", keks::rewrap)
-            .reads::<keks::Rewrap>()
+            .may_read::<keks::Rewrap>()
             .answers::<keks::RewrapSummary>(200),
     ];
     routes.extend(value_routes());
@@ -87,9 +105,11 @@ fn value_routes() -> [Route; 7] {
     [
         Route::post("/v1/capture/sessions", APP, "Opens a capture session", captures::open)
             .reads::<shapes::OpenSession>()
+            .creates()
             .answers::<shapes::OpenedSession>(201),
         Route::post("/v1/values", APP, "Puts values in (brings its caller into PCI DSS scope)", values::put)
             .reads::<values::PutValues>()
+            .creates()
             .answers::<shapes::PutResults>(200)
             .closes(),
         Route::post("/v1/values/lookup", APP, "What is known of a value", values::lookup)
@@ -103,6 +123,7 @@ fn value_routes() -> [Route; 7] {
             .answers::<shapes::SecureValue>(200),
         Route::post("/v1/flows/{name}/invoke", FLOW, "Runs a flow", runs::invoke)
             .reads::<shapes::Invoke>()
+            .creates()
             .answers::<shapes::Invoked>(200),
         Route::get("/v1/runs/{runId}", FLOW, "What is known of a run", runs::describe).answers::<shapes::Run>(200),
     ]
@@ -123,6 +144,7 @@ fn administrative_routes() -> [Route; 14] {
             .answers::<destinations::DestinationSummary>(200),
         Route::post("/v1/tenants", OPERATOR, "Makes a tenant", tenants::create)
             .reads::<tenants::CreateTenant>()
+            .creates()
             .answers::<tenants::TenantSummary>(201),
         Route::get("/v1/tenants", OPERATOR, "Lists tenants", tenants::list)
             .query(LIST)
@@ -133,6 +155,7 @@ fn administrative_routes() -> [Route; 14] {
             .answers::<tenants::TenantSummary>(200),
         Route::post("/v1/credentials", OPERATOR, "Makes a credential, shown once", credentials::create)
             .reads::<credentials::CreateCredential>()
+            .creates()
             .answers::<credentials::CreatedCredential>(201),
         Route::get("/v1/credentials", OPERATOR, "Lists credentials", credentials::list)
             .query(LIST)
@@ -153,14 +176,14 @@ fn administrative_routes() -> [Route; 14] {
 /// The public listener's router.
 pub(crate) fn public(state: &State) -> Router {
     let desk = desk(state, 1, Arc::clone(state.public_metrics()));
-    let routes = assemble("siv public", public_routes(), state).merge(client_files::routes());
+    let routes = assemble("siv public", public_routes(), &client_routes(), state).merge(client_files::routes());
     dress(routes, Arc::new(desk))
 }
 
 /// The private listener's router, with the console's pages.
 pub(crate) fn private(state: &State, console: Router) -> Router {
     let desk = desk(state, 2, Arc::clone(state.private_metrics()));
-    let routes = assemble("siv private", private_routes(), state).merge(console);
+    let routes = assemble("siv private", private_routes(), &[], state).merge(console);
     dress(routes, Arc::new(desk))
 }
 
@@ -170,8 +193,8 @@ fn desk(state: &State, times: u32, metrics: Arc<super::metrics::Metrics>) -> Des
     Desk::new(settings, metrics, state.rooms().clock.clone(), time)
 }
 
-fn assemble(title: &str, routes: Vec<Route>, state: &State) -> Router {
-    let document: Arc<str> = document(title, &routes).to_json().unwrap_or_default().into();
+fn assemble(title: &str, routes: Vec<Route>, beside: &[Route], state: &State) -> Router {
+    let document: Arc<str> = document(title, routes.iter().chain(beside)).to_json().unwrap_or_default().into();
     let openapi = get(move || {
         let json = HeaderValue::from_static("application/json");
         std::future::ready(([(CONTENT_TYPE, json)], document.to_string()))

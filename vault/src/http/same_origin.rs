@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::header::ORIGIN;
 use http::request::Parts;
 
+use super::authentication::arrival;
 use super::problem::{Code, Problem};
 use super::state::State;
 
@@ -22,6 +23,7 @@ impl FromRequestParts<State> for SameOrigin {
         if is_same(&parts.headers, &state.settings().public_origin) {
             Ok(Self)
         } else {
+            state.notes().stranger(arrival(parts).address, "origin.foreign", state.now());
             Err(Problem::new(Code::PolicyDenied))
         }
     }

@@ -39,6 +39,57 @@ impl Keys {
         }
     }
 
+    /// Whether values of the class could be sealed now: the present data key opens, or the tenant's KEK wraps one.
+    /// Nothing is made and nothing stored, so that asking changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Keys::data_key_to_seal`].
+    pub async fn probe<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        class: DataKeyClass,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        let epoch = class.epoch(at);
+        if self.inner.cache.current(tenant, class, epoch).is_some() {
+            return Ok(());
+        }
+        match records.find_data_key(tenant, class, epoch).await? {
+            Some(row) if row.tenant != *tenant || row.class != class || row.epoch != epoch => Err(Error::Altered),
+            Some(row) => self.open(records, &row).await.map(drop),
+            None => {
+                let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
+                self.refuse_erased(class, epoch)?;
+                let key = DataKey::generate(DataKeyId::generate(at))?;
+                let row = Self::row(tenant, (class, epoch), &key, kek, at);
+                let context = wrapping::context(self.realm(), &row);
+                self.inner.provider.wrap(&row, &context, key.bytes()).await.map(drop)
+            }
+        }
+    }
+
+    /// A row for a new data key, not yet wrapped.
+    fn row(
+        tenant: &TenantName,
+        (class, epoch): (DataKeyClass, Epoch),
+        key: &DataKey,
+        kek: KekRecord,
+        created: Timestamp,
+    ) -> DataKeyRow {
+        DataKeyRow {
+            tenant: tenant.clone(),
+            data_key_id: key.id(),
+            class,
+            epoch,
+            kek_id: kek.kek_id,
+            kek_version: kek.version,
+            mechanism: kek.mechanism,
+            sealed: Vec::new(),
+            created,
+        }
+    }
+
     /// The data key of an id, from the cache or opened.
     ///
     /// # Errors
@@ -97,17 +148,7 @@ impl Keys {
         // The erasure key first: a row whose erasure key was never durable would be lost with the next power cut.
         let erasure = self.erasure_key_to_seal(class, epoch).await?;
         let key = DataKey::generate(DataKeyId::generate(at))?;
-        let row = DataKeyRow {
-            tenant: tenant.clone(),
-            data_key_id: key.id(),
-            class,
-            epoch,
-            kek_id: kek.kek_id,
-            kek_version: kek.version,
-            mechanism: kek.mechanism,
-            sealed: Vec::new(),
-            created: at,
-        };
+        let row = Self::row(tenant, (class, epoch), &key, kek, at);
         let row = self.wrap(row, &key, erasure.as_deref()).await?;
         let stored = records.insert_data_key(row).await?;
         if stored.data_key_id != key.id() {

@@ -89,6 +89,15 @@ impl Sequencer {
     }
 }
 
+/// Compares the database once with the heads outside and sets the node's health, for a command that runs no sequencer.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn compare(store: Store, keys: Keys) -> Result<(), Error> {
+    let health = store.log_health().clone();
+    HeadWatch::new(store, keys).look(&health).await
+}
+
 struct Work {
     integrator: Integrator,
     heads: HeadWatch,

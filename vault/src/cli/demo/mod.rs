@@ -23,5 +23,5 @@ mod server;
 mod shop;
 
 pub(super) use acquirer::Acquirer;
-pub(super) use provision::{Provision, TENANT, last_acquirer};
+pub(super) use provision::{LIFETIME, Provision, TENANT, last_acquirer, last_shop};
 pub(super) use shop::{Shop, ShopSettings};

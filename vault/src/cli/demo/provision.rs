@@ -1,5 +1,6 @@
 //! Makes the demo's tenant, app, flows and credentials over the private listener, as an operator would. Repeatable.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::cli::client::Client;
+use crate::cli::client::{Client, refused};
 use crate::cli::dev_file::{self, DevFile};
 use crate::cli::failure::Failure;
 use crate::domain::Clock;
@@ -19,8 +20,8 @@ pub(crate) const TENANT: &str = "demo";
 const APP: &str = "demo-shop";
 const DESTINATION: &str = "acquirer";
 
-/// Just under the longest a credential may last.
-const LIFETIME: Duration = Duration::from_secs(3_649 * 86_400);
+/// Just under the longest a credential may last: a folder of `siv dev` can be taken up again after years.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(3_649 * 86_400);
 
 /// The addresses in the documents of the demo; those of this start take their place.
 const ORIGIN_WORD: &str = "http://localhost:8090";
@@ -33,6 +34,14 @@ const FLOWS: [(&str, &str); 4] = [
     ("card-summary", include_str!("card-summary.toml")),
     ("reveal-card", include_str!("reveal-card.toml")),
 ];
+
+/// One of the demo's documents as it is meant to be now.
+struct Stock {
+    /// Where its kind is listed, and below which it is applied.
+    list: &'static str,
+    name: &'static str,
+    text: String,
+}
 
 /// What the demo is made for: where the shop and the acquirer listen now.
 pub(crate) struct Provision<'a> {
@@ -48,21 +57,24 @@ pub(crate) struct Provision<'a> {
 
 impl Provision<'_> {
     /// Makes what is missing and applies what changed since the last start. Credentials made are kept in `dev` at once.
-    pub(crate) async fn run(&self, dev: &mut DevFile) -> Result<(), Failure> {
+    /// What an operator changed since then is left alone; the sentences given back say so.
+    pub(crate) async fn run(&self, dev: &mut DevFile) -> Result<Vec<String>, Failure> {
         let demo = self.folder.join("demo");
         std::fs::create_dir_all(&demo)
             .map_err(|error| Failure::new("the folder of the demo cannot be made").because(error))?;
         TENANT.clone_into(&mut dev.tenant);
         APP.clone_into(&mut dev.app);
         self.tenant().await?;
-        let app = SHOP.replace(ORIGIN_WORD, self.origin);
-        self.apply(&demo, &format!("/v1/apps/{APP}"), "demo-shop.toml", &app).await?;
+        let mut left = Vec::new();
+        let app = Stock { list: "/v1/apps", name: APP, text: SHOP.replace(ORIGIN_WORD, self.origin) };
+        left.extend(self.apply(&demo, &app).await?);
         self.destination(&demo).await?;
         for (flow, document) in FLOWS {
-            let document = document.replace(&format!("https://{ACQUIRER_WORD}"), &format!("http://{}", self.acquirer));
-            self.apply(&demo, &format!("/v1/flows/{flow}"), &format!("{flow}.toml"), &document).await?;
+            let text = document.replace(&format!("https://{ACQUIRER_WORD}"), &format!("http://{}", self.acquirer));
+            left.extend(self.apply(&demo, &Stock { list: "/v1/flows", name: flow, text }).await?);
         }
-        self.credentials(dev).await
+        self.credentials(dev).await?;
+        Ok(left)
     }
 
     async fn tenant(&self) -> Result<(), Failure> {
@@ -75,14 +87,49 @@ impl Provision<'_> {
         Err(Failure::new("the demo's tenant cannot be made").because(format!("{status} {detail}")))
     }
 
-    /// Applies a document unless it is the one applied last.
-    async fn apply(&self, demo: &Path, path: &str, file: &str, document: &str) -> Result<(), Failure> {
-        let kept = demo.join(file);
-        if std::fs::read_to_string(&kept).is_ok_and(|text| text.trim_end() == document.trim_end()) {
-            return Ok(());
+    /// Applies a document of ours unless it is the one applied last, or somebody has put another in its place since.
+    async fn apply(&self, demo: &Path, stock: &Stock) -> Result<Option<String>, Failure> {
+        let (kept, versions) = (demo.join(format!("{}.toml", stock.name)), demo.join("versions.json"));
+        if std::fs::read_to_string(&kept).is_ok_and(|text| text.trim_end() == stock.text.trim_end()) {
+            return Ok(None);
         }
-        self.operator.put_toml(path, &[("tenant", TENANT.to_owned())], document.to_owned()).await?;
-        keep(&kept, document)
+        let ours = versions_in(&versions).get(stock.name).copied();
+        let now = self.version(stock).await?;
+        // A start that ended between the vault's answer and its noting left version 1, which nobody else makes.
+        if now.is_some_and(|now| now != ours.unwrap_or(1)) {
+            return Ok(Some(self.left(stock, "it was changed in the vault")));
+        }
+        let path = format!("{}/{}", stock.list, stock.name);
+        let query = [("tenant", TENANT.to_owned())];
+        let (status, answer) = self.operator.offer_toml(&path, &query, stock.text.clone()).await?;
+        if status == StatusCode::CONFLICT {
+            return Ok(Some(self.left(stock, "what is in the vault depends on it as it is")));
+        }
+        if !status.is_success() {
+            return Err(refused(status, &answer));
+        }
+        let mut known = versions_in(&versions);
+        known.extend(answer.get("version").and_then(Value::as_u64).map(|version| (stock.name.to_owned(), version)));
+        keep(&versions, &json!(known).to_string())?;
+        keep(&kept, &stock.text)?;
+        Ok(None)
+    }
+
+    /// The version of a document that the vault has now.
+    async fn version(&self, stock: &Stock) -> Result<Option<u64>, Failure> {
+        let listed = self.operator.list(stock.list, &[("tenant", TENANT.to_owned())]).await?;
+        let mut items = listed.get("data").and_then(Value::as_array).into_iter().flatten();
+        let own = items.find(|item| item.get("name").and_then(Value::as_str) == Some(stock.name));
+        Ok(own.and_then(|item| item.get("version")).and_then(Value::as_u64))
+    }
+
+    fn left(&self, stock: &Stock, why: &str) -> String {
+        let name = stock.name;
+        if stock.list == "/v1/apps" {
+            format!("the app {name} is left as it is: {why}; the demo shop needs {} in its origins", self.origin)
+        } else {
+            format!("the flow {name} is left as it is: {why}; the pretended acquirer is at http://{}", self.acquirer)
+        }
     }
 
     async fn destination(&self, demo: &Path) -> Result<(), Failure> {
@@ -122,7 +169,7 @@ impl Provision<'_> {
         Ok(())
     }
 
-    /// A credential that lasts as long as one may: a folder of `siv dev` can be taken up again after years.
+    /// A credential that lasts as long as one may.
     async fn credential(&self, body: &Value) -> Result<String, Failure> {
         let mut body = body.clone();
         body["expiresAt"] = json!(Clock::System.now().plus(LIFETIME));
@@ -135,6 +182,17 @@ impl Provision<'_> {
 /// Where the acquirer listened last time; the same port again saves a new version of the flow.
 pub(crate) fn last_acquirer(folder: &Path) -> Option<SocketAddr> {
     std::fs::read_to_string(folder.join("demo/acquirer")).ok()?.trim().parse().ok()
+}
+
+/// The shop's port of the last start: the same origin again leaves the app as it is.
+pub(crate) fn last_shop(dev: &DevFile) -> Option<u16> {
+    url::Url::parse(&dev.demo).ok()?.port_or_known_default()
+}
+
+/// Which version of each document was ours.
+fn versions_in(file: &Path) -> BTreeMap<String, u64> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn keep(file: &Path, text: &str) -> Result<(), Failure> {

@@ -43,9 +43,7 @@ impl Flow {
     pub fn check(&self, surroundings: &Surroundings<'_>) -> Result<Checked, Error> {
         self.check_fit(surroundings.app)?;
         self.check_reveal(surroundings.app, surroundings.tenant)?;
-        for (_, step) in self.http_steps() {
-            surroundings.egress.admit(&step.url.base)?;
-        }
+        self.check_egress(surroundings.egress)?;
         for (secret, destination) in self.secret_uses() {
             // A destination that is not there yet may be set later; a run without its secret is refused.
             let known = surroundings.destinations.get(&secret.destination);
@@ -55,6 +53,14 @@ impl Flow {
         }
         let hosts = self.http_steps().map(|(_, step)| step.destination()).collect();
         Ok(Checked { hosts, fields: self.used_fields() })
+    }
+
+    /// Checks the literal schemes and addresses of its outbound steps; for that nothing of its surroundings is needed.
+    ///
+    /// # Errors
+    /// [`Error::DestinationDenied`].
+    pub fn check_egress(&self, egress: &EgressPolicy) -> Result<(), Error> {
+        self.http_steps().try_for_each(|(_, step)| egress.admit(&step.url.base))
     }
 
     /// The fields of the app that the flow uses: an app that drops or retypes one is refused.

@@ -60,7 +60,8 @@ impl Activity {
         })
     }
 
-    /// A request has begun; it ends when the guard is dropped with the last byte of its answer.
+    /// A request has begun; it ends when the guard is dropped with the last byte of its answer, or of its body
+    /// where that comes later.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.touch();
@@ -135,13 +136,13 @@ impl Drop for InFlight {
 }
 
 /// An answer's body that keeps its request in flight until it has been handed over.
-pub(super) fn counted(body: Body, guard: InFlight) -> Body {
+pub(super) fn counted(body: Body, guard: Arc<InFlight>) -> Body {
     Body::new(Counted { body, _guard: guard })
 }
 
 struct Counted {
     body: Body,
-    _guard: InFlight,
+    _guard: Arc<InFlight>,
 }
 
 impl HttpBody for Counted {

@@ -1,6 +1,7 @@
 //! Finds request heads that two readers could cut differently (RFC 9112 section 6.1): a length and a transfer coding together.
 //!
-//! hyper drops the length, reads the coding and closes afterwards; we refuse with 400, and for that the bytes must be seen.
+//! hyper drops the length, reads the coding and closes afterwards; we refuse with 400, and for that the bytes must be seen:
+//! every head of the connection, also one that came together with what stands before it. So the bodies are measured too.
 
 use std::io;
 use std::pin::Pin;
@@ -11,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
 
-/// Longest header name that is looked at.
-const NAME: usize = 24;
+/// How much of a line is looked at: a name, and a length with room around it.
+const LINE: usize = 64;
 
 /// A connection whose request heads are read along.
 pub(super) struct Watched<I> {
@@ -27,59 +28,140 @@ impl<I> Watched<I> {
     }
 }
 
-/// What is known of the head that is being read.
+/// Where the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Place {
+    #[default]
+    Head,
+    /// In a body, or in a chunk and its line end, with so many bytes to come.
+    Body { left: u64, chunked: bool },
+    /// In the line that says how long the next chunk is.
+    Size,
+    /// In the lines after the last chunk.
+    Trailer,
+    /// The connection speaks HTTP/2, which frames its bodies itself.
+    Framed,
+}
+
+/// What is known of the message that is being read.
 #[derive(Debug, Default)]
 struct Head {
+    place: Place,
     /// The beginning of the present line, lower case.
     line: Vec<u8>,
     /// Bytes of the present line.
     length: usize,
-    has_length: bool,
+    /// Lines of the present head.
+    lines: usize,
+    /// Heads that have ended.
+    heads: usize,
+    body: Option<u64>,
     has_coding: bool,
-    /// The head has ended; requests served when it did. The next head begins once that request is served.
-    ended: Option<u32>,
-    /// The connection speaks HTTP/2, which frames its bodies itself.
-    framed: bool,
 }
 
 impl Head {
-    /// Reads along; true if a head has just ended with both.
-    fn read(&mut self, bytes: &[u8], activity: &Activity) -> bool {
-        if self.framed {
+    /// Reads along; true if a head has both, or cannot be measured.
+    fn read(&mut self, mut bytes: &[u8]) -> bool {
+        let mut ambiguous = false;
+        while let Some((byte, rest)) = bytes.split_first() {
+            match self.place {
+                Place::Framed => return ambiguous,
+                Place::Body { left, chunked } => {
+                    let passed = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    self.pass(left - passed as u64, chunked);
+                    bytes = &bytes[passed..];
+                    continue;
+                }
+                _ => ambiguous |= self.take(*byte),
+            }
+            bytes = rest;
+        }
+        ambiguous
+    }
+
+    fn pass(&mut self, left: u64, chunked: bool) {
+        self.place = match (left, chunked) {
+            (0, true) => Place::Size,
+            (0, false) => Place::Head,
+            _ => Place::Body { left, chunked },
+        };
+    }
+
+    /// One byte of a line.
+    fn take(&mut self, byte: u8) -> bool {
+        match byte {
+            b'\n' => {
+                let (line, length) = (std::mem::take(&mut self.line), std::mem::take(&mut self.length));
+                self.line_ended(&line, length)
+            }
+            b'\r' => false,
+            other => {
+                self.length += 1;
+                if self.line.len() < LINE {
+                    self.line.push(other.to_ascii_lowercase());
+                }
+                false
+            }
+        }
+    }
+
+    fn line_ended(&mut self, line: &[u8], length: usize) -> bool {
+        match self.place {
+            Place::Size => {
+                let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+                let size = std::str::from_utf8(&line[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                self.place = match size {
+                    Some(0) => Place::Trailer,
+                    Some(size) => Place::Body { left: size.saturating_add(2), chunked: true },
+                    None => return true,
+                };
+                false
+            }
+            Place::Trailer => {
+                if length == 0 {
+                    self.place = Place::Head;
+                }
+                false
+            }
+            // Empty lines before a request are skipped (RFC 9112 section 2.2).
+            Place::Head if length == 0 && self.lines > 0 => self.head_ended(),
+            Place::Head if length > 0 => self.header(line, length),
+            _ => false,
+        }
+    }
+
+    fn header(&mut self, line: &[u8], length: usize) -> bool {
+        self.lines += 1;
+        if self.lines == 1 {
+            if self.heads == 0 && line == b"pri * http/2.0" {
+                self.place = Place::Framed;
+            }
             return false;
         }
-        if let Some(served) = self.ended {
-            if activity.in_flight() > 0 || activity.served() <= served {
-                return false;
-            }
-            *self = Self::default();
+        if let Some(value) = line.strip_prefix(b"content-length:") {
+            let value =
+                std::str::from_utf8(value).ok().filter(|_| length <= LINE).and_then(|text| text.trim().parse().ok());
+            self.body = value;
+            return value.is_none();
         }
-        for byte in bytes {
-            match byte {
-                b'\n' => {
-                    if self.line == b"pri * http/2.0" {
-                        self.framed = true;
-                        return false;
-                    }
-                    if self.length == 0 {
-                        self.ended = Some(activity.served());
-                        return self.has_length && self.has_coding;
-                    }
-                    self.has_length |= self.line.starts_with(b"content-length");
-                    self.has_coding |= self.line.starts_with(b"transfer-encoding");
-                    self.line.clear();
-                    self.length = 0;
-                }
-                b'\r' => {}
-                other => {
-                    self.length += 1;
-                    if self.line.len() < NAME {
-                        self.line.push(other.to_ascii_lowercase());
-                    }
-                }
-            }
-        }
+        self.has_coding |= line.starts_with(b"transfer-encoding:");
         false
+    }
+
+    fn head_ended(&mut self) -> bool {
+        let (body, coded) = (self.body.take(), std::mem::take(&mut self.has_coding));
+        self.lines = 0;
+        self.heads += 1;
+        match (body, coded) {
+            (body, true) => {
+                self.place = Place::Size;
+                body.is_some()
+            }
+            (body, false) => {
+                self.pass(body.unwrap_or(0), false);
+                false
+            }
+        }
     }
 }
 
@@ -88,7 +170,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
-        if matches!(polled, Poll::Ready(Ok(()))) && this.head.read(&buf.filled()[before..], &this.activity) {
+        if matches!(polled, Poll::Ready(Ok(()))) && this.head.read(&buf.filled()[before..]) {
             this.activity.mark_ambiguous();
         }
         polled
@@ -124,14 +206,16 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::edge::activity::PACE;
 
     fn ambiguous(text: &str) -> bool {
-        let activity = Activity::new(PACE);
+        // A head may come in any pieces: byte by byte, and all at once.
         let mut head = Head::default();
-        // Byte by byte: a head may come in any pieces.
-        text.bytes().any(|byte| head.read(&[byte], &activity))
+        let piecewise = text.bytes().map(|byte| head.read(&[byte])).fold(false, |found, now| found | now);
+        assert_eq!(piecewise, Head::default().read(text.as_bytes()), "{text}");
+        piecewise
     }
+
+    const BOTH: &str = "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n";
 
     #[test]
     fn a_head_with_both_is_found_in_any_order_case_and_pieces() {
@@ -143,18 +227,23 @@ mod tests {
     #[test]
     fn one_of_them_alone_is_fine_and_a_body_is_not_a_head() {
         assert!(!ambiguous(
-            "POST / HTTP/1.1\r\nContent-Length: 70\r\n\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n"
+            "POST / HTTP/1.1\r\nContent-Length: 43\r\n\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n"
         ));
         assert!(!ambiguous("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"));
         assert!(!ambiguous("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
+        assert!(!ambiguous("POST / HTTP/1.1\r\ncontent-length-hint: 3\r\ntransfer-encoding: chunked\r\n\r\n"));
     }
 
     #[test]
-    fn the_head_after_a_served_request_is_read_too() {
-        let activity = Activity::new(PACE);
-        let mut head = Head::default();
-        assert!(!head.read(b"GET / HTTP/1.1\r\n\r\n", &activity));
-        drop(activity.begin());
-        assert!(head.read(b"POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", &activity));
+    fn a_head_is_found_behind_whatever_came_before_it() {
+        for before in [
+            "\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nab\r\nc",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3;a=b\r\na\r\n\r\n0\r\nx: y\r\n\r\n",
+        ] {
+            assert!(ambiguous(&format!("{before}{BOTH}")), "{before}");
+            assert!(!ambiguous(&format!("{before}GET / HTTP/1.1\r\nhost: a\r\n\r\n")), "{before}");
+        }
     }
 }

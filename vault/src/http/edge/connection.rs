@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::header::CONNECTION;
+use http::Version;
+use http::header::{CONNECTION, HOST, HeaderValue};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::activity::{Activity, PACE, counted};
 use super::ambiguity::Watched;
+use super::leftover::Leftover;
 use crate::http::problem::{Code, Problem};
 
 /// A client has this long for its TLS handshake.
@@ -63,7 +64,7 @@ where
     let service = {
         let activity = Arc::clone(&activity);
         hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-            answer(request.map(Body::new), peer, router.clone(), Arc::clone(&activity))
+            answer(request, peer, router.clone(), Arc::clone(&activity))
         })
     };
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
@@ -90,25 +91,37 @@ async fn flushed(activity: &Activity) {
 }
 
 async fn answer(
-    mut request: Request,
+    request: hyper::Request<Incoming>,
     peer: SocketAddr,
     router: Router,
     activity: Arc<Activity>,
 ) -> Result<Response, std::convert::Infallible> {
-    let guard = activity.begin();
+    let guard = Arc::new(activity.begin());
+    let (version, leftover) = (request.version(), Leftover::default());
+    let refused = activity.is_ambiguous() || !names_one_host(&request);
+    let mut request: Request = request.map(|body| leftover.of(body));
     request.extensions_mut().insert(Peer(peer));
-    let response = if activity.is_ambiguous() {
-        activity.close();
+    let mut response = if refused {
         let refusal = Problem::new(Code::Malformed).into_response();
         crate::http::problem::render(refusal, None)
     } else {
         router.oneshot(request).await.into_response()
     };
+    // What may be left of a body would be read as the next head; in HTTP/2 only the stream ends.
+    if (leftover.drain(Arc::clone(&guard)) || refused) && version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     // HTTP/2 has no such header: the connection is ended by GOAWAY instead.
     if response.headers().get(CONNECTION).is_some_and(|value| value == "close") {
         activity.close();
     }
     Ok(response.map(|body| counted(body, guard)))
+}
+
+/// Whether a request of HTTP/1.1 has exactly one `Host` (RFC 9112 section 3.2): who stands in front of us and we must
+/// not read two different ones. HTTP/2 has its own, and HTTP/1.0 none.
+fn names_one_host(request: &hyper::Request<Incoming>) -> bool {
+    request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }
 
 fn builder() -> Builder<TokioExecutor> {

@@ -3,6 +3,7 @@
 mod activity;
 mod ambiguity;
 mod connection;
+mod leftover;
 pub(super) mod listener;
 #[cfg(test)]
 mod tests;

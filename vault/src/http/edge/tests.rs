@@ -21,6 +21,7 @@ async fn start(most_connections: usize) -> Edge {
     let router = Router::new()
         .route("/fine", get(|| async { "fine" }))
         .route("/body", post(|body: String| async move { body.len().to_string() }))
+        .route("/refused", post(|| async { http::StatusCode::UNAUTHORIZED }))
         .route("/slow", get(|| async { tokio::time::sleep(Duration::from_secs(1)).await }));
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -89,6 +90,58 @@ async fn a_head_with_length_and_coding_is_refused_and_the_connection_closed() {
     assert!(answer.contains("\"malformed\"") && !answer.contains("\r\n\r\nfine"), "{answer}");
     let chunked = b"POST /body HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     assert!(edge.exchange(chunked).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn such_a_head_is_refused_behind_another_request_too() {
+    let edge = start(16).await;
+    let pipelined = b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\n\
+        POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let answer = edge.exchange(pipelined).await;
+    assert!(answer.contains("HTTP/1.1 400") && !answer.ends_with("\r\n\r\n3"), "{answer}");
+    let sound = b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\nPOST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
+    let answer = edge.exchange(sound).await;
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_names_one_host() {
+    let edge = start(16).await;
+    for hosts in ["", "host: a\r\nhost: a\r\n", "host: a\r\nHost: b\r\n"] {
+        let answer = edge.exchange(format!("GET /fine HTTP/1.1\r\n{hosts}\r\n").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("\"malformed\""), "{hosts}: {answer}");
+    }
+    assert!(edge.exchange(b"GET /fine HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200"));
+}
+
+/// A client that sends all of a long body before it reads, as most do.
+async fn sends_all_then_reads(edge: &Edge, head: &str, length: usize) -> String {
+    let mut stream = edge.connect().await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..length / 65_536 {
+        stream.write_all(&[b'x'; 65_536]).await.unwrap();
+    }
+    rest(&mut stream).await
+}
+
+#[tokio::test]
+async fn a_refusal_arrives_at_a_client_in_the_middle_of_a_long_body() {
+    let edge = start(16).await;
+    let length = 80 * 65_536;
+    for (path, status) in [("/refused", "401"), ("/absent", "404"), ("/body", "413")] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        let answer = sends_all_then_reads(&edge, &head, length).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        assert!(answer.contains("connection: close"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_leave_to_send_its_body_is_told_no_at_once() {
+    let edge = start(16).await;
+    let head = "POST /refused HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5000000\r\n\r\n";
+    let answer = edge.exchange(head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
 }
 
 #[tokio::test]

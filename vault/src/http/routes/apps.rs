@@ -15,6 +15,7 @@ use crate::http::json::Document;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::flows::surroundings;
+use crate::http::routes::of_a_tenant;
 use crate::http::state::State;
 use crate::store::TenantCatalog;
 use crate::store::administration::Act;
@@ -71,6 +72,7 @@ pub(crate) async fn apply(
     Path(name): Path<String>,
     Document(text): Document,
 ) -> Result<Json<AppliedDocument>, Problem> {
+    of_a_tenant(&caller)?;
     let name: AppName = name.parse().map_err(|_| Problem::new(Code::NotFound))?;
     let document = AppDocument::from_toml(text.text()?)?;
     if document.name != name {

@@ -74,7 +74,14 @@ pub(crate) async fn open_from_frame(
     state.serving()?;
     let capture = state.rooms().capture.clone();
     let work = async move { Ok(capture.open_session_from_frame(&body.app).await?) };
-    state.to_the_end(work).await.map(respond)
+    let opened = state.to_the_end(work).await;
+    let opened = opened.inspect_err(|problem| {
+        // An app of mode `server` is not opened by whoever asks; nobody is known here, so it is counted.
+        if problem.code() == Code::PolicyDenied {
+            state.notes().stranger(arrival.address, "session_mode.server", state.now());
+        }
+    });
+    opened.map(respond)
 }
 
 /// The capture session whose token came with a request, open and its tenant unsealed. It stands before the body in every

@@ -11,6 +11,7 @@ use crate::domain::DestinationName;
 use crate::http::authentication::{By, Operator};
 use crate::http::json::{Json as Body, Members, SensitiveText};
 use crate::http::problem::{Code, Problem};
+use crate::http::routes::of_a_tenant;
 use crate::http::state::State;
 use crate::store::administration::Act;
 use crate::store::destinations::{Place, SealedSecrets};
@@ -47,6 +48,7 @@ pub(crate) async fn put(
     Path(name): Path<String>,
     Body { body, .. }: Body<PutDestination>,
 ) -> Result<Json<DestinationSummary>, Problem> {
+    of_a_tenant(&caller)?;
     let name: DestinationName = name.parse().map_err(|_| Problem::new(Code::NotFound))?;
     check(&body)?;
     let sealed = seal(&state, &caller, &name, &body).await?;

@@ -15,6 +15,7 @@ use crate::http::json::Document;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::apps::AppliedDocument;
+use crate::http::routes::of_a_tenant;
 use crate::http::state::State;
 use crate::store::TenantCatalog;
 use crate::store::administration::Act;
@@ -40,6 +41,7 @@ pub(crate) async fn apply(
     Path(name): Path<String>,
     Document(text): Document,
 ) -> Result<Json<AppliedDocument>, Problem> {
+    of_a_tenant(&caller)?;
     let name: FlowName = name.parse().map_err(|_| Problem::new(Code::NotFound))?;
     let toml = text.text()?.to_owned();
     let flow = Flow::from_toml(&toml)?;

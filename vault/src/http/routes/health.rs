@@ -84,7 +84,7 @@ async fn reasons(state: &State, name: &TenantName) -> Vec<&'static str> {
         reasons.push("sealed");
     }
     let class = DataKeyClass::Session;
-    if rooms.keys.data_key_to_seal(&rooms.store, name, class, state.now()).await.is_err() {
+    if rooms.keys.probe(&rooms.store, name, class, state.now()).await.is_err() {
         reasons.push("kms");
     }
     reasons

@@ -1,20 +1,23 @@
 //! `/v1/keks`: names and states of the tenant's key-encryption keys, never a key; rotation and rewrap.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State as Shared;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{KekId, Timestamp};
+use crate::domain::{KekId, TenantName, Timestamp};
 use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
-use crate::http::json::Json as Body;
+use crate::http::json::OptionalJson as Body;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::Problem;
 use crate::http::state::State;
 use crate::keys::{KekRecord, KekState};
+use crate::store::Caller;
 use crate::store::idempotency::Answer;
 use crate::store::kek_rotation;
 
@@ -22,6 +25,8 @@ use crate::store::kek_rotation;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct KekSummary {
+    /// Whose key it is: a credential belongs to one tenant, and learns here which.
+    tenant: String,
     #[schema(value_type = String)]
     kek_id: KekId,
     version: u32,
@@ -32,9 +37,10 @@ pub(crate) struct KekSummary {
     created_at: Timestamp,
 }
 
-impl From<&KekRecord> for KekSummary {
-    fn from(record: &KekRecord) -> Self {
+impl KekSummary {
+    fn of(tenant: &TenantName, record: &KekRecord) -> Self {
         Self {
+            tenant: tenant.to_string(),
             kek_id: record.kek_id,
             version: record.version,
             mechanism: record.mechanism.clone(),
@@ -46,28 +52,47 @@ impl From<&KekRecord> for KekSummary {
 
 /// Lists the tenant's KEKs.
 pub(crate) async fn list(By(caller, _): By<Custodian>, uri: Uri) -> Result<Json<Listed<KekSummary>>, Problem> {
-    part(caller.tenant.keks.iter().map(|(key, (_, record))| (key.clone(), record.into())), &uri)
+    let tenant = caller.tenant_name();
+    // By number: as text, version 10 would stand before version 2.
+    let name = |record: &KekRecord| format!("{}.{:010}", record.kek_id, record.version);
+    let line = |(_, record): &(u64, KekRecord)| (name(record), KekSummary::of(tenant, record));
+    part(caller.tenant.keks.values().map(line).collect::<BTreeMap<_, _>>(), &uri)
 }
 
-/// Nothing to say beyond the route.
+/// How to rotate.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RotateKek {}
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct RotateKek {
+    /// Only tell what would be made: 200 and the version that would be active, instead of 201.
+    #[serde(default)]
+    dry_run: bool,
+}
 
 /// Makes the next version of the tenant's KEK active; the old one still unwraps.
 pub(crate) async fn rotate(
     Shared(state): Shared<State>,
     By(caller, _): By<Custodian>,
     creation: Creation,
-    Body { raw, .. }: Body<RotateKek>,
+    Body { body, raw }: Body<RotateKek>,
 ) -> Result<Response, Problem> {
+    if body.dry_run {
+        return Ok(Json(next(&caller, state.now())?).into_response());
+    }
     let (doing, by) = (state.clone(), state.administrator(&caller.tenant, &caller));
     let rotated = async move {
         let kek = kek_rotation::rotate(&by, doing.now(), doing.ground()).await?;
         doing.rooms().catalog.refresh(&by.tenant);
-        Ok(Answer::json(201, &KekSummary::from(&kek))?)
+        Ok(Answer::json(201, &KekSummary::of(&by.tenant, &kek))?)
     };
     creation.once(&state, &caller, "POST /v1/keks/rotate", raw, rotated).await
+}
+
+/// The version that a rotation would make now.
+fn next(caller: &Caller, now: Timestamp) -> Result<KekSummary, Problem> {
+    let active = caller.tenant.keks.values().map(|(_, record)| record).filter(|kek| kek.state == KekState::Active);
+    let active = active.max_by_key(|kek| kek.version).ok_or(crate::keys::Error::NoKek)?;
+    let next = KekRecord { version: active.version + 1, created_at: now, ..active.clone() };
+    Ok(KekSummary::of(caller.tenant_name(), &next))
 }
 
 /// How to rewrap.

@@ -9,7 +9,7 @@ use crate::access_log::{Action, Entry, Leaf, Outcome};
 use crate::domain::Timestamp;
 use crate::http::authentication::{Auditor, By};
 use crate::http::listing::{Listed, Next, Query};
-use crate::http::problem::{Code, Problem};
+use crate::http::problem::Problem;
 use crate::http::state::State;
 use crate::store::{Caller, EntryFilter, StoredEntry};
 
@@ -35,7 +35,7 @@ pub(crate) async fn entries(
 fn filter(query: &Query) -> Result<EntryFilter, Problem> {
     let time = |name: &str| {
         let text = query.get::<String>(name)?;
-        text.map(|text| Timestamp::from_rfc3339(&text).ok_or(Problem::new(Code::Malformed))).transpose()
+        text.map(|text| Timestamp::from_rfc3339(&text).ok_or_else(|| Problem::invalid(name, "range"))).transpose()
     };
     Ok(EntryFilter {
         value_id: query.get("valueId")?,

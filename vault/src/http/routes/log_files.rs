@@ -4,8 +4,8 @@ use axum::body::Body;
 use axum::extract::{Path, State as Shared};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use http::Uri;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Uri};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -71,11 +71,16 @@ pub(crate) async fn proof(
 pub(crate) async fn export(
     Shared(state): Shared<State>,
     By(caller, _): By<Auditor>,
+    method: Method,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let query = Query::read(&uri, RANGE)?;
     let (from, to) = (query.get::<String>("from")?, query.get::<String>("to")?);
     let part = Part::parse(from.as_deref(), to.as_deref())?;
+    if method == Method::HEAD {
+        // Nobody will take the pieces: nothing is read, so nothing is recorded.
+        return Ok(archive(Body::empty()));
+    }
     state.record(read_entry(&state, &caller, "log.export")).await?;
     // Before the first entry is integrated there is nothing to export; say so instead of sending half a tar.
     reader(&state).checkpoint(caller.tenant_name()).await?;
@@ -94,11 +99,15 @@ pub(crate) fn bundle(state: &State, log: crate::domain::TenantName, part: Part) 
         drop(place);
     });
     let pieces = stream::unfold(pieces, async |mut pieces| pieces.recv().await.map(|piece| (piece, pieces)));
-    let mut response = Body::from_stream(pieces).into_response();
+    Ok(archive(Body::from_stream(pieces)))
+}
+
+fn archive(body: Body) -> Response {
+    let mut response = body.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
     let name = HeaderValue::from_static("attachment; filename=\"siv-log.tar\"");
     response.headers_mut().insert(CONTENT_DISPOSITION, name);
-    Ok(response)
+    response
 }
 
 fn reader(state: &State) -> LogReader {

@@ -1,5 +1,8 @@
 //! Handlers, one file per noun: extract, call one verb, answer. No policy and no SQL.
 
+use super::problem::Problem;
+use crate::store::Caller;
+
 pub(super) mod apps;
 pub(super) mod captures;
 pub(super) mod credentials;
@@ -14,3 +17,8 @@ pub(super) mod runs;
 pub(super) mod shapes;
 pub(super) mod tenants;
 pub(super) mod values;
+
+/// Apps, flows and destinations belong to a customer's tenant: the installation's operator has to name one.
+fn of_a_tenant(caller: &Caller) -> Result<(), Problem> {
+    if caller.tenant_name().is_system() { Err(Problem::invalid("tenant", "missing")) } else { Ok(()) }
+}

@@ -1,14 +1,18 @@
 //! The API document says what the routers do.
 
 use super::vault::{Sent, Vault};
-use crate::http::router::{private_routes, public_routes};
+use serde_json::Value;
+
+use crate::http::route::Admits;
+use crate::http::router::{client_routes, private_routes, public_routes};
 
 #[tokio::test]
 async fn the_api_documents_list_exactly_the_routes() {
     let vault = Vault::bare().await;
     let private = vault.ask("GET", "/v1/openapi.json", "", Sent::Nothing).await.expect(200).json();
     let public = vault.browse("GET", "/v1/openapi.json", "", Sent::Nothing, &[]).await.expect(200).json();
-    for (document, routes) in [(&private, private_routes()), (&public, public_routes())] {
+    let with_files = public_routes().into_iter().chain(client_routes()).collect();
+    for (document, routes) in [(&private, private_routes()), (&public, with_files)] {
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths = document["paths"].as_object().unwrap();
         let operations: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
@@ -16,7 +20,12 @@ async fn the_api_documents_list_exactly_the_routes() {
         for route in routes {
             let path = route.path.replace("{*", "{");
             let operation = &paths[&path][route.method.as_str().to_lowercase()];
-            assert!(operation["responses"].as_object().unwrap().len() >= 2, "{path}");
+            let answers = operation["responses"].as_object().unwrap();
+            assert!(answers["503"]["description"].as_str().unwrap().contains("overloaded"), "{path}");
+            assert_eq!(answers.contains_key("401"), route.admits != Admits::Anyone, "{path}");
+            let header = |parameter: &Value| parameter["in"] == "header" && parameter["name"] == "Idempotency-Key";
+            let takes = operation["parameters"].as_array().is_some_and(|parameters| parameters.iter().any(header));
+            assert_eq!(takes, route.creates, "{path}");
         }
     }
     let text = private.to_string();

@@ -2,5 +2,7 @@
 
 mod administration;
 mod contract;
+mod keys;
+mod recorded;
 mod refusals;
 mod vault;

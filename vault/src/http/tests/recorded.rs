@@ -1,0 +1,84 @@
+//! Refusals leave entries, and requests that name no tenant or too much are told so.
+
+use serde_json::{Value, json};
+
+use super::vault::{APP, FLOW, Sent, Vault};
+
+/// What the installation's own log counts of refusals.
+async fn counted(vault: &Vault) -> Vec<Value> {
+    let body = Sent::Json(json!({"kind": "auditor", "name": "of the installation"}));
+    let made = vault.ask("POST", "/v1/credentials?tenant=-system", "operator", body).await.expect(201).json();
+    vault.state.write_notes(true).await;
+    let path = "/v1/log/entries?limit=1000&action=access.denied";
+    let listed = vault.ask("GET", path, made["credential"].as_str().unwrap(), Sent::Nothing).await.expect(200).json();
+    listed["data"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn whoever_asks_a_sealed_tenant_stands_in_its_log() {
+    let vault = Vault::demo().await;
+    vault.ask("POST", "/v1/tenants/demo/seal", "custodian", Sent::Nothing).await.expect(200);
+    let body = Sent::Json(json!({"secureValueKey": "svk_nope"}));
+    assert_eq!(vault.ask("POST", "/v1/values/lookup", "app", body).await.status, 503);
+    let body = Sent::Json(json!({"inputs": {}}));
+    assert_eq!(vault.ask("POST", "/v1/flows/card-summary/invoke", "flow", body).await.status, 503);
+    let denied = vault.entries("access.denied").await;
+    let sealed: Vec<_> = denied.iter().filter(|entry| entry["reason"] == "tenant.sealed").collect();
+    assert_eq!(sealed.len(), 2, "{denied:?}");
+    assert_eq!(sealed[0]["actor"]["name"], "the flow");
+}
+
+#[tokio::test]
+async fn browsers_that_are_refused_are_counted() {
+    let vault = Vault::demo().await;
+    let foreign = [("origin", "https://evil.example")];
+    let body = Sent::Json(json!({"values": []}));
+    assert_eq!(vault.browse("POST", "/v1/capture/values", "", body, &foreign).await.status, 403);
+    let body = Sent::Json(json!({"app": "demo-shop"}));
+    assert_eq!(vault.browse("POST", "/v1/capture/sessions/open", "", body, &[]).await.status, 403);
+    let counted = counted(&vault).await;
+    for reason in ["origin.foreign", "session_mode.server"] {
+        assert_eq!(counted.iter().filter(|entry| entry["reason"] == reason).count(), 1, "{reason}: {counted:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_installations_operator_names_the_tenant_of_what_it_writes() {
+    let vault = Vault::demo().await;
+    let toml = "application/toml";
+    for (path, sent) in [
+        ("/v1/apps/demo-shop", Sent::Text(toml, APP)),
+        ("/v1/flows/card-summary", Sent::Text(toml, FLOW)),
+        ("/v1/destinations/acquirer", Sent::Json(json!({"host": "acquirer.example"}))),
+    ] {
+        let answer = vault.ask("PUT", &format!("{path}?tenant=-system"), "operator", sent).await;
+        assert_eq!(answer.refusal(), (422, "validation".to_owned()), "{path}");
+        assert_eq!(answer.json()["errors"][0], json!({"field": "tenant", "code": "missing"}));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_time_has_one_answer_and_a_head_reads_nothing() {
+    let vault = Vault::demo().await;
+    for path in ["/v1/log/entries?from=yesterday", "/v1/log/export?from=yesterday"] {
+        let answer = vault.ask("GET", path, "auditor", Sent::Nothing).await;
+        assert_eq!(answer.refusal(), (422, "validation".to_owned()), "{path}");
+        assert_eq!(answer.json()["errors"][0]["field"], "from", "{path}");
+    }
+    let head = vault.ask("HEAD", "/v1/log/export", "auditor", Sent::Nothing).await.expect(200);
+    assert_eq!(head.headers["content-type"], "application/x-tar");
+    let reads = vault.entries("log.read").await;
+    assert!(reads.is_empty(), "{reads:?}");
+}
+
+#[tokio::test]
+async fn a_field_of_a_session_is_a_name_and_nothing_beside_it() {
+    let vault = Vault::demo().await;
+    let open = |field: Value| {
+        let body = Sent::Json(json!({"app": "demo-shop", "fields": [field]}));
+        vault.ask("POST", "/v1/capture/sessions", "app", body)
+    };
+    open(json!({"field": "card-number"})).await.expect(201);
+    let more = open(json!({"field": "card-number", "uses": 1})).await;
+    assert_eq!(more.refusal(), (422, "validation".to_owned()));
+}
