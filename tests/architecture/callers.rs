@@ -32,6 +32,12 @@ fn only_the_committer_says_that_something_is_durable() {
 }
 
 #[test]
+fn only_a_run_of_one_commit_works_on_values_inside_the_batch() {
+    let found = holders("WithinBatch::of_a_run", true);
+    assert_eq!(found, ["flows/run_at_once.rs"]);
+}
+
+#[test]
 fn a_plaintext_leaves_only_where_a_reason_is_written() {
     let mut wrong = Vec::new();
     for (_, file) in files("vault/src", "rs") {

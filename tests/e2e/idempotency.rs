@@ -52,3 +52,20 @@ async fn a_revealed_card_is_never_stored_and_each_repeat_is_recorded() {
     }
     assert_eq!(siv.entries("action=value.revealed").await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_second_operator_does_not_do_again_what_the_first_did() {
+    let siv = Siv::start();
+    let wanted = json!({"kind": "operator", "name": "second"});
+    let made = siv.operator().post("/v1/credentials", &wanted).await.expect(201).json();
+    let second = siv.operator().with_bearer(made["credential"].as_str().unwrap());
+    let body = json!({"kind": "app", "name": "made-once", "app": "demo-shop"});
+    let first = siv.operator().post_once("/v1/credentials", "k", &body).await.expect(201);
+    assert_eq!(siv.operator().post_once("/v1/credentials", "k", &body).await.expect(201).json(), first.json());
+    let again = second.post_once("/v1/credentials", "k", &body).await;
+    assert_eq!(again.refusal(), (409, "idempotency.completed".to_owned()), "{}", again.text);
+    assert!(!again.text.contains("siv_app_"));
+    let listed = siv.operator().get("/v1/credentials?limit=100").await.expect(200).json();
+    let named = listed["data"].as_array().unwrap().iter().filter(|one| one["name"] == "made-once").count();
+    assert_eq!(named, 1);
+}

@@ -91,6 +91,8 @@ async fn a_node_killed_inside_the_destinations_handler_never_calls_twice() {
     let destination = Destination::start().await;
     destination.apply(&siv).await;
     let body = inputs(&siv).await;
+    let wanted = json!({"kind": "flow", "name": "rotated", "flow": "charge-card"});
+    let rotated = siv.operator().post("/v1/credentials", &wanted).await.expect(201).json()["credential"].clone();
     destination.hold.store(true, Ordering::SeqCst);
     let flow = siv.flow("charge-card");
     let (caller, sent) = (flow.clone(), body.clone());
@@ -108,15 +110,22 @@ async fn a_node_killed_inside_the_destinations_handler_never_calls_twice() {
     siv.begin().unwrap();
 
     let flow = siv.flow("charge-card");
+    // A shop that comes back with its second credential must not think that it sent another request.
+    let rotated = flow.with_bearer(rotated.as_str().unwrap());
     let mut seen = Vec::new();
     for _ in 0..80 {
+        let other = rotated.post_once("/v1/flows/charge-card/invoke", "once", &body).await;
         let again = flow.post_once("/v1/flows/charge-card/invoke", "once", &body).await;
-        assert_eq!(again.status, 409, "{}", again.text);
+        assert_eq!((again.status, other.status), (409, 409), "{} {}", again.text, other.text);
+        assert!(["idempotency.in_progress", "flow.outcome_unknown"].contains(&&*other.code()), "{}", other.text);
         seen.push(again.code());
         if again.code() == "flow.outcome_unknown" {
             let run = again.json()["runId"].as_str().unwrap().to_owned();
             let known = flow.get(&format!("/v1/runs/{run}")).await.expect(200);
             assert_eq!(known.json()["state"], "unknown");
+            let other = rotated.post_once("/v1/flows/charge-card/invoke", "once", &body).await;
+            assert_eq!(other.refusal(), (409, "flow.outcome_unknown".to_owned()));
+            assert_eq!(other.json()["runId"], json!(run));
             break;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::{Siv, bodies};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Every copy of one of the needles in the process, with what stands around it and the region it lies in.
 fn copies(pid: u32, needles: &[Vec<u8>]) -> Vec<String> {
@@ -35,6 +36,70 @@ fn copies(pid: u32, needles: &[Vec<u8>]) -> Vec<String> {
     }
     assert!(regions > 10, "the memory was not read");
     found
+}
+
+/// A destination that reads one request after another on kept connections and answers each with `text`.
+async fn destination(text: String) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let text = text.clone();
+            tokio::spawn(async move {
+                let (mut seen, mut chunk) = (Vec::new(), [0; 4096]);
+                while let Ok(read @ 1..) = stream.read(&mut chunk).await {
+                    seen.extend_from_slice(&chunk[..read]);
+                    if seen.ends_with(b"\r\n\r\n") {
+                        seen.clear();
+                        let body = json!({ "issued": text }).to_string();
+                        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+                        let _ = stream.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// A flow that sends a card in a header and captures what comes back.
+fn issuing(port: u16) -> String {
+    format!(
+        r#"
+name = "card-summary"
+purpose = "support"
+app = "demo-shop"
+[inputs]
+card = {{ secure = "card-number" }}
+[[steps]]
+id = "issue"
+[steps.http]
+method = "GET"
+url = "http://127.0.0.1:{port}/"
+headers = {{ x-card = "{{{{ inputs.card }}}}" }}
+[steps.http.response]
+issued = {{ from = "$.issued", secure = "password" }}
+[outputs]
+issued = "{{{{ steps.issue.issued }}}}"
+"#
+    )
+}
+
+#[tokio::test]
+async fn neither_a_header_sent_nor_a_field_captured_from_an_answer_lingers() {
+    let siv = Siv::start();
+    let (issued, card) = (bodies::canary(), bodies::card_number());
+    let flow = issuing(destination(issued.clone()).await);
+    siv.operator().put_toml("/v1/flows/card-summary", &flow).await.expect(200);
+    for _ in 0..3 {
+        let key = siv.capture("card-number", &card).await;
+        let answer = siv.invoke("card-summary", json!({"card": key})).await.expect(200);
+        assert!(answer.json()["outputs"]["issued"].as_str().unwrap().starts_with("svk_"), "{}", answer.text);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let needles: Vec<Vec<u8>> = [issued, card].iter().flat_map(|secret| bodies::spellings(secret)).collect();
+    let lingering = copies(siv.pid(), &needles);
+    assert!(lingering.is_empty(), "{} copies: {:#?}", lingering.len(), &lingering[..lingering.len().min(20)]);
 }
 
 #[tokio::test]

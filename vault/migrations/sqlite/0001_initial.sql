@@ -86,8 +86,8 @@ CREATE TABLE idempotency (
     run_id      BLOB,             -- the run, where there is one
     deadline    INTEGER NOT NULL, -- until when a running request may still answer
     expires     INTEGER NOT NULL, -- when the record goes
-    status      INTEGER,          -- status of the answer; NULL while it runs
-    answer      BLOB,             -- the sealed answer; empty is "completed, not kept"
+    status      INTEGER,          -- status of the answer; 102 while it runs, 409 where it is not kept
+    answer      BLOB,             -- the sealed answer; for 102 and 409 nothing, sealed
     PRIMARY KEY (tenant, lookup)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_to_purge ON idempotency (expires);

@@ -216,7 +216,7 @@ impl Operation for Opening {
     }
 
     fn reads(&self) -> Reads {
-        let lookups = self.idempotency.iter().map(|(request, _)| request.lookup());
+        let lookups = self.idempotency.iter().flat_map(|(request, _)| request.lookups());
         Reads { idempotency: lookups.collect(), ..Reads::default() }
     }
 

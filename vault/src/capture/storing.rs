@@ -74,7 +74,7 @@ impl Operation for Storing {
 
     fn reads(&self) -> Reads {
         let mut reads = Reads::default();
-        reads.idempotency.extend(self.idempotency.as_ref().map(|(request, _)| request.lookup()));
+        reads.idempotency.extend(self.idempotency.iter().flat_map(|(request, _)| request.lookups()));
         if let Some(through) = &self.through {
             reads.sessions.push(through.session);
             reads.encs.extend(through.encs.iter().map(|enc| (through.session, *enc)));

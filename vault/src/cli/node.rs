@@ -192,7 +192,8 @@ fn demo_tenant() -> Result<TenantName, Failure> {
 fn rooms(settings: &Settings, writer: &Writer, own: &[SocketAddr]) -> Result<Rooms, Failure> {
     let Installation { keys, store, clock } = writer.installation.clone();
     let (committer, catalog) = (writer.committer.clone(), writer.catalog.clone());
-    let egress = EgressPolicy { allow_loopback_http: settings.development, forbidden: own.to_vec() };
+    let own_url = settings.public_url.as_deref().and_then(|url| url.parse().ok());
+    let egress = EgressPolicy { allow_loopback_http: settings.development, forbidden: own.to_vec(), own_url };
     let relay = Relay::new(egress.clone());
     let capture = Capture::new(store.clone(), committer.clone(), keys.clone(), catalog.clone(), clock.clone());
     let passwords = Passwords::new(PASSWORDS_AT_ONCE);

@@ -17,6 +17,13 @@ impl Held {
     pub fn release(self, _durable: &Durable) -> Plaintext {
         self.0
     }
+
+    /// Gives the plaintext to an operation of the batch that writes its entry: what comes of it is held back until the
+    /// commit, and lost with it.
+    #[must_use]
+    pub fn release_within(self, _batch: &WithinBatch) -> Plaintext {
+        self.0
+    }
 }
 
 impl fmt::Debug for Held {
@@ -33,6 +40,19 @@ impl Durable {
     /// The proof; the committer calls this after its transaction committed, and nobody else (architecture test).
     #[must_use]
     pub const fn after_commit() -> Self {
+        Self(())
+    }
+}
+
+/// Where a plaintext may be worked on before its entry is durable: inside the operation that writes the entry, without
+/// any way out but the operation's output, which the committer gives out after the commit.
+#[derive(Debug)]
+pub struct WithinBatch(());
+
+impl WithinBatch {
+    /// The permission; the first commit of a run says it of its own decision, and nobody else (architecture test).
+    #[must_use]
+    pub const fn of_a_run() -> Self {
         Self(())
     }
 }

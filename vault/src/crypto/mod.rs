@@ -34,7 +34,7 @@ pub(crate) use derive::derive;
 pub use double_seal::{authenticate, open_value, reseal_outer, seal_value};
 pub use error::Error;
 pub use grant::OpeningGrant;
-pub use held::{Durable, Held};
+pub use held::{Durable, Held, WithinBatch};
 pub use mac_key::MacKey;
 pub(crate) use random::random;
 pub use record_key::RecordKey;

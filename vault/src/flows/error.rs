@@ -61,6 +61,21 @@ impl Error {
             Self::Incomplete | Self::Random(_) => "internal",
         }
     }
+
+    /// The members of `errors` in the answer of a run: field and code.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(String, String)> {
+        let destination = |reason: String| vec![("destination".to_owned(), reason)];
+        match self {
+            Self::Inputs(faults) => {
+                let fault = |fault: &InputFault| (format!("inputs.{}", fault.input), fault.code.as_str().to_owned());
+                faults.iter().map(fault).collect()
+            }
+            Self::DestinationDenied(reason) => destination(reason.to_string()),
+            Self::DestinationFailed(reason) => destination(reason.to_string()),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// One input that is wrong: its name and a code, never its content.

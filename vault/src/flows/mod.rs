@@ -16,6 +16,7 @@ mod relay;
 mod render;
 mod run;
 mod run_answer;
+mod run_at_once;
 mod run_begin;
 mod run_describe;
 mod run_end;

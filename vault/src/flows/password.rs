@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use moka::sync::Cache;
 use password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use secrecy::ExposeSecret;
 use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use super::error::{Error, InputCode};
-use crate::domain::Plaintext;
+use crate::domain::{Plaintext, TenantName};
 
 /// The longest a hash within the cap may take, its wait for a turn included.
 pub(super) const LONGEST: Duration = Duration::from_secs(10);
@@ -24,29 +25,45 @@ const WAIT: Duration = Duration::from_secs(2);
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 
-/// Floors after the weakest settings that the OWASP password storage sheet still names; caps keep one run from
-/// taking a node's memory or a second's multiple of its time.
-const ARGON2_KIB: std::ops::RangeInclusive<u32> = 7 * 1024..=256 * 1024;
-const ARGON2_PASSES: std::ops::RangeInclusive<u32> = 1..=10;
+/// Floors are the settings that the OWASP password storage sheet names as equivalents: (KiB, passes) for Argon2,
+/// (log N, lanes) for scrypt at r = 8, rounds for PBKDF2. A hash must reach one of its kind in both numbers. Caps keep one
+/// run from taking a node's memory or a second's multiple of its time.
+const ARGON2_FLOORS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+const SCRYPT_FLOORS: [(u32, u32); 5] = [(17, 1), (16, 2), (15, 3), (14, 5), (13, 10)];
+const PBKDF2_SHA256_FLOOR: u32 = 600_000;
+const PBKDF2_SHA512_FLOOR: u32 = 210_000;
+const ARGON2_MOST: (u32, u32) = (256 * 1024, 10);
 const ARGON2_LANES: std::ops::RangeInclusive<u32> = 1..=8;
 const BCRYPT_COST: std::ops::RangeInclusive<u32> = 10..=15;
-const SCRYPT_LOG_N: std::ops::RangeInclusive<u32> = 14..=18;
+const SCRYPT_MOST_LOG_N: u32 = 18;
 const SCRYPT_BYTES: u64 = 256 * 1024 * 1024;
-const PBKDF2_ROUNDS: std::ops::RangeInclusive<u32> = 100_000..=5_000_000;
+const PBKDF2_MOST: u32 = 5_000_000;
 /// The shortest output that is compared, in bytes.
 const SHORTEST_OUTPUT: usize = 16;
+
+/// So many tenants' turns are counted at a time; one that was not asked for so long has none under way.
+const MOST_TENANTS: u64 = 4096;
+const COUNTED: Duration = Duration::from_secs(60);
 
 /// Computes password hashes, a few at a time, off the runtime's threads.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     turns: Arc<Semaphore>,
+    /// The turns of each tenant: one less than there are, so that no tenant's costly hashes keep all others waiting.
+    of_tenant: Cache<TenantName, Arc<Semaphore>>,
+    most_of_one: usize,
 }
+
+/// The right to compute one hash.
+type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Passwords {
     /// At most `at_once` hashes at a time: one per processor is the most that makes sense.
     #[must_use]
     pub fn new(at_once: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(at_once.max(1))) }
+        let of_tenant = Cache::builder().max_capacity(MOST_TENANTS).time_to_idle(COUNTED).build();
+        let most_of_one = at_once.saturating_sub(1).max(1);
+        Self { turns: Arc::new(Semaphore::new(at_once.max(1))), of_tenant, most_of_one }
     }
 
     /// Whether a string is one that [`Passwords::verify`] takes; costs nothing.
@@ -61,9 +78,9 @@ impl Passwords {
     ///
     /// # Errors
     /// The code for a string of an unknown kind or of a cost out of bounds; [`Error::Overloaded`] by [`Refused::Busy`].
-    pub async fn verify(&self, password: &Plaintext, phc: &str) -> Result<bool, Refused> {
+    pub async fn verify(&self, tenant: &TenantName, password: &Plaintext, phc: &str) -> Result<bool, Refused> {
         let stored = Stored::read(phc).map_err(Refused::Hash)?;
-        let turn = self.turn().await?;
+        let turn = self.turn(tenant).await?;
         let password = copy(password);
         let checked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -76,10 +93,10 @@ impl Passwords {
     ///
     /// # Errors
     /// [`Error::Overloaded`], [`Error::Random`].
-    pub async fn hash(&self, password: &Plaintext) -> Result<Zeroizing<String>, Error> {
+    pub async fn hash(&self, tenant: &TenantName, password: &Plaintext) -> Result<Zeroizing<String>, Error> {
         let mut salt = [0_u8; 16];
         getrandom::fill(&mut salt).map_err(Error::Random)?;
-        let turn = self.turn().await.map_err(|_| Error::Overloaded)?;
+        let turn = self.turn(tenant).await.map_err(|_| Error::Overloaded)?;
         let password = copy(password);
         let made = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -88,9 +105,16 @@ impl Passwords {
         made.await.ok().flatten().ok_or(Error::Overloaded)
     }
 
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        let turn = tokio::time::timeout(WAIT, Arc::clone(&self.turns).acquire_owned()).await;
-        turn.ok().and_then(Result::ok).ok_or(Refused::Busy)
+    async fn turn(&self, tenant: &TenantName) -> Result<Turn, Refused> {
+        let own = || Arc::new(Semaphore::new(self.most_of_one));
+        let of_tenant = self.of_tenant.get_with_by_ref(tenant, own);
+        // The tenant's own first: who waits for that holds nothing that others wait for.
+        let turn = async { Ok::<_, AcquireError>((of_tenant.acquire_owned().await?, self.any().await?)) };
+        tokio::time::timeout(WAIT, turn).await.ok().and_then(Result::ok).ok_or(Refused::Busy)
+    }
+
+    async fn any(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        Arc::clone(&self.turns).acquire_owned().await
     }
 }
 
@@ -123,6 +147,11 @@ fn hash_with(password: &[u8], salt: &[u8]) -> Option<Zeroizing<String>> {
     Some(Zeroizing::new(phc.to_string()))
 }
 
+/// Whether a cost is one of the floors or above it.
+fn reaches(floors: &[(u32, u32)], cost: (u32, u32)) -> bool {
+    floors.iter().any(|floor| cost.0 >= floor.0 && cost.1 >= floor.1)
+}
+
 /// A stored hash whose cost is within bounds.
 enum Stored {
     Argon2 { algorithm: Algorithm, version: Version, params: Params, salt: Salt, output: Output },
@@ -150,7 +179,8 @@ impl Stored {
                 let (Some(m), Some(t), Some(p)) = (param("m"), param("t"), param("p")) else {
                     return Err(InputCode::Hash);
                 };
-                if !ARGON2_KIB.contains(&m) || !ARGON2_PASSES.contains(&t) || !ARGON2_LANES.contains(&p) {
+                let capped = m <= ARGON2_MOST.0 && t <= ARGON2_MOST.1 && ARGON2_LANES.contains(&p);
+                if !capped || !reaches(&ARGON2_FLOORS, (m, t)) {
                     return Err(InputCode::Cost);
                 }
                 let params = Params::new(m, t, p, Some(output.len())).map_err(|_| InputCode::Hash)?;
@@ -162,8 +192,8 @@ impl Stored {
                 };
                 let bytes = 128_u64.checked_shl(ln.min(40)).unwrap_or(u64::MAX).saturating_mul(u64::from(r));
                 let work = bytes.saturating_mul(u64::from(p));
-                let bounded = bytes <= SCRYPT_BYTES && work <= SCRYPT_BYTES * 2 && r > 0 && p > 0;
-                if !SCRYPT_LOG_N.contains(&ln) || !bounded || r < 8 {
+                let bounded = bytes <= SCRYPT_BYTES && work <= SCRYPT_BYTES * 2 && ln <= SCRYPT_MOST_LOG_N;
+                if !bounded || r < 8 || !reaches(&SCRYPT_FLOORS, (ln, p)) {
                     return Err(InputCode::Cost);
                 }
                 let ln = u8::try_from(ln).map_err(|_| InputCode::Cost)?;
@@ -172,10 +202,12 @@ impl Stored {
             }
             name @ ("pbkdf2-sha256" | "pbkdf2-sha512") => {
                 let rounds = param("i").ok_or(InputCode::Hash)?;
-                if !PBKDF2_ROUNDS.contains(&rounds) {
+                let wide = name.ends_with("512");
+                let floor = if wide { PBKDF2_SHA512_FLOOR } else { PBKDF2_SHA256_FLOOR };
+                if !(floor..=PBKDF2_MOST).contains(&rounds) {
                     return Err(InputCode::Cost);
                 }
-                Ok(Self::Pbkdf2 { wide: name.ends_with("512"), rounds, salt, output })
+                Ok(Self::Pbkdf2 { wide, rounds, salt, output })
             }
             _ => Err(InputCode::Hash),
         }

@@ -9,6 +9,7 @@ use super::inputs::RawInputs;
 use super::password::Passwords;
 use super::relay::Relay;
 use super::run_answer::again;
+use super::run_at_once::AtOnce;
 use super::run_begin::{Beginning, Begun};
 use super::run_error::RunError;
 use super::run_limits::Comparisons;
@@ -17,7 +18,7 @@ use super::run_steps::Started;
 use crate::access_log::{Action, Entry, Outcome};
 use crate::capture::presence::{Finder, Place};
 use crate::capture::{ATTEMPTS, PATIENCE};
-use crate::domain::{AppDocument, Clock, CredentialKind, FlowName, RetentionClass};
+use crate::domain::{AppDocument, Clock, CredentialKind, FieldName, FlowName, RetentionClass, ValueId};
 use crate::keys::Keys;
 use crate::store::administration::Record;
 use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Scope};
@@ -113,30 +114,18 @@ impl Runner {
         mut caller: Caller,
         name: &FlowName,
         raw: RawInputs,
-        mut idempotency: Option<IdempotencyKey>,
+        idempotency: Option<IdempotencyKey>,
     ) -> Result<Answer, RunError> {
         let inner = &*self.inner;
-        let mut repeatable = None;
+        let given = idempotency.map(Arc::new);
         let mut finder = Finder::new(&inner.keys);
         let mut unreadable = BTreeSet::new();
         for _ in 0..ATTEMPTS {
             let admitted = self.admit(&caller, name, &raw).await?;
             let started = self.prepare(&caller, admitted).await?;
-            if let Some(given) = idempotency.take() {
-                repeatable = self.repeatable(&caller, &started, given).await?;
-            }
-            let place = Place {
-                tenant: caller.tenant_name().clone(),
-                app: started.plan.flow.app.clone(),
-                unreadable: unreadable.clone(),
-            };
-            let beginning = Beginning {
-                plan: Arc::clone(&started.plan),
-                place,
-                finder: finder.clone(),
-                idempotency: repeatable.clone(),
-                deadline: inner.clock.now().plus(PATIENCE),
-            };
+            // Anew each time: a new version of the flow may relay where the old one did not.
+            let repeatable = self.repeatable(&caller, &started, given.as_ref()).await?;
+            let beginning = self.beginning(&caller, &started, (&finder, &unreadable), repeatable.as_ref())?;
             match inner.committer.submit(beginning).await {
                 Ok(committed) => return self.begun(started, committed, repeatable).await,
                 Err(store::Error::Stale) => {
@@ -154,6 +143,34 @@ impl Runner {
             }
         }
         Err(store::Error::Stale.into())
+    }
+
+    fn beginning(
+        &self,
+        caller: &Caller,
+        started: &Started,
+        (finder, unreadable): (&Finder, &BTreeSet<ValueId>),
+        repeatable: Option<&Arc<IdempotencyRequest>>,
+    ) -> Result<Beginning, RunError> {
+        let (inner, plan) = (&*self.inner, &started.plan);
+        let (tenant, app) = (caller.tenant_name().clone(), plan.flow.app.clone());
+        let running = |request: &Arc<IdempotencyRequest>| {
+            let record = request.running(Some(plan.run_id), plan.known_by())?;
+            Ok::<_, store::Error>((Arc::clone(request), record))
+        };
+        let at_once = (repeatable.is_some() && plan.flow.is_at_once()).then(|| AtOnce {
+            typed: started.typed.clone(),
+            relay: inner.relay.clone(),
+            passwords: inner.passwords.clone(),
+        });
+        Ok(Beginning {
+            plan: Arc::clone(plan),
+            place: Place { tenant, app, unreadable: unreadable.clone() },
+            finder: finder.clone(),
+            idempotency: repeatable.map(running).transpose()?,
+            at_once,
+            deadline: inner.clock.now().plus(PATIENCE),
+        })
     }
 
     /// What comes before any value is looked at: sealed, the request itself (422), the caller and the flow (403).
@@ -206,7 +223,14 @@ impl Runner {
     /// Gets everything that can be missing before anything is spent.
     async fn prepare(&self, caller: &Caller, admitted: Admitted) -> Result<Started, RunError> {
         let Admitted { plan, typed, app } = admitted;
-        let secrets = self.secrets(&plan.flow, &caller.tenant).await?;
+        let secrets = match self.secrets(&plan.flow, &caller.tenant).await {
+            Err(RunError::Flow { error: error @ Error::DestinationDenied(_), .. }) => {
+                let reasons = (error.code(), "destination.secret");
+                self.record_denial(plan.entry(Action::AccessDenied, Outcome::Denied, plan.started), reasons).await?;
+                return Err(error.into());
+            }
+            secrets => secrets?,
+        };
         let data_keys = self.keys_to_capture(&plan.flow, &app, &caller.tenant, plan.started).await?;
         Ok(Started { plan: Arc::new(plan), typed, secrets, data_keys, app })
     }
@@ -216,15 +240,14 @@ impl Runner {
         &self,
         caller: &Caller,
         started: &Started,
-        given: IdempotencyKey,
+        given: Option<&Arc<IdempotencyKey>>,
     ) -> Result<Option<Arc<IdempotencyRequest>>, RunError> {
         let flow = &started.plan.flow;
-        if flow.reveals() && !flow.relays() {
-            return Ok(None);
-        }
-        let class = |one: &super::policy::Asked| started.app.fields.get(&one.field).map(|spec| spec.retention());
+        let Some(given) = given.filter(|_| !flow.reveals() || flow.relays()).map(Arc::clone) else { return Ok(None) };
+        // What a destination gives back counts as what is sent to it.
+        let class = |field: &FieldName| started.app.fields.get(field).map(|spec| spec.retention());
         let sensitive =
-            started.plan.asked.iter().any(|one| class(one) == Some(RetentionClass::SensitiveAuthentication));
+            flow.used_fields().iter().any(|(_, field)| class(field) == Some(RetentionClass::SensitiveAuthentication));
         let scope =
             Scope { tenant: caller.tenant_name(), route: ROUTE, subject: flow.name.as_str(), session: None, sensitive };
         let (place, now) = ((&self.inner.keys, &self.inner.store), self.inner.clock.now());
@@ -242,6 +265,10 @@ impl Runner {
             Begun::Granted(uses) => {
                 self.perform(started, uses, (&committed.durable, &committed.receipts), repeatable).await
             }
+            Begun::Answered(answer) => {
+                answer.map_err(|error| RunError::Flow { run_id: Some(started.plan.run_id), error })
+            }
+            Begun::Performed(_) => Err(store::Error::Rule("a run in one commit is answered by it").into()),
             Begun::Before(answer) => again(answer),
             Begun::Repeated(repeated) => Err(repeated.into()),
             Begun::Refused { is_there: true } => Err(RunError::PolicyDenied),
@@ -259,16 +286,21 @@ impl Runner {
     ) -> RunError {
         let (tenant, now) = (caller.tenant_name().clone(), self.inner.clock.now());
         let entry = Entry {
-            reason: Some("policy.denied"),
-            rule: Some(rule),
             flow: stored.map(|stored| (name.clone(), stored.version)),
             flow_digest: stored.map(|stored| stored.digest),
-            ..Entry::new(tenant.clone(), now, Action::AccessDenied, Outcome::Denied, &caller.context)
+            ..Entry::new(tenant, now, Action::AccessDenied, Outcome::Denied, &caller.context)
         };
-        match self.inner.committer.submit(Record::new(tenant, vec![entry], now.plus(PATIENCE))).await {
-            Ok(_) => RunError::PolicyDenied,
-            Err(error) => error.into(),
+        match self.record_denial(entry, ("policy.denied", rule)).await {
+            Ok(()) => RunError::PolicyDenied,
+            Err(error) => error,
         }
+    }
+
+    async fn record_denial(&self, entry: Entry, (reason, rule): (&'static str, &'static str)) -> Result<(), RunError> {
+        let (tenant, until) = (entry.tenant.clone(), self.inner.clock.now().plus(PATIENCE));
+        let entry = Entry { reason: Some(reason), rule: Some(rule), ..entry };
+        self.inner.committer.submit(Record::new(tenant, vec![entry], until)).await?;
+        Ok(())
     }
 }
 

@@ -4,11 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::perform::Outputs;
+use super::run_end::Ended;
 use super::run_error::RunError;
+use super::run_plan::Plan;
 use crate::access_log::Receipt;
-use crate::domain::RunId;
+use crate::domain::{RunId, Timestamp};
 use crate::store;
-use crate::store::idempotency::Answer;
+use crate::store::idempotency::{Answer, IdempotencyRequest};
+use crate::store::rows::IdempotencyRow;
 
 /// The status of an answer that went out.
 const OK: u16 = 200;
@@ -28,6 +31,7 @@ struct Given<'a> {
 struct Failed {
     run_id: RunId,
     code: String,
+    errors: Vec<(String, String)>,
 }
 
 /// The answer that goes out. Receipts are those of the inputs, in their order.
@@ -37,8 +41,32 @@ pub(super) fn given(run_id: RunId, outputs: &Outputs, receipts: &[Receipt]) -> R
 }
 
 /// What is stored of a failure.
-pub(super) fn failed(run_id: RunId, code: &str) -> Result<Answer, store::Error> {
-    Answer::json(FAILED, &Failed { run_id, code: code.to_owned() })
+fn failed(run_id: RunId, error: &Error) -> Result<Answer, store::Error> {
+    Answer::json(FAILED, &Failed { run_id, code: error.code().to_owned(), errors: error.faults() })
+}
+
+/// What a repeat will find, after a run that ended so and may have sent something.
+pub(super) fn record(
+    request: &IdempotencyRequest,
+    plan: &Plan,
+    result: &Result<Answer, Error>,
+    (ended, sent): (Ended, bool),
+    now: Timestamp,
+) -> Result<IdempotencyRow, store::Error> {
+    let run_id = Some(plan.run_id);
+    match (result, ended) {
+        (Ok(_), _) if plan.flow.reveals() => request.completed_not_kept(run_id),
+        (Ok(answer), _) => request.answered(run_id, answer),
+        // Its time is over: from now on a repeat is told that nobody knows.
+        (Err(_), Ended::Unknown(_)) => request.running(run_id, now),
+        (Err(error), _) if !sent && is_ours(error) => Ok(request.forgotten(now)),
+        (Err(error), _) => request.answered(run_id, &failed(plan.run_id, error)?),
+    }
+}
+
+/// A shortage of ours, by which nothing was found out: where nothing left the vault either, the same request may run.
+const fn is_ours(error: &Error) -> bool {
+    matches!(error, Error::Overloaded | Error::Incomplete | Error::Random(_))
 }
 
 /// A stored answer, for the repeat.
@@ -48,5 +76,5 @@ pub(super) fn again(answer: Answer) -> Result<Answer, RunError> {
     }
     let failed: Failed = serde_json::from_slice(&answer.body).map_err(|_| store::Error::Unreadable("idempotency"))?;
     let code = Error::CODES.into_iter().find(|code| *code == failed.code).unwrap_or("internal");
-    Err(RunError::FailedBefore { run_id: failed.run_id, code })
+    Err(RunError::FailedBefore { run_id: failed.run_id, code, errors: failed.errors })
 }

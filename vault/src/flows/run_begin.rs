@@ -2,23 +2,31 @@
 
 use std::sync::Arc;
 
+use super::error::Error;
+use super::perform::Outputs;
 use super::policy::{self, Granted, Refused, Use, Verdict};
+use super::run_answer::{given, record};
+use super::run_at_once::AtOnce;
+use super::run_end::Ended;
 use super::run_plan::Plan;
-use crate::access_log::{Action, Entry, Outcome};
+use crate::access_log::{Action, Entry, Outcome, Receipt};
 use crate::capture::entries::about;
 use crate::capture::presence::{Finder, Place};
 use crate::crypto::DataKey;
 use crate::domain::{TenantName, Timestamp};
 use crate::store::idempotency::{Answer, IdempotencyRequest, Judgement, Repeated};
-use crate::store::rows::RunOutcome;
-use crate::store::{Changes, Decision, Generation, Operation, Reads, Rows};
+use crate::store::rows::{IdempotencyRow, RunOutcome};
+use crate::store::{self, Changes, Decision, Generation, Operation, Reads, Rows};
 
 /// The operation.
 pub(super) struct Beginning {
     pub(super) plan: Arc<Plan>,
     pub(super) place: Place,
     pub(super) finder: Finder,
-    pub(super) idempotency: Option<Arc<IdempotencyRequest>>,
+    /// With the record of a request that runs.
+    pub(super) idempotency: Option<(Arc<IdempotencyRequest>, IdempotencyRow)>,
+    /// Where the whole run is this one commit.
+    pub(super) at_once: Option<AtOnce>,
     pub(super) deadline: Timestamp,
 }
 
@@ -26,6 +34,10 @@ pub(super) struct Beginning {
 pub(super) enum Begun {
     /// Its values are open once this is durable.
     Granted(Vec<Use>),
+    /// It was performed; its answer waits for its receipts.
+    Performed(Result<Outputs, Error>),
+    /// It was performed, and its answer is stored.
+    Answered(Result<Answer, Error>),
     /// It was answered before.
     Before(Answer),
     /// It came before and has no answer to give.
@@ -55,7 +67,7 @@ impl Operation for Beginning {
     fn reads(&self) -> Reads {
         Reads {
             values: self.place.readable(self.plan.asked.iter().map(|one| one.key.value_id())),
-            idempotency: self.idempotency.iter().map(|request| request.lookup()).collect(),
+            idempotency: self.idempotency.iter().flat_map(|(request, _)| request.lookups()).collect(),
             ..Reads::default()
         }
     }
@@ -65,7 +77,7 @@ impl Operation for Beginning {
     }
 
     fn decide(&mut self, rows: &dyn Rows) -> Decision<Begun> {
-        if let Some(request) = &self.idempotency {
+        if let Some((request, _)) = &self.idempotency {
             match request.judge(rows, &self.finder.held) {
                 Err(id) => return Decision::NeedDataKeys(vec![id]),
                 Ok(Judgement::Fresh) => {}
@@ -78,6 +90,25 @@ impl Operation for Beginning {
             Verdict::Refused(refused) => self.refuse(*refused, rows.now()),
             Verdict::Granted(granted) => self.begin(granted, rows.now()),
         }
+    }
+
+    fn numbered(
+        &mut self,
+        begun: &mut Begun,
+        receipts: &dyn Fn() -> Vec<Receipt>,
+    ) -> Result<Option<IdempotencyRow>, store::Error> {
+        let (Begun::Performed(performed), Some((request, _))) = (&mut *begun, &self.idempotency) else {
+            return Ok(None);
+        };
+        let performed = std::mem::replace(performed, Err(Error::Incomplete));
+        let ended = performed.as_ref().map_or_else(Ended::of, |_| Ended::Well);
+        let answer = match performed {
+            Ok(outputs) => Ok(given(self.plan.run_id, &outputs, &receipts())?),
+            Err(error) => Err(error),
+        };
+        let kept = record(request, &self.plan, &answer, (ended, false), self.plan.started)?;
+        *begun = Begun::Answered(answer);
+        Ok(Some(kept))
     }
 }
 
@@ -101,9 +132,6 @@ impl Beginning {
 
     fn begin(&self, granted: Granted, now: Timestamp) -> Decision<Begun> {
         let plan = &self.plan;
-        // Without an intent the run is over with its one commit: what is left is arithmetic.
-        let ended = (!plan.flow.has_intent()).then_some((RunOutcome::Completed, now));
-        let (outcome, finished) = ended.unzip();
         let entries = plan.asked.iter().zip(&granted.uses).map(|(asked, used)| {
             let entry = Entry {
                 rule: Some("binding"),
@@ -114,16 +142,32 @@ impl Beginning {
             };
             about(&used.metadata, used.data_key.id(), entry)
         });
-        let running = self.idempotency.iter().map(|request| request.running(Some(plan.run_id), plan.known_by()));
+        let mut entries: Vec<Entry> = entries.collect();
+        let running = self.idempotency.as_ref().map(|(_, running)| running.clone());
+        let (outcome, running, begun) = match &self.at_once {
+            Some(at_once) => {
+                let performed = at_once.perform(plan, granted.uses);
+                let ended = performed.as_ref().map_or_else(Ended::of, |_| Ended::Well);
+                for entry in &mut entries {
+                    (entry.outcome, entry.reason) = (ended.outcome(), ended.reason());
+                }
+                (Some(ended.of_run()), None, Begun::Performed(performed))
+            }
+            // Without an intent the run is over with its one commit: what is left is arithmetic.
+            None => {
+                let outcome = (!plan.flow.has_intent()).then_some(RunOutcome::Completed);
+                (outcome, running, Begun::Granted(granted.uses))
+            }
+        };
         let changes = Changes {
-            entries: entries.collect(),
+            entries,
             states: granted.states,
             removed: granted.removed,
-            runs: vec![plan.row(outcome, finished)],
-            idempotency: running.collect(),
+            runs: vec![plan.row(outcome, outcome.map(|_| now))],
+            idempotency: running.into_iter().collect(),
             ..Changes::default()
         };
-        Decision::Write(changes, Begun::Granted(granted.uses))
+        Decision::Write(changes, begun)
     }
 }
 

@@ -34,7 +34,7 @@ impl Ended {
         }
     }
 
-    const fn outcome(self) -> Outcome {
+    pub(super) const fn outcome(self) -> Outcome {
         match self {
             Self::Well => Outcome::Allowed,
             Self::Failed(_) => Outcome::Failed,
@@ -42,14 +42,14 @@ impl Ended {
         }
     }
 
-    const fn reason(self) -> Option<&'static str> {
+    pub(super) const fn reason(self) -> Option<&'static str> {
         match self {
             Self::Well => None,
             Self::Failed(code) | Self::Unknown(code) => Some(code),
         }
     }
 
-    const fn of_run(self) -> RunOutcome {
+    pub(super) const fn of_run(self) -> RunOutcome {
         match self {
             Self::Well => RunOutcome::Completed,
             Self::Failed(code) => RunOutcome::Failed(code),
@@ -152,15 +152,14 @@ impl Ending {
             };
             about(&used.metadata, used.data_key.id(), entry)
         };
-        if !plan.flow.relays() && self.ended != Ended::Well {
-            return vec![entry(plan.first_action(used.revealed), state)];
+        if !plan.flow.relays() {
+            // Nothing was relayed: the second phase is called what the first was.
+            let says = state.is_some() || self.ended != Ended::Well;
+            return says.then(|| entry(plan.first_action(used.revealed), state)).into_iter().collect();
         }
-        let mut entries = Vec::new();
-        if plan.flow.relays() || state.is_some() {
-            entries.push(entry(Action::RelayOutcome, state));
-        }
+        let mut entries = vec![entry(Action::RelayOutcome, state)];
         // Whoever asks the log for what was revealed must find it, whichever way the flow took.
-        if plan.flow.relays() && used.revealed && self.ended == Ended::Well {
+        if used.revealed && self.ended == Ended::Well {
             entries.push(entry(Action::ValueRevealed, None));
         }
         entries

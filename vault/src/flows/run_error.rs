@@ -23,6 +23,8 @@ pub enum RunError {
         run_id: RunId,
         /// The code of design.md section 9.
         code: &'static str,
+        /// The members of `errors`: field and code.
+        errors: Vec<(String, String)>,
     },
     /// The same request came before.
     #[error(transparent)]

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::definition::Flow;
 use super::error::Error;
 use super::perform::{Outputs, Tools};
 use super::policy::Use;
 use super::run::Runner;
-use super::run_answer::{failed, given};
+use super::run_answer::{given, record};
 use super::run_end::{Ended, Ending, Used};
 use super::run_error::RunError;
 use super::run_plan::{Plan, Typeds};
@@ -18,13 +17,15 @@ use super::values::RunValues;
 use crate::access_log::{Entry, Receipt};
 use crate::capture::PATIENCE;
 use crate::crypto::Durable;
-use crate::domain::{AppDocument, Plaintext, Timestamp};
+use crate::domain::{AppDocument, Plaintext};
 use crate::store;
 use crate::store::idempotency::{Answer, IdempotencyRequest};
-use crate::store::rows::{IdempotencyRow, ValueRow};
+use crate::store::rows::ValueRow;
 
-/// How often the second commit is tried, and how long it waits in between.
-const TRIES: u32 = 4;
+/// How long a caller waits for the second commit before it is told 503 (promise 3).
+const ANSWERED_WITHIN: Duration = Duration::from_millis(1_800);
+/// How often the second commit is tried, and how much longer it waits each time: half a minute in all.
+const TRIES: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A run with everything it needs.
@@ -49,12 +50,17 @@ impl Runner {
     ) -> Result<Answer, RunError> {
         let plan = Arc::clone(&started.plan);
         let (mut values, mut used) = release(&mut started, uses, durable);
-        let outcome = self.steps(&mut values, &started).await;
+        let (outcome, overran) = self.steps(&mut values, &started).await;
         let ended = outcome.as_ref().map_or_else(Ended::of, |_| Ended::Well);
+        // A right password is no failure, however the run ends. Where none was compared, nothing was found out either;
+        // only a comparison that was cut off counts, because who can cut it off can guess.
+        let guessing = overran || matches!(ended, Ended::Unknown(_));
         for (one, asked) in used.iter_mut().zip(&plan.asked) {
-            let refuted = plan.flow.verifications(&asked.label).any(|step| values.verified(step) == Some(false));
-            one.take_back = asked.verified && !refuted && !matches!(ended, Ended::Unknown(_));
+            let found: Vec<_> = plan.flow.verifications(&asked.label).map(|step| values.verified(step)).collect();
+            let right = found.iter().all(|found| *found == Some(true));
+            one.take_back = asked.verified && (right || (!guessing && !found.contains(&Some(false))));
         }
+        let sent = values.sent();
         // Everything of the values is wiped here, before the second commit is waited for.
         drop(values);
         let of_run = |error| RunError::Store { run_id: Some(plan.run_id), error };
@@ -63,7 +69,7 @@ impl Runner {
             Err(error) => (Err(error), Captured::new()),
         };
         let now = self.inner().clock.now();
-        let idempotency = repeatable.map(|request| record(&request, &plan, &result, ended, now)).transpose();
+        let idempotency = repeatable.map(|request| record(&request, &plan, &result, (ended, sent), now)).transpose();
         let idempotency = idempotency.map_err(of_run)?;
         if plan.flow.has_intent() || ended != Ended::Well || idempotency.is_some() {
             let (new_values, captures) = captured.into_iter().unzip();
@@ -76,18 +82,36 @@ impl Runner {
     }
 
     /// All steps within the run's time, the captures of their response fields, and the outputs.
-    async fn steps(&self, values: &mut RunValues, started: &Started) -> Result<(Outputs, Captured), Error> {
+    /// Also whether they were cut off at its end.
+    async fn steps(&self, values: &mut RunValues, started: &Started) -> (Result<(Outputs, Captured), Error>, bool) {
         let (inner, plan) = (self.inner(), &started.plan);
         let tools = Tools { tenant: &plan.tenant, relay: &inner.relay, passwords: &inner.passwords };
         let left = plan.deadline.since(inner.clock.now());
-        let performed = tokio::time::timeout(left, plan.flow.perform(values, tools)).await;
-        performed.unwrap_or(Err(Error::DestinationTimeout))?;
-        let captured = self.capture(values, plan, &started.app, &started.data_keys)?;
-        Ok((plan.flow.outputs(values)?, captured))
+        match tokio::time::timeout(left, plan.flow.perform(values, tools)).await {
+            Ok(performed) => (performed.and_then(|()| self.results(values, started)), false),
+            Err(_) if values.sent() => (Err(Error::DestinationTimeout), true),
+            // No destination was asked: we were too slow ourselves.
+            Err(_) => (Err(Error::Overloaded), true),
+        }
     }
 
-    /// The second commit. It is tried again while it may still come: it finds out by itself whether it is written.
+    fn results(&self, values: &mut RunValues, started: &Started) -> Result<(Outputs, Captured), Error> {
+        let captured = self.capture(values, &started.plan, &started.app, &started.data_keys)?;
+        Ok((started.plan.flow.outputs(values)?, captured))
+    }
+
+    /// The second commit. Whoever waits for it is answered in time; the work goes on, so that the outcome is recorded.
     async fn end(&self, ending: Ending) -> Result<(), store::Error> {
+        let runner = self.clone();
+        let recording = tokio::spawn(async move { runner.record_end(ending).await });
+        match tokio::time::timeout(ANSWERED_WITHIN, recording).await {
+            Ok(recorded) => recorded.unwrap_or(Err(store::Error::Unavailable)),
+            Err(_) => Err(store::Error::Late),
+        }
+    }
+
+    /// It is tried again while it may still come: it finds out by itself whether it is written.
+    async fn record_end(&self, ending: Ending) -> Result<(), store::Error> {
         let inner = self.inner();
         let mut last = store::Error::Unavailable;
         for again in 0..TRIES {
@@ -103,7 +127,7 @@ impl Runner {
                     if ending.used.iter().any(|used| used.take_back) =>
                 {
                     let used = ending.used.iter().map(|used| Used { take_back: false, ..used.clone() }).collect();
-                    return Box::pin(self.end(Ending { used, ..ending })).await;
+                    return Box::pin(self.record_end(Ending { used, ..ending })).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -128,28 +152,4 @@ fn release(started: &mut Started, uses: Vec<Use>, durable: &Durable) -> (RunValu
         values.give_secret(name, secret);
     }
     (values, used)
-}
-
-/// What a repeat will find.
-fn record(
-    request: &IdempotencyRequest,
-    plan: &Plan,
-    result: &Result<Answer, Error>,
-    ended: Ended,
-    now: Timestamp,
-) -> Result<IdempotencyRow, store::Error> {
-    let run_id = Some(plan.run_id);
-    match (result, ended) {
-        (Ok(_), _) if plan.flow.reveals() => request.completed_not_kept(run_id),
-        (Ok(answer), _) => request.answered(run_id, answer),
-        // Its time is over: from now on a repeat is told that nobody knows.
-        (Err(_), Ended::Unknown(_)) => Ok(request.running(run_id, now)),
-        (Err(error), _) if may_come_again(&plan.flow, error) => Ok(request.forgotten(now)),
-        (Err(error), _) => request.answered(run_id, &failed(plan.run_id, error.code())?),
-    }
-}
-
-/// Nothing left the vault and nothing was found out: the same request may run.
-fn may_come_again(flow: &Flow, error: &Error) -> bool {
-    !flow.relays() && matches!(error, Error::Overloaded | Error::Incomplete | Error::Random(_))
 }

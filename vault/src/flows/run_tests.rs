@@ -1,11 +1,8 @@
 //! Runs on a real store: single use, one refusal for everything, failures, repeats, tampering, outbound steps.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::*;
@@ -76,7 +73,7 @@ impl Bench {
         for (name, rest) in FLOWS {
             vault.apply_flow(name, "shop", "payment", &document(name, rest)).await;
         }
-        let egress = EgressPolicy { allow_loopback_http: true, forbidden: Vec::new() };
+        let egress = EgressPolicy { allow_loopback_http: true, ..EgressPolicy::default() };
         let tools = (Relay::new(egress), Passwords::new(2));
         let TestVault { store, committer, keys, catalog, clock, .. } = &vault;
         let runner = Runner::new(store.clone(), committer.clone(), keys.clone(), catalog.clone(), clock.clone(), tools);
@@ -263,6 +260,10 @@ async fn ten_failures_end_a_value_and_a_success_counts_none() {
         let answer = bench.invoke(&flow, json!({"password": key, "phc": *phc})).await.unwrap();
         assert_eq!(read(&answer)["outputs"]["verified"], true);
     }
+    let entries = bench.vault.entries("value.dereferenced").await;
+    let versions: Vec<_> = entries.iter().map(|entry| entry.state_version).collect();
+    assert_eq!(versions, [Some(1), Some(2), Some(3), Some(4)], "each change of the state stands in the log");
+    assert!(bench.vault.entries("relay.outcome").await.is_empty(), "nothing was relayed");
     for _ in 0..10 {
         let answer = bench.invoke(&flow, json!({"password": key, "phc": *other})).await.unwrap();
         assert_eq!(read(&answer)["outputs"]["verified"], false);
@@ -295,91 +296,10 @@ async fn a_repeat_is_answered_and_not_run_again() {
     assert_eq!(bench.vault.entries("value.revealed").await.len(), 2, "each is a new access");
 }
 
-/// A destination that answers each request with the same body, or never.
-async fn destination(body: Option<&'static str>) -> (u16, Arc<AtomicU32>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (port, calls) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU32::new(0)));
-    let count = Arc::clone(&calls);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut bytes = [0; 4096];
-            let _ = stream.read(&mut bytes).await;
-            count.fetch_add(1, Ordering::SeqCst);
-            let Some(body) = body else {
-                std::mem::forget(stream);
-                continue;
-            };
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
-            let text = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-            let _ = stream.write_all(text.as_bytes()).await;
-        }
-    });
-    (port, calls)
-}
-
-fn charge(port: u16) -> String {
-    document(
-        "charge",
-        &format!(
-            "[inputs]\ncard = {{ secure = \"card\" }}\ncvc = {{ secure = \"cvc\" }}\n[[steps]]\nid = \"c\"\n[steps.http]\n\
-             method = \"POST\"\nurl = \"http://127.0.0.1:{port}/v1\"\ntimeout_seconds = 1\n\
-             json = {{ number = \"{{{{ inputs.card }}}}\", cvc = \"{{{{ inputs.cvc }}}}\" }}\n[steps.http.response]\n\
-             id = {{ from = \"$.id\", type = \"text\", max = 32, pattern = \"^[a-z0-9_]+$\" }}\n[outputs]\n\
-             id = \"{{{{ steps.c.id }}}}\"\n"
-        ),
-    )
-}
-
-#[tokio::test]
-async fn an_outbound_step_has_intents_and_outcomes_and_is_made_once() {
-    let bench = Bench::start().await;
-    let (port, calls) = destination(Some(r#"{"id":"ch_1"}"#)).await;
-    bench.vault.apply_flow("charge", "shop", "payment", &charge(port)).await;
-    let flow = bench.vault.flow("charge").await;
-    let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
-    let first = bench.repeat(&flow, inputs.clone(), Some("o")).await.unwrap();
-    assert_eq!(read(&first)["outputs"], json!({"id": "ch_1"}));
-    assert_eq!(read(&first)["receipts"].as_array().unwrap().len(), 2);
-    assert_eq!(bench.repeat(&flow, inputs, Some("o")).await.unwrap().body, first.body);
-    assert_eq!(calls.load(Ordering::SeqCst), 1);
-    for action in ["relay.intent", "relay.outcome"] {
-        let entries = bench.vault.entries(action).await;
-        assert_eq!(entries.len(), 2);
-        assert!(entries.iter().all(|entry| entry.destination.as_deref() == Some(&*format!("127.0.0.1:{port}"))));
-    }
-}
-
-#[tokio::test]
-async fn a_blocked_answer_and_a_silent_destination_are_recorded() {
-    let bench = Bench::start().await;
-    let inputs = |cvc: String, card: &str| json!({"card": card, "cvc": cvc});
-    let card = bench.put("card", "4242424242424242").await;
-    let (port, _) = destination(Some(r#"{"id":"4242424242424242"}"#)).await;
-    bench.vault.apply_flow("charge", "shop", "payment", &charge(port)).await;
-    let flow = bench.vault.flow("charge").await;
-    let sent = inputs(bench.put("cvc", "123").await, &card);
-    let blocked = bench.repeat(&flow, sent.clone(), Some("b")).await;
-    assert!(matches!(&blocked, Err(RunError::Flow { run_id: Some(_), error: Error::OutputBlocked(_) })), "{blocked:?}");
-    let again = bench.repeat(&flow, sent, Some("b")).await;
-    assert!(matches!(again, Err(RunError::FailedBefore { code: "flow.output_blocked", .. })));
-    let outcomes = bench.vault.entries("relay.outcome").await;
-    assert!(outcomes.iter().all(|entry| entry.outcome == "failed"));
-
-    let (port, calls) = destination(None).await;
-    bench.vault.apply_flow("charge", "shop", "payment", &charge(port)).await;
-    let sent = inputs(bench.put("cvc", "123").await, &card);
-    let silent = bench.repeat(&flow, sent.clone(), Some("s")).await;
-    let Err(RunError::Flow { run_id: Some(run_id), error: Error::DestinationTimeout }) = silent else {
-        panic!("{silent:?}")
-    };
-    let again = bench.repeat(&flow, sent, Some("s")).await;
-    assert!(matches!(again, Err(RunError::Repeated(Repeated::OutcomeUnknown(Some(known)))) if known == run_id));
-    assert_eq!(calls.load(Ordering::SeqCst), 1);
-    assert_eq!(bench.runner.run(&flow, run_id).await.unwrap().state, "unknown");
-    assert_eq!(bench.vault.entries("relay.outcome").await.last().unwrap().outcome, "unknown");
-}
-
 async fn hash(text: &str) -> Zeroizing<String> {
     let password = crate::domain::Plaintext::new(Zeroizing::new(text.to_owned()));
-    Passwords::new(1).hash(&password).await.unwrap()
+    Passwords::new(1).hash(&"demo".parse().unwrap(), &password).await.unwrap()
 }
+
+mod outbound;
+mod repeats;

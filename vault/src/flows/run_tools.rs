@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::check::host_serves;
 use super::definition::{Action, Flow, ResponseKind};
 use super::error::{DeniedReason, Error, FailedReason};
+use super::guard::SHORT;
 use super::run::Runner;
 use super::run_error::RunError;
 use super::run_plan::Plan;
@@ -57,7 +58,12 @@ impl Runner {
                 destination: &name.destination,
                 host: &record.host,
             };
-            opened.push((name.clone(), open_secret(record, name.secret.as_str(), &place, &data_key)?));
+            let secret = open_secret(record, name.secret.as_str(), &place, &data_key)?;
+            // The guard cannot find a short one inside a text that may hold anything.
+            if is_short(&secret) && flow.free_texts().next().is_some() {
+                return Err(denied().into());
+            }
+            opened.push((name.clone(), secret));
         }
         Ok(opened)
     }
@@ -111,4 +117,9 @@ impl Runner {
         }
         Ok(captured)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "only its length is asked for")]
+fn is_short(secret: &Plaintext) -> bool {
+    secret.expose_secret().chars().count() < SHORT
 }

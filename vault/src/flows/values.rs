@@ -1,6 +1,7 @@
 //! What a run holds while its steps go on: plaintexts, typed values, secrets, results of steps. Everything is wiped on drop.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
@@ -29,8 +30,11 @@ pub enum RunValue {
 #[derive(Debug, Default)]
 pub struct RunValues {
     held: BTreeMap<Source, RunValue>,
-    /// Watches every plaintext of the run.
-    guard: Guard,
+    /// Watches every plaintext of the run. Made when something is to be searched: most runs that ask no destination
+    /// give out nothing that needs it.
+    guard: OnceLock<Guard>,
+    /// Whether a request may have left.
+    sent: bool,
 }
 
 impl RunValues {
@@ -47,14 +51,14 @@ impl RunValues {
 
     /// Gives the opened plaintext of a secure input; from here on the guard looks for it.
     pub fn give_plaintext(&mut self, input: Label, plaintext: Plaintext) {
-        self.guard.watch(&plaintext);
+        self.watch(&plaintext);
         self.held.insert(Source::Input(input), RunValue::Plaintext(plaintext));
     }
 
     /// Gives a destination's secret. The caller has checked that the destination's host is that of every step using it
     /// ([`super::definition::Flow::secret_uses`]).
     pub fn give_secret(&mut self, name: SecretName, secret: Plaintext) {
-        self.guard.watch(&secret);
+        self.watch(&secret);
         self.held.insert(Source::Secret(name), RunValue::Plaintext(secret));
     }
 
@@ -122,20 +126,53 @@ impl RunValues {
     pub(super) fn holds_plaintext(&self, value: &Typed) -> bool {
         match value {
             Typed::Boolean(_) => false,
-            Typed::Integer(value) => self.guard.finds(&Zeroizing::new(value.to_string())),
-            Typed::Text(text) => self.guard.finds(text),
+            Typed::Integer(value) => self.guard().finds(&Zeroizing::new(value.to_string())),
+            Typed::Text(text) => self.guard().finds(text),
         }
     }
 
     /// Whether a text from outside holds a plaintext of the run.
     #[expect(clippy::disallowed_methods, reason = "the guard reads what a destination answered")]
     pub(super) fn echoes(&self, text: &Plaintext) -> bool {
-        self.guard.finds(text.expose_secret())
+        self.guard().finds(text.expose_secret())
     }
 
     /// Adds a plaintext that came from outside to what the guard looks for.
-    pub(super) fn watch(&mut self, plaintext: &Plaintext) {
-        self.guard.watch(plaintext);
+    pub(super) fn watch_outer(&mut self, plaintext: &Plaintext) {
+        self.guard();
+        self.watch(plaintext);
+    }
+
+    /// Whether the run has a plaintext that the guard finds as a whole word only.
+    pub(super) fn holds_short(&self) -> bool {
+        self.guard().watches_words()
+    }
+
+    /// A request is about to leave.
+    pub(super) const fn sending(&mut self) {
+        self.sent = true;
+    }
+
+    /// Whether a request may have left.
+    pub(super) const fn sent(&self) -> bool {
+        self.sent
+    }
+
+    fn guard(&self) -> &Guard {
+        self.guard.get_or_init(|| {
+            let plaintexts = self.held.values().filter_map(|value| match value {
+                RunValue::Plaintext(plaintext) => Some(plaintext),
+                RunValue::Typed(_) | RunValue::ToCapture(..) | RunValue::Captured(_) => None,
+            });
+            Guard::new(&plaintexts.collect::<Vec<_>>())
+        })
+    }
+
+    /// What is not in the guard yet will be when it is made.
+    fn watch(&mut self, plaintext: &Plaintext) {
+        if let Some(guard) = self.guard.get_mut() {
+            guard.watch(plaintext);
+        }
     }
 }
 

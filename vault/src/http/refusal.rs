@@ -152,22 +152,18 @@ impl From<capture::Error> for Problem {
 impl From<flows::Error> for Problem {
     fn from(error: flows::Error) -> Self {
         use flows::Error;
-        match error {
+        let faults = error.faults();
+        let problem = match error {
             Error::Invalid(place) => Self::new(Code::FlowInvalid).with_place("document", "rule", place),
-            Error::Inputs(faults) => faults.into_iter().fold(Self::new(Code::Validation), |problem, fault| {
-                problem.with_fault(format!("inputs.{}", fault.input), fault.code.as_str())
-            }),
+            Error::Inputs(_) => Self::new(Code::Validation),
             Error::OutputBlocked(_) => Self::new(Code::FlowOutputBlocked),
-            Error::DestinationDenied(reason) => {
-                Self::new(Code::DestinationDenied).with_fault("destination", reason.to_string())
-            }
-            Error::DestinationFailed(reason) => {
-                Self::new(Code::DestinationFailed).with_fault("destination", reason.to_string())
-            }
+            Error::DestinationDenied(_) => Self::new(Code::DestinationDenied),
+            Error::DestinationFailed(_) => Self::new(Code::DestinationFailed),
             Error::DestinationTimeout => Self::new(Code::DestinationTimeout),
             Error::Overloaded => Self::new(Code::Overloaded),
             Error::Incomplete | Error::Random(_) => Self::new(Code::Internal),
-        }
+        };
+        faults.into_iter().fold(problem, |problem, (field, code)| problem.with_fault(field, code))
     }
 }
 
@@ -180,9 +176,10 @@ impl From<flows::RunError> for Problem {
         };
         match error {
             RunError::Flow { run_id, error } => of_run(error.into(), run_id),
-            RunError::FailedBefore { run_id, code } => {
+            RunError::FailedBefore { run_id, code, errors } => {
                 let code = Code::ALL.iter().find(|known| known.as_str() == code).copied();
-                Self::new(code.unwrap_or(Code::Internal)).of_run(run_id)
+                let problem = Self::new(code.unwrap_or(Code::Internal)).of_run(run_id);
+                errors.into_iter().fold(problem, |problem, (field, code)| problem.with_fault(field, code))
             }
             RunError::Repeated(repeated) => repeated.into(),
             RunError::Member(member) => Self::invalid(member, "characters"),

@@ -49,6 +49,12 @@ impl Keys {
         self.inner.macs.newest(purpose)
     }
 
+    /// Every HMAC key of a purpose, the newest first: what a retired one made is still found.
+    #[must_use]
+    pub fn macs(&self, purpose: MacPurpose) -> &[Arc<MacKey>] {
+        self.inner.macs.all(purpose)
+    }
+
     /// The HMAC key a row names.
     #[must_use]
     pub fn mac_by_id(&self, id: SecretId) -> Option<Arc<MacKey>> {

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::Error;
 use super::committer::operation::Rows;
 use super::rows::IdempotencyRow;
-use crate::crypto::{DataKey, RecordKey};
+use crate::crypto::{DataKey, MacKey, RecordKey};
 use crate::domain::{CaptureSessionId, Credential, DataKeyClass, DataKeyId, RunId, TenantName, Timestamp, lp};
 use crate::keys::{HeldKeys, KeyRecords, Keys, MacPurpose};
 
@@ -20,6 +20,9 @@ use crate::keys::{HeldKeys, KeyRecords, Keys, MacPurpose};
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest `Idempotency-Key`, in bytes.
 const LONGEST_KEY: usize = 255;
+/// The status of a record that runs. Its sealed body is empty: who can open it is told apart from who cannot, and so a
+/// caller that came back with another of its credentials from one that sends another body.
+const RUNNING: u16 = 102;
 /// The status of a record whose answer was not kept. Its sealed body is empty inside, so that who can open it is still
 /// told apart from who cannot.
 const NOT_KEPT: u16 = 409;
@@ -120,8 +123,10 @@ pub enum Repeated {
 pub struct IdempotencyRequest {
     tenant: TenantName,
     lookup: [u8; 32],
+    /// Where its record stands if it was written before the key of look-ups was rotated.
+    older: Vec<[u8; 32]>,
     secret: Arc<Credential>,
-    body: Zeroizing<Vec<u8>>,
+    given: Arc<IdempotencyKey>,
     data_key: Arc<DataKey>,
     key: RecordKey,
     body_mac: [u8; 32],
@@ -134,25 +139,30 @@ impl IdempotencyRequest {
     /// # Errors
     /// [`Error::Keys`].
     pub async fn prepare<R: KeyRecords>(
-        given: IdempotencyKey,
+        given: impl Into<Arc<IdempotencyKey>>,
         scope: Scope<'_>,
         secret: Arc<Credential>,
         (keys, records): (&Keys, &R),
         now: Timestamp,
     ) -> Result<Self, Error> {
-        let lookup = lookup(&given.key, scope, keys);
+        let given = given.into();
+        let newest = keys.mac(MacPurpose::IdempotencyLookup);
+        let lookup = lookup(&newest, &given.key, scope, keys);
+        let before = keys.macs(MacPurpose::IdempotencyLookup).iter().filter(|key| key.id() != newest.id());
+        let older = before.map(|older| self::lookup(older, &given.key, scope, keys)).collect();
         let class = if scope.sensitive { DataKeyClass::IdempotencySensitive } else { DataKeyClass::Idempotency };
         let data_key = keys.data_key_to_seal(records, scope.tenant, class, now).await?;
         let key = record_key(&data_key, &secret, &lookup);
         let body_mac = key.body_mac(&given.body);
         let expires = now.plus(KEPT);
-        Ok(Self { tenant: scope.tenant.clone(), lookup, secret, body: given.body, data_key, key, body_mac, expires })
+        let tenant = scope.tenant.clone();
+        Ok(Self { tenant, lookup, older, secret, given, data_key, key, body_mac, expires })
     }
 
-    /// Where its record stands.
+    /// Where its record may stand; it is written to the first of them.
     #[must_use]
-    pub const fn lookup(&self) -> [u8; 32] {
-        self.lookup
+    pub fn lookups(&self) -> Vec<[u8; 32]> {
+        std::iter::once(self.lookup).chain(self.older.iter().copied()).collect()
     }
 
     /// Judges the record, inside the batch.
@@ -160,37 +170,30 @@ impl IdempotencyRequest {
     /// # Errors
     /// The data key that the record needs and that is not at hand.
     pub fn judge(&self, rows: &dyn Rows, held: &HeldKeys) -> Result<Judgement, DataKeyId> {
-        let Some(row) = rows.idempotency(&self.lookup) else { return Ok(Judgement::Fresh) };
-        if row.data_key_id == self.data_key.id() {
-            return Ok(self.judge_row(row, &self.key, &self.body_mac, rows.now()));
-        }
-        let data_key = held.get(&self.tenant, row.data_key_id).ok_or(row.data_key_id)?;
-        let key = record_key(&data_key, &self.secret, &self.lookup);
-        Ok(self.judge_row(row, &key, &key.body_mac(&self.body), rows.now()))
-    }
-
-    fn judge_row(&self, row: &IdempotencyRow, key: &RecordKey, body_mac: &[u8; 32], now: Timestamp) -> Judgement {
-        let same_body = bool::from(row.body_mac.ct_eq(body_mac));
-        let Some((status, sealed)) = &row.answer else {
-            // Another credential cannot be told from another body here; neither may go on.
-            return Judgement::Refused(match (same_body, now < row.deadline) {
-                (false, _) => Repeated::Mismatch,
-                (true, true) => Repeated::InProgress,
-                (true, false) => Repeated::OutcomeUnknown(row.run_id),
-            });
+        let lookups = std::iter::once(&self.lookup).chain(&self.older);
+        let Some(row) = lookups.into_iter().find_map(|lookup| rows.idempotency(lookup)) else {
+            return Ok(Judgement::Fresh);
         };
-        match key.open_answer(*status, row.run_id, row.expires, sealed) {
-            Err(_) => Judgement::Refused(Repeated::Completed),
-            Ok(_) if !same_body => Judgement::Refused(Repeated::Mismatch),
-            Ok(body) if *status == NOT_KEPT && body.is_empty() => Judgement::Refused(Repeated::Completed),
-            Ok(body) => Judgement::Replay(Answer { status: *status, body }),
+        let own_key = row.data_key_id == self.data_key.id();
+        if own_key && row.lookup == self.lookup {
+            return Ok(judge_row(row, &self.key, &self.body_mac, rows.now()));
         }
+        let data_key = if own_key {
+            Arc::clone(&self.data_key)
+        } else {
+            held.get(&self.tenant, row.data_key_id).ok_or(row.data_key_id)?
+        };
+        let key = record_key(&data_key, &self.secret, &row.lookup);
+        Ok(judge_row(row, &key, &key.body_mac(&self.given.body), rows.now()))
     }
 
     /// The record of a request that goes on until `deadline` at most.
-    #[must_use]
-    pub fn running(&self, run_id: Option<RunId>, deadline: Timestamp) -> IdempotencyRow {
-        self.row(run_id, deadline, None)
+    ///
+    /// # Errors
+    /// As [`IdempotencyRequest::answered`].
+    pub fn running(&self, run_id: Option<RunId>, deadline: Timestamp) -> Result<IdempotencyRow, Error> {
+        let marker = Answer { status: RUNNING, body: Zeroizing::default() };
+        Ok(IdempotencyRow { deadline, ..self.answered(run_id, &marker)? })
     }
 
     /// The record of an answered request.
@@ -239,9 +242,25 @@ impl std::fmt::Debug for IdempotencyRequest {
     }
 }
 
-fn lookup(key: &str, scope: Scope<'_>, keys: &Keys) -> [u8; 32] {
+fn judge_row(row: &IdempotencyRow, key: &RecordKey, body_mac: &[u8; 32], now: Timestamp) -> Judgement {
+    let same_body = bool::from(row.body_mac.ct_eq(body_mac));
+    let (status, sealed) = row.answer.as_ref().map_or((RUNNING, &[][..]), |(status, sealed)| (*status, &sealed[..]));
+    let opened = key.open_answer(status, row.run_id, row.expires, sealed);
+    match (status, opened) {
+        (_, Ok(_)) if !same_body => Judgement::Refused(Repeated::Mismatch),
+        // Whoever cannot open it may still hold another credential of the same flow and come back after a crash: told
+        // that this is another request, it would take a new key and charge twice.
+        (RUNNING, _) if now < row.deadline => Judgement::Refused(Repeated::InProgress),
+        (RUNNING, _) => Judgement::Refused(Repeated::OutcomeUnknown(row.run_id)),
+        (_, Err(_)) => Judgement::Refused(Repeated::Completed),
+        (NOT_KEPT, Ok(body)) if body.is_empty() => Judgement::Refused(Repeated::Completed),
+        (_, Ok(body)) => Judgement::Replay(Answer { status, body }),
+    }
+}
+
+fn lookup(with: &MacKey, key: &str, scope: Scope<'_>, keys: &Keys) -> [u8; 32] {
     let session = scope.session.as_ref().map_or(&[][..], |session| session.as_bytes());
-    keys.mac(MacPurpose::IdempotencyLookup).mac(&lp(&[
+    with.mac(&lp(&[
         keys.realm().as_bytes(),
         scope.tenant.as_bytes(),
         scope.route.as_bytes(),

@@ -16,15 +16,24 @@ use crate::store::rows::IdempotencyRow;
 pub struct Begin {
     tenant: TenantName,
     request: Arc<IdempotencyRequest>,
+    running: IdempotencyRow,
     held: HeldKeys,
     deadline: Timestamp,
 }
 
 impl Begin {
     /// A request that runs until `deadline` at most.
-    #[must_use]
-    pub fn new(tenant: TenantName, request: Arc<IdempotencyRequest>, keys: &Keys, deadline: Timestamp) -> Self {
-        Self { tenant, request, held: keys.held(), deadline }
+    ///
+    /// # Errors
+    /// [`Error::Keys`] if there is no randomness.
+    pub fn new(
+        tenant: TenantName,
+        request: Arc<IdempotencyRequest>,
+        keys: &Keys,
+        deadline: Timestamp,
+    ) -> Result<Self, Error> {
+        let running = request.running(None, deadline)?;
+        Ok(Self { tenant, request, running, held: keys.held(), deadline })
     }
 }
 
@@ -44,7 +53,7 @@ impl Operation for Begin {
     }
 
     fn reads(&self) -> Reads {
-        Reads { idempotency: vec![self.request.lookup()], ..Reads::default() }
+        Reads { idempotency: self.request.lookups(), ..Reads::default() }
     }
 
     fn hold(&mut self, data_key: Arc<DataKey>) {
@@ -55,8 +64,8 @@ impl Operation for Begin {
         match self.request.judge(rows, &self.held) {
             Err(wanted) => Decision::NeedDataKeys(vec![wanted]),
             Ok(Judgement::Fresh) => {
-                let running = self.request.running(None, self.deadline);
-                Decision::Write(Changes { idempotency: vec![running], ..Changes::default() }, Judgement::Fresh)
+                let running = vec![self.running.clone()];
+                Decision::Write(Changes { idempotency: running, ..Changes::default() }, Judgement::Fresh)
             }
             Ok(repeated) => Decision::Answer(repeated),
         }

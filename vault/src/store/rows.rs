@@ -154,7 +154,7 @@ pub struct IdempotencyRow {
     pub deadline: Timestamp,
     /// When the record goes.
     pub expires: Timestamp,
-    /// The answer: status and sealed body. `None` while it runs; an empty body is "completed, not kept".
+    /// The answer: status and sealed body. While it runs, status 102 and nothing sealed; `None` where it is forgotten.
     pub answer: Option<(u16, Vec<u8>)>,
 }
 

@@ -1,10 +1,11 @@
 //! Whether a flow fits its app: fields, their types and bindings, what may be revealed, what the guard needs.
 
 use crate::domain::{AppDocument, FieldSpec, FieldType, RetentionClass, Tenant};
-use crate::flows::definition::{Action, Flow, Input, ResponseKind, Step};
+use crate::flows::definition::{Action, Flow, HttpStep, Input, ResponseKind, Step};
 use crate::flows::document::wrong;
 use crate::flows::error::Error;
 use crate::flows::guard::SHORT;
+use crate::flows::label::Label;
 use crate::flows::template::{Reference, Source};
 use crate::flows::typed::ValueSpec;
 
@@ -30,6 +31,7 @@ impl Flow {
             }
             self.check_operands(step, app)?;
         }
+        self.check_verifications()?;
         for (name, reference) in &self.outputs {
             self.check_filter(&format!("outputs.{name}"), reference, app)?;
         }
@@ -91,6 +93,17 @@ impl Flow {
         }
     }
 
+    /// One run counts one failure of a value, so it is verified once: else a run would be several guesses for one.
+    fn check_verifications(&self) -> Result<(), Error> {
+        for (name, _) in self.secure_inputs() {
+            if let Some(again) = self.verifications(name).nth(1) {
+                let why = format!("verifies inputs.{name} a second time; one `verify` for each input");
+                return Err(wrong(&format!("steps.{again}.password"), &why));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a reference is a typed text: an input, a response field, or the result of `hash`.
     fn is_text(&self, reference: &Reference) -> bool {
         match &reference.source {
@@ -106,26 +119,54 @@ impl Flow {
         }
     }
 
-    /// Response fields captured anew name a field of the app; texts beside short secrets have a pattern, because the
-    /// guard can look for a short secret as a whole word only.
+    /// Response fields captured anew name a field of the app.
     fn check_response(&self, app: &AppDocument) -> Result<(), Error> {
-        let short =
-            self.secure_inputs().find(|(_, field)| app.fields.get(*field).is_some_and(|spec| spec.bounds().0 < SHORT));
         for (id, http) in self.http_steps() {
             for (name, field) in &http.response {
-                let at = format!("steps.{id}.response.{name}");
-                match (&field.kind, short) {
-                    (ResponseKind::Secure(field), _) if !app.fields.contains_key(field) => {
-                        return Err(wrong(&at, "names a field that the app does not have"));
-                    }
-                    (ResponseKind::Typed(ValueSpec::Text { pattern: None, .. }), Some((input, _))) => {
-                        let why = format!("is a text without a `pattern`, and inputs.{input} may be short");
-                        return Err(wrong(&at, &why));
-                    }
-                    _ => {}
+                if matches!(&field.kind, ResponseKind::Secure(field) if !app.fields.contains_key(field)) {
+                    let at = format!("steps.{id}.response.{name}");
+                    return Err(wrong(&at, "names a field that the app does not have"));
                 }
             }
         }
-        Ok(())
+        self.check_short(app)
+    }
+
+    /// Texts beside secrets that may be short have a pattern, because the guard can look for a short secret as a whole
+    /// word only.
+    pub(super) fn check_short(&self, app: &AppDocument) -> Result<(), Error> {
+        let is_short = |field| app.fields.get(field).is_some_and(|spec| spec.bounds().0 < SHORT);
+        let inputs = self.secure_inputs().map(|(name, field)| (format!("inputs.{name}"), field));
+        let responses = self.http_steps().flat_map(|(id, http)| {
+            let named = move |name: &Label| format!("steps.{id}.response.{name}");
+            http.response.iter().filter_map(move |(name, field)| match &field.kind {
+                ResponseKind::Secure(field) => Some((named(name), field)),
+                ResponseKind::Typed(_) => None,
+            })
+        });
+        let Some((short, _)) = inputs.chain(responses).find(|(_, field)| is_short(*field)) else { return Ok(()) };
+        match self.free_texts().next() {
+            Some((id, name)) => {
+                let why = format!("is a text without a `pattern`, and {short} may be short");
+                Err(wrong(&format!("steps.{id}.response.{name}"), &why))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The response fields that are texts without a pattern.
+    pub(in crate::flows) fn free_texts(&self) -> impl Iterator<Item = (&Label, &Label)> {
+        self.http_steps().flat_map(|(id, http)| {
+            let names = http.response.iter().map(|(name, _)| name);
+            names.filter(|name| http.is_free_text(name)).map(move |name| (id, name))
+        })
+    }
+}
+
+impl HttpStep {
+    /// Whether a response field is a text without a pattern.
+    pub(in crate::flows) fn is_free_text(&self, name: &Label) -> bool {
+        let free = |kind: &ResponseKind| matches!(kind, ResponseKind::Typed(ValueSpec::Text { pattern: None, .. }));
+        self.response.iter().any(|(own, field)| own == name && free(&field.kind))
     }
 }

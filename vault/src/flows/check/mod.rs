@@ -75,6 +75,17 @@ impl Flow {
         inputs.chain(captured).map(|field| (self.app.clone(), field.clone())).collect()
     }
 
+    /// Whether the flow can go on when its app changes: the app still has every field that the flow uses, of the same type,
+    /// and none of them has become so short that the flow's answers would need a pattern they do not have.
+    #[must_use]
+    pub fn survives(&self, before: &AppDocument, after: &AppDocument) -> bool {
+        let kept = self.used_fields().iter().all(|(_, name)| {
+            let (old, new) = (before.fields.get(name), after.fields.get(name));
+            new.is_some_and(|new| old.is_none_or(|old| old.kind == new.kind))
+        });
+        kept && (self.check_short(after).is_ok() || self.check_short(before).is_err())
+    }
+
     /// The secrets the flow uses, each with the destination (host, port) it goes to. A run may give a secret only if
     /// [`host_serves`] says so for the destination's row. A secret that only makes a MAC counts where the MAC goes.
     #[must_use]

@@ -223,12 +223,13 @@ fn a_host_that_is_never_spoken_to_is_refused_on_save() {
 #[test]
 fn development_may_speak_to_loopback_but_never_to_siv_itself() {
     let own = "127.0.0.1:8081".parse().unwrap();
-    let policy = EgressPolicy { allow_loopback_http: true, forbidden: vec![own] };
+    let policy = EgressPolicy { allow_loopback_http: true, forbidden: vec![own], own_url: None };
     let admits = |url: &str| policy.admit(&url.parse().unwrap()).is_ok();
     assert!(admits("http://127.0.0.1:9000/") && admits("http://localhost:9000/") && admits("http://[::1]:9000/"));
     assert!(!admits("http://127.0.0.1:8081/") && !admits("http://127.8.8.8:8081/") && !admits("http://[::1]:8081/"));
     assert!(!admits("http://10.0.0.1/") && !admits("http://acquirer.example/") && !admits("https://10.0.0.1/"));
-    let everywhere = EgressPolicy { allow_loopback_http: true, forbidden: vec!["0.0.0.0:8081".parse().unwrap()] };
+    let everywhere =
+        EgressPolicy { allow_loopback_http: true, forbidden: vec!["0.0.0.0:8081".parse().unwrap()], own_url: None };
     assert!(everywhere.admit(&"http://127.0.0.1:8081/".parse().unwrap()).is_err());
 }
 
@@ -237,4 +238,46 @@ fn used_fields_are_known_so_that_an_app_cannot_drop_them() {
     let flow = Flow::from_toml(CHARGE).unwrap();
     let fields: Vec<String> = flow.used_fields().into_iter().map(|(_, field)| field.to_string()).collect();
     assert_eq!(fields, ["card-cvc", "card-number"]);
+}
+
+#[test]
+fn an_input_is_verified_once() {
+    let verify = include_str!("../../cli/demo/verify-password.toml");
+    let step = &verify[verify.find("[[steps]]").unwrap()..verify.find("[outputs]").unwrap()];
+    let id = step.lines().find(|line| line.starts_with("id")).unwrap();
+    let twice = verify.replace("[outputs]", &format!("{}[outputs]", step.replace(id, "id = \"again\"")));
+    let refused = check(&twice).unwrap_err();
+    assert!(refused.starts_with("steps.again.password: verifies inputs.password a second time"), "{refused}");
+}
+
+#[test]
+fn a_text_beside_a_captured_field_that_may_be_short_has_a_pattern() {
+    let without_cvc =
+        CHARGE.replace("cvc    = { secure = \"card-cvc\" }\n", "").replace("cvc = \"{{ inputs.cvc }}\", ", "");
+    let free = without_cvc.replace(", pattern = \"^ch_[A-Za-z0-9]+$\"", "");
+    let captured = "[steps.charge.response]\ncode = { from = \"$.code\", secure = \"card-cvc\" }".to_owned();
+    let captured =
+        free.replace("[steps.http.response]", &captured.replace("steps.charge.response", "steps.http.response"));
+    let refused = check(&captured).unwrap_err();
+    assert!(
+        refused.contains("steps.charge.response.charge") && refused.contains("steps.charge.response.code"),
+        "{refused}"
+    );
+    check(&free).unwrap();
+    check(&captured.replace("secure = \"card-cvc\"", "secure = \"password\"")).unwrap();
+}
+
+#[test]
+fn an_app_that_keeps_what_a_flow_uses_may_change_anything_else() {
+    let flow = Flow::from_toml(CHARGE).unwrap();
+    let before = AppDocument::from_toml(SHOP).unwrap();
+    let survives = |from: &str, to: &str| {
+        assert!(SHOP.contains(from), "{from}");
+        flow.survives(&before, &AppDocument::from_toml(&SHOP.replace(from, to)).unwrap())
+    };
+    assert!(survives("[fields.card-expiry]", "[fields.until]"));
+    assert!(survives("[\"charge-card\", \"reveal-card\", \"card-summary\"]", "[\"card-summary\"]"));
+    assert!(survives("[\"payment\", \"support\"]", "[\"support\"]"));
+    assert!(!survives("[fields.card-cvc]", "[fields.cvc]"), "dropped");
+    assert!(!survives("type     = \"card-cvc\"", "type     = \"ssn\""), "retyped");
 }

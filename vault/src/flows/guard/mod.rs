@@ -29,6 +29,8 @@ pub struct Guard {
     compacted: Vec<Pattern>,
     /// Found as a whole word only.
     words: Vec<Pattern>,
+    /// The words without their separators: found as the whole of a text without its own.
+    compacted_words: Vec<Pattern>,
 }
 
 impl Guard {
@@ -40,28 +42,47 @@ impl Guard {
         guard
     }
 
-    /// Watches one more plaintext.
+    /// Watches one more plaintext. One that looks like an escape is watched as what it would be read as, too: a
+    /// destination may undo it.
     #[expect(clippy::disallowed_methods, reason = "the guard looks for this very text")]
     pub fn watch(&mut self, plaintext: &Plaintext) {
-        let text = plaintext.expose_secret();
+        for view in views(plaintext.expose_secret()) {
+            self.watch_text(&view);
+        }
+        for patterns in [&mut self.anywhere, &mut self.compacted, &mut self.words, &mut self.compacted_words] {
+            patterns.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
+            patterns.dedup();
+        }
+    }
+
+    /// True if a plaintext is watched that is too short to be found inside other texts.
+    #[must_use]
+    pub const fn watches_words(&self) -> bool {
+        !self.words.is_empty()
+    }
+
+    fn watch_text(&mut self, text: &str) {
         let length = text.chars().count();
         if length == 0 {
             return;
         }
         if length < SHORT {
-            self.words.extend(encodings::whole(text));
+            for word in encodings::whole(text) {
+                let bare = std::str::from_utf8(&word).map(compact).unwrap_or_default();
+                if !bare.is_empty() {
+                    self.compacted_words.push(Zeroizing::new(bare.as_bytes().to_vec()));
+                }
+                self.words.push(word);
+            }
             return;
         }
         self.watch_piece(text);
-        let middle = text.char_indices().nth(length / 2).map_or(text.len(), |(at, _)| at);
-        for half in [&text[..middle], &text[middle..]] {
-            if half.chars().count() >= SHORT {
-                self.watch_piece(half);
-            }
-        }
-        for patterns in [&mut self.anywhere, &mut self.compacted] {
-            patterns.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
-            patterns.dedup();
+        // Of an odd length each half has the middle character: else one of them would be under the limit.
+        let half = length.div_ceil(2);
+        if half >= SHORT {
+            let at = |characters: usize| text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
+            self.watch_piece(&text[..at(half)]);
+            self.watch_piece(&text[at(length - half)..]);
         }
     }
 
@@ -77,7 +98,8 @@ impl Guard {
         let bare = compact(&folded);
         contains_any(folded.as_bytes(), &self.anywhere)
             || contains_any(bare.as_bytes(), &self.compacted)
-            || self.words.iter().any(|word| has_word(folded.as_bytes(), word) || **word == *bare.as_bytes())
+            || self.words.iter().any(|word| has_word(folded.as_bytes(), word))
+            || self.compacted_words.iter().any(|word| **word == *bare.as_bytes())
     }
 
     fn watch_piece(&mut self, piece: &str) {

@@ -89,6 +89,43 @@ fn a_short_secret_counts_as_a_whole_word_only() {
 }
 
 #[test]
+fn a_secret_that_looks_like_an_escape_is_found_escaped_and_undone() {
+    for (secret, texts) in [
+        ("abc%41d<fgh", ["abc%41d<fgh", "abc%41d&lt;fgh", "abcAd<fgh", "abc%2541d%3Cfgh"]),
+        (r"pa\ne&word1", [r"pa\ne&word1", r"pa\ne&amp;word1", "pa\ne&word1", r"pa\\ne&amp;word1"]),
+        ("a%41bc&def", ["a%41bc&def", "a%41bc&amp;def", "aAbc&def", "a%2541bc%26def"]),
+        (r"%5c\n&secret", [r"%5c\\n&secret", r"%5c\n&amp;secret", r"%255c%5Cn%26secret", r"%5c\n&secret"]),
+        // Too short to be found inside others; as the field's whole text it is.
+        ("%41<1", ["%41<1", "%41&lt;1", "A<1", "%2541%3C1"]),
+    ] {
+        let guard = watching(&[secret]);
+        for text in texts {
+            assert!(guard.finds(text), "{secret}: {text}");
+        }
+    }
+}
+
+#[test]
+fn both_halves_of_an_odd_length_are_watched() {
+    let guard = watching(&["4929123456781"]);
+    for text in ["x4929123x", "4929-123", "a3456781b", "4929123"] {
+        assert!(guard.finds(text), "{text}");
+    }
+    assert!(!guard.finds("x492912x") && !guard.finds("x456781x"));
+}
+
+#[test]
+fn a_short_secret_is_a_whole_field_however_it_is_parted() {
+    let guard = watching(&["12/30"]);
+    for text in ["1230", "12-30", "12 30", "12.30", "1 2 3 0", "12%2F30", "MTIvMzA="] {
+        assert!(guard.finds(text), "{text}");
+    }
+    for text in ["ch_1230", "12/2030", "1230 USD", "12-31"] {
+        assert!(!guard.finds(text), "{text}");
+    }
+}
+
+#[test]
 fn what_is_declassified_is_no_hit() {
     let guard = watching(&["4242424242424242", "correct horse"]);
     for text in ["4242", "424242", "visa", "12/30"] {

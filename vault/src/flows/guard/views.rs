@@ -1,9 +1,16 @@
 //! The readings of a text: as it is, and with its JSON, HTML and URL escapes undone, round after round.
+//!
+//! A plaintext may itself look like an escape (`50%41<`), so each round undoes all kinds at once and, where a text has
+//! several, each kind alone.
 
 use zeroize::Zeroizing;
 
 /// How often escapes inside escapes are undone.
 const ROUNDS: usize = 4;
+/// So many readings are made at most, the likely ones first: a text full of escapes must not cost without end.
+const MOST: usize = 64;
+/// What escapes begin with, by kind.
+const KINDS: [char; 3] = ['%', '&', '\\'];
 
 /// Every reading of a text, the text itself first.
 pub(super) fn views(text: &str) -> Vec<Zeroizing<String>> {
@@ -16,13 +23,22 @@ pub(super) fn views(text: &str) -> Vec<Zeroizing<String>> {
     for _ in 0..ROUNDS {
         let until = views.len();
         for at in from..until {
-            if let Some(read) = unescaped(&views[at]) {
-                views.push(read);
+            for read in readings(&views[at]) {
+                if views.len() < MOST && !views.contains(&read) {
+                    views.push(read);
+                }
             }
         }
         from = until;
     }
     views
+}
+
+/// A text with its escapes undone: all of them, then each kind alone.
+fn readings(text: &str) -> Vec<Zeroizing<String>> {
+    let kinds: Vec<char> = KINDS.into_iter().filter(|kind| text.contains(*kind)).collect();
+    let alone = kinds.iter().filter(|_| kinds.len() > 1).filter_map(|kind| unescaped(text, &[*kind]));
+    unescaped(text, &kinds).into_iter().chain(alone).collect()
 }
 
 /// Without a difference of case.
@@ -35,9 +51,9 @@ pub(super) fn compact(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.chars().filter(|c| c.is_alphanumeric()).collect())
 }
 
-/// The text with each escape read once; nothing if it has none.
-fn unescaped(text: &str) -> Option<Zeroizing<String>> {
-    if !text.contains(['%', '&', '\\']) {
+/// The text with each escape of these kinds read once; nothing if it has none.
+fn unescaped(text: &str, kinds: &[char]) -> Option<Zeroizing<String>> {
+    if !text.contains(kinds) {
         return None;
     }
     let mut read = Zeroizing::new(Vec::with_capacity(text.len()));
@@ -45,6 +61,7 @@ fn unescaped(text: &str) -> Option<Zeroizing<String>> {
     let mut found = false;
     while let Some(head) = rest.first() {
         let escape = match head {
+            head if !kinds.contains(&char::from(*head)) => None,
             b'%' => percent(rest),
             b'&' => entity(rest),
             b'\\' => backslash(rest),

@@ -35,7 +35,7 @@ fn values(order: &str) -> RunValues {
 async fn run(document: &str, destination: &TestDestination, values: &mut RunValues) -> Result<String, Error> {
     let document = document.replace("https://acquirer.example", &format!("http://{}", destination.address));
     let flow = Flow::from_toml(&document).unwrap();
-    let relay = Relay::new(EgressPolicy { allow_loopback_http: true, forbidden: Vec::new() });
+    let relay = Relay::new(EgressPolicy { allow_loopback_http: true, ..EgressPolicy::default() });
     let (tenant, passwords) = ("demo".parse().unwrap(), Passwords::new(2));
     flow.perform(values, Tools { tenant: &tenant, relay: &relay, passwords: &passwords }).await?;
     let waiting: Vec<(Label, Label)> =

@@ -11,9 +11,10 @@ use super::egress::EgressPolicy;
 use super::resolver::{FilteringResolver, Unresolved};
 use crate::flows::error::{DeniedReason, Error, FailedReason};
 
-/// Shorter than the keep-alive of common servers (5 s is the shortest default), so that a request is hardly ever sent
-/// into a connection that is just being closed.
-const IDLE: Duration = Duration::from_secs(4);
+/// How long a connection waits for its next request. Its buffers still hold the last one, so it is closed before two
+/// seconds are over (promise 10). The pool looks around at intervals of this length: twice this is the longest. It is also
+/// shorter than the keep-alive of common servers, so that no request is sent into a connection that is just being closed.
+const IDLE: Duration = Duration::from_millis(900);
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Builds the client; nothing if the TLS library refuses.

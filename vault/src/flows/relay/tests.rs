@@ -12,7 +12,7 @@ use super::*;
 use crate::flows::error::DeniedReason;
 
 fn development() -> Relay {
-    Relay::new(EgressPolicy { allow_loopback_http: true, forbidden: Vec::new() })
+    Relay::new(EgressPolicy { allow_loopback_http: true, ..EgressPolicy::default() })
 }
 
 fn request(url: &str) -> RelayRequest {
@@ -99,7 +99,7 @@ async fn loopback_and_plain_http_are_denied_where_they_are_not_development() {
 async fn sivs_own_listeners_are_never_spoken_to_by_address_or_by_name() {
     let destination = TestDestination::json("{}").await;
     let own = destination.address;
-    let relay = Relay::new(EgressPolicy { allow_loopback_http: true, forbidden: vec![own] });
+    let relay = Relay::new(EgressPolicy { allow_loopback_http: true, forbidden: vec![own], own_url: None });
     for host in ["127.0.0.1", "localhost", "127.0.0.2"] {
         let url = format!("http://{host}:{}/", own.port());
         assert_eq!(send(&relay, &url).await, denied(DeniedReason::Address), "{url}");

@@ -8,13 +8,12 @@ use http::Uri;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::{AppDocument, AppName, FieldSpec, Tenant};
+use crate::domain::{AppDocument, AppName, FieldSpec};
 use crate::flows::Flow;
 use crate::http::authentication::{By, Operator};
 use crate::http::json::Document;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
-use crate::http::routes::flows::surroundings;
 use crate::http::routes::of_a_tenant;
 use crate::http::state::State;
 use crate::store::TenantCatalog;
@@ -82,10 +81,9 @@ pub(crate) async fn apply(
     if owner.is_some_and(|owner| owner != *caller.tenant_name()) {
         return Err(Problem::new(Code::Conflict));
     }
-    let egress = state.rooms().egress.clone();
     let applied = state
         .administer(caller, move |tenant, by| {
-            keeps_its_flows(&document, tenant, &egress)?;
+            keeps_its_flows(&document, tenant)?;
             Ok(Act::apply_app(by, &document)?)
         })
         .await?;
@@ -93,19 +91,13 @@ pub(crate) async fn apply(
     Ok(Json(AppliedDocument { name: name.to_string(), version }))
 }
 
-/// An app that drops or retypes what one of its flows uses is refused.
-fn keeps_its_flows(
-    document: &AppDocument,
-    catalog: &TenantCatalog,
-    egress: &crate::flows::EgressPolicy,
-) -> Result<(), Problem> {
+/// An app that drops or retypes what one of its flows uses is refused. What else a flow needs (bindings, switches,
+/// destinations) may be taken from it: its next run is refused.
+fn keeps_its_flows(document: &AppDocument, catalog: &TenantCatalog) -> Result<(), Problem> {
+    let Some((_, before)) = catalog.apps.get(&document.name) else { return Ok(()) };
     let of_app = catalog.flows.values().filter(|flow| flow.record.app == document.name);
     for stored in of_app {
-        let tenant: &Tenant = &catalog.tenant;
-        let destinations = surroundings(catalog);
-        let around = crate::flows::Surroundings { app: document, tenant, destinations: &destinations, egress };
-        let holds = Flow::from_toml(stored.toml()).and_then(|flow| flow.check(&around));
-        if holds.is_err() {
+        if !Flow::from_toml(stored.toml()).is_ok_and(|flow| flow.survives(before, document)) {
             return Err(Problem::new(Code::Conflict).with_fault(format!("flows.{}", stored.record.name), "in_use"));
         }
     }

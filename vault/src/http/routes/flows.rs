@@ -30,7 +30,7 @@ pub(crate) struct FlowLine {
 }
 
 /// Hosts of the tenant's destinations, as the check of a flow wants them.
-pub(crate) fn surroundings(tenant: &TenantCatalog) -> BTreeMap<DestinationName, String> {
+fn surroundings(tenant: &TenantCatalog) -> BTreeMap<DestinationName, String> {
     tenant.destinations.iter().map(|(name, (_, record))| (name.clone(), record.host.clone())).collect()
 }
 

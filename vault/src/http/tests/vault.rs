@@ -204,7 +204,7 @@ async fn rooms(folder: &TempDir) -> (Rooms, String) {
     let catalog = Catalog::start(store.clone());
     let operator = operator(&keys, &committer, &clock).await;
     catalog.refresh(&TenantName::system());
-    let egress = EgressPolicy { allow_loopback_http: true, forbidden: Vec::new() };
+    let egress = EgressPolicy { allow_loopback_http: true, ..EgressPolicy::default() };
     let relay = Relay::new(egress.clone());
     let parts = (store.clone(), committer.clone(), keys.clone(), catalog.clone(), clock.clone());
     let (a, b, c, d, e) = parts.clone();

@@ -59,7 +59,7 @@ impl Gathered {
                 later.push(job);
                 continue;
             }
-            let changes = match decide(job.as_mut(), overlay, numbering.now) {
+            let mut changes = match decide(job.as_mut(), overlay, numbering.now) {
                 Decided::Write(changes) => changes,
                 Decided::Back(needs) => {
                     job.back(needs);
@@ -82,6 +82,10 @@ impl Gathered {
                     Ok(place) => places.push(place),
                     Err(error) => broken = Some(error),
                 }
+            }
+            match job.numbered(&places, numbering.identity) {
+                Ok(row) => changes.idempotency.extend(row),
+                Err(error) => broken = Some(error),
             }
             let tenant = job.tenant().clone();
             let bumped = gathering::bumped(&changes, &tenant);

@@ -25,7 +25,7 @@ use crate::crypto::Durable;
 use crate::domain::{Clock, DataKeyClass, TenantName, Timestamp};
 use crate::keys::Keys;
 use operation::Operation;
-use queued::{Job, Needs, OpeningKeys, Place, Reply};
+use queued::{Job, Needs, OpeningKeys, Reply};
 use writer::{BatchWriter, Lanes, Message};
 
 /// So many operations wait at most: more are refused at once.
@@ -99,7 +99,7 @@ impl Committer {
             let wait = self.left(&operation);
             match self.hand_in(operation, openings, wait).await? {
                 Reply::Done { output, places, at } => {
-                    let receipts = places.iter().map(|place| self.receipt(place)).collect();
+                    let receipts = places.iter().map(|place| place.receipt(&self.inner.identity)).collect();
                     return Ok(Committed { output, durable: Durable::after_commit(), receipts, at });
                 }
                 Reply::Failed(error) => return Err(error),
@@ -169,10 +169,6 @@ impl Committer {
             Err(_) => None,
         };
         openings.insert(tenant.clone(), key);
-    }
-
-    fn receipt(&self, place: &Place) -> Receipt {
-        self.inner.identity.receipt(place.position, &place.tenant, place.leaf_hash)
     }
 
     /// Where this boot's lanes stand, as acknowledged: so much must be in the database.

@@ -25,7 +25,7 @@ pub(super) struct Numbering<'l> {
     draft: Draft<'l>,
     /// Logs that know this boot already.
     known: &'l BTreeSet<TenantName>,
-    identity: &'l NodeIdentity,
+    pub(super) identity: &'l NodeIdentity,
     pub(super) now: Timestamp,
     rows: Vec<EntryRow>,
     /// Tenants in whose logs this boot announces itself with this batch.

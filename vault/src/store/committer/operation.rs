@@ -1,8 +1,9 @@
 //! What a request asks of a batch: rows to read, a pure decision, changes to write.
 
-use crate::access_log::Entry;
+use crate::access_log::{Entry, Receipt};
 use crate::crypto::ValueState;
 use crate::domain::{CaptureSessionId, DataKeyId, TenantName, Timestamp, ValueId};
+use crate::store::Error;
 use crate::store::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
 
 /// The number of a tenant's settings; it grows with every change of a row that decides.
@@ -118,6 +119,19 @@ pub trait Operation: Send + 'static {
 
     /// Decides on the rows.
     fn decide(&mut self, rows: &dyn Rows) -> Decision<Self::Output>;
+
+    /// Called after [`Decision::Write`] when its entries have their places and before anything is written: an answer that
+    /// holds receipts can so be stored by the very commit it speaks of.
+    ///
+    /// # Errors
+    /// Whatever makes the operation fail, and nothing of it be written.
+    fn numbered(
+        &mut self,
+        _output: &mut Self::Output,
+        _receipts: &dyn Fn() -> Vec<Receipt>,
+    ) -> Result<Option<IdempotencyRow>, Error> {
+        Ok(None)
+    }
 }
 
 /// The state a value has, as captured or as its row says.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
-use crate::access_log::Position;
+use crate::access_log::{NodeIdentity, Position, Receipt};
 use crate::crypto::DataKey;
 use crate::domain::{DataKeyId, TenantName, Timestamp};
 use crate::store::Error;
+use crate::store::rows::IdempotencyRow;
 
 /// The keys that seal openings, by tenant. `None`: asked for and not to be had.
 pub(super) type OpeningKeys = BTreeMap<TenantName, Option<Arc<DataKey>>>;
@@ -21,6 +22,12 @@ pub(super) struct Place {
     pub(super) tenant: TenantName,
     pub(super) position: Position,
     pub(super) leaf_hash: [u8; 32],
+}
+
+impl Place {
+    pub(super) fn receipt(&self, identity: &NodeIdentity) -> Receipt {
+        identity.receipt(self.position, &self.tenant, self.leaf_hash)
+    }
 }
 
 /// Keys an operation lacks: it leaves the batch and comes back holding them.
@@ -70,6 +77,8 @@ pub(super) trait Queued: Send {
     fn is_abandoned(&self) -> bool;
     fn opening_key(&self, tenant: &TenantName) -> Option<Option<Arc<DataKey>>>;
     fn decide(&mut self, rows: &dyn Rows) -> Verdict;
+    /// What it wants written once its entries have their places.
+    fn numbered(&mut self, places: &[Place], identity: &NodeIdentity) -> Result<Option<IdempotencyRow>, Error>;
     fn done(self: Box<Self>, places: Vec<Place>, at: Timestamp);
     fn fail(self: Box<Self>, error: Error);
     fn back(self: Box<Self>, needs: Needs);
@@ -113,6 +122,15 @@ impl<O: Operation> Queued for Job<O> {
             }
             Ok(Decision::NeedDataKeys(ids)) => Verdict::Need(ids),
             Err(_) => Verdict::Panicked,
+        }
+    }
+
+    fn numbered(&mut self, places: &[Place], identity: &NodeIdentity) -> Result<Option<IdempotencyRow>, Error> {
+        let receipts = || places.iter().map(|place| place.receipt(identity)).collect();
+        match &mut self.output {
+            Some(output) => catch_unwind(AssertUnwindSafe(|| self.operation.numbered(output, &receipts)))
+                .unwrap_or(Err(Error::Rule("an answer panicked"))),
+            None => Ok(None),
         }
     }
 

@@ -1,0 +1,177 @@
+//! Runs with an outbound step: what is recorded, what is given again, what a destination can do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// A destination that answers each request with the same body, or never.
+pub(super) async fn destination(body: Option<&'static str>) -> (u16, Arc<AtomicU32>) {
+    let (port, calls, _) = gated(body, Semaphore::MAX_PERMITS).await;
+    (port, calls)
+}
+
+/// One that waits with each answer for a permit.
+pub(super) async fn gated(body: Option<&'static str>, permits: usize) -> (u16, Arc<AtomicU32>, Arc<Semaphore>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, calls) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU32::new(0)));
+    let (count, gate) = (Arc::clone(&calls), Arc::new(Semaphore::new(permits)));
+    let gated = Arc::clone(&gate);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = [0; 4096];
+            let _ = stream.read(&mut bytes).await;
+            count.fetch_add(1, Ordering::SeqCst);
+            let Some(body) = body else {
+                std::mem::forget(stream);
+                continue;
+            };
+            gated.acquire().await.unwrap().forget();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+            let text = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(text.as_bytes()).await;
+        }
+    });
+    (port, calls, gate)
+}
+
+pub(super) fn charge(port: u16) -> String {
+    document(
+        "charge",
+        &format!(
+            "[inputs]\ncard = {{ secure = \"card\" }}\ncvc = {{ secure = \"cvc\" }}\n[[steps]]\nid = \"c\"\n[steps.http]\n\
+             method = \"POST\"\nurl = \"http://127.0.0.1:{port}/v1\"\ntimeout_seconds = 1\n\
+             json = {{ number = \"{{{{ inputs.card }}}}\", cvc = \"{{{{ inputs.cvc }}}}\" }}\n[steps.http.response]\n\
+             id = {{ from = \"$.id\", type = \"text\", max = 32, pattern = \"^[a-z0-9_]+$\" }}\n[outputs]\n\
+             id = \"{{{{ steps.c.id }}}}\"\n"
+        ),
+    )
+}
+
+#[tokio::test]
+async fn an_outbound_step_has_intents_and_outcomes_and_is_made_once() {
+    let bench = Bench::start().await;
+    let (port, calls) = destination(Some(r#"{"id":"ch_1"}"#)).await;
+    bench.vault.apply_flow("charge", "shop", "payment", &charge(port)).await;
+    let flow = bench.vault.flow("charge").await;
+    let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
+    let first = bench.repeat(&flow, inputs.clone(), Some("o")).await.unwrap();
+    assert_eq!(read(&first)["outputs"], json!({"id": "ch_1"}));
+    assert_eq!(read(&first)["receipts"].as_array().unwrap().len(), 2);
+    assert_eq!(bench.repeat(&flow, inputs, Some("o")).await.unwrap().body, first.body);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    for action in ["relay.intent", "relay.outcome"] {
+        let entries = bench.vault.entries(action).await;
+        assert_eq!(entries.len(), 2);
+        assert!(entries.iter().all(|entry| entry.destination.as_deref() == Some(&*format!("127.0.0.1:{port}"))));
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_answer_and_a_silent_destination_are_recorded() {
+    let bench = Bench::start().await;
+    let inputs = |cvc: String, card: &str| json!({"card": card, "cvc": cvc});
+    let card = bench.put("card", "4242424242424242").await;
+    let (port, _) = destination(Some(r#"{"id":"4242424242424242"}"#)).await;
+    bench.vault.apply_flow("charge", "shop", "payment", &charge(port)).await;
+    let flow = bench.vault.flow("charge").await;
+    let sent = inputs(bench.put("cvc", "123").await, &card);
+    let blocked = bench.repeat(&flow, sent.clone(), Some("b")).await;
+    assert!(matches!(&blocked, Err(RunError::Flow { run_id: Some(_), error: Error::OutputBlocked(_) })), "{blocked:?}");
+    let again = bench.repeat(&flow, sent, Some("b")).await;
+    assert!(matches!(again, Err(RunError::FailedBefore { code: "flow.output_blocked", .. })));
+    let outcomes = bench.vault.entries("relay.outcome").await;
+    assert!(outcomes.iter().all(|entry| entry.outcome == "failed"));
+
+    let (port, calls) = destination(None).await;
+    bench.vault.apply_flow("charge", "shop", "payment", &charge(port)).await;
+    let sent = inputs(bench.put("cvc", "123").await, &card);
+    let silent = bench.repeat(&flow, sent.clone(), Some("s")).await;
+    let Err(RunError::Flow { run_id: Some(run_id), error: Error::DestinationTimeout }) = silent else {
+        panic!("{silent:?}")
+    };
+    let again = bench.repeat(&flow, sent, Some("s")).await;
+    assert!(matches!(again, Err(RunError::Repeated(Repeated::OutcomeUnknown(Some(known)))) if known == run_id));
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.runner.run(&flow, run_id).await.unwrap().state, "unknown");
+    assert_eq!(bench.vault.entries("relay.outcome").await.last().unwrap().outcome, "unknown");
+}
+
+fn with(charge: &str, from: &str, to: &str) -> String {
+    assert!(charge.contains(from), "{from}");
+    charge.replace(from, to)
+}
+
+const TYPED: &str = "type = \"text\", max = 32, pattern = \"^[a-z0-9_]+$\"";
+
+#[tokio::test]
+async fn a_response_field_is_captured_anew_and_its_key_works() {
+    let bench = Bench::start().await;
+    let (port, _) = destination(Some(r#"{"id":"5555555555554444"}"#)).await;
+    let flow = with(&charge(port), TYPED, "secure = \"card\"");
+    bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
+    let flow = bench.vault.flow("charge").await;
+    let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
+    let answer = bench.invoke(&flow, inputs).await.unwrap();
+    let key = read(&answer)["outputs"]["id"].as_str().unwrap().to_owned();
+    assert!(!String::from_utf8_lossy(&answer.body).contains("5555555555554444"));
+    let captured = bench.vault.entries("value.captured").await;
+    let run_id = read(&answer)["runId"].as_str().unwrap().to_owned();
+    assert_eq!(captured.last().and_then(|entry| entry.run_id.as_ref()).map(ToString::to_string), Some(run_id));
+    let summary = bench.vault.flow("summary").await;
+    let last4 = bench.invoke(&summary, json!({"card": key})).await.unwrap();
+    assert_eq!(read(&last4)["outputs"], json!({"last4": "4444"}));
+}
+
+#[tokio::test]
+async fn a_short_value_beside_a_text_without_a_pattern_is_blocked_though_the_app_allows_it_today() {
+    let bench = Bench::start().await;
+    let (port, _) = destination(Some(r#"{"id":"order 9123x"}"#)).await;
+    let flow = with(&charge(port), ", pattern = \"^[a-z0-9_]+$\"", "");
+    bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
+    let flow = bench.vault.flow("charge").await;
+    let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
+    let blocked = bench.invoke(&flow, inputs).await;
+    assert!(matches!(&blocked, Err(RunError::Flow { error: Error::OutputBlocked(_), .. })), "{blocked:?}");
+}
+
+#[tokio::test]
+async fn a_run_without_its_destination_s_secret_is_recorded_as_denied() {
+    let bench = Bench::start().await;
+    let (port, calls) = destination(Some(r#"{"id":"ch_1"}"#)).await;
+    let header = "timeout_seconds = 1\nheaders = { authorization = \"{{ destination.acquirer.apiKey }}\" }";
+    let flow = with(&charge(port), "timeout_seconds = 1", header);
+    bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
+    let flow = bench.vault.flow("charge").await;
+    let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
+    let denied = bench.invoke(&flow, inputs).await;
+    assert!(matches!(&denied, Err(RunError::Flow { error: Error::DestinationDenied(_), .. })), "{denied:?}");
+    let entries = bench.vault.entries("access.denied").await;
+    let found: Vec<_> = entries.iter().map(|e| (e.reason.as_deref(), e.rule.as_deref())).collect();
+    assert_eq!(found, [(Some("destination.denied"), Some("destination.secret"))]);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    assert!(bench.vault.entries("relay.intent").await.is_empty(), "nothing was spent");
+}
+
+#[tokio::test]
+async fn a_right_password_is_no_failure_though_the_destination_stays_silent() {
+    let bench = Bench::start().await;
+    let (port, _) = destination(None).await;
+    let http = format!(
+        "[[steps]]\nid = \"h\"\n[steps.http]\nmethod = \"GET\"\nurl = \"http://127.0.0.1:{port}/\"\n\
+         timeout_seconds = 1\n[outputs]"
+    );
+    let login = with(&document("login", FLOWS[4].1), "[outputs]", &http);
+    bench.vault.apply_flow("login", "shop", "payment", &login).await;
+    let (flow, key) = (bench.vault.flow("login").await, bench.put("password", "the password").await);
+    for (phc, failures) in [(hash("the password").await, 0), (hash("another one").await, 1)] {
+        let silent = bench.invoke(&flow, json!({"password": key, "phc": *phc})).await;
+        assert!(matches!(silent, Err(RunError::Flow { error: Error::DestinationTimeout, .. })), "{silent:?}");
+        let value_id = key.parse::<SecureValueKey>().unwrap().value_id();
+        let value = bench.vault.store.value(&bench.vault.tenant, value_id).await.unwrap().unwrap();
+        assert_eq!(crate::store::current_state(&value).failures, failures);
+    }
+}
