@@ -10,3 +10,4 @@ mod idempotency;
 mod log;
 mod refusals;
 mod secrets;
+mod strangers;
