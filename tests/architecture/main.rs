@@ -2,6 +2,7 @@
 
 mod callers;
 mod client_files;
+mod migrations;
 mod rooms;
 mod source;
 mod threat_model;

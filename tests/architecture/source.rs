@@ -24,13 +24,31 @@ pub(crate) fn code(file: &Path) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The code before the file's own tests; nothing of a file that is a module for tests only.
+/// The code without what is for tests only; nothing of a file that is a module for tests only.
 pub(crate) fn shipped(file: &Path) -> String {
     if file.ancestors().any(is_for_tests) {
         return String::new();
     }
-    let text = code(file);
-    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+    without_test_items(&code(file))
+}
+
+/// Leaves out every item under `#[cfg(test)]`, and only that: what stands after it is shipped.
+fn without_test_items(text: &str) -> String {
+    let (mut kept, mut lines) = (Vec::new(), text.lines());
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            kept.push(line);
+            continue;
+        }
+        // rustfmt closes an item at the depth where it opened it; until then it is longer than one line.
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let item = lines.by_ref().find(|line| !line.trim_start().starts_with("#["));
+        if item.is_some_and(|item| !item.ends_with(';') && !item.ends_with('}')) {
+            let closes = |line: &str| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with(['}', ')', ']']));
+            let _ = lines.by_ref().find(|line| closes(line) && !line.ends_with('{'));
+        }
+    }
+    kept.join("\n")
 }
 
 /// True if the module around this file or folder declares it under `#[cfg(test)]`.
@@ -40,7 +58,7 @@ fn is_for_tests(path: &Path) -> bool {
     };
     [folder.join("mod.rs"), folder.with_extension("rs")].iter().filter_map(|file| fs::read_to_string(file).ok()).any(
         |text| {
-            let declared = |line: &str| line.trim_start_matches("pub(crate) ") == format!("mod {name};");
+            let declared = |line: &str| line == format!("mod {name};") || line.ends_with(&format!(" mod {name};"));
             text.lines().zip(text.lines().skip(1)).any(|(before, line)| before == "#[cfg(test)]" && declared(line))
         },
     )
@@ -66,4 +84,11 @@ pub(crate) fn files(root: &str, ending: &str) -> Vec<(String, PathBuf)> {
     assert!(!found.is_empty(), "no .{ending} file under {root}");
     found.sort();
     found
+}
+
+#[test]
+fn what_stands_behind_a_test_item_is_still_looked_at() {
+    let text = "fn a() {}\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\n#[path = \"x\"]\nmod more {\n    fn b() {\n    }\n}\n\
+        impl X {\n    #[cfg(test)]\n    fn c(\n        y: u8,\n    ) {\n        d();\n    }\n    fn e() {}\n}";
+    assert_eq!(without_test_items(text), "fn a() {}\nimpl X {\n    fn e() {}\n}");
 }

@@ -11,3 +11,4 @@ mod log;
 mod operators;
 mod refusals;
 mod secrets;
+mod strangers;

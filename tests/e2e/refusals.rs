@@ -26,44 +26,111 @@ async fn a_browser_cannot_dereference() {
     assert!(!answer.text.contains("4242424242424242"));
 }
 
+/// Another app, with a field of the same name, and a flow that would take it.
+const OTHER_APP: &str = r#"
+name    = "other-shop"
+origins = ["https://other.example"]
+[fields.card-number]
+type      = "card-number"
+retention = "stored"
+purposes  = ["support"]
+flows     = ["other-summary"]
+ttl_seconds = 31536000
+"#;
+
+/// Puts a card in as this app's server.
+async fn put(app: &tests::Actor, more: serde_json::Value) -> String {
+    let mut item = json!({"field": "card-number", "value": "4242424242424242"});
+    item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let answer = app.post("/v1/values", &json!({"items": [item]})).await.expect(200);
+    answer.json()["results"][0]["secureValueKey"].as_str().unwrap_or_else(|| panic!("{}", answer.text)).to_owned()
+}
+
+/// The server of another app, of this tenant or of another one.
+async fn other_app(siv: &Siv, tenant: &str) -> tests::Actor {
+    let operator = siv.operator();
+    if tenant != "demo" {
+        operator.post("/v1/tenants", &json!({"name": tenant})).await.expect(201);
+    }
+    // Names of apps are unique over all tenants.
+    let name = format!("{tenant}-other-shop");
+    let document = OTHER_APP.replace("name    = \"other-shop\"", &format!("name = \"{name}\""));
+    operator.put_toml(&format!("/v1/apps/{name}?tenant={tenant}"), &document).await.expect(200);
+    let wanted = json!({"kind": "app", "name": "server", "app": name});
+    let made = operator.post(&format!("/v1/credentials?tenant={tenant}"), &wanted).await.expect(201);
+    siv.stranger().with_bearer(made.json()["credential"].as_str().unwrap())
+}
+
+/// Changes a value's row behind the running vault's back.
+async fn tamper(siv: &Siv, key: &str, change: &str) {
+    use sqlx::Connection as _;
+    let id = key.parse::<vault::domain::SecureValueKey>().unwrap().value_id();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(siv.data().join("siv.db"));
+    let mut database = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    let sql = format!("UPDATE secure_values SET {change} WHERE value_id = ?");
+    let done = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&id.as_bytes()[..]).execute(&mut database).await.unwrap();
+    assert_eq!(done.rows_affected(), 1, "{change}");
+    database.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn absent_foreign_expired_spent_deleted_and_wrong_secret_get_one_answer() {
     let siv = Siv::start();
     let app = siv.app();
-    let card = siv.capture("card-number", "4242424242424242").await;
-    let other = siv.capture("card-number", "5555555555554444").await;
-    let deleted = siv.capture("card-number", "4242424242424242").await;
+    let card = put(&app, json!({})).await;
+    let deleted = put(&app, json!({})).await;
     app.post("/v1/values/delete", &json!({"secureValueKey": deleted})).await.expect(204);
+    let expired = put(&app, json!({"ttlSeconds": 1})).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    let mut unusable = vec![
+        ("absent", bodies::secure_value_key()),
+        ("wrong secret", bodies::cross(&card, &put(&app, json!({})).await)),
+        ("deleted", deleted),
+        ("expired", expired),
+        ("another app's", put(&other_app(&siv, "demo").await, json!({})).await),
+        ("another tenant's", put(&other_app(&siv, "acme").await, json!({})).await),
+    ];
+    for (what, change) in [
+        ("an altered seal", "sealed = CAST(substr(sealed, 1, 40) || X'00' || substr(sealed, 42) AS BLOB)"),
+        ("an altered verifier", "verifier = zeroblob(32)"),
+        ("an altered class", "retention = 'session'"),
+        ("altered flows", "flows = flows || ' z'"),
+        ("a later end", "expires = expires + 1"),
+    ] {
+        let key = put(&app, json!({})).await;
+        tamper(&siv, &key, change).await;
+        unusable.push((what, key));
+    }
     let spent = siv.capture("card-cvc", "123").await;
     siv.invoke("charge-card", json!({"card": card, "cvc": spent, "amount": 1, "order": "o"})).await.expect(200);
-    let absent = bodies::secure_value_key();
-    let crossed = bodies::cross(&card, &other);
-    let expired = {
-        let items = json!({"items": [{"field": "card-number", "value": "4242424242424242", "ttlSeconds": 1}]});
-        let answer = app.post("/v1/values", &items).await.expect(200);
-        let key = answer.json()["results"][0]["secureValueKey"].as_str().unwrap().to_owned();
-        tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
-        key
-    };
     let mut seen = Vec::new();
-    for key in [&absent, &crossed, &deleted, &expired] {
-        let answer = siv.invoke("card-summary", json!({"card": key})).await;
-        seen.push((answer.refusal(), shape(&answer)));
+    for (what, key) in &unusable {
+        seen.push((*what, "invoke", shape(&siv.invoke("card-summary", json!({"card": key})).await)));
     }
-    let answer = siv.invoke("charge-card", json!({"card": card, "cvc": spent, "amount": 1, "order": "o"})).await;
-    seen.push((answer.refusal(), shape(&answer)));
-    assert_eq!(seen[0].0, (404, "value.not_found".to_owned()));
-    assert!(seen.iter().all(|one| *one == seen[0]), "{seen:#?}");
+    let again = siv.invoke("charge-card", json!({"card": card, "cvc": spent, "amount": 1, "order": "o"})).await;
+    seen.push(("spent", "invoke", shape(&again)));
+    unusable.push(("spent", spent));
+    for (what, key) in &unusable {
+        for (act, body) in [
+            ("lookup", json!({"secureValueKey": key})),
+            ("extend", json!({"secureValueKey": key, "expiresAt": "2027-12-01T00:00:00Z"})),
+            ("delete", json!({"secureValueKey": key})),
+        ] {
+            seen.push((*what, act, shape(&app.post(&format!("/v1/values/{act}"), &body).await)));
+        }
+    }
+    assert!(seen[0].2.0.contains("\"value.not_found\"") && seen[0].2.1 == 404, "{:?}", seen[0]);
+    let other: Vec<_> = seen.iter().filter(|(.., shape)| *shape != seen[0].2).collect();
+    assert!(other.is_empty(), "not the one answer {:#?}: {other:#?}", seen[0]);
+    // The value beside them all is untouched.
+    siv.invoke("card-summary", json!({"card": card})).await.expect(200);
 }
 
-/// Everything of an answer but what names the request.
-fn shape(answer: &tests::Answer) -> (serde_json::Value, Vec<String>) {
-    let mut body = answer.json();
-    for member in ["requestId", "instance"] {
-        body.as_object_mut().unwrap().remove(member);
-    }
-    let names = answer.headers.iter().map(|(name, _)| name.clone()).collect();
-    (body, names)
+/// An answer's body to the byte, its status and the names of its headers; the request's own id left out.
+fn shape(answer: &tests::Answer) -> (String, u16, Vec<String>) {
+    let id = answer.json()["requestId"].as_str().unwrap_or_default().to_owned();
+    let body = if id.is_empty() { answer.text.clone() } else { answer.text.replace(&id, "") };
+    (body, answer.status, answer.headers.iter().map(|(name, _)| name.clone()).collect())
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
-//! Faults injected into the real thing: the process is killed under load, inside a destination's handler and between its
-//! two durable places; the disk fails; the database is written to behind its back.
+//! Faults injected into the real thing: the process is killed under load, inside a destination's handler and at every step
+//! between its two durable places; the disk fails; the database is written to behind its back.
 
 mod database;
 mod destination;
 mod disk;
+mod init;
 mod kill;
 mod put_back_whole;
 mod transplant;

@@ -2,6 +2,7 @@
 """Checks a bundle with Python's cryptography and hashlib: an independent reading of RFC 6962 and of docs/formats.md.
 
 usage: verify.py BUNDLE_DIR VKEY_FILE [OLD_CHECKPOINT_FILE]
+       verify.py --proof PROOF_FILE BUNDLE_DIR VKEY_FILE
 """
 
 import base64
@@ -204,6 +205,25 @@ class Bundle:
             raise Fault(f"{sorted(listed)[0]}: missing")
 
 
+def prove(proof, folder, vkey):
+    """Checks a tlog-proof about an entry whose bytes stand in a bundle."""
+    key = trusted(vkey)
+    with open(proof, encoding="utf-8") as file:
+        head, _, note = file.read().partition("\n\n")
+    header, index, *path = head.split("\n")
+    if header != "c2sp.org/tlog-proof@v1" or not index.startswith("index "):
+        raise Fault("proof: not a tlog-proof")
+    index = int(index.removeprefix("index "))
+    size, root = key.open(note)
+    if not 0 <= index < size:
+        raise Fault("proof: its entry lies outside its checkpoint")
+    leaf = dict(Bundle(folder, key).entries())[index]
+    path = [base64.b64decode(line, validate=True) for line in path]
+    if climb(sha256(b"\x00", leaf), index, size, path) != root:
+        raise Fault(f"proof: entry {index} is not under the signed root")
+    print(f"{key.name}: entry {index} is one of {size}")
+
+
 def unpadded(text):
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
@@ -212,10 +232,13 @@ def encoded(data):
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def main(folder, vkey, old=None):
+def trusted(vkey):
     with open(vkey, encoding="utf-8") as file:
-        lines = [line for line in file if line.strip() and not line.startswith("#")]
-    key = Key(lines[0])
+        return Key(next(line for line in file if line.strip() and not line.startswith("#")))
+
+
+def main(folder, vkey, old=None):
+    key = trusted(vkey)
     bundle = Bundle(folder, key)
     entries, opened, erased = bundle.verify()
     if old is not None:
@@ -228,6 +251,9 @@ def main(folder, vkey, old=None):
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        if sys.argv[1:2] == ["--proof"]:
+            prove(*sys.argv[2:])
+        else:
+            main(*sys.argv[1:])
     except (Fault, InvalidSignature, OSError, ValueError, KeyError, TypeError, struct.error) as fault:
         sys.exit(f"{type(fault).__name__}: {fault}")

@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod bodies;
+pub mod crash;
 pub mod siv;
 
 pub use actor::{Actor, Answer};

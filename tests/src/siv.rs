@@ -19,6 +19,8 @@ pub struct Siv {
     wrapped: bool,
     folder: TempDir,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
+    user: Option<u32>,
     /// What `dev.json` says.
     pub dev: Value,
 }
@@ -39,7 +41,42 @@ impl Siv {
 
     /// A new folder on which nothing was started yet.
     pub fn unstarted() -> Self {
-        Self { child: None, wrapped: false, folder: TempDir::new().unwrap(), options: Vec::new(), dev: Value::Null }
+        Self {
+            child: None,
+            wrapped: false,
+            folder: TempDir::new().unwrap(),
+            options: Vec::new(),
+            environment: Vec::new(),
+            user: None,
+            dev: Value::Null,
+        }
+    }
+
+    /// Starts a vault that runs as another user (by number), on a folder and from a binary of that user's own.
+    pub fn start_as(user: u32) -> Self {
+        let mut siv = Self::unstarted();
+        let own = siv.folder.path().join("siv");
+        fs::copy(binary(), &own).unwrap();
+        for path in [siv.folder.path(), &own] {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).expect("this test needs root");
+        }
+        siv.user = Some(user);
+        siv.begin().unwrap_or_else(|why| panic!("{why}"));
+        siv
+    }
+
+    /// A copy of the data of a vault that is stopped, in a folder of its own; nothing runs on it yet.
+    pub fn copy_of(stopped: &Self) -> Self {
+        assert!(stopped.child.is_none(), "it runs");
+        let copy = Self::unstarted();
+        let copied = Command::new("cp").arg("-a").arg(stopped.data()).arg(copy.data()).status().unwrap();
+        assert!(copied.success());
+        copy
+    }
+
+    /// What the process finds in its environment from its next start on.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
     }
 
     /// The data folder.
@@ -87,6 +124,7 @@ impl Siv {
         assert!(self.child.is_none(), "it runs already");
         let errors = File::options().create(true).append(true).open(self.folder.path().join("stderr")).unwrap();
         let mut command = match wrapper {
+            [] if self.user.is_some() => Command::new(self.folder.path().join("siv")),
             [] => Command::new(binary()),
             [program, arguments @ ..] => {
                 let mut command = Command::new(program);
@@ -94,12 +132,17 @@ impl Siv {
                 command
             }
         };
+        if let Some(user) = self.user {
+            use std::os::unix::process::CommandExt as _;
+            command.uid(user).gid(user);
+        }
         self.wrapped = !wrapper.is_empty();
         let mut child = command
             .args(["dev", "--public", "127.0.0.1:0", "--private", "127.0.0.1:0", "--demo", "127.0.0.1:0", "--data-dir"])
             .arg(self.data())
             .args(&self.options)
             .env("SIV_LOG", "trace")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)
@@ -158,6 +201,21 @@ impl Siv {
         }
         signal(pid, rustix::process::Signal::KILL);
         let _ = child.wait();
+        None
+    }
+
+    /// Waits until the process has ended by itself: the signal that ended it, if one did; nothing if it still runs after
+    /// half a minute.
+    pub fn ended_by(&mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt as _;
+        let end = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < end {
+            if let Ok(Some(status)) = self.child.as_mut()?.try_wait() {
+                self.child = None;
+                return status.signal();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         None
     }
 

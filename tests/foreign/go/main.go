@@ -1,6 +1,7 @@
 // Checks a bundle with Go's golang.org/x/mod/sumdb/{note,tlog}: nothing of siv is used.
 //
 // usage: verify BUNDLE_DIR VKEY_FILE [OLD_CHECKPOINT_FILE]
+//        verify --proof PROOF_FILE BUNDLE_DIR VKEY_FILE
 package main
 
 import (
@@ -87,23 +88,60 @@ func entries(dir string, n, size int64) [][]byte {
 	return leaves
 }
 
+func read(name string) []byte {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		fail("%v", err)
+	}
+	return data
+}
+
+func trusted(name string) note.Verifiers {
+	verifier, err := note.NewVerifier(strings.TrimSpace(string(read(name))))
+	if err != nil {
+		fail("vkey: %v", err)
+	}
+	return note.VerifierList(verifier)
+}
+
+// prove checks a tlog-proof about an entry whose bytes stand in a bundle.
+func prove(file, dir string, verifiers note.Verifiers) {
+	head, signed, found := strings.Cut(string(read(file)), "\n\n")
+	lines := strings.Split(head, "\n")
+	if !found || len(lines) < 2 || lines[0] != "c2sp.org/tlog-proof@v1" || !strings.HasPrefix(lines[1], "index ") {
+		fail("proof: not a tlog-proof")
+	}
+	index, err := strconv.ParseInt(strings.TrimPrefix(lines[1], "index "), 10, 64)
+	if err != nil {
+		fail("proof: index: %v", err)
+	}
+	point := open([]byte(signed), verifiers)
+	var proof tlog.RecordProof
+	for _, line := range lines[2:] {
+		hash, err := tlog.ParseHash(line)
+		if err != nil {
+			fail("proof: %v", err)
+		}
+		proof = append(proof, hash)
+	}
+	size := open(read(filepath.Join(dir, "checkpoint")), verifiers).tree.N
+	leaf := entries(dir, index/256, size)[index%256]
+	if err := tlog.CheckRecord(proof, point.tree.N, point.tree.Hash, index, tlog.RecordHash(leaf)); err != nil {
+		fail("proof: entry %d is not under the signed root: %v", index, err)
+	}
+	fmt.Printf("%s: entry %d is one of %d\n", point.origin, index, point.tree.N)
+}
+
 func main() {
+	if len(os.Args) == 5 && os.Args[1] == "--proof" {
+		prove(os.Args[2], os.Args[3], trusted(os.Args[4]))
+		return
+	}
 	if len(os.Args) < 3 {
 		fail("usage: verify BUNDLE_DIR VKEY_FILE [OLD_CHECKPOINT_FILE]")
 	}
 	dir := os.Args[1]
-	read := func(name string) []byte {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			fail("%v", err)
-		}
-		return data
-	}
-	verifier, err := note.NewVerifier(strings.TrimSpace(string(read(os.Args[2]))))
-	if err != nil {
-		fail("vkey: %v", err)
-	}
-	verifiers := note.VerifierList(verifier)
+	verifiers := trusted(os.Args[2])
 	point := open(read(filepath.Join(dir, "checkpoint")), verifiers)
 	size := point.tree.N
 

@@ -1,0 +1,52 @@
+// Preloaded into the real binary: ends the process on entry to its n-th durable step, counted over all threads.
+//
+// strace counts the calls of each thread on its own, so a step on another thread could never be named. Here the count is
+// one, in a file of eight bytes that the test writes (SIV_CRASH_AT): 0 counts nothing, n ends the process at the n-th step
+// from now on, and what is left in it says how many steps were taken. A step is a call that changes a file or makes a
+// change durable.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static long *left;
+
+__attribute__((constructor)) static void begin(void) {
+  const char *path = getenv("SIV_CRASH_AT");
+  int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+  if (file < 0) _exit(99);
+  left = mmap(NULL, sizeof *left, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (left == MAP_FAILED) _exit(99);
+  close(file);
+}
+
+static void step(void) {
+  if (left && __atomic_load_n(left, __ATOMIC_SEQ_CST) > 0 && __atomic_sub_fetch(left, 1, __ATOMIC_SEQ_CST) == 0) {
+    kill(getpid(), SIGKILL);
+    for (;;) pause();
+  }
+}
+
+#define REAL(type, name, ...) \
+  static type (*real)(__VA_ARGS__); \
+  if (!real) real = (type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name); \
+  step();
+
+int fsync(int fd) { REAL(int, "fsync", int) return real(fd); }
+int fdatasync(int fd) { REAL(int, "fdatasync", int) return real(fd); }
+int unlink(const char *path) { REAL(int, "unlink", const char *) return real(path); }
+int mkdir(const char *path, mode_t mode) { REAL(int, "mkdir", const char *, mode_t) return real(path, mode); }
+int ftruncate64(int fd, off64_t length) { REAL(int, "ftruncate64", int, off64_t) return real(fd, length); }
+int rename(const char *from, const char *to) {
+  REAL(int, "rename", const char *, const char *) return real(from, to);
+}
+int linkat(int from, const char *old, int to, const char *new, int flags) {
+  REAL(int, "linkat", int, const char *, int, const char *, int) return real(from, old, to, new, flags);
+}
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
+  REAL(ssize_t, "pwrite64", int, const void *, size_t, off64_t) return real(fd, bytes, count, at);
+}
