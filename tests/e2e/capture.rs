@@ -57,6 +57,7 @@ async fn a_session_takes_as_many_values_as_it_was_made_for() {
     let one = json!({"values": [{"field": "card-number", "value": "4242424242424242"}]});
     let answers = futures_util::future::join_all((0..20).map(|_| browser.post("/v1/capture/values", &one))).await;
     assert_eq!(answers.iter().filter(|a| a.status == 201).count(), 2);
+    assert_eq!(answers.iter().filter(|a| a.status == 409).count(), 18, "a session that moves on is nobody's forgery");
 }
 
 #[tokio::test]

@@ -7,5 +7,6 @@ mod disk;
 mod init;
 mod kill;
 mod put_back_whole;
+mod sessions;
 mod transplant;
 mod two_places;

@@ -20,6 +20,7 @@ use crate::domain::{
 };
 use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Scope};
 use crate::store::{self, TenantCatalog};
+use crate::{crypto, keys};
 
 const ROUTE: &str = "POST /v1/capture/values";
 
@@ -138,8 +139,12 @@ impl Capture {
         let Some((&SEALED_CAPTURE_VERSION, rest)) = sealed.split_first() else { return Ok(None) };
         let Some(key_id) = rest.first_chunk::<16>() else { return Ok(None) };
         let inner = &self.inner;
-        let now = inner.clock.now();
-        let pair = inner.pairs.named(*key_id, &tenant.tenant, &inner.keys, &inner.store, now).await?;
+        // A key whose time is over, or that no longer opens, is a key the tenant does not have.
+        let pair = match inner.pairs.named(*key_id, &tenant.tenant, &inner.keys, &inner.store).await {
+            Err(Error::Keys(keys::Error::Erased | keys::Error::NoDataKey | keys::Error::Altered))
+            | Err(Error::Crypto(crypto::Error::Refused)) => None,
+            pair => pair?,
+        };
         let opened = pair.and_then(|pair| pair.open(&sealed, &record.app, session, field).ok());
         Ok(opened.map(|(text, enc)| (text, Some(enc))))
     }

@@ -49,14 +49,16 @@ struct Inner {
     keys: Keys,
     catalog: Catalog,
     clock: Clock,
-    pairs: pairs::Pairs,
+    pairs: Arc<pairs::Pairs>,
 }
 
 impl Capture {
     /// Puts the room together.
     #[must_use]
     pub fn new(store: Store, committer: Committer, keys: Keys, catalog: Catalog, clock: Clock) -> Self {
-        let pairs = pairs::Pairs::default();
+        let pairs = Arc::new(pairs::Pairs::default());
+        let held = Arc::downgrade(&pairs);
+        keys.after_wiping(move || held.upgrade().map(|pairs| pairs.sweep()).is_some());
         Self { inner: Arc::new(Inner { store, committer, keys, catalog, clock, pairs }) }
     }
 

@@ -1,12 +1,11 @@
 //! The key pairs that frames seal to: one per tenant and day, made on first use, in memory no longer than data keys are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::error::Error;
-use crate::crypto::CaptureKeyPair;
-use crate::domain::{DataKeyClass, Epoch, Realm, Tenant, TenantName, Timestamp, lp};
+use crate::crypto::{CaptureKeyPair, DataKey};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, Realm, Tenant, TenantName, Timestamp, lp};
 use crate::keys::Keys;
 use crate::store::Store;
 use crate::store::rows::CaptureKeyRow;
@@ -28,7 +27,10 @@ pub(super) enum Wanted {
 
 struct Opened {
     pair: Arc<CaptureKeyPair>,
-    at: Timestamp,
+    /// What its private half was opened with. It stays in memory no longer than this does: the tenant's cache time, the
+    /// erasure key's end and a seal reach both.
+    data_key: DataKeyId,
+    alive: Weak<DataKey>,
 }
 
 impl Pairs {
@@ -44,14 +46,14 @@ impl Pairs {
         now: Timestamp,
     ) -> Result<Arc<CaptureKeyPair>, Error> {
         let day = DataKeyClass::Capture.epoch(now);
-        if let Some(pair) = self.fresh(tenant, Wanted::OfDay(day), now) {
+        if let Some(pair) = self.fresh(tenant, Wanted::OfDay(day), keys) {
             return Ok(pair);
         }
         let row = match store.capture_key_of(&tenant.name, day).await? {
             Some(row) => row,
             None => make(tenant, day, keys, store, now).await?,
         };
-        self.open(tenant, &row, keys, store, now).await
+        self.open(tenant, &row, keys, store).await
     }
 
     /// The pair a sealed body names; nothing if the tenant has none of this id.
@@ -64,13 +66,12 @@ impl Pairs {
         tenant: &Tenant,
         keys: &Keys,
         store: &Store,
-        now: Timestamp,
     ) -> Result<Option<Arc<CaptureKeyPair>>, Error> {
-        if let Some(pair) = self.fresh(tenant, Wanted::Named(key_id), now) {
+        if let Some(pair) = self.fresh(tenant, Wanted::Named(key_id), keys) {
             return Ok(Some(pair));
         }
         match store.capture_key(&tenant.name, &key_id).await? {
-            Some(row) => self.open(tenant, &row, keys, store, now).await.map(Some),
+            Some(row) => self.open(tenant, &row, keys, store).await.map(Some),
             None => Ok(None),
         }
     }
@@ -81,27 +82,33 @@ impl Pairs {
         row: &CaptureKeyRow,
         keys: &Keys,
         store: &Store,
-        now: Timestamp,
     ) -> Result<Arc<CaptureKeyPair>, Error> {
         let data_key = keys.data_key(store, &tenant.name, row.data_key_id).await?;
         let aad = aad(keys.realm(), &tenant.name, row.epoch);
         let pair = Arc::new(CaptureKeyPair::open_private(row.key_id, &data_key, &aad, &row.sealed)?);
         if tenant.cache_seconds > 0 {
             let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-            opened.retain(|_, other| now.since(other.at) < Duration::from_secs(300));
             for wanted in [Wanted::OfDay(row.epoch), Wanted::Named(row.key_id)] {
-                opened.insert((tenant.name.clone(), wanted), Opened { pair: Arc::clone(&pair), at: now });
+                let alive = Arc::downgrade(&data_key);
+                let held = Opened { pair: Arc::clone(&pair), data_key: row.data_key_id, alive };
+                opened.insert((tenant.name.clone(), wanted), held);
             }
         }
         Ok(pair)
     }
 
-    /// A pair opened less than the tenant's cache time ago: the customer's key taken away stops captures as it stops reads.
-    fn fresh(&self, tenant: &Tenant, wanted: Wanted, now: Timestamp) -> Option<Arc<CaptureKeyPair>> {
+    /// A pair whose data key is still opened: the customer's key taken away stops captures as it stops reads.
+    fn fresh(&self, tenant: &Tenant, wanted: Wanted, keys: &Keys) -> Option<Arc<CaptureKeyPair>> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let found = opened.get(&(tenant.name.clone(), wanted))?;
-        let young = now >= found.at && now.since(found.at) < Duration::from_secs(u64::from(tenant.cache_seconds));
+        let young = tenant.cache_seconds > 0 && keys.cached(&tenant.name, found.data_key).is_some();
         young.then(|| Arc::clone(&found.pair))
+    }
+
+    /// Drops, and so wipes, every private half whose data key is gone.
+    pub(super) fn sweep(&self) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|_, held| held.alive.strong_count() > 0);
     }
 }
 
@@ -123,4 +130,33 @@ async fn make(tenant: &Tenant, day: Epoch, keys: &Keys, store: &Store, now: Time
 /// lp(realm, tenant, day): the private half opens for no other tenant and no other day.
 fn aad(realm: &Realm, tenant: &TenantName, day: Epoch) -> Vec<u8> {
     lp(&[realm.as_bytes(), tenant.as_bytes(), &day.0.to_be_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::testing::TestVault;
+
+    #[tokio::test]
+    async fn a_private_half_leaves_memory_with_the_data_key_that_opened_it() {
+        let vault = TestVault::start().await;
+        let TestVault { keys, store, clock, .. } = &vault;
+        let tenant = vault.catalog.tenant(&vault.tenant).await.unwrap().unwrap().tenant.clone();
+        let pairs = Arc::new(Pairs::default());
+        let held = Arc::downgrade(&pairs);
+        keys.after_wiping(move || held.upgrade().map(|pairs| pairs.sweep()).is_some());
+        let opened = || async { Arc::downgrade(&pairs.today(&tenant, keys, store, clock.now()).await.unwrap()) };
+        let pair = opened().await;
+        keys.wipe_idle();
+        assert!(pair.upgrade().is_some(), "it is young");
+        clock.advance(Duration::from_secs(u64::from(tenant.cache_seconds)));
+        keys.wipe_idle();
+        assert!(pair.upgrade().is_none(), "past the tenant's cache time");
+        let pair = opened().await;
+        assert!(pair.upgrade().is_some());
+        keys.forget_tenant(&vault.tenant);
+        assert!(pair.upgrade().is_none(), "the tenant was sealed");
+    }
 }

@@ -109,6 +109,11 @@ impl Operation for Storing {
             match through.advance(rows) {
                 Ok((row, end)) => {
                     changes.encs = through.encs.iter().map(|enc| (through.session, *enc, end)).collect();
+                    // So that an older row of the session, with captures to spare, is refused when it is put back.
+                    let realm = self.values.first().map(|value| &value.metadata.realm);
+                    for (entry, realm) in changes.entries.iter_mut().zip(realm) {
+                        entry.object = Some(row.object(realm));
+                    }
                     changes.rows.push(row);
                 }
                 Err(refused) => return Decision::Answer(refused),

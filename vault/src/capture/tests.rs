@@ -151,6 +151,24 @@ async fn a_sealed_body_is_taken_once_and_only_where_it_was_sealed_for() {
 }
 
 #[tokio::test]
+async fn a_key_that_no_longer_opens_gets_the_answer_of_one_that_never_was() {
+    let bench = Bench::start().await;
+    let ask = r#"{"app":"shop","maxValues":9}"#;
+    let (token, session) = bench.session(ask).await;
+    let old = bench.seal(&token, session, "note", "hello").await;
+    // The day's erasure key goes; the row of the pair is still there.
+    bench.vault.clock.advance(Duration::from_secs(50 * 3600));
+    let (token, session) = bench.session(ask).await;
+    let refused = bench.put(&token, vec![sealed("note", &old)]).await;
+    assert!(matches!(&refused, Err(Error::Validation(faults)) if faults[0].code == "sealed"), "{refused:?}");
+    let new = bench.seal(&token, session, "note", "hello").await;
+    bench.vault.meddle("UPDATE capture_keys SET sealed = CAST(substr(sealed, 1, 20) || X'00' AS BLOB)").await;
+    bench.vault.keys.forget_tenant(&bench.vault.tenant);
+    let refused = bench.put(&token, vec![sealed("note", &new)]).await;
+    assert!(matches!(&refused, Err(Error::Validation(faults)) if faults[0].code == "sealed"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_session_captures_so_many_values_until_its_end() {
     let bench = Bench::start().await;
     let (token, _) = bench.session(r#"{"app":"shop","fields":["note"],"maxValues":3,"ttlSeconds":60}"#).await;
@@ -173,6 +191,9 @@ async fn parallel_captures_never_take_more_than_the_session_allows() {
     let puts = (0..30).map(|_| bench.put(&token, vec![plain("note", "a")]));
     let done = futures_util::future::join_all(puts).await;
     assert_eq!(done.iter().filter(|answer| answer.is_ok()).count(), 7);
+    let others = done.iter().filter(|answer| answer.is_err());
+    let refused = |answer: &&Result<_, _>| matches!(answer, Err(Error::Conflict));
+    assert_eq!(others.clone().filter(refused).count(), 23, "no call is told that its token is none: {done:?}");
     assert_eq!(bench.vault.entries("value.captured").await.len(), 7);
 }
 

@@ -1,6 +1,6 @@
 //! A data key's life: made on first use, opened through erasure key, MAC and KEK, cached for a while.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -129,11 +129,23 @@ impl Keys {
     /// Wipes opened keys whose time is over.
     pub fn wipe_idle(&self) {
         self.inner.cache.sweep();
+        self.wipe_what_they_opened();
     }
 
     /// Wipes every opened key of a tenant.
     pub fn forget_tenant(&self, tenant: &TenantName) {
         self.inner.cache.forget(tenant);
+        self.wipe_what_they_opened();
+    }
+
+    /// Calls `wipe` whenever opened keys were wiped, until it says that nothing is left to wipe for: so that what a data
+    /// key opened lives no longer than the key.
+    pub fn after_wiping(&self, wipe: impl Fn() -> bool + Send + Sync + 'static) {
+        self.inner.after_wiping.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(wipe));
+    }
+
+    fn wipe_what_they_opened(&self) {
+        self.inner.after_wiping.lock().unwrap_or_else(PoisonError::into_inner).retain(|wipe| wipe());
     }
 
     async fn make<R: KeyRecords>(

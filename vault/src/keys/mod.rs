@@ -53,7 +53,11 @@ struct Inner {
     cache: cache::Cache,
     signers: Mutex<HashMap<TenantName, Arc<LogSigner>>>,
     writing_heads: tokio::sync::Mutex<()>,
+    after_wiping: Mutex<Vec<AfterWiping>>,
 }
+
+/// What else goes when opened keys go; false once there is nothing more to wipe for.
+type AfterWiping = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl Keys {
     /// The realm, as every AAD names it.

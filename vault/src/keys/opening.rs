@@ -40,7 +40,8 @@ impl Keys {
         let provider = KeyProvider::LocalKms(LocalKms::new(Arc::clone(&store)));
         let cache = Cache::new(clock.clone());
         let (signers, writing_heads) = (Mutex::new(HashMap::new()), tokio::sync::Mutex::new(()));
-        Self { inner: Arc::new(Inner { clock, store, provider, macs, cache, signers, writing_heads }) }
+        let after_wiping = Mutex::default();
+        Self { inner: Arc::new(Inner { clock, store, provider, macs, cache, signers, writing_heads, after_wiping }) }
     }
 
     /// The HMAC key that new MACs of a purpose are made with.

@@ -15,19 +15,35 @@ pub(in crate::store) struct SealedRow {
     pub(in crate::store) mac_key_id: SecretId,
 }
 
-/// A row that decides as it was read, with the leaf of its newest entry; nothing of it is checked yet.
+/// The entry that looks newest: its exact bytes, and the version in the column it was found by. The column is nobody's
+/// word: whoever relies on the leaf compares the two first.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Newest {
+    pub(in crate::store) leaf: Vec<u8>,
+    pub(in crate::store) version: u64,
+}
+
+/// A row that decides as it was read, with its newest entry; nothing of it is checked yet.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Stored {
     pub(in crate::store) sealed: SealedRow,
-    pub(in crate::store) newest: Option<Vec<u8>>,
+    pub(in crate::store) newest: Option<Newest>,
 }
 
-/// A value as it was read, with the leaf of the newest entry that carries a state version; not yet checked.
+/// A value as it was read, with the newest entry that carries a state version; not yet checked.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct LoadedValue {
     pub(in crate::store) row: ValueRow,
     pub(in crate::store) state: Option<StateRow>,
-    pub(in crate::store) newest: Option<Vec<u8>>,
+    pub(in crate::store) newest: Option<Newest>,
+}
+
+/// Values that seem to be past their time.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Expired {
+    pub(in crate::store) values: Vec<(TenantName, ValueId)>,
+    /// Rows among them that do not read back.
+    pub(in crate::store) unreadable: usize,
 }
 
 /// What the operations of a batch asked to read. Sorted, so that locks are taken in one order.

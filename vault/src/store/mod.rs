@@ -40,11 +40,9 @@ pub use settings::DatabaseSettings;
 
 pub use crate::access_log::NodeIdentity;
 use crate::access_log::{Heartbeat, Leaf, LogHealth};
-use crate::domain::{
-    CaptureSessionId, Clock, DataKeyClass, Epoch, RetentionClass, RunId, TenantName, Timestamp, ValueId,
-};
+use crate::domain::{CaptureSessionId, Clock, DataKeyClass, Epoch, RunId, TenantName, Timestamp, ValueId};
 use crate::keys::Keys;
-use batch::LoadedValue;
+use batch::{Expired, LoadedValue};
 use row_seal::RowSeal;
 use rows::{CaptureKeyRow, DecidingRow, RunRow, Table};
 use sqlite::SqliteStore;
@@ -170,17 +168,11 @@ impl Store {
     /// # Errors
     /// [`Error::Tampered`], also if the row is gone though an entry speaks of it; [`Error::Database`].
     pub async fn row(&self, table: Table, tenant: &TenantName, key: &str) -> Result<Option<DecidingRow>, Error> {
-        // A session may move on between its being read and its being checked: what looks old is read once more.
-        for _ in 0..2 {
-            let (found, missing) = engine!(self, row(table, key, tenant))?;
-            match found.map(|stored| self.inner.seal.check(stored)) {
-                None if missing => return Err(Error::Tampered(table.as_str())),
-                None => return Ok(None),
-                Some(Err(_)) if table == Table::CaptureSessions => {}
-                Some(checked) => return checked.map(Some),
-            }
+        let (found, missing) = engine!(self, row(table, key, tenant))?;
+        if found.is_none() && missing {
+            return Err(Error::Tampered(table.as_str()));
         }
-        Err(Error::Tampered(table.as_str()))
+        found.map(|stored| self.inner.seal.check(stored)).transpose()
     }
 
     /// All rows of a table that a tenant has, likewise.
@@ -204,51 +196,49 @@ impl Store {
         engine!(self, write_heartbeat(heartbeat))
     }
 
-    async fn expired_values(
-        &self,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(TenantName, ValueId, RetentionClass)>, Error> {
-        engine!(self, expired_values(now, limit))
+    async fn expired_values(&self, now: Timestamp, passed: usize, limit: usize) -> Result<Expired, Error> {
+        engine!(self, expired_values(now, passed, limit))
     }
 
     async fn purge_requests(
         &self,
         now: Timestamp,
         sessions_before: &str,
-        capture_keys_before: Timestamp,
         erased: &[(DataKeyClass, Epoch)],
     ) -> Result<u64, Error> {
-        engine!(self, purge_requests(now, sessions_before, capture_keys_before, erased))
+        engine!(self, purge_requests(now, sessions_before, erased))
     }
 
     /// A row whose key is an id, whosever it is.
     async fn row_by_id(&self, table: Table, key: &str) -> Result<Option<DecidingRow>, Error> {
-        for _ in 0..2 {
-            let mut found = engine!(self, row_by_id(table, key))?;
-            if found.len() > 1 {
-                // Only one of them can be what was written; which, the MACs say.
-                found.retain(|stored| self.inner.seal.check(stored.clone()).is_ok());
-            }
-            match found.pop().map(|stored| self.inner.seal.check(stored)) {
-                None => return Ok(None),
-                Some(Err(_)) if table == Table::CaptureSessions => {}
-                Some(checked) => return checked.map(Some),
+        let mut found = engine!(self, row_by_id(table, key))?;
+        if found.len() > 1 {
+            // Only one of them can be what was written; which, the MACs say.
+            found.retain(|stored| self.inner.seal.check(stored.clone()).is_ok());
+            if found.is_empty() {
+                return Err(Error::Tampered(table.as_str()));
             }
         }
-        Err(Error::Tampered(table.as_str()))
+        found.pop().map(|stored| self.inner.seal.check(stored)).transpose()
     }
 }
 
-/// Reads the newest state version from the exact bytes of the entry that carries it.
+/// Reads the newest state version from the exact bytes of the entry that carries it. The column it was found by must say
+/// the same: else an older entry could be made to look like the newest.
 fn read_value(loaded: LoadedValue) -> Result<ReadValue, Error> {
     let LoadedValue { row, state, newest } = loaded;
     let newest_state_version = match newest {
         None => 0,
-        Some(leaf) => {
-            let entry = Leaf::parse(&leaf).map_err(|_| Error::Tampered("access_log"))?;
-            let own = entry.tenant == row.metadata.tenant && entry.value_id == Some(row.metadata.value_id);
-            entry.state_version.filter(|_| own).ok_or(Error::Tampered("access_log"))?
+        Some(newest) => {
+            let entry = Leaf::parse(&newest.leaf).map_err(|_| Error::Tampered("access_log"))?;
+            let own = entry.tenant == row.metadata.tenant
+                && entry.value_id == Some(row.metadata.value_id)
+                && entry.state_version == Some(newest.version);
+            if !own {
+                tracing::error!(tenant = %row.metadata.tenant, value_id = %row.metadata.value_id, "an index row does not match its leaf");
+                return Err(Error::Tampered("access_log"));
+            }
+            newest.version
         }
     };
     Ok(ReadValue { row, state, newest_state_version })

@@ -1,31 +1,22 @@
 //! The MAC of rows that decide, and the check that none is older than what the log says (docs/formats.md section 5).
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use sha2::{Digest, Sha256};
 
 use super::Error;
-use super::batch::{SealedRow, Stored};
-use super::rows::{DecidingRow, Table};
+use super::batch::{Newest, SealedRow, Stored};
+use super::rows::DecidingRow;
 use crate::access_log::Leaf;
 use crate::domain::text::hex;
 use crate::keys::{Keys, MacPurpose};
 
-/// So many sessions' versions are remembered before the oldest half goes: far more than live in one hour.
-const REMEMBERED: usize = 1 << 18;
-
 /// Makes and checks rows that decide: one type for all of them.
 pub(in crate::store) struct RowSeal {
     keys: Keys,
-    /// The highest version of each capture session this node has seen. Sessions change with every capture and leave
-    /// no version in the log, so a row that is put back shows here.
-    sessions: Mutex<HashMap<String, u64>>,
 }
 
 impl RowSeal {
-    pub(in crate::store) fn new(keys: Keys) -> Self {
-        Self { keys, sessions: Mutex::new(HashMap::new()) }
+    pub(in crate::store) const fn new(keys: Keys) -> Self {
+        Self { keys }
     }
 
     /// The row with its MAC.
@@ -47,40 +38,18 @@ impl RowSeal {
         if !key.verify(&bytes, &mac) {
             return Err(refused());
         }
-        let fresh = match row.table {
-            Table::CaptureSessions => self.saw_session(&row.key, row.version),
-            _ => newest.is_none_or(|leaf| is_newest(&row, &bytes, &leaf)),
-        };
+        let fresh = newest.is_none_or(|newest| is_newest(&row, &bytes, &newest));
         if fresh { Ok(row) } else { Err(refused()) }
     }
-
-    /// Remembers a session's version; false if a higher one was seen.
-    pub(in crate::store) fn saw_session(&self, key: &str, version: u64) -> bool {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.len() >= REMEMBERED {
-            forget_older_half(&mut sessions);
-        }
-        let highest = sessions.entry(key.to_owned()).or_insert(version);
-        let fresh = version >= *highest;
-        *highest = version.max(*highest);
-        fresh
-    }
 }
 
-/// Ids of sessions are ordered by their time.
-fn forget_older_half(sessions: &mut HashMap<String, u64>) {
-    let mut keys: Vec<String> = sessions.keys().cloned().collect();
-    keys.sort_unstable();
-    if let Some(middle) = keys.get(keys.len() / 2) {
-        sessions.retain(|key, _| key >= middle);
-    }
-}
-
-/// Whether the newest entry of the row's object speaks of this version and these bytes, or of an older version.
-fn is_newest(row: &DecidingRow, bytes: &[u8], leaf: &[u8]) -> bool {
-    let Ok(entry) = Leaf::parse(leaf) else { return false };
+/// Whether the newest entry of the row's object speaks of this version and these bytes, or of an older version. The column
+/// it was found by must say what its leaf says: else an older entry could be made to look like the newest.
+fn is_newest(row: &DecidingRow, bytes: &[u8], newest: &Newest) -> bool {
+    let Ok(entry) = Leaf::parse(&newest.leaf) else { return false };
     let Some(object) = entry.object else { return false };
     let same = entry.tenant == row.tenant && object.table == row.table.as_str() && object.key == row.key;
-    same && (object.version < row.version
-        || object.version == row.version && object.digest == hex::encode(&Sha256::digest(bytes)))
+    same && object.version == newest.version
+        && (object.version < row.version
+            || object.version == row.version && object.digest == hex::encode(&Sha256::digest(bytes)))
 }

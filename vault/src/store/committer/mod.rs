@@ -8,6 +8,7 @@ mod numbering;
 pub mod operation;
 mod overlay;
 mod own_work;
+mod purging;
 mod queued;
 mod start;
 mod writer;

@@ -1,4 +1,4 @@
-//! Changes of the vault's own doing, as an operation: announcements, keys of the installation, the purge.
+//! Changes of the vault's own doing, as an operation: announcements, keys of the installation.
 
 use std::sync::Arc;
 

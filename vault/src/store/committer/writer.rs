@@ -16,7 +16,6 @@ use crate::access_log::node::LaneEnd;
 use crate::access_log::{Lane, NodeIdentity};
 use crate::domain::{TenantName, Timestamp};
 use crate::store::batch::Wanted;
-use crate::store::rows::Table;
 use crate::store::sqlite::Writer;
 use crate::store::{Error, Store, engine};
 
@@ -159,18 +158,12 @@ impl BatchWriter {
 
     /// It is durable: numbers are taken, outputs are released.
     fn committed(&mut self, gathered: Gathered, at: Timestamp) -> Left {
-        if let Ok(set) = &gathered.set {
-            for ((table, _, key), (_, sealed)) in &set.rows {
-                if *table == Table::CaptureSessions {
-                    self.store.inner.seal.saw_session(key, sealed.row.version);
-                }
-            }
-            if let Some((batch, groups)) = &set.batch
-                && let Err(error) = self.lane.advance(batch, groups)
-            {
-                tracing::error!(%error, "a batch is not the next of its lane; a new lane is opened");
-                self.open_next_lane();
-            }
+        if let Ok(set) = &gathered.set
+            && let Some((batch, groups)) = &set.batch
+            && let Err(error) = self.lane.advance(batch, groups)
+        {
+            tracing::error!(%error, "a batch is not the next of its lane; a new lane is opened");
+            self.open_next_lane();
         }
         self.announced.extend(gathered.announced);
         self.publish_lane();

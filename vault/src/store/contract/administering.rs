@@ -1,7 +1,8 @@
 //! Rows that decide: what an attacker with the database makes of them is refused.
 
 use super::on_every_engine;
-use super::vault::{NOW, Vault, demo, tenant_row};
+use super::vault::{NOW, Vault, demo, entry, tenant_row};
+use crate::access_log::Action;
 use crate::domain::credential::CredentialRecord;
 use crate::domain::{AppDocument, CaptureSessionId, CredentialId, CredentialKind, TenantName};
 use crate::store::committer::operation::Changes;
@@ -15,6 +16,8 @@ on_every_engine!(
     a_row_put_back_is_refused,
     a_row_that_vanished_is_refused,
     a_session_put_back_is_refused,
+    a_session_moves_on_only_with_an_entry_that_says_so,
+    an_entry_that_only_looks_newest_refuses_the_row,
     an_app_name_belongs_to_one_tenant,
     the_catalog_follows_the_generation,
     a_row_without_its_entry_is_not_written,
@@ -132,12 +135,51 @@ async fn a_session_put_back_is_refused(vault: Vault) {
         if number == 3 {
             vault.tamper("CREATE TABLE kept AS SELECT * FROM capture_sessions").await;
         }
-        vault.write(move || Changes { rows: vec![version(number)], ..Changes::default() }).await.unwrap();
+        let mut captured = entry(&demo(), Action::ValueCaptured);
+        captured.object = (number > 1).then(|| version(number).object(vault.keys.realm()));
+        let write =
+            move || Changes { rows: vec![version(number)], entries: vec![captured.clone()], ..Changes::default() };
+        vault.write(write).await.unwrap();
         assert_eq!(vault.store.session(session).await.unwrap(), Some(version(number)));
     }
     vault.tamper("UPDATE capture_sessions SET (version, mac) = (SELECT version, mac FROM kept)").await;
+    // Nothing in memory is needed to see it.
+    let vault = vault.killed_and_started().await;
     let read = vault.store.session(session).await;
     assert!(matches!(read, Err(Error::Tampered("capture_sessions"))), "{read:?}");
+    let reads = || crate::store::Reads { sessions: vec![session], ..crate::store::Reads::default() };
+    let asked = vault.committer.submit(vault.ask(reads(), |_, _| crate::store::Decision::Answer(()))).await;
+    assert!(matches!(asked, Err(Error::Tampered("capture_sessions"))), "{:?}", asked.map(|_| ()));
+}
+
+async fn a_session_moves_on_only_with_an_entry_that_says_so(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let session = CaptureSessionId::generate(NOW);
+    let write = |version| {
+        let (table, key, body) = (Table::CaptureSessions, session.to_string(), b"{}".to_vec());
+        let row = DecidingRow { table, tenant: demo(), key, version, body };
+        vault.write(move || Changes { rows: vec![row.clone()], ..Changes::default() })
+    };
+    write(1).await.unwrap();
+    let silent = write(2).await;
+    assert!(matches!(silent, Err(Error::Rule(_))), "{silent:?}");
+}
+
+async fn an_entry_that_only_looks_newest_refuses_the_row(vault: Vault) {
+    let (vault, id) = with_credential(vault).await;
+    vault.tamper("CREATE TABLE kept AS SELECT * FROM credentials").await;
+    vault.decree(row(true, id, 2)).await.unwrap();
+    vault.tamper("UPDATE credentials SET (version, body, mac) = (SELECT version, body, mac FROM kept)").await;
+    let first = "object LIKE 'credentials/%' AND object_version = 1";
+    vault.tamper(&format!("UPDATE access_log SET object_version = 999 WHERE {first}")).await;
+    refused(vault.store.row(Table::Credentials, &demo(), &id.to_string()).await);
+    refused(Catalog::start(vault.store.clone()).credential(&id).await);
+    vault.tamper("UPDATE access_log SET object_version = 1 WHERE object_version = 999").await;
+    let forge = "INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, actor_id, object, \
+                 object_version, leaf) SELECT tenant, boot, lane, number + 1000, time, action, outcome, actor_id, object, \
+                 999, leaf FROM access_log WHERE";
+    vault.tamper(&format!("{forge} {first}")).await;
+    refused(vault.store.row(Table::Credentials, &demo(), &id.to_string()).await);
 }
 
 async fn an_app_name_belongs_to_one_tenant(vault: Vault) {

@@ -19,6 +19,7 @@ on_every_engine!(
     a_panicking_decision_fails_alone,
     a_single_use_is_spent_once_in_a_batch,
     an_old_state_shows_in_the_newest_entry,
+    an_entry_that_only_looks_newest_refuses_the_value,
     a_stale_generation_is_decided_anew,
     a_late_operation_writes_nothing,
     a_key_that_is_not_at_hand_is_fetched_outside_the_batch,
@@ -112,10 +113,41 @@ async fn an_old_state_shows_in_the_newest_entry(vault: Vault) {
     vault.tamper("DELETE FROM value_states").await;
     let value = vault.store.value(&demo(), value_id).await.unwrap().unwrap();
     assert!(value.state.is_none() && value.newest_state_version == 2);
-    // The column of the look-up is not believed: the leaf is.
-    vault.tamper("UPDATE access_log SET state_version = 99 WHERE state_version = 1").await;
+}
+
+/// Lets an older entry pass for the newest: by its column, by a forged row beside it, by a forged row with a leaf to match.
+async fn an_entry_that_only_looks_newest_refuses_the_value(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let mut row = vault.value(RetentionClass::Session, None);
+    row.metadata.uses = Some(5);
+    let value_id = row.metadata.value_id;
+    vault.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+    let reads = || Reads { values: vec![value_id], ..Reads::default() };
+    for version in 1..3 {
+        if version == 2 {
+            vault.tamper("CREATE TABLE kept AS SELECT * FROM value_states").await;
+        }
+        vault.committer.submit(vault.ask(reads(), move |rows, _| spending(rows, value_id))).await.unwrap();
+    }
+    vault.tamper("DELETE FROM value_states; INSERT INTO value_states SELECT * FROM kept").await;
+    let forge = "INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, \
+                 state_version, leaf) SELECT tenant, boot, lane, number + 1000, time, action, outcome, value_id, actor_id, \
+                 999,";
+    let forged_row = format!("{forge} leaf FROM access_log WHERE state_version = 1");
+    for sql in ["UPDATE access_log SET state_version = 999 WHERE state_version = 1".to_owned(), forged_row] {
+        vault.tamper(&sql).await;
+        let read = vault.store.value(&demo(), value_id).await;
+        assert!(matches!(read, Err(Error::Tampered("access_log"))), "{read:?}");
+        let asked = vault.committer.submit(vault.ask(reads(), move |rows, _| spending(rows, value_id))).await;
+        assert!(matches!(asked, Err(Error::Tampered("access_log"))), "{asked:?}");
+        vault.tamper("UPDATE access_log SET state_version = 1 WHERE state_version = 999 AND number < 1000").await;
+        vault.tamper("DELETE FROM access_log WHERE number >= 1000").await;
+    }
+    let leaf = "CAST(replace(leaf, '\"stateVersion\":1', '\"stateVersion\":999') AS BLOB)";
+    vault.tamper(&format!("{forge} {leaf} FROM access_log WHERE state_version = 1")).await;
     let value = vault.store.value(&demo(), value_id).await.unwrap().unwrap();
-    assert_eq!(value.newest_state_version, 1, "a moved column leads to another leaf, found by the self-check");
+    let state = value.state.unwrap().state.version;
+    assert_eq!((value.newest_state_version, state), (999, 1), "who judges it finds the state older than its entry");
 }
 
 async fn a_stale_generation_is_decided_anew(vault: Vault) {

@@ -11,7 +11,13 @@ use crate::store::EntryFilter;
 use crate::store::committer::operation::{Changes, Decision, Reads};
 use crate::store::rows::{DecidingRow, StateRow, Table};
 
-on_every_engine!(expired_values_go_and_extended_ones_stay, requests_leave_nothing_behind);
+on_every_engine!(
+    expired_values_go_and_extended_ones_stay,
+    a_value_extended_before_the_purge_s_commit_stays,
+    a_row_that_cannot_be_read_keeps_no_other_from_the_purge,
+    requests_leave_nothing_behind,
+    a_store_that_hangs_keeps_no_idle_key_in_memory,
+);
 
 async fn expired_values_go_and_extended_ones_stay(vault: Vault) {
     let vault = vault.with_tenant().await;
@@ -50,6 +56,64 @@ async fn expired_values_go_and_extended_ones_stay(vault: Vault) {
     assert_eq!(vault.committer.purge().await.unwrap(), 1);
     assert_eq!(vault.number("SELECT count(*) FROM value_states").await, 0);
     assert!(vault.store.value(&demo(), kept_id).await.unwrap().is_some());
+}
+
+/// The column the purge looks by says "over"; the row that decides says otherwise, as after an extension that came between.
+async fn a_value_extended_before_the_purge_s_commit_stays(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let minute = Some(Duration::from_secs(60));
+    let values = [vault.value(RetentionClass::Session, minute), vault.value(RetentionClass::Session, minute)];
+    let [kept, gone] = [&values[0], &values[1]].map(|row| row.metadata.value_id);
+    vault.write(move || Changes { new_values: values.to_vec(), ..Changes::default() }).await.unwrap();
+    vault.tamper("UPDATE secure_values SET purge_after = 1").await;
+    assert_eq!(vault.committer.purge().await.unwrap(), 0, "whoever writes the column alone takes nothing away");
+    let id: String = gone.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    vault.tamper(&format!("UPDATE secure_values SET expires = 1 WHERE value_id = X'{id}'")).await;
+    assert_eq!(vault.committer.purge().await.unwrap(), 1);
+    assert!(vault.store.value(&demo(), kept).await.unwrap().is_some());
+}
+
+async fn a_row_that_cannot_be_read_keeps_no_other_from_the_purge(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let other: crate::domain::TenantName = "other".parse().unwrap();
+    vault.make_tenant(&other).await;
+    let minute = Some(Duration::from_secs(60));
+    let values: Vec<_> = (0..5).map(|_| vault.value(RetentionClass::Session, minute)).collect();
+    let broken = values[..2].iter().map(|row| row.metadata.value_id);
+    let broken: Vec<String> =
+        broken.map(|id| id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    let session = CaptureSessionId::generate(NOW);
+    let until = NOW.plus(Duration::from_secs(60));
+    vault
+        .write(move || Changes {
+            new_values: values.clone(),
+            encs: vec![(session, [1; 32], until)],
+            ..Changes::default()
+        })
+        .await
+        .unwrap();
+    vault.tamper(&format!("UPDATE secure_values SET retention = 'none' WHERE value_id = X'{}'", broken[0])).await;
+    vault.tamper(&format!("UPDATE secure_values SET tenant = 'No Tenant' WHERE value_id = X'{}'", broken[1])).await;
+    vault.clock.advance(Duration::from_secs(61));
+    assert_eq!(vault.committer.purge().await.unwrap(), 3 + 1, "three values and an enc");
+    assert_eq!(vault.number("SELECT count(*) FROM secure_values").await, 2);
+    assert_eq!(vault.committer.purge().await.unwrap(), 0, "and it ends");
+}
+
+/// Longer than the first heartbeat, which waits for the store.
+async fn a_store_that_hangs_keeps_no_idle_key_in_memory(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let key = vault.keys.data_key_to_seal(&vault.store, &demo(), DataKeyClass::Session, NOW).await.unwrap();
+    let writer = crate::store::engine!(vault.store, writer());
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    vault.clock.advance(Duration::from_secs(61));
+    let wiped = async {
+        while std::sync::Arc::strong_count(&key) > 1 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), wiped).await.expect("an idle key is wiped whatever the store does");
+    drop(writer);
 }
 
 async fn requests_leave_nothing_behind(vault: Vault) {

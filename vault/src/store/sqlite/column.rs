@@ -5,6 +5,7 @@ use sqlx::{ColumnIndex, Row};
 
 use crate::domain::Timestamp;
 use crate::store::Error;
+use crate::store::batch::Newest;
 
 /// A row with the name of its table, for errors.
 pub(super) struct Columns<'r> {
@@ -66,6 +67,12 @@ impl<'r> Columns<'r> {
     pub(super) fn number_or_none<T: TryFrom<i64>>(&self, index: &str) -> Result<Option<T>, Error> {
         let number: Option<i64> = self.get(index)?;
         number.map(|number| T::try_from(number).map_err(|_| self.unreadable())).transpose()
+    }
+
+    /// The newest entry, beside the column it was found by.
+    pub(super) fn newest(&self) -> Result<Option<Newest>, Error> {
+        let (leaf, version) = (self.get::<Option<Vec<u8>>, _>("newest")?, self.number_or_none("newest_version")?);
+        Ok(leaf.zip(version).map(|(leaf, version)| Newest { leaf, version }))
     }
 
     /// A moment.

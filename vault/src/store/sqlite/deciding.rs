@@ -10,17 +10,17 @@ use crate::store::Error;
 use crate::store::batch::{SealedRow, Stored};
 use crate::store::rows::{DecidingRow, Table};
 
-/// The columns with the leaf of the row's newest entry. Sessions change with every capture and have no such entries.
+/// The columns with the row's newest entry, in one statement: row and entry are of one moment.
 macro_rules! columns {
-    ("capture_sessions") => {
-        "SELECT tenant, key, version, body, mac, mac_key_id, NULL AS newest FROM capture_sessions AS t"
-    };
     ($table:tt) => {
         concat!(
             "SELECT tenant, key, version, body, mac, mac_key_id, (SELECT l.leaf FROM access_log l WHERE \
              l.tenant = t.tenant AND l.object = '",
             $table,
-            "/' || t.key ORDER BY l.object_version DESC LIMIT 1) AS newest FROM ",
+            "/' || t.key AND l.object_version IS NOT NULL ORDER BY l.object_version DESC LIMIT 1) AS newest, \
+             (SELECT max(l.object_version) FROM access_log l WHERE l.tenant = t.tenant AND l.object = '",
+            $table,
+            "/' || t.key) AS newest_version FROM ",
             $table,
             " AS t"
         )
@@ -123,25 +123,26 @@ fn stored(table: Table, row: &SqliteRow) -> Result<Stored, Error> {
     let (key, version, body) = (columns.get("key")?, columns.number("version")?, columns.get("body")?);
     let row = DecidingRow { table, tenant, key, version, body };
     let mac_key_id = columns.id("mac_key_id", SecretId::from_bytes)?;
-    Ok(Stored { sealed: SealedRow { row, mac: columns.bytes("mac")?, mac_key_id }, newest: columns.get("newest")? })
+    Ok(Stored { sealed: SealedRow { row, mac: columns.bytes("mac")?, mac_key_id }, newest: columns.newest()? })
 }
 
-/// The leaf of the newest entry of a row that is not there: if there is one, somebody took the row away.
-pub(super) async fn newest_entry(
+/// Whether an entry speaks of a row that is not there: then somebody took it away. Sessions go by the clock.
+pub(super) async fn is_missing(
     table: Table,
     key: &str,
     tenant: &TenantName,
     connection: &mut SqliteConnection,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<bool, Error> {
+    if table == Table::CaptureSessions {
+        return Ok(false);
+    }
     let object = format!("{}/{key}", table.as_str());
-    let found = sqlx::query_scalar(
-        "SELECT leaf FROM access_log WHERE tenant = ? AND object = ? ORDER BY object_version DESC LIMIT 1",
-    )
-    .bind(tenant.as_str())
-    .bind(object)
-    .fetch_optional(connection)
-    .await?;
-    Ok(found)
+    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM access_log WHERE tenant = ? AND object = ? LIMIT 1")
+        .bind(tenant.as_str())
+        .bind(object)
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_some())
 }
 
 /// Writes a row over version `base`, or a new one if that is 0. Not exactly so: [`sqlx::Error::RowNotFound`].

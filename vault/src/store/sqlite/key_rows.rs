@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::column::{Columns, int, millis};
-use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName, Timestamp};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName};
 use crate::store::Error;
 use crate::store::rows::{CaptureKeyRow, DataKeyRow};
 
@@ -194,12 +194,11 @@ fn capture_key_row(row: &SqliteRow, tenant: &TenantName) -> Result<CaptureKeyRow
     })
 }
 
-/// Removes capture key pairs made before `before`: their private halves no longer open.
-pub(super) async fn remove_old_capture_keys(
-    before: Timestamp,
+/// Removes the capture key pairs of days up to one: their private halves went with its erasure key.
+pub(super) async fn remove_erased_capture_keys(
+    newest: Epoch,
     connection: &mut SqliteConnection,
 ) -> Result<u64, sqlx::Error> {
-    let done =
-        sqlx::query("DELETE FROM capture_keys WHERE created < ?").bind(millis(before)).execute(connection).await?;
+    let done = sqlx::query("DELETE FROM capture_keys WHERE epoch <= ?").bind(int(newest.0)).execute(connection).await?;
     Ok(done.rows_affected())
 }

@@ -6,29 +6,35 @@ use super::column::{Columns, int, millis};
 use super::{SqliteStore, key_rows};
 use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
-use crate::domain::{BootId, DataKeyClass, Epoch, RetentionClass, TenantName, Timestamp, ValueId};
+use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
 use crate::store::Error;
+use crate::store::batch::Expired;
 
 impl SqliteStore {
-    /// Up to `limit` values whose time is over, with their classes.
+    /// Up to `limit` values whose time seems to be over, after the first `passed`; one that does not read hides no other.
     pub(in crate::store) async fn expired_values(
         &self,
         now: Timestamp,
+        passed: usize,
         limit: usize,
-    ) -> Result<Vec<(TenantName, ValueId, RetentionClass)>, Error> {
+    ) -> Result<Expired, Error> {
         let rows = sqlx::query(
-            "SELECT tenant, value_id, retention FROM secure_values WHERE purge_after <= ? ORDER BY purge_after LIMIT ?",
+            "SELECT tenant, value_id FROM secure_values WHERE purge_after <= ? ORDER BY purge_after, tenant, value_id \
+             LIMIT ? OFFSET ?",
         )
         .bind(millis(now))
         .bind(int(limit as u64))
+        .bind(int(passed as u64))
         .fetch_all(&mut *self.reader().await?)
         .await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| {
-            let columns = Columns::of("secure_values", row);
-            let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
-            Ok((tenant, columns.id("value_id", ValueId::from_bytes)?, columns.word("retention")?))
-        };
-        rows.iter().map(read).collect()
+        let mut found = Expired::default();
+        for row in &rows {
+            match expired_value(row) {
+                Ok(value) => found.values.push(value),
+                Err(_) => found.unreadable += 1,
+            }
+        }
+        Ok(found)
     }
 
     /// Up to `limit` values whose uses are counted.
@@ -37,12 +43,7 @@ impl SqliteStore {
             .bind(int(limit as u64))
             .fetch_all(&mut *self.reader().await?)
             .await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| {
-            let columns = Columns::of("secure_values", row);
-            let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
-            Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(expired_value).collect()
     }
 
     /// Removes expired encs, sessions, idempotency records, capture keys and data keys; how many rows.
@@ -52,12 +53,11 @@ impl SqliteStore {
         &self,
         now: Timestamp,
         sessions_before: &str,
-        capture_keys_before: Timestamp,
         erased: &[(DataKeyClass, Epoch)],
     ) -> Result<u64, Error> {
         let mut writer = self.writer().await;
         let mut batch = writer.begin().await?;
-        let gone = purge(now, sessions_before, capture_keys_before, erased, &mut batch.transaction).await;
+        let gone = purge(now, sessions_before, erased, &mut batch.transaction).await;
         let done = batch.finish(gone.map_err(Error::Database)).await;
         writer.settle(done).await
     }
@@ -78,10 +78,15 @@ impl SqliteStore {
     }
 }
 
+fn expired_value(row: &sqlx::sqlite::SqliteRow) -> Result<(TenantName, ValueId), Error> {
+    let columns = Columns::of("secure_values", row);
+    let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
+    Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
+}
+
 async fn purge(
     now: Timestamp,
     sessions_before: &str,
-    capture_keys_before: Timestamp,
     erased: &[(DataKeyClass, Epoch)],
     connection: &mut SqliteConnection,
 ) -> Result<u64, sqlx::Error> {
@@ -103,8 +108,10 @@ async fn purge(
     .execute(&mut *connection)
     .await?;
     gone += done.rows_affected();
-    gone += key_rows::remove_old_capture_keys(capture_keys_before, connection).await?;
     for (class, epoch) in erased {
+        if *class == DataKeyClass::Capture {
+            gone += key_rows::remove_erased_capture_keys(*epoch, connection).await?;
+        }
         gone += key_rows::remove_erased_data_keys(*class, *epoch, connection).await?;
     }
     Ok(gone)

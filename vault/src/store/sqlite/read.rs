@@ -31,7 +31,7 @@ impl SqliteStore {
     ) -> Result<(Option<Stored>, bool), Error> {
         let mut reader = self.reader().await?;
         let found = deciding::read(table, &[key], tenant, &mut reader).await?.pop();
-        let missing = found.is_none() && deciding::newest_entry(table, key, tenant, &mut reader).await?.is_some();
+        let missing = found.is_none() && deciding::is_missing(table, key, tenant, &mut reader).await?;
         Ok((found, missing))
     }
 

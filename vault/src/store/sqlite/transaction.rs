@@ -123,7 +123,7 @@ async fn load_rows(wanted: &Wanted, loaded: &mut Loaded, connection: &mut Sqlite
         let found = deciding::read(*table, &asked, tenant, connection).await?;
         for key in keys {
             let there = found.iter().any(|stored| stored.sealed.row.key == *key);
-            if !there && deciding::newest_entry(*table, key, tenant, connection).await?.is_some() {
+            if !there && deciding::is_missing(*table, key, tenant, connection).await? {
                 loaded.missing.push((*table, tenant.clone(), key.clone()));
             }
         }

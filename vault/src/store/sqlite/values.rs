@@ -1,7 +1,7 @@
 //! Values and their states.
 
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
 use super::column::{Columns, int, millis};
 use super::sql::{self, Texts, texts};
@@ -30,7 +30,9 @@ const REMOVE_STATE: Texts = texts!("DELETE FROM value_states WHERE tenant = ? AN
 const READ: Texts = texts!(
     "SELECT v.*, s.data_key_id AS state_data_key_id, s.version, s.code, s.uses_left, s.expires AS state_expires, \
      s.failures, s.mac, (SELECT l.leaf FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id \
-     AND l.state_version IS NOT NULL ORDER BY l.state_version DESC LIMIT 1) AS newest \
+     AND l.state_version IS NOT NULL ORDER BY l.state_version DESC LIMIT 1) AS newest, \
+     (SELECT max(l.state_version) FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id) \
+     AS newest_version \
      FROM secure_values v LEFT JOIN value_states s ON s.tenant = v.tenant AND s.value_id = v.value_id \
      WHERE v.tenant = ? AND v.value_id IN (",
     "?",
@@ -169,7 +171,7 @@ fn loaded(row: &SqliteRow, tenant: &TenantName, realm: &Realm) -> Result<LoadedV
             sealed: columns.get("sealed")?,
         },
         state: state(row, value_id)?,
-        newest: row.try_get("newest").map_err(|_| columns.unreadable())?,
+        newest: columns.newest()?,
     })
 }
 

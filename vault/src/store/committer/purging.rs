@@ -1,0 +1,184 @@
+//! The purge: what has expired goes. The database says what may be over; the batch that removes it judges each value again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::operation::{Changes, Decision, Generation, Operation, Reads, Rows, current_state};
+use super::{Committer, OWN_WORK, announcement};
+use crate::access_log::{Action, Entry, NodeIdentity};
+use crate::crypto::DataKey;
+use crate::domain::{CaptureSessionId, DataKeyClass, Epoch, RetentionClass, TenantName, Timestamp, ValueId};
+use crate::store::Error;
+
+/// So many values go in one commit, which is one run of the purge: one entry for each tenant and class.
+const PURGED_AT_ONCE: usize = 512;
+/// The longest session has an hour; its row stays a little longer.
+const SESSION_ROWS: Duration = Duration::from_secs(2 * 60 * 60);
+
+impl Committer {
+    /// Removes what has expired: values with one entry per run, tenant and class, then what belonged to requests, whether
+    /// or not the values could go. How many rows.
+    ///
+    /// # Errors
+    /// [`Error::Database`] and what [`Committer::submit`] refuses.
+    pub async fn purge(&self) -> Result<u64, Error> {
+        let values = self.purge_values().await;
+        let now = self.inner.clock.now();
+        let sessions = oldest_session(now).to_string();
+        let requests = self.inner.store.purge_requests(now, &sessions, &erased(now)).await;
+        Ok(values? + requests?)
+    }
+
+    async fn purge_values(&self) -> Result<u64, Error> {
+        // What stays is passed over, so that it never stands before what may go.
+        let (mut gone, mut passed) = (0_u64, 0);
+        loop {
+            let now = self.inner.clock.now();
+            let found = self.inner.store.expired_values(now, passed, PURGED_AT_ONCE).await?;
+            let seen = found.values.len() + found.unreadable;
+            if found.unreadable > 0 {
+                tracing::error!(rows = found.unreadable, "rows of values that expired cannot be read; they stay");
+            }
+            let mut tenants: BTreeMap<TenantName, Vec<ValueId>> = BTreeMap::new();
+            for (tenant, value_id) in found.values {
+                tenants.entry(tenant).or_default().push(value_id);
+            }
+            let mut removed = 0;
+            for (tenant, values) in tenants {
+                removed += self.purge_of(&tenant, values).await?;
+            }
+            gone += removed as u64;
+            passed += seen.saturating_sub(removed);
+            if seen < PURGED_AT_ONCE {
+                return Ok(gone);
+            }
+        }
+    }
+
+    /// Removes those of a tenant's values whose time is over. A row that cannot be read stays, and keeps no other.
+    async fn purge_of(&self, tenant: &TenantName, values: Vec<ValueId>) -> Result<usize, Error> {
+        let (mut left, mut removed) = (vec![values], 0);
+        while let Some(mut values) = left.pop() {
+            let purging = Purging {
+                tenant: tenant.clone(),
+                deadline: self.inner.clock.now().plus(OWN_WORK),
+                identity: Arc::clone(&self.inner.identity),
+                values: values.clone(),
+            };
+            match self.submit(purging).await {
+                Ok(done) => removed += done.output,
+                Err(Error::Tampered(_) | Error::Unreadable(_)) if values.len() > 1 => {
+                    left.push(values.split_off(values.len() / 2));
+                    left.push(values);
+                }
+                Err(error @ (Error::Tampered(_) | Error::Unreadable(_))) => {
+                    tracing::error!(%tenant, value_id = ?values, %error, "a value that expired cannot be judged; it stays");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Values that seemed over when they were looked for.
+struct Purging {
+    tenant: TenantName,
+    deadline: Timestamp,
+    identity: Arc<NodeIdentity>,
+    values: Vec<ValueId>,
+}
+
+impl Operation for Purging {
+    /// How many went.
+    type Output = usize;
+
+    fn tenant(&self) -> &TenantName {
+        &self.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        None
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        Reads { values: self.values.clone(), ..Reads::default() }
+    }
+
+    fn hold(&mut self, _data_key: Arc<DataKey>) {}
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<usize> {
+        let now = rows.now();
+        let mut classes: BTreeMap<RetentionClass, u64> = BTreeMap::new();
+        let mut removed = Vec::with_capacity(self.values.len());
+        for value in self.values.iter().filter_map(|value_id| rows.value(*value_id)) {
+            // An extension that came between is acknowledged: the column the purge looks by is only a hint.
+            if current_state(value).expires.is_some_and(|end| end <= now) {
+                *classes.entry(value.row.metadata.retention).or_default() += 1;
+                removed.push(value.row.metadata.value_id);
+            }
+        }
+        if removed.is_empty() {
+            return Decision::Answer(0);
+        }
+        let entry = |(class, count)| Entry {
+            retention: Some(class),
+            count: Some(count),
+            ..announcement::by_node(&self.identity, &self.tenant, Action::ValueExpired, now)
+        };
+        let count = removed.len();
+        let entries = classes.into_iter().map(entry).collect();
+        Decision::Write(Changes { entries, removed, ..Changes::default() }, count)
+    }
+}
+
+/// The smallest id of a session that may still live: its first 48 bits are its time.
+fn oldest_session(now: Timestamp) -> CaptureSessionId {
+    let kept = u64::try_from(SESSION_ROWS.as_millis()).unwrap_or(u64::MAX);
+    let oldest = now.as_millis().saturating_sub(kept);
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&oldest.to_be_bytes()[2..]);
+    CaptureSessionId::from_bytes(bytes)
+}
+
+/// For each class with erasure keys, the newest epoch whose key is gone.
+fn erased(now: Timestamp) -> Vec<(DataKeyClass, Epoch)> {
+    let newest = |class: DataKeyClass| {
+        let mut epoch = class.epoch(now);
+        while class.erased_at(epoch)? > now {
+            epoch = Epoch(epoch.0.checked_sub(1)?);
+        }
+        Some((class, epoch))
+    };
+    DataKeyClass::ALL.into_iter().filter_map(newest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_erased_epoch_is_the_last_whose_time_is_over() {
+        let now = Timestamp::from_millis(1_795_489_236_007);
+        for (class, epoch) in erased(now) {
+            assert!(class.erased_at(epoch).is_some_and(|gone| gone <= now));
+            assert!(class.erased_at(Epoch(epoch.0 + 1)).is_some_and(|gone| gone > now));
+        }
+        assert_eq!(erased(now).len(), 6);
+    }
+
+    #[test]
+    fn an_older_session_sorts_before_the_oldest_that_may_live() {
+        let now = Timestamp::from_millis(1_795_489_236_007);
+        let old = CaptureSessionId::generate(Timestamp::from_millis(now.as_millis() - 3 * 3_600_000));
+        let young = CaptureSessionId::generate(Timestamp::from_millis(now.as_millis() - 3_600_000));
+        assert!(
+            old.to_string() < oldest_session(now).to_string() && oldest_session(now).to_string() < young.to_string()
+        );
+    }
+}
