@@ -87,7 +87,7 @@ async fn whatever_the_console_refuses_it_says_in_words() {
     let (person, cookie) = (siv.stranger(), sign_in(&siv).await);
     for (path, status, words) in [
         ("/console/log?from=yesterday", 422, "The filter was not understood"),
-        ("/console/log?cursor=nonsense", 422, "The address cannot be read"),
+        ("/console/log?cursor=nonsense", 400, "The address cannot be read"),
         ("/console/entries/999999", 404, "No such entry"),
         ("/console/entries/abc", 404, "No such entry"),
         ("/console/values/abc", 404, "No such value"),
