@@ -69,16 +69,19 @@ fn a_refusal_never_repeats_a_value() {
 }
 
 #[test]
-fn a_key_store_others_can_open_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let keys = folder.path().join("keys");
-    std::fs::create_dir(&keys).unwrap();
-    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = folder.path().join("siv.toml");
-    std::fs::write(&path, SOUND).unwrap();
-    assert!(Settings::load(&path).unwrap_err().to_string().contains("chmod 0700"));
-    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o700)).unwrap();
-    assert!(Settings::load(&path).is_ok());
+fn a_folder_others_can_open_is_refused() {
+    for (name, key) in [("keys", "key_store"), ("db", "database")] {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join(name);
+        std::fs::create_dir(&own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = folder.path().join("siv.toml");
+        std::fs::write(&path, SOUND).unwrap();
+        let refusal = Settings::load(&path).unwrap_err().to_string();
+        assert!(refusal.starts_with(key) && refusal.contains("chmod 0700"), "{refusal}");
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(Settings::load(&path).is_ok(), "{name}");
+    }
 }
 
 #[test]
