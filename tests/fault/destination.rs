@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tests::Siv;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -181,4 +182,39 @@ async fn sigterm_under_load_cuts_nothing_between_entry_and_answer() {
     assert_eq!(answer.json()["outputs"]["status"], "approved", "what was under way was finished");
     siv.begin().unwrap();
     siv.verify_log().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_stands_still_is_503_and_the_outcome_is_recorded_when_it_goes_on() {
+    let siv = Siv::start();
+    let destination = Destination::start().await;
+    destination.apply(&siv).await;
+    let body = inputs(&siv).await;
+    destination.hold.store(true, Ordering::SeqCst);
+    let (flow, sent) = (siv.flow("charge-card"), body.clone());
+    let caller = flow.clone();
+    let call = tokio::spawn(async move { caller.post_once("/v1/flows/charge-card/invoke", "still", &sent).await });
+    while destination.calls.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Whoever holds the database's one lock keeps the second commit from being written.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(siv.data().join("siv.db"));
+    let mut holder = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
+    destination.hold.store(false, Ordering::SeqCst);
+    let answer = call.await.unwrap();
+    assert_eq!(answer.refusal(), (503, "store.unavailable".to_owned()), "{}", answer.text);
+    let run = format!("/v1/runs/{}", answer.json()["runId"].as_str().unwrap());
+    sqlx::query("COMMIT").execute(&mut holder).await.unwrap();
+    holder.close().await.unwrap();
+    for _ in 0..400 {
+        if flow.get(&run).await.json()["state"] == "completed" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(flow.get(&run).await.json()["state"], "completed");
+    let again = flow.post_once("/v1/flows/charge-card/invoke", "still", &body).await.expect(200);
+    assert_eq!(again.json()["outputs"]["status"], "approved");
+    assert_eq!(destination.calls.load(Ordering::SeqCst), 1);
 }
