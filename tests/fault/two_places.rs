@@ -1,8 +1,8 @@
 //! A crash at every step between the key store and the database (docs/formats.md section 4): the next start goes on, and
 //! what was acknowledged is there.
 //!
-//! The steps are system calls: strace kills the process at the n-th `fsync` (both places), `linkat` and `rename` (the key
-//! store) or `pwrite64` (the database) of a thread.
+//! The steps are system calls: strace kills the process at the n-th `fsync` (both places), `linkat`, `unlink` and `rename`
+//! (the key store and the root key) or `pwrite64` (the database) of a thread.
 
 use serde_json::{Value, json};
 use tests::Siv;
@@ -47,7 +47,7 @@ async fn check(siv: &Siv, told: &Told, point: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_that_is_killed_anywhere_is_gone_on_with() {
-    let sweep = [("fsync", 64), ("linkat", 7), ("rename", 16), ("pwrite64", 150)];
+    let sweep = [("fsync", 66), ("linkat", 8), ("unlink", 8), ("rename", 16), ("pwrite64", 150)];
     let mut killed = 0;
     for point in points(&sweep, 6) {
         let mut siv = Siv::unstarted();
