@@ -74,8 +74,9 @@ impl Command {
                 let done = client.post("/v1/keks/rewrap", &query, &json!({ "dryRun": dry_run })).await?;
                 let verb = if dry_run { "would be" } else { "are" };
                 let text = format!(
-                    "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased",
-                    done["moved"], done["kept"], done["erased"]
+                    "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still \
+                     name another version",
+                    done["moved"], done["kept"], done["erased"], done["left"]
                 );
                 output.sentence(&done, &text);
             }
