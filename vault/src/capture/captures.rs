@@ -38,6 +38,7 @@ struct Under<'a> {
     app: &'a AppDocument,
     context: &'a RequestContext,
     now: Timestamp,
+    deadline: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -66,6 +67,7 @@ impl Capture {
         context: &RequestContext,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Answer, Error> {
+        let deadline = self.inner.clock.now().plus(PATIENCE);
         let (mut tenant, session, record) = self.session_of(&token).await?;
         let context = by_session(context, session, &record);
         let entered = self.enter(&items, &tenant, session, &record).await?;
@@ -86,7 +88,7 @@ impl Capture {
         for _ in 0..ATTEMPTS {
             let (_, app) = tenant.apps.get(&record.app).ok_or(Error::AuthInvalid)?;
             let now = self.inner.clock.now();
-            let under = Under { tenant: &tenant, session, record: &record, app, context: &context, now };
+            let under = Under { tenant: &tenant, session, record: &record, app, context: &context, now, deadline };
             if let Some(answer) = self.capture(&entered, under, repeatable.clone()).await? {
                 return Ok(answer);
             }
@@ -166,7 +168,7 @@ impl Capture {
         let operation = Storing {
             tenant: under.tenant.tenant.name.clone(),
             generation: under.tenant.generation,
-            deadline: self.inner.clock.now().plus(PATIENCE),
+            deadline: under.deadline,
             created: under.now,
             held: self.inner.keys.held(),
             through: Some(Through {
