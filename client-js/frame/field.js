@@ -51,7 +51,7 @@ export class Field {
   follow(spec) {
     this.#spec = spec;
     const rules = TYPES[spec.type] ?? TYPES.text;
-    this.input.type = spec.type === 'password' ? 'password' : 'text';
+    this.input.type = rules.hidden ? 'password' : 'text';
     this.input.inputMode = rules.inputmode;
     this.input.name = spec.type;
     this.set({});

@@ -5,18 +5,19 @@ import { grouped, luhn } from './cards.js';
 /** @typedef {{type: string, min?: number|null, max?: number|null, showBrand?: boolean}} FieldSpec */
 /** @typedef {{code: string|null, text: string}} Reading `text` in the field's one spelling; empty where `code` is not null */
 
-/** Bounds in characters, kind of keyboard, what a browser may fill in. @type {Record<string, {min: number, max: number, inputmode: string, autocomplete: string, mask?: (text: string) => string}>} */
+/** Bounds in characters, kind of keyboard, what a browser may fill in. @type {Record<string, {min: number, max: number, inputmode: string, autocomplete: string, hidden?: boolean, mask?: (text: string) => string}>} */
 export const TYPES = {
   text: { min: 1, max: 1024, inputmode: 'text', autocomplete: 'off' },
-  password: { min: 1, max: 256, inputmode: 'text', autocomplete: 'current-password' },
+  password: { min: 1, max: 256, inputmode: 'text', autocomplete: 'current-password', hidden: true },
   'card-number': { min: 12, max: 19, inputmode: 'numeric', autocomplete: 'cc-number', mask: (text) => grouped(plain(text)) },
   'card-expiry': { min: 5, max: 5, inputmode: 'numeric', autocomplete: 'cc-exp', mask: expiryMask },
   'card-cvc': { min: 3, max: 4, inputmode: 'numeric', autocomplete: 'cc-csc' },
+  pin: { min: 4, max: 12, inputmode: 'numeric', autocomplete: 'off', hidden: true },
   ssn: { min: 9, max: 9, inputmode: 'numeric', autocomplete: 'off', mask: ssnMask },
 };
 
 /** The longest a text of digits may grow by typing. @type {Record<string, number>} */
-const MOST_DIGITS = { 'card-number': 19, 'card-expiry': 6, 'card-cvc': 4, ssn: 9 };
+const MOST_DIGITS = { 'card-number': 19, 'card-expiry': 6, 'card-cvc': 4, pin: 12, ssn: 9 };
 
 /** Without the spaces and dashes that stand between groups. @param {string} text */
 const plain = (text) => text.replace(/[ -]/g, '');

@@ -23,6 +23,12 @@ const PROBLEMS = {
     too_long: 'Enter the 3 digits on the back of the card, or the 4 on the front of an Amex',
     characters: 'Enter the security code in digits',
   },
+  pin: {
+    empty: 'Enter the PIN',
+    too_short: 'The PIN has at least 4 digits',
+    too_long: 'The PIN has at most 12 digits',
+    characters: 'Enter the PIN in digits',
+  },
   ssn: {
     empty: 'Enter the social security number',
     too_short: 'Enter all 9 digits',

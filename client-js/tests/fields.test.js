@@ -46,6 +46,10 @@ test('each type knows its own', () => {
     ['card-cvc', '12', 'too_short'],
     ['card-cvc', '12345', 'too_long'],
     ['card-cvc', '12 ', 'characters'],
+    ['pin', '0000', '0000'],
+    ['pin', '123', 'too_short'],
+    ['pin', '1234567890123', 'too_long'],
+    ['pin', '12 34', 'characters'],
     ['ssn', '078-05-1120', '078051120'],
     ['ssn', '666051120', 'checksum'],
     ['ssn', '900051120', 'checksum'],
@@ -94,7 +98,12 @@ test('typing adds what the type can hold; letters and surplus digits do nothing'
   assert.ok(mayType('card-number', '4242', '4') && !mayType('card-number', '4242', 'x'));
   assert.ok(!mayType('card-cvc', '1234', '5') && mayType('card-cvc', '123', '4'));
   assert.ok(mayType('card-expiry', '12', '/') && !mayType('card-expiry', '12 / 2030', '1'));
+  assert.ok(mayType('pin', '12345678901', '2') && !mayType('pin', '123456789012', '3') && !mayType('pin', '1', 'x'));
   assert.ok(mayType('password', 'anything', '\u{1f600}'));
+});
+
+test('a password and a PIN are not shown while they are typed', () => {
+  assert.deepEqual(Object.keys(TYPES).filter((type) => TYPES[type].hidden), ['password', 'pin']);
 });
 
 test('every code has words that say what to do and repeat nothing', () => {

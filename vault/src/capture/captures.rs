@@ -39,6 +39,7 @@ struct Under<'a> {
     app: &'a AppDocument,
     context: &'a RequestContext,
     now: Timestamp,
+    deadline: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -68,6 +69,7 @@ impl Capture {
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Answer, Error> {
         let Admitted { token, mut tenant, session, record } = admitted;
+        let deadline = self.inner.clock.now().plus(PATIENCE);
         let context = by_session(context, session, &record);
         let entered = self.enter(&items, &tenant, session, &record).await?;
         let (_, app) = tenant.apps.get(&record.app).ok_or(Error::AuthInvalid)?;
@@ -87,7 +89,7 @@ impl Capture {
         for _ in 0..ATTEMPTS {
             let (_, app) = tenant.apps.get(&record.app).ok_or(Error::AuthInvalid)?;
             let now = self.inner.clock.now();
-            let under = Under { tenant: &tenant, session, record: &record, app, context: &context, now };
+            let under = Under { tenant: &tenant, session, record: &record, app, context: &context, now, deadline };
             if let Some(answer) = self.capture(&entered, under, repeatable.clone()).await? {
                 return Ok(answer);
             }
@@ -167,7 +169,7 @@ impl Capture {
         let operation = Storing {
             tenant: under.tenant.tenant.name.clone(),
             generation: under.tenant.generation,
-            deadline: self.inner.clock.now().plus(PATIENCE),
+            deadline: under.deadline,
             created: under.now,
             held: self.inner.keys.held(),
             through: Some(Through {

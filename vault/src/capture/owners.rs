@@ -71,20 +71,15 @@ impl Capture {
         let mut caller = caller.clone();
         let mut finder = Finder::new(&inner.keys);
         let mut unreadable = BTreeSet::new();
+        let deadline = inner.clock.now().plus(PATIENCE);
         for _ in 0..ATTEMPTS {
             if caller.tenant.tenant.sealed {
                 return Err(Error::TenantSealed);
             }
             let app = caller.credential.app.clone().ok_or(Error::PolicyDenied)?;
             let place = Place { tenant: caller.tenant_name().clone(), app, unreadable: unreadable.clone() };
-            let operation = Owning {
-                deadline: inner.clock.now().plus(PATIENCE),
-                wish,
-                caller: caller.clone(),
-                key: Arc::clone(&key),
-                place,
-                finder: finder.clone(),
-            };
+            let operation =
+                Owning { deadline, wish, caller: caller.clone(), key: Arc::clone(&key), place, finder: finder.clone() };
             match inner.committer.submit(operation).await {
                 Ok(committed) => return Ok(committed.output),
                 Err(store::Error::Stale) => {

@@ -139,6 +139,21 @@ mod tests {
     use super::*;
     use crate::store::testing::TestVault;
 
+    #[test]
+    fn a_private_half_opens_as_its_vector_says() {
+        let vector = crate::crypto::vectors::committed("capture-private.json");
+        let text = |member: &str| vector[member].as_str().unwrap();
+        let bytes = |member: &str| crate::domain::text::hex::decode(text(member)).unwrap();
+        let id: DataKeyId = text("dataKeyId").parse().unwrap();
+        let data_key = DataKey::init_with(id, |place| place.copy_from_slice(&bytes("dataKey")));
+        let (realm, tenant) = (text("realm").parse().unwrap(), text("tenant").parse().unwrap());
+        let aad = aad(&realm, &tenant, Epoch(vector["day"].as_u64().unwrap()));
+        assert_eq!(aad, bytes("rowAad"));
+        let key_id = bytes("keyId").try_into().unwrap();
+        let pair = CaptureKeyPair::open_private(key_id, &data_key, &aad, &bytes("sealed")).unwrap();
+        assert_eq!(pair.public_bytes()[..], bytes("publicKey"));
+    }
+
     #[tokio::test]
     async fn a_private_half_leaves_memory_with_the_data_key_that_opened_it() {
         let vault = TestVault::start().await;

@@ -56,6 +56,7 @@ impl Capture {
         if items.is_empty() || items.len() > MOST_ITEMS {
             return Err(Error::invalid("items", if items.is_empty() { "missing" } else { "too_many" }));
         }
+        let deadline = self.inner.clock.now().plus(PATIENCE);
         let mut caller = caller.clone();
         let sensitive = touches_sensitive(&items, &caller, &name);
         let repeatable = self.prepare(&caller, ROUTE, (&name, sensitive), idempotency).await?;
@@ -63,7 +64,7 @@ impl Capture {
             if caller.tenant.tenant.sealed {
                 return Err(Error::TenantSealed);
             }
-            if let Some(answer) = self.put(&items, &caller, &name, repeatable.clone()).await? {
+            if let Some(answer) = self.put(&items, &caller, (&name, deadline), repeatable.clone()).await? {
                 return Ok(answer);
             }
             let renewed = caller.renewed(&self.inner.catalog, self.inner.clock.now()).await?;
@@ -77,7 +78,7 @@ impl Capture {
         &self,
         items: &[PutItem],
         caller: &Caller,
-        name: &AppName,
+        (name, deadline): (&AppName, Timestamp),
         repeatable: Option<Arc<IdempotencyRequest>>,
     ) -> Result<Option<Answer>, Error> {
         let (_, app) = caller.tenant.apps.get(name).ok_or(Error::PolicyDenied)?;
@@ -95,7 +96,7 @@ impl Capture {
         let operation = Storing {
             tenant: caller.tenant_name().clone(),
             generation: caller.tenant.generation,
-            deadline: self.inner.clock.now().plus(PATIENCE),
+            deadline,
             created: now,
             held: self.inner.keys.held(),
             through: None,

@@ -125,7 +125,7 @@ impl SessionRecord {
         keys: &Keys,
     ) -> bool {
         let message = token_message(token, session, &self.app, tenant, keys.realm());
-        let key = keys.mac_by_id(self.mac_key_id);
+        let key = keys.mac_by_id(MacPurpose::Credential, self.mac_key_id);
         token.kind() == CredentialKind::Capture && key.is_some_and(|key| key.verify(&message, &self.token_hash))
     }
 }
@@ -189,7 +189,11 @@ fn subject(text: &str) -> Result<[u8; 32], Error> {
     }
     let mut salt = [0_u8; 32];
     getrandom::fill(&mut salt)?;
-    Ok(Sha256::digest(lp(&[b"siv/v1/subject", &salt, text.as_bytes()])).into())
+    Ok(commitment(&salt, text))
+}
+
+fn commitment(salt: &[u8; 32], text: &str) -> [u8; 32] {
+    Sha256::digest(lp(&[b"siv/v1/subject", salt, text.as_bytes()])).into()
 }
 
 #[cfg(test)]
@@ -213,6 +217,24 @@ purposes = ["payment"]
         let request: SessionRequest = serde_json::from_str(json).unwrap();
         let id = SecretId::generate(Timestamp::from_millis(1));
         SessionRecord::from_request(&request, &app, ([0; 32], id), Timestamp::from_millis(1000))
+    }
+
+    #[test]
+    fn a_token_is_hashed_and_a_subject_committed_to_as_their_vector_says() {
+        let vector = crate::crypto::vectors::committed("capture-token.json");
+        let text = |member: &str| vector[member].as_str().unwrap();
+        let bytes = |member: &str| crate::domain::text::hex::decode(text(member)).unwrap();
+        let token = Credential::parse(text("captureToken")).unwrap();
+        let session = CaptureSessionId::from_bytes(token.id_bytes());
+        assert_eq!((token.kind(), session.to_string().as_str()), (CredentialKind::Capture, text("captureSessionId")));
+        let (realm, tenant) = (text("realm").parse().unwrap(), text("tenant").parse().unwrap());
+        let message = token_message(&token, session, &text("app").parse().unwrap(), &tenant, &realm);
+        assert_eq!(*message, bytes("message"));
+        let key =
+            crate::crypto::MacKey::new(SecretId::from_bytes([6; 16]), &bytes("credentialKey").try_into().unwrap());
+        assert_eq!(key.mac(&message)[..], bytes("hash"));
+        let salt = bytes("subjectSalt").try_into().unwrap();
+        assert_eq!(commitment(&salt, text("subject"))[..], bytes("subjectCommitment"));
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl Capture {
     ) -> Result<Answer, Error> {
         let name = caller.credential.app.clone().ok_or(Error::PolicyDenied)?;
         let mut tenant = Arc::clone(&caller.tenant);
+        let deadline = self.inner.clock.now().plus(PATIENCE);
         let prepared = self.prepare(caller, ROUTE, (&name, false), idempotency).await?;
         for _ in 0..ATTEMPTS {
             if tenant.tenant.sealed {
@@ -56,7 +57,7 @@ impl Capture {
             if asked != name {
                 return Err(Error::PolicyDenied);
             }
-            if let Some(answer) = self.open(&request, app, &tenant, prepared.clone()).await? {
+            if let Some(answer) = self.open(&request, app, (&tenant, deadline), prepared.clone()).await? {
                 return Ok(answer);
             }
             let renewed = caller.renewed(&self.inner.catalog, self.inner.clock.now()).await?;
@@ -71,6 +72,7 @@ impl Capture {
     /// [`Error::NotFound`] for an absent app, [`Error::PolicyDenied`] for one of mode `server`.
     pub async fn open_session_from_frame(&self, app: &str) -> Result<Answer, Error> {
         let name: AppName = app.parse().map_err(|_| Error::NotFound)?;
+        let deadline = self.inner.clock.now().plus(PATIENCE);
         for _ in 0..ATTEMPTS {
             let tenant = self.inner.catalog.tenant_of_app(&name).await?.ok_or(Error::NotFound)?;
             let tenant = self.inner.catalog.tenant(&tenant).await?.ok_or(Error::NotFound)?;
@@ -82,7 +84,7 @@ impl Capture {
                 return Err(Error::PolicyDenied);
             }
             let request = SessionRequest { app: name.to_string(), ..SessionRequest::default() };
-            if let Some(answer) = self.open(&request, app, &tenant, None).await? {
+            if let Some(answer) = self.open(&request, app, (&tenant, deadline), None).await? {
                 return Ok(answer);
             }
             self.inner.catalog.refresh(&tenant.tenant.name);
@@ -155,7 +157,7 @@ impl Capture {
         &self,
         request: &SessionRequest,
         app: &AppDocument,
-        tenant: &TenantCatalog,
+        (tenant, deadline): (&TenantCatalog, Timestamp),
         idempotency: Option<Arc<IdempotencyRequest>>,
     ) -> Result<Option<Answer>, Error> {
         let inner = &self.inner;
@@ -175,7 +177,7 @@ impl Capture {
             row: record.to_row(&name, &session.to_string(), 1)?,
             tenant: name,
             generation: tenant.generation,
-            deadline: now.plus(PATIENCE),
+            deadline,
             held: inner.keys.held(),
             idempotency: idempotency.zip(kept),
             answer,

@@ -85,8 +85,9 @@ impl Command {
                 let done = rewrap(client, &query, dry_run).await?;
                 let verb = if dry_run { "would be" } else { "are" };
                 let text = format!(
-                    "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased",
-                    done["moved"], done["kept"], done["erased"]
+                    "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still \
+                     name another version",
+                    done["moved"], done["kept"], done["erased"], done["left"]
                 );
                 output.sentence(&done, &text);
             }

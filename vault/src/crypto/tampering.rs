@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::fixture::{TEXT, data_key, key, metadata, other_data_key, plaintext};
+use super::vectors::damages;
 use super::{
     CaptureKeyPair, Durable, Error, MacKey, OpeningGrant, RecordKey, StateCode, ValueState, envelope, open_value,
     reseal_outer, seal_capture, seal_value, verifier, verifier_matches,
@@ -138,6 +139,9 @@ fn a_state_cannot_be_altered_or_moved() {
     };
     let mac = state.mac(&data_key(), &realm, &tenant, value_id);
     assert!(state.verify_mac(&data_key(), &realm, &tenant, value_id, &mac));
+    for damaged in damages(&mac).into_iter().filter_map(|damaged| <[u8; 32]>::try_from(damaged).ok()) {
+        assert!(!state.verify_mac(&data_key(), &realm, &tenant, value_id, &damaged));
+    }
     for altered in [
         ValueState { version: 3, ..state },
         ValueState { code: StateCode::Spent, ..state },
@@ -177,6 +181,9 @@ fn a_capture_pair_survives_its_sealing_and_no_other_key_id() {
     assert_eq!(again.public_bytes(), pair.public_bytes());
     assert!(refused(CaptureKeyPair::open_private([0; 16], &data_key(), b"row", &sealed)));
     assert!(refused(CaptureKeyPair::open_private(pair.key_id(), &data_key(), b"other", &sealed)));
+    for damaged in damages(&sealed) {
+        assert!(refused(CaptureKeyPair::open_private(pair.key_id(), &data_key(), b"row", &damaged)));
+    }
 }
 
 #[test]

@@ -32,6 +32,18 @@ pub(crate) fn agree(file: &str, fresh: &Value) {
     assert!(committed(file) == *fresh, "tests/vectors/{file} should be:\n{fresh:#}\n");
 }
 
+/// Every bit flipped, every length cut to, and some bytes more.
+pub(crate) fn damages(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let flipped = (0..bytes.len() * 8).map(|bit| {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        flipped
+    });
+    let cut = (0..bytes.len()).map(|length| bytes[..length].to_vec());
+    let extended = [&[0][..], &[0xff; 33]].map(|more| [bytes, more].concat());
+    flipped.chain(cut).chain(extended).collect()
+}
+
 fn metadata_json() -> Value {
     let metadata = metadata();
     json!({

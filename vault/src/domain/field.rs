@@ -23,14 +23,16 @@ pub enum FieldType {
     CardExpiry,
     /// A card verification code: 3 or 4 digits.
     CardCvc,
+    /// A personal identification number: 4 to 12 digits (ISO 9564-1).
+    Pin,
     /// A United States social security number: 9 digits.
     Ssn,
 }
 
 impl FieldType {
     /// Every type.
-    pub const ALL: [Self; 6] =
-        [Self::Text, Self::Password, Self::CardNumber, Self::CardExpiry, Self::CardCvc, Self::Ssn];
+    pub const ALL: [Self; 7] =
+        [Self::Text, Self::Password, Self::CardNumber, Self::CardExpiry, Self::CardCvc, Self::Pin, Self::Ssn];
 
     /// The name in documents and rows.
     #[must_use]
@@ -41,6 +43,7 @@ impl FieldType {
             Self::CardNumber => "card-number",
             Self::CardExpiry => "card-expiry",
             Self::CardCvc => "card-cvc",
+            Self::Pin => "pin",
             Self::Ssn => "ssn",
         }
     }
@@ -49,7 +52,7 @@ impl FieldType {
     #[must_use]
     pub const fn forced_retention(self) -> Option<RetentionClass> {
         match self {
-            Self::CardCvc => Some(RetentionClass::SensitiveAuthentication),
+            Self::CardCvc | Self::Pin => Some(RetentionClass::SensitiveAuthentication),
             _ => None,
         }
     }
@@ -63,6 +66,7 @@ impl FieldType {
             Self::CardNumber => (12, 19),
             Self::CardExpiry => (5, 5),
             Self::CardCvc => (3, 4),
+            Self::Pin => (4, 12),
             Self::Ssn => (9, 9),
         }
     }
@@ -233,7 +237,7 @@ impl FieldSpec {
             FieldType::Text | FieldType::Password => text,
             FieldType::CardNumber | FieldType::Ssn => without(&text, &[' ', '-']),
             FieldType::CardExpiry => expiry(&without(&text, &[' ']))?,
-            FieldType::CardCvc => text,
+            FieldType::CardCvc | FieldType::Pin => text,
         };
         if !matches!(self.kind, FieldType::Text | FieldType::Password | FieldType::CardExpiry)
             && !text.bytes().all(|b| b.is_ascii_digit())
@@ -356,6 +360,10 @@ mod tests {
         assert_eq!(read(FieldType::CardExpiry, "13/30"), Err(Invalid::Checksum));
         assert_eq!(read(FieldType::CardCvc, "123"), Ok("123".to_owned()));
         assert_eq!(read(FieldType::CardCvc, "12"), Err(Invalid::TooShort));
+        assert_eq!(read(FieldType::Pin, "0000"), Ok("0000".to_owned()));
+        assert_eq!(read(FieldType::Pin, "123"), Err(Invalid::TooShort));
+        assert_eq!(read(FieldType::Pin, "1234567890123"), Err(Invalid::TooLong));
+        assert_eq!(read(FieldType::Pin, "12 34"), Err(Invalid::Characters));
         assert_eq!(read(FieldType::Ssn, "078-05-1120"), Ok("078051120".to_owned()));
         assert_eq!(read(FieldType::Ssn, "666051120"), Err(Invalid::Checksum));
         assert_eq!(read(FieldType::Password, " p\u{e4}ss "), Ok(" p\u{e4}ss ".to_owned()));
@@ -364,12 +372,16 @@ mod tests {
     }
 
     #[test]
-    fn a_verification_code_cannot_be_kept() {
-        let mut cvc = spec(FieldType::CardCvc);
-        assert_eq!(cvc.retention(), RetentionClass::SensitiveAuthentication);
-        assert_eq!(cvc.uses(), Some(1));
-        cvc.retention = Some(RetentionClass::Stored);
-        assert!(cvc.check().is_err());
-        assert_eq!(cvc.retention(), RetentionClass::SensitiveAuthentication);
+    fn a_verification_code_and_a_pin_cannot_be_kept() {
+        for kind in [FieldType::CardCvc, FieldType::Pin] {
+            let mut field = spec(kind);
+            assert_eq!(field.retention(), RetentionClass::SensitiveAuthentication);
+            assert_eq!(field.uses(), Some(1));
+            field.retention = Some(RetentionClass::Stored);
+            assert!(field.check().is_err());
+            assert_eq!(field.retention(), RetentionClass::SensitiveAuthentication);
+            assert!(FieldSpec { uses: Some(2), ..spec(kind) }.check().is_err());
+            assert!(FieldSpec { ttl_seconds: Some(901), ..spec(kind) }.check().is_err());
+        }
     }
 }

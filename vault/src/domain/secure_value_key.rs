@@ -136,4 +136,20 @@ mod tests {
         let key = SecureValueKey::from_parts(ValueId::generate(Timestamp::from_millis(1)), [7; 20]);
         assert!(!format!("{key:?}").contains(&key.reveal_text()[30..]));
     }
+
+    #[test]
+    fn a_damaged_key_is_refused() {
+        let whole = SecureValueKey::generate(Timestamp::from_millis(1_795_489_236_007)).unwrap().reveal_text();
+        let flipped = (0..whole.len() * 8).map(|bit| {
+            let mut flipped = whole.as_bytes().to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            flipped
+        });
+        let cut = (0..whole.len()).map(|length| whole.as_bytes()[..length].to_vec());
+        let extended = ["0", " ", "\0", &whole[4..]].map(|more| format!("{}{more}", *whole).into_bytes());
+        // Bytes that are no text reach no parser.
+        for damaged in flipped.chain(cut).chain(extended).filter_map(|bytes| String::from_utf8(bytes).ok()) {
+            assert!(damaged.parse::<SecureValueKey>().is_err());
+        }
+    }
 }

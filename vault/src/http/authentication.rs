@@ -145,7 +145,7 @@ pub(crate) async fn recognise(secret: &Credential, state: &State) -> Result<(Ten
     let (tenant, record, hash) = state.rooms().catalog.credential(&id).await?.ok_or_else(invalid)?;
     let keys = &state.rooms().keys;
     let message = credential_message(secret, &record, &tenant, keys.realm());
-    if !keys.mac(MacPurpose::Credential).verify(&message, &hash) || secret.kind() != record.kind {
+    if !keys.verifies(MacPurpose::Credential, &message, &hash) || secret.kind() != record.kind {
         return Err(invalid());
     }
     holds(&record, state)?;

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::cache::Flight;
 use super::key_store::SecretName;
-use super::{DataKeyRow, Error, KekRecord, KeyRecords, Keys, MacPurpose, wrapping};
+use super::{DataKeyRow, Error, KekRecord, KeyRecords, Keys, MacPurpose, RecordsError, wrapping};
 use crate::crypto::DataKey;
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
 
@@ -35,7 +35,11 @@ impl Keys {
         match records.find_data_key(tenant, class, epoch).await? {
             Some(row) if row.tenant != *tenant || row.class != class || row.epoch != epoch => Err(Error::Altered),
             Some(row) => self.open(records, &row).await,
-            None => self.make(records, tenant, class, epoch, at).await,
+            None => match self.make(records, tenant, class, epoch, at).await {
+                // A rotation came between: under the new version then.
+                Err(Error::Records(RecordsError::Retired)) => self.make(records, tenant, class, epoch, at).await,
+                made => made,
+            },
         }
     }
 

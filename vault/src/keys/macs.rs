@@ -86,9 +86,9 @@ impl Macs {
         &self.ring(purpose).all
     }
 
-    /// The key of an id.
-    pub(super) fn by_id(&self, id: SecretId) -> Option<Arc<MacKey>> {
-        MacPurpose::ALL.into_iter().find_map(|purpose| self.ring(purpose).by_id(id))
+    /// The key of an id, if it is one of the purpose.
+    pub(super) fn by_id(&self, purpose: MacPurpose, id: SecretId) -> Option<Arc<MacKey>> {
+        self.ring(purpose).by_id(id)
     }
 
     /// The newest pepper.
@@ -152,14 +152,33 @@ mod tests {
             MacPurpose::ALL.map(|purpose| (keys.mac(purpose).id(), keys.mac(purpose).mac(b"x"))).into();
         for (number, (id, mac)) in before.iter().enumerate() {
             assert!(before[number + 1..].iter().all(|(other, theirs)| other != id && theirs != mac));
-            assert_eq!(keys.mac_by_id(*id).map(|key| key.mac(b"x")), Some(*mac));
+            for (at, purpose) in MacPurpose::ALL.into_iter().enumerate() {
+                let found = keys.mac_by_id(purpose, *id).map(|key| key.mac(b"x"));
+                assert_eq!(found, (at == number).then_some(*mac), "a key serves its own purpose and no other");
+            }
             assert!(keys.pepper_by_id(*id).is_none());
         }
         let pepper = keys.pepper().id();
-        assert!(keys.pepper_by_id(pepper).is_some() && keys.mac_by_id(pepper).is_none());
+        assert!(keys.pepper_by_id(pepper).is_some() && keys.mac_by_id(MacPurpose::Credential, pepper).is_none());
         drop(keys);
         let keys = open(dir.path(), &clock).await.unwrap();
         assert_eq!(keys.mac(MacPurpose::Config).mac(b"x"), before[1].1);
+    }
+
+    #[tokio::test]
+    async fn what_an_older_key_of_a_purpose_made_still_verifies() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::held(NOW);
+        let keys = open(dir.path(), &clock).await.unwrap();
+        let (old, mac) = (keys.mac(MacPurpose::Credential).id(), keys.mac(MacPurpose::Credential).mac(b"x"));
+        let later = NOW.plus(std::time::Duration::from_secs(1));
+        let name = SecretName::mac(SecretKind::CredentialMac, SecretId::generate(later));
+        keys.inner.store.create_key(&name).await.unwrap();
+        drop(keys);
+        let keys = open(dir.path(), &clock).await.unwrap();
+        assert_ne!(keys.mac(MacPurpose::Credential).id(), old);
+        assert!(keys.verifies(MacPurpose::Credential, b"x", &mac));
+        assert!(!keys.verifies(MacPurpose::Credential, b"y", &mac) && !keys.verifies(MacPurpose::Config, b"x", &mac));
     }
 
     #[tokio::test]

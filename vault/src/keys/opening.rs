@@ -56,10 +56,17 @@ impl Keys {
         self.inner.macs.all(purpose)
     }
 
-    /// The HMAC key a row names.
+    /// The HMAC key of a purpose that a row names.
     #[must_use]
-    pub fn mac_by_id(&self, id: SecretId) -> Option<Arc<MacKey>> {
-        self.inner.macs.by_id(id)
+    pub fn mac_by_id(&self, purpose: MacPurpose, id: SecretId) -> Option<Arc<MacKey>> {
+        self.inner.macs.by_id(purpose, id)
+    }
+
+    /// Whether any key of a purpose made this MAC, the newest first: for rows that name no key. Each is compared in constant
+    /// time.
+    #[must_use]
+    pub fn verifies(&self, purpose: MacPurpose, message: &[u8], mac: &[u8; 32]) -> bool {
+        self.inner.macs.all(purpose).iter().any(|key| key.verify(message, mac))
     }
 
     /// The pepper that new verifiers are made with.

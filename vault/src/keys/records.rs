@@ -98,7 +98,7 @@ impl KekState {
             (self, next),
             (Self::PreActive, Self::Active | Self::Compromised | Self::Destroying)
                 | (Self::Active, Self::Deactivated | Self::Compromised | Self::Destroying)
-                | (Self::Deactivated, Self::Active | Self::Compromised | Self::Destroying)
+                | (Self::Deactivated, Self::Compromised | Self::Destroying)
                 | (Self::Compromised, Self::Destroying)
                 | (Self::Destroying, Self::Destroyed)
         )
@@ -114,6 +114,9 @@ pub enum RecordsError {
     /// The record was altered.
     #[error("a key's record was altered")]
     Altered,
+    /// The KEK that a new data key names is not the active one any more.
+    #[error("the key-encryption key is no longer active")]
+    Retired,
 }
 
 /// Where the records of keys are kept; store/ implements it.
@@ -133,7 +136,8 @@ pub trait KeyRecords: Send + Sync {
         id: DataKeyId,
     ) -> impl Future<Output = Result<Option<DataKeyRow>, RecordsError>> + Send;
 
-    /// Inserts a data key, durably, unless tenant, class and epoch have one; gives the stored one.
+    /// Inserts a data key, durably, unless tenant, class and epoch have one; gives the stored one. [`RecordsError::Retired`]
+    /// if its KEK may not wrap by then, judged in the same transaction.
     fn insert_data_key(&self, row: DataKeyRow) -> impl Future<Output = Result<DataKeyRow, RecordsError>> + Send;
 
     /// The tenant's active KEK (its row authenticated).
@@ -163,6 +167,9 @@ mod tests {
             assert!(!Destroyed.may_become(next));
             assert_eq!(Destroying.may_become(next), next == Destroyed);
             assert_eq!(Compromised.may_become(next), next == Destroying);
+            // SP 800-57 part 1 section 7.3: what was deactivated never protects anything anew.
+            assert_eq!(Deactivated.may_become(next), matches!(next, Compromised | Destroying));
+            assert_eq!(next.may_become(Active), next == PreActive);
         }
         assert!(all.into_iter().filter(|state| state.may_wrap()).eq([Active]));
         assert!(!Destroying.may_unwrap() && !Destroyed.may_unwrap() && !PreActive.may_unwrap());

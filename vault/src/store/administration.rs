@@ -1,4 +1,5 @@
-//! Administrative acts: each writes the row that decides and its `admin.*` entry in one commit.
+//! Administrative acts: each writes the row that decides and its `admin.*` entry, in the tenant's log and the
+//! installation's, in one commit.
 //!
 //! It knows no route and judges no caller; who may do what is decided before (http/authentication).
 
@@ -192,6 +193,17 @@ impl Act {
     }
 }
 
+/// An administrative entry, and what the installation's log says of it: only that log is anchored outside. The copy names
+/// the tenant and no row, whose versions stand in the tenant's own log.
+pub(in crate::store) fn in_both_logs(entry: Entry) -> Vec<Entry> {
+    if entry.tenant.is_system() {
+        return vec![entry];
+    }
+    let mut copy = Entry { tenant: TenantName::system(), object: None, ..entry.clone() };
+    copy.facts.push(("tenant", entry.tenant.to_string()));
+    vec![entry, copy]
+}
+
 /// A tenant's switches as entries name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
@@ -244,7 +256,7 @@ impl Operation for Act {
         };
         let row = DecidingRow { version, ..self.row.clone() };
         let changes = Changes {
-            entries: vec![self.entry(&row, rows.now())],
+            entries: in_both_logs(self.entry(&row, rows.now())),
             rows: vec![row],
             bump_generation: true,
             ..Changes::default()

@@ -102,6 +102,7 @@ pub(in crate::store) struct WriteSet {
     /// With the version that must be there now; 0 is none.
     pub(in crate::store) rows: BTreeMap<(Table, TenantName, String), (u64, SealedRow)>,
     pub(in crate::store) data_keys: Vec<DataKeyRow>,
+    pub(in crate::store) removed_data_keys: Vec<(TenantName, DataKeyId)>,
     pub(in crate::store) capture_keys: Vec<CaptureKeyRow>,
     /// By how much each tenant's generation grows.
     pub(in crate::store) generations: BTreeMap<TenantName, u64>,
@@ -121,6 +122,7 @@ impl WriteSet {
             && self.runs.is_empty()
             && self.rows.is_empty()
             && self.data_keys.is_empty()
+            && self.removed_data_keys.is_empty()
             && self.capture_keys.is_empty()
             && self.generations.is_empty()
     }

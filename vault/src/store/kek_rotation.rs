@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::administration::Administrator;
+use super::administration::{Administrator, Record, in_both_logs};
 use super::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
 use super::records::Body;
 use super::rows::{DataKeyRow, DecidingRow, Table};
@@ -28,8 +28,10 @@ pub struct Rewrapped {
     pub moved: u64,
     /// Data keys that were there already.
     pub kept: u64,
-    /// Data keys whose erasure key is gone; their rows go with the next purge.
+    /// Data keys whose erasure key is gone; their rows are removed.
     pub erased: u64,
+    /// Data keys that still name another version: those that do not open. None is the proof that nothing refers to it.
+    pub left: u64,
 }
 
 /// Makes the next version of the tenant's KEK active; the old one is deactivated and still unwraps.
@@ -64,31 +66,47 @@ pub async fn rewrap(
 ) -> Result<Rewrapped, Error> {
     let Ground { store, committer, keys } = ground;
     let kek = active(&by.tenant, store).await?;
+    let in_time = || Administrator { deadline: store.clock().now().plus(PATIENCE), ..by.clone() };
     let (mut done, mut after) = (Rewrapped::default(), None::<DataKeyId>);
     loop {
         let rows = store.data_keys_after(&by.tenant, after, SLICE).await?;
-        let Some(last) = rows.last() else { return Ok(done) };
+        let Some(last) = rows.last() else { break };
         after = Some(last.data_key_id);
-        let mut renewed = Vec::new();
+        let (mut renewed, mut removed) = (Vec::new(), Vec::new());
         for row in rows {
             if (row.kek_id, row.kek_version) == (kek.kek_id, kek.version) {
                 done.kept += 1;
-            } else if let Some(row) = keys.rewrap(store, &row).await? {
-                renewed.push(row);
-            } else {
-                done.erased += 1;
+                continue;
+            }
+            match keys.rewrap(store, &row).await {
+                Ok(Some(row)) => renewed.push(row),
+                Ok(None) => removed.push(row.data_key_id),
+                // It opens for nobody: it stays as it is, is counted, and keeps no other.
+                Err(error @ (keys::Error::Altered | keys::Error::KekUnusable)) => {
+                    tracing::error!(tenant = %by.tenant, data_key_id = %row.data_key_id, %error, "a data key does not open");
+                    done.left += 1;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         done.moved += renewed.len() as u64;
-        if !dry && !renewed.is_empty() {
-            let by = Administrator { deadline: store.clock().now().plus(PATIENCE), ..by.clone() };
-            let slice = Slice { by, renewed, kek: kek.clone() };
+        done.erased += removed.len() as u64;
+        let found = !renewed.is_empty() || !removed.is_empty();
+        if found && !dry {
+            let slice = Slice { by: in_time(), renewed, removed, kek: kek.clone() };
             if !committer.submit(slice).await?.output {
                 return Err(Error::Conflict);
             }
         }
         progress(done);
     }
+    if !dry {
+        done.left = store.data_keys_elsewhere(&by.tenant, &kek).await?;
+        let by = in_time();
+        let ended = Entry { count: Some(done.left), ..entry(&by, &kek, "rewrap.ended", store.clock().now()) };
+        committer.submit(Record::new(by.tenant, in_both_logs(ended), by.deadline)).await?;
+    }
+    Ok(done)
 }
 
 async fn active(tenant: &TenantName, store: &Store) -> Result<KekRecord, Error> {
@@ -144,7 +162,10 @@ impl Operation for Rotation {
             Entry { object, ..entry(&self.by, &self.kek, act, rows.now()) }
         };
         let changes = Changes {
-            entries: vec![entry(&self.retired, "kek.deactivated"), entry(&self.new, "kek.rotated")],
+            entries: [entry(&self.retired, "kek.deactivated"), entry(&self.new, "kek.rotated")]
+                .into_iter()
+                .flat_map(in_both_logs)
+                .collect(),
             rows: vec![self.retired.clone(), self.new.clone()],
             bump_generation: true,
             ..Changes::default()
@@ -153,10 +174,11 @@ impl Operation for Rotation {
     }
 }
 
-/// The commit of some rewrapped data keys.
+/// The commit of some rewrapped data keys, and of some that are erased.
 struct Slice {
     by: Administrator,
     renewed: Vec<DataKeyRow>,
+    removed: Vec<DataKeyId>,
     kek: KekRecord,
 }
 
@@ -191,8 +213,16 @@ impl Operation for Slice {
             return Decision::Answer(false);
         }
         let count = Some(self.renewed.len() as u64);
-        let entry = Entry { count, ..entry(&self.by, &self.kek, "data-keys.rewrapped", rows.now()) };
-        let changes = Changes { entries: vec![entry], data_keys: self.renewed.clone(), ..Changes::default() };
+        let mut entry = Entry { count, ..entry(&self.by, &self.kek, "data-keys.rewrapped", rows.now()) };
+        if !self.removed.is_empty() {
+            entry.facts.push(("erased", self.removed.len().to_string()));
+        }
+        let changes = Changes {
+            entries: in_both_logs(entry),
+            data_keys: self.renewed.clone(),
+            removed_data_keys: self.removed.clone(),
+            ..Changes::default()
+        };
         Decision::Write(changes, true)
     }
 }
@@ -287,7 +317,12 @@ mod tests {
         let done = rewrap(&house.by, false, |_| steps += 1, ground).await.unwrap();
         assert!(done.moved >= dry.moved && steps > 0);
         let again = rewrap(&house.by, false, |_| (), ground).await.unwrap();
-        assert_eq!(again.moved, 0, "nothing refers to the old version");
+        assert_eq!((again.moved, again.left), (0, 0), "nothing refers to the old version");
+        // A key that was about to be made under the old version when it was retired is refused in its own commit.
+        let late = house.store.data_keys_after(tenant, None, 1).await.unwrap().remove(0);
+        let late = DataKeyRow { kek_version: old.version, data_key_id: DataKeyId::generate(old.created_at), ..late };
+        let late = house.store.insert_data_key(late).await;
+        assert!(matches!(late, Err(keys::RecordsError::Retired)), "{late:?}");
         // The proof: the old version's secret goes, and every data key still opens.
         let destroying = KekRecord { state: KekState::Destroying, ..old };
         assert!(house.keys.destroy_kek(tenant, &destroying).await.unwrap());
@@ -296,9 +331,36 @@ mod tests {
         }
         let page = house.store.entries(tenant, &EntryFilter::default(), None, 100).await.unwrap();
         let acts: Vec<_> = page.entries.iter().map(|entry| Leaf::parse(&entry.leaf).unwrap().action).collect();
-        for act in ["key.kek.rotated", "key.kek.deactivated", "key.data-keys.rewrapped"] {
+        for act in ["key.kek.rotated", "key.kek.deactivated", "key.data-keys.rewrapped", "key.rewrap.ended"] {
             assert!(acts.iter().any(|written| written == act), "{act} is in the log: {acts:?}");
         }
+        // The installation's log, which alone is anchored outside, says the same and of whom.
+        let page = house.store.entries(&TenantName::system(), &EntryFilter::default(), None, 100).await.unwrap();
+        let copies: Vec<_> = page.entries.iter().map(|entry| Leaf::parse(&entry.leaf).unwrap()).collect();
+        for act in ["admin.tenant.created", "key.kek.rotated", "key.rewrap.ended"] {
+            let mut copy = copies.iter().filter(|entry| entry.action == act && entry.object.is_none());
+            assert!(copy.any(|entry| entry.fact("tenant") == Some("demo")), "{act}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_data_key_that_does_not_open_keeps_no_other_from_being_wrapped_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::new(dir.path()).await;
+        let made = house.seal_keys().await;
+        rotate(&house.by, Timestamp::from_millis(1), house.ground()).await.unwrap();
+        let broken: String = made[0].0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sql = format!("UPDATE data_keys SET sealed = X'00' WHERE data_key_id = X'{broken}'").leak();
+        crate::store::meddling::meddle(&dir.path().join("siv.db"), sql).await;
+        let done = rewrap(&house.by, false, |_| (), house.ground()).await.unwrap();
+        assert_eq!(done.left, 1, "there is no proof while one refers to the old version");
+        for (id, bytes) in &made[1..] {
+            assert_eq!(house.keys.data_key(&house.store, &house.by.tenant, *id).await.unwrap().bytes(), bytes);
+        }
+        // Its erasure key goes before its time: then there is nothing left to keep.
+        std::fs::remove_dir_all(dir.path().join("keys/erasure")).unwrap();
+        let done = rewrap(&house.by, false, |_| (), house.ground()).await.unwrap();
+        assert_eq!((done.erased, done.left), (1, 0));
     }
 
     #[tokio::test]

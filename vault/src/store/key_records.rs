@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::batch::Stored;
 use super::records::Body;
 use super::rows::{DataKeyRow, Table};
 use super::{Error, Store, engine};
@@ -23,7 +24,15 @@ impl KeyRecords for Store {
     }
 
     async fn insert_data_key(&self, row: DataKeyRow) -> Result<DataKeyRow, RecordsError> {
-        engine!(self, insert_data_key(&row)).map_err(records)
+        let active = |stored: &Stored| {
+            let row = self.inner.seal.check(stored.clone());
+            row.and_then(|row| KekRecord::from_row(&row)).is_ok_and(|kek| kek.state.may_wrap())
+        };
+        let may_wrap = |stored: &[Stored]| stored.iter().any(active);
+        engine!(self, insert_data_key(&row, may_wrap)).map_err(|error| match error {
+            Error::Stale => RecordsError::Retired,
+            error => records(error),
+        })
     }
 
     async fn active_kek(&self, tenant: &TenantName) -> Result<Option<KekRecord>, RecordsError> {
@@ -75,6 +84,14 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<DataKeyRow>, Error> {
         engine!(self, data_keys_after(after, limit, tenant))
+    }
+
+    /// How many of a tenant's data keys are wrapped under another KEK version than this.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn data_keys_elsewhere(&self, tenant: &TenantName, kek: &KekRecord) -> Result<u64, Error> {
+        engine!(self, data_keys_elsewhere(kek.kek_id, kek.version, tenant))
     }
 }
 

@@ -27,6 +27,8 @@ mod sqlite;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod vectors;
 
 use std::sync::Arc;
 

@@ -34,7 +34,7 @@ impl RowSeal {
             Error::Tampered(row.table.as_str())
         };
         let bytes = row.authenticated_bytes(self.keys.realm());
-        let key = self.keys.mac_by_id(mac_key_id).ok_or_else(refused)?;
+        let key = self.keys.mac_by_id(MacPurpose::Config, mac_key_id).ok_or_else(refused)?;
         if !key.verify(&bytes, &mac) {
             return Err(refused());
         }

@@ -1,10 +1,9 @@
-//! A tenant's beginning: its first KEK, its row, its name in the installation's log. In that order, so that a stop between
-//! two of them leaves something that a repeat finishes.
+//! A tenant's beginning: its first KEK, then its row with the entries in both logs. In that order, so that a stop between
+//! the two leaves something that a repeat finishes.
 
-use crate::access_log::{Action, Entry, Outcome};
-use crate::domain::{Tenant, TenantName, Timestamp};
+use crate::domain::{Tenant, Timestamp};
 use crate::keys::Keys;
-use crate::store::administration::{Act, Administrator, Applied, Record};
+use crate::store::administration::{Act, Administrator, Applied};
 use crate::store::rows::Table;
 use crate::store::{Committer, Error, Store};
 
@@ -34,11 +33,6 @@ pub async fn create(tenant: Tenant, by: &Administrator, ground: Ground<'_>) -> R
     if ground.committer.submit(act).await?.output == Applied::Conflict {
         return Err(Error::Conflict);
     }
-    let system = TenantName::system();
-    let mut entry =
-        Entry::new(system.clone(), tenant.created_at, Action::Admin("tenant.created"), Outcome::Allowed, &by.context);
-    entry.facts = vec![("tenant", name.to_string())];
-    ground.committer.submit(Record::new(system, vec![entry], by.deadline)).await?;
     Ok(tenant)
 }
 

@@ -112,8 +112,10 @@ pub(crate) struct RewrapSummary {
     moved: u64,
     /// Data keys that were under it already.
     kept: u64,
-    /// Data keys that are erased and go with the next purge.
+    /// Data keys that were erased, and are removed.
     erased: u64,
+    /// Data keys that do not open and still name another version; 0 proves that nothing does.
+    left: u64,
     dry_run: bool,
 }
 
@@ -125,6 +127,6 @@ pub(crate) async fn rewrap(
 ) -> Result<Json<RewrapSummary>, Problem> {
     let (doing, by, dry_run) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
     let done = async move { Ok(kek_rotation::rewrap(&by, dry_run, |_| (), doing.ground()).await?) };
-    let kek_rotation::Rewrapped { moved, kept, erased } = state.to_the_end(done).await?;
-    Ok(Json(RewrapSummary { moved, kept, erased, dry_run }))
+    let kek_rotation::Rewrapped { moved, kept, erased, left } = state.to_the_end(done).await?;
+    Ok(Json(RewrapSummary { moved, kept, erased, left, dry_run }))
 }

@@ -83,16 +83,28 @@ fn make_file(path: &Path) -> Result<(), Error> {
             .map_err(Error::io("making the root key's folder"))?;
     }
     let doing = "making the root key's file";
-    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
-        Err(source) => return Err(Error::Io { doing, source }),
-    };
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    getrandom::fill(&mut bytes[..]).map_err(Error::Random)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(Error::io(doing))?;
-    file.write_all(&bytes[..]).and_then(|()| file.sync_all()).map_err(Error::io(doing))?;
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let name = path.file_name().ok_or(Error::RootKey("its path names no file"))?;
+    let temporary = folder.join(format!(".{}.new", name.to_string_lossy()));
+    // What a making that was killed left, whole or torn.
+    match fs::remove_file(&temporary) {
+        Err(source) if source.kind() != ErrorKind::NotFound => return Err(Error::Io { doing, source }),
+        _ => {}
+    }
+    if !path.exists() {
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        getrandom::fill(&mut bytes[..]).map_err(Error::Random)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(Error::io(doing))?;
+        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(Error::io(doing))?;
+        file.write_all(&bytes[..]).and_then(|()| file.sync_all()).map_err(Error::io(doing))?;
+        // The name appears by `link`, which never replaces: a torn key never has the name that is read.
+        match fs::hard_link(&temporary, path) {
+            Err(source) if source.kind() != ErrorKind::AlreadyExists => return Err(Error::Io { doing, source }),
+            _ => fs::remove_file(&temporary).map_err(Error::io(doing))?,
+        }
+    }
+    // Also when it was there: whoever named it may not have synced yet.
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(doing))
 }
 
@@ -117,4 +129,25 @@ fn from_passphrase(passphrase: &SecretString, salt: &[u8; 16]) -> Result<RootKey
             .hash_password_into(passphrase.expose_secret().as_bytes(), salt, bytes)
             .map_err(refused)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_making_that_was_killed_leaves_no_torn_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, torn) = (dir.path().join("root-key"), dir.path().join(".root-key.new"));
+        for left in [&b""[..], b"torn", &[7; 32]] {
+            fs::write(&torn, left).unwrap();
+            make_file(&path).unwrap();
+            let made = fs::read(&path).unwrap();
+            assert!(made.len() == 32 && made != left && !torn.exists());
+            make_file(&path).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), made, "it is made once");
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+            fs::remove_file(&path).unwrap();
+        }
+    }
 }

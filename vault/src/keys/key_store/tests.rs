@@ -1,12 +1,14 @@
 //! The law of the key store: who gets in, what survives a crash, what lies in clear.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
 use super::{KeyStore, RootKeySource, SecretKind, SecretName};
+use crate::crypto::vectors;
+use crate::domain::text::hex;
 use crate::domain::{DataKeyClass, Epoch, Realm, Timestamp};
 use crate::keys::Error;
 
@@ -224,4 +226,42 @@ async fn destroying_can_be_repeated_where_a_crash_cut_it_short() {
     assert!(!file.exists());
     assert!(!store.destroy(&erasure(1)).await.unwrap());
     assert!(store.load_key(&erasure(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_key_store_opens_as_its_vector_says() {
+    let vector = vectors::committed("key-store.json");
+    let text = |member: &str| vector[member].as_str().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    let secret = keys.join(text("secretPath"));
+    DirBuilder::new().mode(0o700).recursive(true).create(secret.parent().unwrap()).unwrap();
+    for (path, bytes) in [
+        (dir.path().join("root-key"), hex::decode(text("rootKey")).unwrap()),
+        (keys.join("identity"), text("identity").as_bytes().to_vec()),
+        (secret, hex::decode(text("secretFile")).unwrap()),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
+    let store = open(dir.path(), false).await.unwrap();
+    assert_eq!(store.installation_id().to_string(), text("installationId"));
+    let opened = store.load_key(&erasure(20_781)).await.unwrap().unwrap();
+    assert_eq!(hex::encode(&opened[..]), text("secret"));
+}
+
+#[tokio::test]
+async fn a_damaged_secret_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), true).await.unwrap();
+    store.create_key(&erasure(1)).await.unwrap();
+    let path = dir.path().join("keys").join(erasure(1).path());
+    let whole = fs::read(&path).unwrap();
+    for damaged in vectors::damages(&whole) {
+        fs::write(&path, &damaged).unwrap();
+        let read = store.load_key(&erasure(1)).await;
+        assert!(matches!(read, Err(Error::Altered)), "{}", hex::encode(&damaged));
+    }
+    fs::write(&path, &whole).unwrap();
+    assert!(store.load_key(&erasure(1)).await.unwrap().is_some());
 }

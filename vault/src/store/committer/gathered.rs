@@ -7,8 +7,9 @@ use super::numbering::{Numbering, is_personal};
 use super::operation::Changes;
 use super::overlay::Overlay;
 use super::queued::{Needs, Place, Queued, Verdict};
-use crate::access_log::Entry;
+use crate::access_log::{Action, Entry, Outcome};
 use crate::domain::{TenantName, Timestamp};
+use crate::keys;
 use crate::store::Error;
 use crate::store::batch::WriteSet;
 use crate::store::row_seal::RowSeal;
@@ -53,9 +54,9 @@ impl Gathered {
     ) -> Self {
         let mut set = WriteSet::default();
         let (mut waiting, mut later) = (Vec::new(), Vec::new());
-        let (mut entries, mut broken) = (0, None);
+        let mut broken = None;
         for mut job in jobs {
-            if entries >= ENTRIES {
+            if !later.is_empty() {
                 later.push(job);
                 continue;
             }
@@ -74,7 +75,11 @@ impl Gathered {
                     continue;
                 }
             };
-            entries += changes.entries.len();
+            // Decided for nothing: in the next batch it is decided again, on rows that are durable by then.
+            if !numbering.has_room(&changes.entries, ENTRIES) {
+                later.push(job);
+                continue;
+            }
             let mut places = Vec::with_capacity(changes.entries.len());
             for entry in &changes.entries {
                 let key = job.opening_key(&entry.tenant).flatten();
@@ -161,10 +166,25 @@ fn decide(job: &mut dyn Queued, overlay: &Overlay, now: Timestamp) -> Decided {
         opening_keys.dedup();
         return Decided::Back(Needs { data_keys: Vec::new(), opening_keys });
     }
+    let mute = |entry: &Entry| is_personal(entry) && job.opening_key(&entry.tenant).flatten().is_none();
+    if changes.entries.iter().any(|entry| is_access(entry) && mute(entry)) {
+        return Decided::Failed(Error::Keys(keys::Error::KekUnusable));
+    }
     match gathering::check(&changes, overlay, now, &tenant) {
         Ok(()) => Decided::Write(changes),
         Err(error) => Decided::Failed(error),
     }
+}
+
+/// Whether the entry allows something to be done with a value: then who asked must be kept with it. A refusal, and what is
+/// over already, is told as well as it can be.
+fn is_access(entry: &Entry) -> bool {
+    use Action::{RelayIntent, ValueCaptured, ValueDeleted, ValueDereferenced, ValueExtended, ValueRevealed};
+    let uses = matches!(
+        entry.action,
+        ValueCaptured | ValueDereferenced | ValueRevealed | ValueDeleted | ValueExtended | RelayIntent
+    );
+    uses && entry.outcome == Outcome::Allowed
 }
 
 /// One answer for all: nothing of them happened.

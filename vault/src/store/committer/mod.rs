@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::{Error, Store};
 use crate::access_log::node::LaneEnd;
@@ -33,8 +34,9 @@ use writer::{BatchWriter, Lanes, Message};
 const QUEUE: usize = 4096;
 /// So often an operation may come back for keys.
 const ROUNDS: usize = 3;
-/// An answer comes within this, or it is 503 (promise 3).
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// An answer comes within two seconds, or it is 503 (promise 3): this, for all rounds and keys of an operation together,
+/// leaves time to say so.
+const LONGEST_WAIT: Duration = Duration::from_millis(1800);
 /// How long the vault's own work may take.
 const OWN_WORK: Duration = Duration::from_secs(30);
 
@@ -93,12 +95,12 @@ impl Committer {
         if operation.generation().is_some() && !self.inner.store.log_health().is_serving() {
             return Err(Error::LogUnavailable);
         }
+        let until = Instant::now() + operation.deadline().since(self.inner.clock.now()).min(LONGEST_WAIT);
         let (mut operation, mut openings) = (operation, OpeningKeys::new());
         let tenant = operation.tenant().clone();
-        self.fetch_opening_key(&tenant, &mut openings, self.left(&operation)).await;
+        self.fetch_opening_key(&tenant, &mut openings, until).await;
         for _ in 0..=ROUNDS {
-            let wait = self.left(&operation);
-            match self.hand_in(operation, openings, wait).await? {
+            match self.hand_in(operation, openings, until).await? {
                 Reply::Done { output, places, at } => {
                     let receipts = places.iter().map(|place| place.receipt(&self.inner.identity)).collect();
                     return Ok(Committed { output, durable: Durable::after_commit(), receipts, at });
@@ -106,7 +108,7 @@ impl Committer {
                 Reply::Failed(error) => return Err(error),
                 Reply::Back { operation: again, openings: held, needs } => {
                     (operation, openings) = (again, held);
-                    self.fetch(&mut operation, &mut openings, needs).await?;
+                    self.fetch(&mut operation, &mut openings, needs, until).await?;
                 }
             }
         }
@@ -117,7 +119,7 @@ impl Committer {
         &self,
         operation: O,
         openings: OpeningKeys,
-        wait: Duration,
+        until: Instant,
     ) -> Result<Reply<O>, Error> {
         let (reply, answer) = oneshot::channel();
         let job = Job { operation, openings, output: None, reply };
@@ -125,16 +127,11 @@ impl Committer {
             TrySendError::Full(_) => Error::Overloaded,
             TrySendError::Closed(_) => Error::Unavailable,
         })?;
-        match tokio::time::timeout(wait, answer).await {
+        match tokio::time::timeout_at(until, answer).await {
             Ok(reply) => reply.map_err(|_| Error::Unavailable),
             // The writer drops what nobody waits for any more, unless its commit is under way.
             Err(_) => Err(Error::Late),
         }
-    }
-
-    /// How long an operation may still take.
-    fn left<O: Operation>(&self, operation: &O) -> Duration {
-        operation.deadline().since(self.inner.clock.now()).min(LONGEST_WAIT)
     }
 
     async fn fetch<O: Operation>(
@@ -142,26 +139,29 @@ impl Committer {
         operation: &mut O,
         openings: &mut OpeningKeys,
         needs: Needs,
+        until: Instant,
     ) -> Result<(), Error> {
-        let wait = self.left(operation);
         for tenant in needs.opening_keys {
-            self.fetch_opening_key(&tenant, openings, wait).await;
+            self.fetch_opening_key(&tenant, openings, until).await;
         }
         let tenant = operation.tenant().clone();
         for id in needs.data_keys {
             let key = self.inner.keys.data_key(&self.inner.store, &tenant, id);
-            let key = tokio::time::timeout(wait, key).await.map_err(|_| Error::Late)??;
+            let key = tokio::time::timeout_at(until, key).await.map_err(|_| Error::Late)??;
             operation.hold(key);
         }
         Ok(())
     }
 
-    /// Gets the key that seals a tenant's openings. Where it is not to be had (no KEK yet, HSM away, tenant sealed), the
-    /// entry is written without openings: that it happened matters more than who said what about it.
-    async fn fetch_opening_key(&self, tenant: &TenantName, openings: &mut OpeningKeys, wait: Duration) {
+    /// Gets the key that seals a tenant's openings. Where it is not to be had (no KEK yet, HSM away, tenant sealed), an
+    /// allowed access is refused; any other entry is written without openings: that it happened matters more than who said
+    /// what about it.
+    async fn fetch_opening_key(&self, tenant: &TenantName, openings: &mut OpeningKeys, until: Instant) {
         let (keys, store) = (&self.inner.keys, &self.inner.store);
         let key = keys.data_key_to_seal(store, tenant, DataKeyClass::LogOpening, self.inner.clock.now());
-        let key = match tokio::time::timeout(wait / 2, key).await {
+        // Half of what is left: the entry itself is still to be written.
+        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+        let key = match tokio::time::timeout_at(half, key).await {
             Ok(Ok(key)) => Some(key),
             Ok(Err(error)) => {
                 tracing::debug!(%tenant, %error, "openings cannot be sealed");

@@ -42,6 +42,13 @@ impl<'l> Numbering<'l> {
         Self { draft, known, identity, now, rows: Vec::new(), announced: BTreeSet::new() }
     }
 
+    /// Whether these entries, with the announcements they bring, leave the batch at `most`. Whatever comes first does.
+    pub(super) fn has_room(&self, entries: &[Entry], most: usize) -> bool {
+        let new = |entry: &&Entry| !self.known.contains(&entry.tenant) && !self.announced.contains(&entry.tenant);
+        let announcements: BTreeSet<&TenantName> = entries.iter().filter(new).map(|entry| &entry.tenant).collect();
+        self.rows.is_empty() || self.rows.len() + entries.len() + announcements.len() <= most
+    }
+
     /// Gives an entry its place and seals it. The first entry of this boot in a log comes after the boot's announcement.
     pub(super) fn push(&mut self, entry: &Entry, key: Option<&Arc<DataKey>>) -> Result<Place, Error> {
         if !self.known.contains(&entry.tenant) && self.announced.insert(entry.tenant.clone()) {

@@ -79,6 +79,8 @@ pub struct Changes {
     pub rows: Vec<DecidingRow>,
     /// Data keys' records.
     pub data_keys: Vec<DataKeyRow>,
+    /// Data keys to remove: their erasure keys are gone.
+    pub removed_data_keys: Vec<DataKeyId>,
     /// Capture key pairs.
     pub capture_keys: Vec<CaptureKeyRow>,
     /// Whether the tenant's generation grows (any change of tenants, apps, flows, destinations, credentials, keks).

@@ -22,6 +22,9 @@ use crate::store::{Error, Store, engine};
 /// So many operations go into one batch at most: it bounds how long one commit takes.
 pub(super) const BATCH: usize = 256;
 
+/// So many logs are left in one commit: integration takes slices of at most 256 entries.
+const FAREWELLS: usize = 200;
+
 /// What comes through the queue.
 pub(super) enum Message {
     /// An operation.
@@ -192,24 +195,28 @@ impl BatchWriter {
         }
     }
 
-    /// `node.stopped` in every log this boot wrote to.
+    /// `node.stopped` in every log this boot wrote to, so many in one commit as a batch has entries.
     async fn farewell(&mut self) -> Result<(), Error> {
-        let (identity, end) = (Arc::clone(&self.identity), self.lane.end());
-        let (tenants, clock) = (self.announced.clone(), self.store.clock().clone());
-        let deadline = clock.now().plus(OWN_WORK);
-        let work = OwnWork::new(TenantName::system(), deadline, move || {
-            let now = clock.now();
-            let stopped = |tenant| announcement::stopped(&identity, tenant, end.lane, end.next, now);
-            Changes { entries: tenants.iter().map(stopped).collect(), ..Changes::default() }
-        });
-        let (reply, answer) = oneshot::channel();
-        let job = Job { operation: work, openings: OpeningKeys::new(), output: None, reply };
-        self.commit_all(vec![Box::new(job)]).await;
-        match answer.await {
-            Ok(Reply::Done { .. }) => Ok(()),
-            Ok(Reply::Failed(error)) => Err(error),
-            _ => Err(Error::Unavailable),
+        let tenants: Vec<TenantName> = self.announced.iter().cloned().collect();
+        for tenants in tenants.chunks(FAREWELLS) {
+            let (identity, end, tenants) = (Arc::clone(&self.identity), self.lane.end(), tenants.to_vec());
+            let clock = self.store.clock().clone();
+            let deadline = clock.now().plus(OWN_WORK);
+            let work = OwnWork::new(TenantName::system(), deadline, move || {
+                let now = clock.now();
+                let stopped = |tenant| announcement::stopped(&identity, tenant, end.lane, end.next, now);
+                Changes { entries: tenants.iter().map(stopped).collect(), ..Changes::default() }
+            });
+            let (reply, answer) = oneshot::channel();
+            let job = Job { operation: work, openings: OpeningKeys::new(), output: None, reply };
+            self.commit_all(vec![Box::new(job)]).await;
+            match answer.await {
+                Ok(Reply::Done { .. }) => {}
+                Ok(Reply::Failed(error)) => return Err(error),
+                _ => return Err(Error::Unavailable),
+            }
         }
+        Ok(())
     }
 }
 

@@ -23,6 +23,8 @@ on_every_engine!(
     a_stale_generation_is_decided_anew,
     a_late_operation_writes_nothing,
     a_key_that_is_not_at_hand_is_fetched_outside_the_batch,
+    an_access_whose_asker_cannot_be_kept_is_refused_and_a_refusal_is_told,
+    no_batch_has_more_entries_than_one_slice_of_integration,
     a_full_queue_refuses_at_once,
     what_was_acknowledged_survives_a_kill,
     a_value_reads_back_as_it_was_written,
@@ -196,6 +198,40 @@ async fn a_key_that_is_not_at_hand_is_fetched_outside_the_batch(vault: Vault) {
     let missing = crate::domain::DataKeyId::generate(vault.clock.now());
     let ask = vault.ask::<()>(Reads::default(), move |_, _| Decision::NeedDataKeys(vec![missing]));
     assert!(matches!(vault.committer.submit(ask).await, Err(Error::Keys(crate::keys::Error::NoDataKey))));
+}
+
+async fn an_access_whose_asker_cannot_be_kept_is_refused_and_a_refusal_is_told(vault: Vault) {
+    // No tenant was made: there is no KEK, as when an HSM is away.
+    let write = |action: Action| {
+        let mut said = entry(&demo(), action);
+        said.reference = Some("order-1".to_owned());
+        vault.write(move || Changes { entries: vec![said.clone()], ..Changes::default() })
+    };
+    for access in [Action::ValueCaptured, Action::ValueDereferenced, Action::ValueRevealed, Action::RelayIntent] {
+        let refused = write(access).await;
+        assert!(matches!(refused, Err(Error::Keys(crate::keys::Error::KekUnusable))), "{refused:?}");
+    }
+    for other in [Action::AccessDenied, Action::RelayOutcome, Action::LogRead] {
+        write(other).await.unwrap();
+    }
+}
+
+async fn no_batch_has_more_entries_than_one_slice_of_integration(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let many = |tenants: Vec<crate::domain::TenantName>| {
+        vault.write(move || Changes {
+            entries: tenants.iter().map(|tenant| entry(tenant, Action::LogRead)).collect(),
+            ..Changes::default()
+        })
+    };
+    let of = |at: usize| (0..120).map(move |number| format!("t-{at}-{number}").parse().unwrap()).collect();
+    let writes = (0..4).map(|at| many(of(at))).chain((0..6).map(|_| many(vec![demo(); 100])));
+    for done in futures_util::future::join_all(writes).await {
+        done.unwrap();
+    }
+    vault.committer.stop().await.unwrap();
+    assert!(vault.number("SELECT max(count) FROM log_batches").await <= 256);
+    assert_eq!(vault.number("SELECT count(*) FROM access_log WHERE action = 'node.stopped'").await, 4 * 120 + 2);
 }
 
 async fn a_full_queue_refuses_at_once(vault: Vault) {

@@ -93,7 +93,39 @@ pub(super) async fn data_keys_after(
         .bind(limit)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| data_key(row, tenant)).collect()
+    // One that does not read keeps no other from being wrapped anew; the count at the end still finds it.
+    Ok(rows.iter().filter_map(|row| data_key(row, tenant).ok()).collect())
+}
+
+/// How many data keys of a tenant are wrapped under another KEK version than this.
+pub(super) async fn data_keys_elsewhere(
+    kek_id: KekId,
+    version: u32,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<u64, Error> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM data_keys WHERE tenant = ? AND (kek_id <> ? OR kek_version <> ?)")
+            .bind(tenant.as_str())
+            .bind(&kek_id.as_bytes()[..])
+            .bind(version)
+            .fetch_one(connection)
+            .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// Removes a data key that no longer opens because its erasure key is gone.
+pub(super) async fn remove_data_key(
+    id: DataKeyId,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM data_keys WHERE tenant = ? AND data_key_id = ?")
+        .bind(tenant.as_str())
+        .bind(&id.as_bytes()[..])
+        .execute(connection)
+        .await
+        .map(|_| ())
 }
 
 fn data_key(row: &SqliteRow, tenant: &TenantName) -> Result<DataKeyRow, Error> {

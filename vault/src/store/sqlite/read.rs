@@ -2,7 +2,8 @@
 
 use super::column::Columns;
 use super::{SqliteStore, deciding, key_rows, requests, transaction, values};
-use crate::domain::{AppName, DataKeyClass, DataKeyId, Epoch, Realm, RunId, TenantName, ValueId};
+use crate::domain::{AppName, DataKeyClass, DataKeyId, Epoch, KekId, Realm, RunId, TenantName, ValueId};
+use crate::keys::KekRecord;
 use crate::store::Error;
 use crate::store::batch::{LoadedValue, Stored};
 use crate::store::committer::operation::Generation;
@@ -108,6 +109,15 @@ impl SqliteStore {
         key_rows::data_keys_after(after, limit, tenant, &mut *self.reader().await?).await
     }
 
+    pub(in crate::store) async fn data_keys_elsewhere(
+        &self,
+        kek_id: KekId,
+        version: u32,
+        tenant: &TenantName,
+    ) -> Result<u64, Error> {
+        key_rows::data_keys_elsewhere(kek_id, version, tenant, &mut *self.reader().await?).await
+    }
+
     pub(in crate::store) async fn capture_key(
         &self,
         key_id: &[u8; 16],
@@ -124,11 +134,22 @@ impl SqliteStore {
         key_rows::capture_key_of(epoch, tenant, &mut *self.reader().await?).await
     }
 
-    /// Inserts a data key of its own commit and gives the stored one.
-    pub(in crate::store) async fn insert_data_key(&self, row: &DataKeyRow) -> Result<DataKeyRow, Error> {
+    /// Inserts a data key of its own commit and gives the stored one. `may_wrap` judges its KEK's row as it is in the same
+    /// transaction: [`Error::Stale`] if it says no.
+    pub(in crate::store) async fn insert_data_key(
+        &self,
+        row: &DataKeyRow,
+        may_wrap: impl Fn(&[Stored]) -> bool,
+    ) -> Result<DataKeyRow, Error> {
+        let kek = KekRecord::key_of(row.kek_id, row.kek_version);
         let mut writer = self.writer().await;
         let mut batch = writer.begin().await?;
-        let stored = key_rows::insert_data_key(row, &mut batch.transaction).await;
+        let connection = &mut *batch.transaction;
+        let stored = match deciding::read(Table::Keks, &[&kek], &row.tenant, connection).await {
+            Ok(kek) if may_wrap(&kek) => key_rows::insert_data_key(row, connection).await,
+            Ok(_) => Err(Error::Stale),
+            Err(error) => Err(error),
+        };
         let done = batch.finish(stored).await;
         writer.settle(done).await
     }

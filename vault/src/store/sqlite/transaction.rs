@@ -77,6 +77,9 @@ impl SqliteBatch<'_> {
         for row in &set.data_keys {
             key_rows::upsert_data_key(row, connection).await?;
         }
+        for (tenant, id) in &set.removed_data_keys {
+            key_rows::remove_data_key(*id, tenant, connection).await?;
+        }
         for row in &set.capture_keys {
             key_rows::insert_capture_key(row, connection).await?;
         }
