@@ -6,5 +6,6 @@ mod destination;
 mod disk;
 mod kill;
 mod put_back_whole;
+mod recover;
 mod transplant;
 mod two_places;
