@@ -7,6 +7,7 @@ mod disk;
 mod init;
 mod kill;
 mod put_back_whole;
+mod recover;
 mod sessions;
 mod transplant;
 mod two_places;

@@ -32,7 +32,7 @@ async fn a_database_put_back_whole_is_not_served() {
 }
 
 /// Copies the database's files, and takes away those that the copy does not have.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for name in ["siv.db", "siv.db-wal", "siv.db-shm"] {
         let _ = fs::remove_file(to.join(name));

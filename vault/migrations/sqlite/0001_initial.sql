@@ -237,6 +237,8 @@ CREATE TABLE access_log (
     PRIMARY KEY (tenant, boot, lane, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX access_log_by_value ON access_log (tenant, value_id, state_version) WHERE value_id IS NOT NULL;
+-- Ends of boots: few rows, asked at each start.
+CREATE INDEX access_log_farewells ON access_log (tenant, action) WHERE action = 'node.stopped';
 CREATE INDEX access_log_by_object ON access_log (tenant, object, object_version) WHERE object IS NOT NULL;
 
 -- Openings of an entry's personal members, each sealed of its own; NULL is absent or erased.

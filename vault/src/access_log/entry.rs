@@ -40,6 +40,11 @@ pub enum Action {
     NodeStopped,
 }
 
+impl Action {
+    /// A log goes on after a wanted restore: in that log it comes before everything else, the boot's announcement too.
+    pub const RECOVERED: Self = Self::Admin("log.recovered");
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,5 +1,6 @@
 //! Whether the logs can be relied on: one atom that the sequencer sets and that the listeners and the committer ask.
 
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -45,10 +46,16 @@ pub struct LogHealth(Arc<RwLock<State>>);
 struct State {
     distrust: Option<Distrust>,
     check: SelfCheck,
+    /// Every alarm there was, so that each is told once.
+    known: HashSet<String>,
+    /// Those that wait to be recorded.
+    unrecorded: VecDeque<String>,
 }
 
 /// Alarms kept for the console; the log has every one.
 const KEPT: usize = 100;
+/// So many are told apart, so that altering everything does not fill the memory.
+const KNOWN: usize = 10_000;
 
 impl LogHealth {
     /// Why nothing may be served; `None` is "serve".
@@ -82,13 +89,31 @@ impl LogHealth {
         state.distrust = distrust;
     }
 
-    /// Keeps an alarm and says so once.
+    /// Keeps an alarm, once: for the console, and until it is recorded in the system log.
     pub fn alarm(&self, what: &str) {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if !state.check.alarms.iter().any(|known| known == what) && state.check.alarms.len() < KEPT {
-            tracing::error!(alarm = what, "the access log was tampered with");
+        let what = if state.known.len() < KNOWN { what } else { "more alarms than are told apart" };
+        if !state.known.insert(what.to_owned()) {
+            return;
+        }
+        tracing::error!(alarm = what, "the access log was tampered with");
+        state.unrecorded.push_back(what.to_owned());
+        if state.check.alarms.len() < KEPT {
             state.check.alarms.push(what.to_owned());
         }
+    }
+
+    /// The oldest alarms that are not yet recorded.
+    #[must_use]
+    pub fn unrecorded(&self, most: usize) -> Vec<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).unrecorded.iter().take(most).cloned().collect()
+    }
+
+    /// So many of them stand in the system log now.
+    pub fn recorded(&self, count: usize) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let count = count.min(state.unrecorded.len());
+        state.unrecorded.drain(..count);
     }
 
     /// Notes when a pass of the self-check ended.
@@ -98,5 +123,40 @@ impl LogHealth {
         if all {
             state.check.all = Some(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_alarm_waits_for_its_record_though_the_console_keeps_a_hundred() {
+        let health = LogHealth::default();
+        for entry in 0..250 {
+            health.alarm(&format!("entry {entry} is missing"));
+            health.alarm("entry 0 is missing");
+        }
+        assert_eq!(health.self_check().alarms.len(), KEPT);
+        let mut recorded = Vec::new();
+        loop {
+            let some = health.unrecorded(100);
+            if some.is_empty() {
+                break;
+            }
+            health.recorded(some.len());
+            recorded.extend(some);
+        }
+        assert_eq!(recorded.len(), 250);
+        assert_eq!(recorded[249], "entry 249 is missing");
+        health.alarm("entry 7 is missing");
+        assert!(health.unrecorded(100).is_empty(), "told once");
+    }
+
+    #[test]
+    fn alarms_without_end_do_not_fill_the_memory() {
+        let health = LogHealth::default();
+        (0..KNOWN + 500).for_each(|entry| health.alarm(&format!("{entry}")));
+        assert_eq!(health.unrecorded(usize::MAX).len(), KNOWN + 1);
     }
 }

@@ -17,7 +17,7 @@ use super::client::{Client, tenant_query};
 use super::failure::Failure;
 use super::output::Output;
 
-use folder::Folder;
+use folder::{Folder, Landing};
 
 /// What to do with the access log.
 #[derive(Debug, Subcommand)]
@@ -25,7 +25,7 @@ pub(super) enum Command {
     /// Write the log as a bundle that can be checked without the vault.
     #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_aud_… siv log export --out bundle")]
     Export {
-        /// The folder to make.
+        /// The folder to make, or an empty one.
         #[arg(long)]
         out: PathBuf,
         /// Entries from this time on (RFC 3339).
@@ -89,23 +89,24 @@ async fn vkey(client: &Client, query: &[(&str, String)]) -> Result<String, Failu
     Ok(text.trim().to_owned())
 }
 
-/// Fetches the bundle as a tar, beside where it goes, and unpacks it.
+/// Fetches the bundle as a tar into its folder and unpacks it there: all of it, or nothing is left.
 async fn export(client: &Client, query: &[(&str, String)], out: &Path) -> Result<(), Failure> {
-    if out.exists() {
-        return Err(Failure::new(format!("{} exists already", out.display())).so("name a folder that does not"));
-    }
+    let failed = |error: std::io::Error| Failure::new(format!("{} cannot be written", out.display())).because(error);
+    let landing = Landing::make(out).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::new(format!("{} exists already", out.display())).so("name a folder that does not, or an empty one")
+        }
+        _ => failed(error),
+    })?;
     let mut answer = client.fetch("/v1/log/export", query).await?;
-    let tar = out.with_extension("tar.part");
-    let failed = |error: std::io::Error| Failure::new(format!("{} cannot be written", tar.display())).because(error);
-    let mut file = tokio::fs::File::create(&tar).await.map_err(failed)?;
+    let mut file = tokio::fs::File::from_std(landing.tar().map_err(failed)?);
     while let Some(chunk) = answer.chunk().await.map_err(|error| broken(&error))? {
         file.write_all(&chunk).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)?;
     drop(file);
-    let unpacked = folder::unpack(&tar, out);
-    let _ = std::fs::remove_file(&tar);
-    unpacked
+    landing
+        .unpack()
         .map_err(|error| Failure::new(format!("the bundle cannot be unpacked into {}", out.display())).because(error))
 }
 
@@ -119,15 +120,8 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
         std::fs::read_to_string(path)
             .map_err(|error| Failure::new(format!("{} cannot be read", path.display())).because(error))
     };
-    let wrong = || Failure::new(format!("{} holds no verifier key", vkey.display()));
-    let trusted: Vec<VerifierKey> = read(vkey)?
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| line.trim().parse().map_err(|_| wrong()))
-        .collect::<Result<_, _>>()?;
-    if trusted.is_empty() {
-        return Err(wrong());
-    }
+    let trusted = VerifierKey::parse_file(&read(vkey)?)
+        .map_err(|error| Failure::new(format!("{} holds no verifier key", vkey.display())).because(error))?;
     let since = since.map(read).transpose()?;
     let report = bundle::verify(&Folder::new(dir), &trusted, since.as_deref()).map_err(|fault| {
         Failure::new(format!("{} does not hold", dir.display()))

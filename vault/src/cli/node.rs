@@ -15,7 +15,7 @@ use crate::domain::TenantName;
 use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
 use crate::http::{self, Listener, Listeners, Rates, Rooms, State};
 use crate::sequencer::{LogReader, Sequencer};
-use crate::store::{Catalog, Committer};
+use crate::store::{Catalog, Committer, FirstWords};
 
 use super::failure::Failure;
 use super::installation::{Installation, chain};
@@ -35,14 +35,20 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts writing; from here on a boot is open that `stop` has to close.
     pub(super) async fn start(settings: &Settings, installation: Installation) -> Result<Self, Failure> {
-        let failed = |why: String| Failure::new("the node could not begin to write").because(why);
-        let (keys, clock) = (installation.keys.clone(), installation.clock.clone());
-        let build = concat!("siv/", env!("CARGO_PKG_VERSION"));
-        let identity = NodeIdentity::generate(keys.realm().clone(), &settings.node, build, clock.now());
-        let identity = identity.map_err(|error| failed(chain(&error)))?;
+        let identity = identity(settings, &installation)?;
+        Self::start_after(FirstWords::new(), identity, installation).await
+    }
+
+    /// The same for a recovery, whose words come first in their logs.
+    pub(super) async fn start_after(
+        words: FirstWords,
+        identity: NodeIdentity,
+        installation: Installation,
+    ) -> Result<Self, Failure> {
+        let (store, keys, clock) = (installation.store.clone(), installation.keys.clone(), installation.clock.clone());
         let boot = identity.boot().to_string();
-        let committer = Committer::start(installation.store.clone(), keys, clock, identity).await;
-        let committer = committer.map_err(|error| failed(chain(&error)))?;
+        let committer = Committer::start_after(words, store, keys, clock, identity).await;
+        let committer = committer.map_err(|error| not_begun(&error))?;
         let catalog = Catalog::start(installation.store.clone());
         Ok(Self { installation, committer, catalog, boot })
     }
@@ -52,6 +58,17 @@ impl Writer {
         let stopped = self.committer.stop().await;
         stopped.map_err(|error| Failure::new("the node's end could not be recorded").because(chain(&error)))
     }
+}
+
+/// A new identity for this start of the node.
+pub(super) fn identity(settings: &Settings, installation: &Installation) -> Result<NodeIdentity, Failure> {
+    let (realm, now) = (installation.keys.realm().clone(), installation.clock.now());
+    let build = concat!("siv/", env!("CARGO_PKG_VERSION"));
+    NodeIdentity::generate(realm, &settings.node, build, now).map_err(|error| not_begun(&error))
+}
+
+fn not_begun(error: &dyn std::error::Error) -> Failure {
+    Failure::new("the node could not begin to write").because(chain(error))
 }
 
 /// Bound sockets: the addresses are known before anything is opened.

@@ -13,7 +13,7 @@ use crate::telemetry;
 use super::bootstrap::{FirstOperator, recovering_operator};
 use super::failure::Failure;
 use super::installation::{Installation, Making, chain};
-use super::node::Writer;
+use super::node::{self, Writer};
 use super::output::Output;
 
 /// Take on a database that was put back from a backup.
@@ -46,12 +46,14 @@ impl Command {
                 .so("name a checkpoint that this very database had reached, and stop the node")
         };
         let (store, keys) = (installation.store.clone(), installation.keys.clone());
-        let recovery = Recovery::check(&note, store, keys).await.map_err(refused)?;
-        let writer = Writer::start(&settings, installation).await?;
-        let done = recovery.run(&writer.committer).await;
-        let done = done.map_err(|error| {
+        let mut recovery = Recovery::check(&note, store, keys).await.map_err(refused)?;
+        let broken = |error: crate::sequencer::Error| {
             Failure::new("the recovery broke off").because(chain(&error)).so("run the same command again")
-        });
+        };
+        let identity = node::identity(&settings, &installation)?;
+        let words = recovery.begin(identity.boot()).await.map_err(broken)?;
+        let writer = Writer::start_after(words, identity, installation).await?;
+        let done = recovery.run(&writer.committer).await.map_err(broken);
         let made = match done {
             Ok(done) => recovering_operator(&writer).await.map(|made| (done, made)),
             Err(failure) => Err(failure),

@@ -1,5 +1,6 @@
 //! Entries that are counted first: refused strangers, reads of the log, frame reports. Written once per period.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -68,30 +69,49 @@ impl Notes {
         self.reports.add(Report { tenant: tenant.clone(), app: Some(app.clone()), reason }, now);
     }
 
-    /// The entries that are due, by tenant.
-    fn due(&self, now: Timestamp, ending: bool) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        let denied = |tenant, actor| Entry::by(tenant, now, Action::AccessDenied, Outcome::Denied, actor);
-        for (stranger, count) in self.strangers.due(now, ending) {
-            let mut entry = denied(TenantName::system(), Actor::anonymous());
-            entry.address = stranger.address.map(|address| address.to_string());
-            entry.reason = Some(stranger.reason);
-            entry.count = Some(count);
-            entries.push(entry);
+    /// The entries that are due, each with its count, so that it can be put back.
+    fn due(&self, now: Timestamp, ending: bool) -> Vec<(Entry, Counted)> {
+        let strangers = self.strangers.due(now, ending).into_iter().map(|(of, count)| Counted::Stranger(of, count));
+        let reports = self.reports.due(now, ending).into_iter().map(|(of, count)| Counted::Report(of, count));
+        let readers = self.readers.due(now, ending).into_iter().map(|(of, count)| Counted::Reader(of, count));
+        strangers.chain(reports).chain(readers).map(|counted| (counted.entry(now), counted)).collect()
+    }
+
+    /// What could not be recorded is counted on.
+    fn put_back(&self, counted: Counted, now: Timestamp) {
+        match counted {
+            Counted::Stranger(of, count) => self.strangers.put_back(of, count, now),
+            Counted::Report(of, count) => self.reports.put_back(of, count, now),
+            Counted::Reader(of, count) => self.readers.put_back(of, count, now),
         }
-        for (report, count) in self.reports.due(now, ending) {
-            let mut entry = denied(report.tenant, Actor::anonymous());
-            entry.app = report.app;
-            entry.reason = Some(report.reason);
-            entry.count = Some(count);
-            entries.push(entry);
+    }
+}
+
+/// A count that is due.
+#[derive(Debug, Clone)]
+enum Counted {
+    Stranger(Stranger, u64),
+    Report(Report, u64),
+    Reader(Reader, u64),
+}
+
+impl Counted {
+    fn entry(&self, now: Timestamp) -> Entry {
+        let denied = |tenant, reason, count| Entry {
+            reason: Some(reason),
+            count: Some(count),
+            ..Entry::by(tenant, now, Action::AccessDenied, Outcome::Denied, Actor::anonymous())
+        };
+        match self {
+            Self::Stranger(of, count) => Entry {
+                address: of.address.map(|address| address.to_string()),
+                ..denied(TenantName::system(), of.reason, *count)
+            },
+            Self::Report(of, count) => Entry { app: of.app.clone(), ..denied(of.tenant.clone(), of.reason, *count) },
+            Self::Reader(of, count) => {
+                Entry { count: Some(*count), ..read_entry(of.tenant.clone(), of.actor.clone(), of.what, now) }
+            }
         }
-        for (reader, count) in self.readers.due(now, ending) {
-            let mut entry = read_entry(reader.tenant, reader.actor, reader.what, now);
-            entry.count = Some(count);
-            entries.push(entry);
-        }
-        entries
     }
 }
 
@@ -104,17 +124,20 @@ fn read_entry(tenant: TenantName, actor: Option<(String, String)>, what: &'stati
 }
 
 impl State {
-    /// Writes what is due. What cannot be written is lost with a line in the service's own log: these are counts only.
+    /// Writes what is due. What cannot be written is counted on and due again later; a commit of which nobody knows
+    /// whether it happened may count twice, never not at all.
     pub(crate) async fn write_notes(&self, ending: bool) {
-        let entries = self.notes().due(self.now(), ending);
-        let mut tenants: Vec<TenantName> = entries.iter().map(|entry| entry.tenant.clone()).collect();
-        tenants.sort();
-        tenants.dedup();
-        for tenant in tenants {
-            let of_tenant = entries.iter().filter(|entry| entry.tenant == tenant).cloned().collect();
-            let record = Record::new(tenant, of_tenant, self.deadline());
+        let mut by_tenant: BTreeMap<TenantName, Vec<(Entry, Counted)>> = BTreeMap::new();
+        for (entry, counted) in self.notes().due(self.now(), ending) {
+            by_tenant.entry(entry.tenant.clone()).or_default().push((entry, counted));
+        }
+        for (tenant, due) in by_tenant {
+            let (entries, counted): (Vec<_>, Vec<_>) = due.into_iter().unzip();
+            let record = Record::new(tenant, entries, self.deadline());
             if self.rooms().committer.submit(record).await.is_err() {
-                tracing::warn!("counted refusals and reads could not be recorded");
+                tracing::warn!("counted refusals and reads could not be recorded yet");
+                let now = self.now();
+                counted.into_iter().for_each(|counted| self.notes().put_back(counted, now));
             }
         }
     }
@@ -135,5 +158,27 @@ pub(crate) fn anonymous_context(request_id: RequestId, address: IpAddr) -> Reque
         on_behalf_of: None,
         origin: Origin { address: Some(address.to_string()), app: None },
         reference: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_could_not_be_recorded_are_counted_on() {
+        let (notes, now) = (Notes::new(), Timestamp::from_millis(1_795_489_236_007));
+        let context = anonymous_context(RequestId::generate(now), IpAddr::from([192, 0, 2, 7]));
+        let demo: TenantName = "demo".parse().unwrap();
+        (0..3).for_each(|_| notes.read(&demo, &context, "log.list", now));
+        notes.stranger(IpAddr::from([192, 0, 2, 7]), "auth.invalid", now);
+        let later = now.plus(Duration::from_secs(60));
+        let due = notes.due(later, false);
+        assert_eq!(due.len(), 2);
+        due.into_iter().for_each(|(_, counted)| notes.put_back(counted, later));
+        notes.read(&demo, &context, "log.list", later);
+        let mut counts: Vec<_> = notes.due(later, true).iter().map(|(entry, _)| entry.count).collect();
+        counts.sort();
+        assert_eq!(counts, [Some(1), Some(4)]);
     }
 }

@@ -90,7 +90,7 @@ impl From<sequencer::Error> for Problem {
             Error::Absent => Self::new(Code::NotFound),
             Error::Range => Self::invalid("from", "range"),
             Error::Receipt => Self::invalid("receipt", "receipt"),
-            Error::Log(_) | Error::Contradiction | Error::Checkpoint | Error::Output(_) => {
+            Error::Log(_) | Error::Contradiction | Error::History(_) | Error::Checkpoint | Error::Output(_) => {
                 Self::new(Code::LogUnavailable).because(&error)
             }
         }

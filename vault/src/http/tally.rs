@@ -28,9 +28,14 @@ impl<K: Hash + Eq + Clone> Tally<K> {
 
     /// Counts one.
     pub(crate) fn add(&self, key: K, now: Timestamp) {
+        self.put_back(key, 1, now);
+    }
+
+    /// Counts again what was given out and could not be recorded; it is due with the next period.
+    pub(crate) fn put_back(&self, key: K, count: u64, now: Timestamp) {
         let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = if counts.len() >= MOST && !counts.contains_key(&key) { self.remainder.clone() } else { key };
-        counts.entry(key).or_insert((now, 0)).1 += 1;
+        counts.entry(key).or_insert((now, 0)).1 += count;
     }
 
     /// What has been counted for a whole period, or at all when the node ends.

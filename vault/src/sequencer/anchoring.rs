@@ -31,7 +31,20 @@ impl Anchoring {
             if log.is_system() || noted.get(&log) == Some(&head.size) {
                 continue;
             }
-            let (_, checkpoint) = checkpoints::newest(&log, &self.store, &self.keys).await?;
+            let checkpoint = match checkpoints::newest(&log, &self.store, &self.keys).await {
+                Ok((_, checkpoint)) => checkpoint,
+                Err(Error::Pending) => continue,
+                Err(error) if error.is_evidence() => {
+                    self.store.log_health().alarm(&format!("log {log}: the newest checkpoint: {}", error.words()));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            // What is noted is what was signed, whatever the head says.
+            if noted.get(&log) == Some(&checkpoint.size) {
+                continue;
+            }
+            noted.insert(log.clone(), checkpoint.size);
             let actor = Actor::node(committer.identity().boot());
             let action = Action::Admin("log.checkpoint");
             let mut entry = Entry::by(TenantName::system(), now, action, Outcome::Allowed, actor);
@@ -42,7 +55,6 @@ impl Anchoring {
                 ("root", Base64::encode_string(&checkpoint.root)),
             ];
             entries.push(entry);
-            noted.insert(log, head.size);
         }
         for chunk in entries.chunks(200) {
             record(chunk.to_vec(), committer, now).await?;

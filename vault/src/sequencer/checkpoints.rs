@@ -1,23 +1,35 @@
-//! Checkpoints: signed once per head, stored before they are shown, then noted outside the database.
+//! Checkpoints: a head is signed in the transaction that makes it, and trusted only while that note is there.
 
 use super::Error;
 use crate::access_log::{Checkpoint, Note};
 use crate::domain::TenantName;
-use crate::keys::{Head, Keys, LogSigner};
-use crate::store::Store;
-use crate::store::integration::Checkpointed;
+use crate::keys::{Keys, LogSigner};
+use crate::store::integration::{Checkpointed, LogHead};
+use crate::store::{Error as StoreError, Store};
 
-/// Signs the head a log has now, if no checkpoint of its size is stored yet; notes the head in the key store after.
-pub(super) async fn sign(log: &TenantName, store: &Store, keys: &Keys) -> Result<(), Error> {
-    let Some(head) = store.head(log).await? else { return Ok(()) };
-    if store.checkpoint(log, Some(head.size)).await?.is_none() {
-        let signer = keys.log_signer(log).await?;
-        let checkpoint = Checkpoint { origin: signer.origin().to_owned(), size: head.size, root: head.root };
-        let note = note(checkpoint.to_text(), &signer)?;
-        store.insert_checkpoint(log, &Checkpointed { size: head.size, time: store.clock().now(), note }).await?;
+/// Signs a head this sequencer computed itself. Never one that was read: a signature says who built the tree.
+pub(super) async fn sign(log: &TenantName, head: LogHead, store: &Store, keys: &Keys) -> Result<Checkpointed, Error> {
+    let signer = keys.log_signer(log).await?;
+    let checkpoint = Checkpoint { origin: signer.origin().to_owned(), size: head.size, root: head.root };
+    let note = note(checkpoint.to_text(), &signer)?;
+    Ok(Checkpointed { size: head.size, time: store.clock().now(), note })
+}
+
+/// Whether one of the log's keys signed exactly this head: heads are rows that anybody with the database can write.
+pub(super) async fn is_signed(log: &TenantName, head: LogHead, store: &Store, keys: &Keys) -> Result<bool, Error> {
+    let stored = match store.checkpoint(log, Some(head.size)).await {
+        Ok(Some(stored)) => stored,
+        Ok(None) | Err(StoreError::Unreadable(_)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let is_it = |checkpoint: Checkpoint| (checkpoint.size, checkpoint.root) == (head.size, head.root);
+    match Checkpoint::open(&stored.note, &[keys.log_signer(log).await?.verifier().clone()]) {
+        // Until the first growth after a recovery the head is one of the origin before.
+        Err(crate::access_log::Error::Origin) => {
+            Ok(Checkpoint::open(&stored.note, &keys.log_verifiers(log).await?).is_ok_and(is_it))
+        }
+        opened => Ok(opened.is_ok_and(is_it)),
     }
-    // Never a smaller one over a larger: the key store sees to it.
-    Ok(keys.write_heads(&[Head { log: log.clone(), size: head.size, root: head.root }]).await?)
 }
 
 /// A note with a log's signature.

@@ -1,5 +1,8 @@
 //! Why the log could not be integrated, read or proven.
 
+use crate::domain::TenantName;
+use crate::store::Error as StoreError;
+
 /// What can go wrong in this room.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -27,10 +30,34 @@ pub enum Error {
     /// The log holds another entry where the receipt says.
     #[error("the log contradicts the receipt")]
     Contradiction,
+    /// The head of a log in the database is not one that was signed, or does not continue what was.
+    #[error("the database does not continue what was signed of the log {0}")]
+    History(TenantName),
     /// The checkpoint named for a recovery is not one of this installation.
     #[error("not a checkpoint of this installation that the database had reached")]
     Checkpoint,
     /// What a bundle is written to failed.
     #[error("the bundle could not be written")]
     Output(#[source] std::io::Error),
+}
+
+impl Error {
+    /// Whether it says that rows were altered. Everything else is a store or key store that does not answer, a request that
+    /// asks for what is not there, or another sequencer that came first.
+    #[must_use]
+    pub const fn is_evidence(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Tampered(_) | StoreError::Unreadable(_))
+                | Self::Log(_)
+                | Self::Absent
+                | Self::Contradiction
+                | Self::History(_)
+        )
+    }
+
+    /// What is wrong, for an alarm.
+    pub(super) fn words(&self) -> String {
+        std::error::Error::source(self).map_or_else(|| self.to_string(), ToString::to_string)
+    }
 }

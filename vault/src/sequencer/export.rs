@@ -1,6 +1,9 @@
 //! Bundles out of the store: file by file, so that a log of any size goes through little memory.
 
-use std::io::{self, Write};
+use std::io;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::{Error, LogReader, checkpoints, tiles};
 use crate::access_log::bundle::{
@@ -45,11 +48,23 @@ impl Part {
 
 /// Where a bundle's files go.
 pub trait Sink {
-    /// Takes a file; the order is not fixed, but [`MANIFEST`] comes last.
+    /// Begins a file of so many bytes; the order is not fixed, but [`MANIFEST`] comes last.
     ///
     /// # Errors
     /// It cannot be written.
-    fn file(&mut self, name: &str, content: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+    fn begin(&mut self, name: &str, length: u64) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Takes the next bytes of the file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn more(&mut self, content: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn end(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
 impl LogReader {
@@ -78,20 +93,54 @@ impl LogReader {
             let content = read.bytes(level, id.index, id.width).ok_or(Error::Absent)?;
             bundle.put(&id.to_string(), &content).await?;
         }
-        let mut openings = String::new();
+        let mut length = 0;
         for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
             let Some(id) = TileId::entries(tile, checkpoint.size) else { continue };
             bundle.put(&id.to_string(), &self.entries(log, &id).await?).await?;
-            let start = tile * TILE_WIDTH;
-            for entry in self.store.entries_by_index(log, start..start + u64::from(id.width)).await? {
-                let Some(index) = entry.index else { continue };
-                openings.extend(entry.openings.iter().map(|opening| opening.to_line(index) + "\n"));
-            }
+            length += self.openings(log, &id).await?.len() as u64;
         }
-        bundle.put(OPENINGS, openings.as_bytes()).await?;
+        self.put_openings(log, range, checkpoint.size, length, &mut bundle).await?;
         let manifest = bundle.manifest.to_string();
         bundle.put(MANIFEST, manifest.as_bytes()).await?;
         Ok(checkpoint)
+    }
+
+    /// The lines of one entry bundle's openings.
+    async fn openings(&self, log: &TenantName, id: &TileId) -> Result<Zeroizing<String>, Error> {
+        let start = id.index * TILE_WIDTH;
+        let mut lines = Zeroizing::new(String::new());
+        for entry in self.store.entries_by_index(log, start..start + u64::from(id.width)).await? {
+            let Some(index) = entry.index else { continue };
+            lines.extend(entry.openings.iter().map(|opening| opening.to_line(index) + "\n"));
+        }
+        Ok(lines)
+    }
+
+    /// All openings, a bundle of entries at a time. A tar names a file's length first, so they are read a second time; one
+    /// that was erased meanwhile breaks the export off, and it can be asked for again.
+    async fn put_openings<S: Sink>(
+        &self,
+        log: &TenantName,
+        range: IndexRange,
+        size: u64,
+        length: u64,
+        bundle: &mut Bundle<'_, S>,
+    ) -> Result<(), Error> {
+        bundle.sink.begin(OPENINGS, length).await.map_err(Error::Output)?;
+        let (mut digest, mut left) = (Sha256::new(), length);
+        for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
+            let Some(id) = TileId::entries(tile, size) else { continue };
+            let lines = self.openings(log, &id).await?;
+            left = left.checked_sub(lines.len() as u64).ok_or_else(changed_meanwhile)?;
+            digest.update(lines.as_bytes());
+            bundle.sink.more(lines.as_bytes()).await.map_err(Error::Output)?;
+        }
+        if left > 0 {
+            return Err(changed_meanwhile());
+        }
+        bundle.sink.end().await.map_err(Error::Output)?;
+        bundle.manifest.insert_hash(OPENINGS, digest.finalize().into());
+        Ok(())
     }
 
     /// The whole entry bundles that hold every entry of the part.
@@ -112,7 +161,7 @@ impl LogReader {
 
     /// An index before which no entry is of this time or later. Entries are nearly in the order of time: several lanes
     /// may overlap by seconds, so the search looks for a minute earlier.
-    pub(super) async fn first_since(&self, log: &TenantName, time: Timestamp, size: u64) -> Result<u64, Error> {
+    async fn first_since(&self, log: &TenantName, time: Timestamp, size: u64) -> Result<u64, Error> {
         let time = Timestamp::from_millis(time.as_millis().saturating_sub(OVERLAP));
         self.search(log, size, |at| at >= time).await
     }
@@ -136,7 +185,7 @@ impl LogReader {
 }
 
 /// How far lanes may overlap in the order of the index, in milliseconds.
-const OVERLAP: u64 = 60_000;
+pub(super) const OVERLAP: u64 = 60_000;
 
 struct Bundle<'a, S> {
     sink: &'a mut S,
@@ -146,13 +195,23 @@ struct Bundle<'a, S> {
 impl<S: Sink> Bundle<'_, S> {
     async fn put(&mut self, name: &str, content: &[u8]) -> Result<(), Error> {
         self.manifest.insert(name, content);
-        self.sink.file(name, content).await.map_err(Error::Output)
+        let written = async {
+            self.sink.begin(name, content.len() as u64).await?;
+            self.sink.more(content).await?;
+            self.sink.end().await
+        };
+        written.await.map_err(Error::Output)
     }
+}
+
+fn changed_meanwhile() -> Error {
+    Error::Output(io::Error::other("an opening was erased meanwhile"))
 }
 
 /// A tar, given away in pieces as it grows; an error is the last piece, so that nobody takes half a bundle for a whole.
 pub struct Tar {
-    archive: tar::Builder<Vec<u8>>,
+    /// Bytes of the file that is under way.
+    written: u64,
     pieces: tokio::sync::mpsc::Sender<io::Result<Vec<u8>>>,
     time: u64,
 }
@@ -162,13 +221,13 @@ impl Tar {
     #[must_use]
     pub fn new(now: Timestamp) -> (Self, tokio::sync::mpsc::Receiver<io::Result<Vec<u8>>>) {
         let (pieces, receiver) = tokio::sync::mpsc::channel(4);
-        (Self { archive: tar::Builder::new(Vec::new()), pieces, time: now.as_millis() / 1000 }, receiver)
+        (Self { written: 0, pieces, time: now.as_millis() / 1000 }, receiver)
     }
 
     /// Writes the end of the tar, or passes on why there is none.
-    pub async fn finish(mut self, done: Result<(), Error>) {
+    pub async fn finish(self, done: Result<(), Error>) {
         let last = match done {
-            Ok(()) => self.archive.finish().map(|()| std::mem::take(self.archive.get_mut())),
+            Ok(()) => Ok(vec![0; 2 * BLOCK]),
             Err(error) => {
                 tracing::error!(%error, "an export of the access log broke off");
                 Err(io::Error::other("the export broke off"))
@@ -179,15 +238,34 @@ impl Tar {
     }
 }
 
+/// A tar is made of blocks; a file's last one is filled up, two empty ones are the end.
+const BLOCK: usize = 512;
+
+impl Tar {
+    async fn give(&self, piece: Vec<u8>) -> io::Result<()> {
+        self.pieces.send(Ok(piece)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
 impl Sink for Tar {
-    async fn file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+    async fn begin(&mut self, name: &str, length: u64) -> io::Result<()> {
         let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
+        header.set_path(name)?;
+        header.set_size(length);
         header.set_mode(0o644);
         header.set_mtime(self.time);
-        self.archive.append_data(&mut header, name, content)?;
-        self.archive.get_mut().flush()?;
-        let piece = std::mem::take(self.archive.get_mut());
-        self.pieces.send(Ok(piece)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        header.set_cksum();
+        self.written = 0;
+        self.give(header.as_bytes().to_vec()).await
+    }
+
+    async fn more(&mut self, content: &[u8]) -> io::Result<()> {
+        self.written += content.len() as u64;
+        self.give(content.to_vec()).await
+    }
+
+    async fn end(&mut self) -> io::Result<()> {
+        let over = usize::try_from(self.written % BLOCK as u64).unwrap_or(0);
+        if over == 0 { Ok(()) } else { self.give(vec![0; BLOCK - over]).await }
     }
 }

@@ -1,13 +1,13 @@
-//! The heads outside: at start and every ten seconds the database must continue what was signed, or nothing is served.
+//! The heads outside: at start and every few seconds the database must continue what was signed, or nothing is served.
 
 use std::collections::BTreeMap;
 
-use super::{Error, tiles};
+use super::{Error, checkpoints, tiles};
 use crate::access_log::tree::tiles::Tiles;
 use crate::access_log::tree::{consistency_proof, proof, verify_consistency};
 use crate::access_log::{Distrust, LogHealth};
 use crate::domain::TenantName;
-use crate::keys::Keys;
+use crate::keys::{Head, Keys};
 use crate::store::Store;
 use crate::store::integration::LogHead;
 
@@ -15,6 +15,7 @@ use crate::store::integration::LogHead;
 pub(super) struct HeadWatch {
     store: Store,
     keys: Keys,
+    /// The heads of the last look: signed, each a continuation of the one before.
     highest: BTreeMap<TenantName, LogHead>,
 }
 
@@ -23,41 +24,61 @@ impl HeadWatch {
         Self { store, keys, highest: BTreeMap::new() }
     }
 
-    /// Looks once and sets the health accordingly. A store that does not answer is not evidence: that is an error.
-    pub(super) async fn look(&mut self, health: &LogHealth) -> Result<(), Error> {
-        let Ok(file) = self.keys.read_heads().await else {
-            health.set(Some(Distrust::Heads));
-            return Ok(());
-        };
+    /// Looks once: why nothing may be served, or nothing. A store that does not answer is not evidence: that is an error.
+    pub(super) async fn look(&mut self, health: &LogHealth) -> Result<Option<Distrust>, Error> {
+        let Ok(file) = self.keys.read_heads().await else { return Ok(Some(Distrust::Heads)) };
         let current: BTreeMap<TenantName, LogHead> = self.store.heads().await?.into_iter().collect();
-        let signed = file.into_iter().map(|head| (head.log, LogHead { size: head.size, root: head.root }));
-        let seen = self.highest.clone().into_iter();
-        for (log, old) in signed.chain(seen) {
-            if !self.continues(&log, old, current.get(&log)).await? {
-                health.set(Some(Distrust::History(log)));
-                return Ok(());
+        for (log, head) in &current {
+            let is_known = self.highest.get(log) == Some(head);
+            if !is_known && !checkpoints::is_signed(log, *head, &self.store, &self.keys).await? {
+                health.alarm(&format!("log {log}: its head of {} entries was never signed", head.size));
+                return Ok(Some(Distrust::History(log.clone())));
             }
         }
+        let file: BTreeMap<TenantName, LogHead> = file.into_iter().map(of_file).collect();
+        for (log, old) in file.iter().chain(&self.highest) {
+            let now = current.get(log);
+            let is_known = Some(old) == now && self.highest.get(log) == now;
+            if !is_known && !continues(log, *old, now.copied(), &self.store).await? {
+                health.alarm(&format!("log {log}: the database does not continue the {} entries signed", old.size));
+                return Ok(Some(Distrust::History(log.clone())));
+            }
+        }
+        // A crash, or a key store that was away, may have left the file behind; a larger head there always stays.
+        let behind = current.iter().filter(|(log, head)| file.get(log) != Some(head));
+        let behind: Vec<Head> = behind.map(to_file).collect();
+        if !behind.is_empty() {
+            self.keys.write_heads(&behind).await?;
+        }
         self.highest = current;
-        health.set(None);
-        Ok(())
+        Ok(None)
     }
+}
 
-    /// Whether the log now begins with the tree it was then: a size not below and a proof from the stored tiles.
-    async fn continues(&self, log: &TenantName, old: LogHead, now: Option<&LogHead>) -> Result<bool, Error> {
-        let Some(now) = now else { return Ok(old.size == 0) };
-        if old == *now && self.highest.get(log) == Some(now) {
-            return Ok(true);
-        }
-        if now.size < old.size {
-            return Ok(false);
-        }
-        let mut wanted = Tiles::for_root(now.size);
-        wanted.extend(Tiles::for_consistency(old.size, now.size));
-        let tiles = tiles::read(&wanted, log, &self.store).await?;
-        let proven = proof::root(now.size, &tiles).is_ok_and(|root| root == now.root)
-            && consistency_proof(old.size, now.size, &tiles)
-                .is_ok_and(|proof| verify_consistency(old.size, &old.root, now.size, &now.root, &proof).is_ok());
-        Ok(proven)
+pub(super) fn of_file(head: Head) -> (TenantName, LogHead) {
+    (head.log, LogHead { size: head.size, root: head.root })
+}
+
+pub(super) fn to_file((log, head): (&TenantName, &LogHead)) -> Head {
+    Head { log: log.clone(), size: head.size, root: head.root }
+}
+
+/// Whether the log now begins with the tree it was then: a size not below and a proof from the stored tiles.
+pub(super) async fn continues(
+    log: &TenantName,
+    old: LogHead,
+    now: Option<LogHead>,
+    store: &Store,
+) -> Result<bool, Error> {
+    let Some(now) = now else { return Ok(old.size == 0) };
+    if now.size < old.size {
+        return Ok(false);
     }
+    let mut wanted = Tiles::for_root(now.size);
+    wanted.extend(Tiles::for_consistency(old.size, now.size));
+    let tiles = tiles::read(&wanted, log, store).await?;
+    let proven = proof::root(now.size, &tiles).is_ok_and(|root| root == now.root)
+        && consistency_proof(old.size, now.size, &tiles)
+            .is_ok_and(|proof| verify_consistency(old.size, &old.root, now.size, &now.root, &proof).is_ok());
+    Ok(proven)
 }

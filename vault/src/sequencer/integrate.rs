@@ -1,11 +1,15 @@
 //! Integration: the next batches of every lane get indices, hash tiles and a signed head.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::judge::{Numbers, judge};
-use super::{Error, checkpoints, tiles};
+use super::{Error, checkpoints, heads, tiles};
+use crate::access_log::tree::proof;
 use crate::access_log::tree::tiles::Tiles;
-use crate::access_log::{Certificate, LogHealth, Position, leaf_hash};
+use crate::access_log::{Certificate, Distrust, LogHealth, Position, leaf_hash};
 use crate::domain::{BootId, TenantName};
 use crate::keys::Keys;
 use crate::store::integration::{Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead, PendingBatch, TileRow};
@@ -22,10 +26,21 @@ pub(super) struct Integrator {
     store: Store,
     keys: Keys,
     health: LogHealth,
-    certificates: HashMap<BootId, Option<Certificate>>,
-    numbers: HashMap<(BootId, u32), Numbers>,
+    certificates: HashMap<BootId, Certificate>,
+    numbers: HashMap<Place, Numbers>,
     edges: HashMap<TenantName, (LogHead, Tiles)>,
-    refused: HashSet<(BootId, u32)>,
+    refused: BTreeSet<Place>,
+    /// Heads that are committed and not yet noted outside the database.
+    unnoted: BTreeMap<TenantName, LogHead>,
+}
+
+/// A lane of a boot.
+type Place = (BootId, u32);
+
+/// What one step found.
+enum Step {
+    Moved,
+    Nothing,
 }
 
 impl Integrator {
@@ -37,52 +52,104 @@ impl Integrator {
             certificates: HashMap::new(),
             numbers: HashMap::new(),
             edges: HashMap::new(),
-            refused: HashSet::new(),
+            refused: BTreeSet::new(),
+            unnoted: BTreeMap::new(),
         }
     }
 
-    /// Integrates whatever waits and signs the heads that grew. Gives the lanes that were refused for the first time.
-    pub(super) async fn run(&mut self) -> Result<Vec<(BootId, u32)>, Error> {
-        let (mut grown, mut refused) = (BTreeSet::new(), Vec::new());
-        for mut lane in self.store.lanes().await? {
+    /// Integrates what waits, about `at_most` so long, each step with its signed heads; then notes the heads outside.
+    ///
+    /// # Errors
+    /// Store or key store do not answer. Altered rows are alarms: they stop their lane or log and no other.
+    pub(super) async fn run(&mut self, at_most: Duration) -> Result<(), Error> {
+        let lanes = self.store.lanes().await?;
+        self.run_lanes(lanes, at_most).await
+    }
+
+    /// Integrates one boot's lanes to their end: for a recovery, whose entries come before those that waited.
+    pub(super) async fn run_boot(&mut self, boot: BootId) -> Result<(), Error> {
+        let lanes = self.store.lanes().await?.into_iter().filter(|lane| lane.boot == boot).collect();
+        self.run_lanes(lanes, Duration::MAX).await
+    }
+
+    /// Lanes that are not integrated any more because something in them was altered.
+    pub(super) const fn refused(&self) -> &BTreeSet<Place> {
+        &self.refused
+    }
+
+    async fn run_lanes(&mut self, lanes: Vec<LaneProgress>, at_most: Duration) -> Result<(), Error> {
+        let ran = self.turns(lanes.into(), at_most).await;
+        // Whatever went wrong after it: what is committed is noted.
+        let noted = self.note_heads().await;
+        ran.and(noted)
+    }
+
+    /// A step of each lane in turn, so that a busy one keeps no other waiting.
+    async fn turns(&mut self, mut lanes: VecDeque<LaneProgress>, at_most: Duration) -> Result<(), Error> {
+        let begun = Instant::now();
+        while let Some(mut lane) = lanes.pop_front() {
             let place = (lane.boot, lane.lane);
             if self.refused.contains(&place) {
                 continue;
             }
-            loop {
-                let pending = self.store.pending(lane.boot, lane.lane, lane.next, SLICE).await?;
-                if pending.is_empty() {
-                    break;
-                }
-                let (accepted, fault) = self.judge(&pending, &mut lane).await?;
-                if !accepted.is_empty() {
-                    match self.integrate(accepted, &lane).await {
-                        Ok(logs) => grown.extend(logs),
-                        Err(error) => {
-                            // What is stored now is not known: look again.
-                            self.edges.clear();
-                            self.numbers.remove(&place);
-                            match error {
-                                // Another sequencer came first.
-                                Error::Store(StoreError::Conflict) => break,
-                                error => return Err(error),
-                            }
-                        }
-                    }
-                }
-                if let Some(fault) = fault {
-                    let text = format!("lane {} of boot {} from number {}: {fault}", lane.lane, lane.boot, lane.next);
-                    self.health.alarm(&text);
-                    self.refused.insert(place);
-                    refused.push(place);
-                    break;
+            match self.step(&mut lane).await {
+                Ok(Step::Moved) => lanes.push_back(lane),
+                Ok(Step::Nothing) => {}
+                Err(error) => {
+                    // What is stored now is not known: look again.
+                    self.edges.clear();
+                    self.numbers.remove(&place);
+                    self.judge_error(error, &lane)?;
                 }
             }
+            if begun.elapsed() >= at_most {
+                break;
+            }
         }
-        for log in &grown {
-            checkpoints::sign(log, &self.store, &self.keys).await?;
+        Ok(())
+    }
+
+    /// Evidence stops what it speaks of; that somebody came first is nothing; the rest is for the next run.
+    fn judge_error(&mut self, error: Error, lane: &LaneProgress) -> Result<(), Error> {
+        match error {
+            Error::Store(StoreError::Conflict) => Ok(()),
+            Error::History(log) => {
+                self.health.alarm(&format!("log {log}: its head in the database is not one that was signed"));
+                self.health.set(Some(Distrust::History(log)));
+                Ok(())
+            }
+            error if error.is_evidence() => {
+                let LaneProgress { boot, lane, next, .. } = lane;
+                let why = error.words();
+                self.health.alarm(&format!("lane {lane} of boot {boot} from number {next}: {why}"));
+                self.refused.insert((*boot, *lane));
+                Ok(())
+            }
+            error => Err(error),
         }
-        Ok(refused)
+    }
+
+    async fn step(&mut self, lane: &mut LaneProgress) -> Result<Step, Error> {
+        let pending = self.store.pending(lane.boot, lane.lane, lane.next, SLICE).await?;
+        if pending.is_empty() {
+            return Ok(Step::Nothing);
+        }
+        let (accepted, fault) = self.judge(&pending, lane).await?;
+        if !accepted.is_empty() {
+            self.integrate(accepted, lane).await?;
+        }
+        fault.map_or(Ok(Step::Moved), |fault| Err(fault.into()))
+    }
+
+    /// Database first, then the signed file: once for all logs that grew.
+    async fn note_heads(&mut self) -> Result<(), Error> {
+        if self.unnoted.is_empty() {
+            return Ok(());
+        }
+        let heads: Vec<_> = self.unnoted.iter().map(heads::to_file).collect();
+        self.keys.write_heads(&heads).await?;
+        self.unnoted.clear();
+        Ok(())
     }
 
     /// The batches that hold, from the first one on, and what is wrong with the next one.
@@ -108,11 +175,11 @@ impl Integrator {
 
     /// The certificate of a boot, if the system log's key signed one.
     async fn certificate(&mut self, boot: BootId) -> Result<Option<Certificate>, Error> {
-        if let Some(Some(certificate)) = self.certificates.get(&boot) {
+        if let Some(certificate) = self.certificates.get(&boot) {
             return Ok(Some(certificate.clone()));
         }
         let certificate = certificate(boot, &self.store, &self.keys).await?;
-        self.certificates.insert(boot, certificate.clone());
+        self.certificates.extend(certificate.clone().map(|certificate| (boot, certificate)));
         Ok(certificate)
     }
 
@@ -137,8 +204,8 @@ impl Integrator {
         Ok(numbers)
     }
 
-    /// One step: indices, tiles, heads and the lane, all or nothing.
-    async fn integrate(&mut self, batches: Vec<&PendingBatch>, lane: &LaneProgress) -> Result<Vec<TenantName>, Error> {
+    /// Indices, tiles, signed heads and the lane, all or nothing.
+    async fn integrate(&mut self, batches: Vec<&PendingBatch>, lane: &LaneProgress) -> Result<(), Error> {
         let mut shares: BTreeMap<&TenantName, (Vec<Position>, Vec<[u8; 32]>)> = BTreeMap::new();
         for (tenant, position, leaf) in batches.iter().flat_map(|batch| &batch.entries) {
             let share = shares.entry(tenant).or_default();
@@ -158,8 +225,9 @@ impl Integrator {
             };
             let tiles = changed.iter().filter_map(row).collect();
             edge.keep(&Tiles::for_root(to.size));
+            let checkpoint = Some(checkpoints::sign(log, to, &self.store, &self.keys).await?);
             edges.push((log.clone(), (to, edge)));
-            step.logs.push(LogAdvance { log: log.clone(), from, to, positions, tiles, checkpoint: None });
+            step.logs.push(LogAdvance { log: log.clone(), from, to, positions, tiles, checkpoint });
         }
         let from = batches.first().map_or(lane.next, |batch| batch.batch.first);
         step.lanes.push(LaneAdvance {
@@ -170,20 +238,31 @@ impl Integrator {
             previous: lane.previous,
         });
         self.store.integrate(&step).await?;
-        let logs = edges.iter().map(|(log, _)| log.clone()).collect();
+        self.unnoted.extend(edges.iter().map(|(log, (head, _))| (log.clone(), *head)));
         self.edges.extend(edges);
-        Ok(logs)
+        Ok(())
     }
 
-    /// The head of a log and its right edge: remembered, or read and held against the head's root.
+    /// The head of a log and its right edge: remembered, or read and believed only as far as it was signed.
     async fn edge(&self, log: &TenantName) -> Result<(Option<LogHead>, Tiles), Error> {
         if let Some((head, edge)) = self.edges.get(log) {
             return Ok((Some(*head), edge.clone()));
         }
-        let Some(head) = self.store.head(log).await? else { return Ok((None, Tiles::default())) };
+        let noted = self.keys.read_heads().await?.into_iter().map(heads::of_file).find(|(of, _)| of == log);
+        let head = match self.store.head(log).await {
+            Err(StoreError::Unreadable(_)) => return Err(Error::History(log.clone())),
+            head => head?,
+        };
+        if let Some((_, noted)) = noted
+            && !heads::continues(log, noted, head, &self.store).await?
+        {
+            return Err(Error::History(log.clone()));
+        }
+        let Some(head) = head else { return Ok((None, Tiles::default())) };
         let edge = tiles::read(&Tiles::for_root(head.size), log, &self.store).await?;
-        if crate::access_log::tree::proof::root(head.size, &edge)? != head.root {
-            return Err(Error::Log(crate::access_log::Error::Proof));
+        let holds = proof::root(head.size, &edge).is_ok_and(|root| root == head.root);
+        if !holds || !checkpoints::is_signed(log, head, &self.store, &self.keys).await? {
+            return Err(Error::History(log.clone()));
         }
         Ok((Some(head), edge))
     }

@@ -13,6 +13,7 @@ mod record;
 mod recover;
 mod self_check;
 mod tiles;
+mod watch;
 
 use std::time::Duration;
 
@@ -32,9 +33,9 @@ use crate::keys::Keys;
 use crate::store::{Committer, Store};
 use anchoring::Anchoring;
 use closing::Closing;
-use heads::HeadWatch;
 use integrate::Integrator;
 use record::record;
+use watch::Watch;
 
 /// So often it looks for what waits; integration then follows a commit within a second.
 const POLL: Duration = Duration::from_millis(200);
@@ -42,9 +43,13 @@ const POLL: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(5);
 /// So often a tenant's checkpoint goes into the system log, if it grew; and so often ended boots are closed.
 const MINUTE: Duration = Duration::from_secs(60);
-/// Passes of the self-check.
+/// Passes of the self-check: recent entries each hour, all of them each day, both at the start.
 const HOUR: Duration = Duration::from_secs(60 * 60);
-const HOURS_OF_DAY: u64 = 24;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A round of integration takes about so long at most.
+const ROUND: Duration = Duration::from_millis(500);
+/// So many alarms go in one commit.
+const ALARMS_AT_ONCE: usize = 100;
 
 /// The running sequencer of a node. Dropping it does not stop it; [`Sequencer::stop`] does.
 pub struct Sequencer {
@@ -60,21 +65,22 @@ impl Sequencer {
     /// The store does not answer. A database that was put back is no error: the node's [`LogHealth`] says so.
     pub async fn start(store: Store, keys: Keys, committer: Committer) -> Result<Self, Error> {
         let health = store.log_health().clone();
-        let mut heads = HeadWatch::new(store.clone(), keys.clone());
-        heads.look(&health).await?;
+        let mut watch = Watch::new(store.clone(), keys.clone(), committer.clone());
+        watch.compare().await?;
         let stop = CancellationToken::new();
-        let checking = check(LogReader::new(store.clone(), keys.clone()), health.clone(), stop.clone());
+        let reader = LogReader::new(store.clone(), keys.clone());
+        let check = |pass, period| check(pass, period, reader.clone(), health.clone(), stop.clone());
+        let passes = [check(Pass::All, DAY), check(Pass::Recent, HOUR)];
         let work = Work {
             integrator: Integrator::new(store.clone(), keys.clone(), health.clone()),
-            heads,
             anchoring: Anchoring::new(store.clone(), keys),
             closing: Closing::new(store.clone()),
             store,
             committer,
-            health,
-            recorded: 0,
+            health: health.clone(),
         };
-        let tasks = vec![tokio::spawn(work.run(stop.clone())), tokio::spawn(checking)];
+        let mut tasks = vec![tokio::spawn(work.run(stop.clone())), tokio::spawn(watch_over(watch, stop.clone()))];
+        tasks.extend(passes.map(tokio::spawn));
         Ok(Self { stop, tasks })
     }
 
@@ -100,19 +106,16 @@ pub async fn compare(store: Store, keys: Keys) -> Result<(), Error> {
 
 struct Work {
     integrator: Integrator,
-    heads: HeadWatch,
     anchoring: Anchoring,
     closing: Closing,
     store: Store,
     committer: Committer,
     health: LogHealth,
-    /// How many of the alarms stand in the system log.
-    recorded: usize,
 }
 
 impl Work {
     async fn run(mut self, stop: CancellationToken) {
-        let (mut polls, mut looked) = (interval(POLL), None::<Instant>);
+        let mut polls = interval(POLL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut minute = None::<Instant>;
         loop {
@@ -120,11 +123,8 @@ impl Work {
                 () = stop.cancelled() => true,
                 _ = polls.tick() => false,
             };
-            self.told("integration", self.health.is_serving()).await;
-            if due(&mut looked, LOOK) || stopping {
-                let looked = self.look().await;
-                tell("comparing the heads", looked);
-            }
+            // At the end all that waits goes in; before it a round is bounded, so that everything else has its turn.
+            self.integrate(if stopping { Duration::MAX } else { ROUND }).await;
             let recorded = self.record_alarms().await;
             tell("recording alarms", recorded);
             if stopping {
@@ -140,26 +140,20 @@ impl Work {
     }
 
     /// Integrates; a log that cannot be relied on does not grow.
-    async fn told(&mut self, what: &str, serving: bool) {
-        if !serving {
+    async fn integrate(&mut self, at_most: Duration) {
+        if !self.health.is_serving() {
             return;
         }
-        match self.integrator.run().await {
-            Ok(refused) if refused.iter().any(|(boot, _)| *boot == self.committer.identity().boot()) => {
-                self.health.set(Some(Distrust::Pending));
-            }
-            Ok(_) => {}
-            Err(error) => tell(what, Err(error)),
+        let integrated = self.integrator.run(at_most).await;
+        tell("integration", integrated);
+        let boot = self.committer.identity().boot();
+        if self.integrator.refused().iter().any(|(of, _)| *of == boot) {
+            self.health.set(Some(Distrust::Pending));
         }
     }
 
     /// Each alarm becomes an entry of the system log, once.
     async fn record_alarms(&mut self) -> Result<(), Error> {
-        let alarms = self.health.self_check().alarms;
-        let fresh = alarms.get(self.recorded..).unwrap_or_default();
-        if fresh.is_empty() {
-            return Ok(());
-        }
         let (now, boot) = (self.store.clock().now(), self.committer.identity().boot());
         let entry = |alarm: &String| {
             let action = Action::Admin("log.alarm");
@@ -167,44 +161,45 @@ impl Work {
             entry.facts = vec![("alarm", alarm.clone())];
             entry
         };
-        record(fresh.iter().map(entry).collect(), &self.committer, now).await?;
-        self.recorded = alarms.len();
-        Ok(())
-    }
-
-    /// The heads, and what this node acknowledged: all of it must be there and integrated by now.
-    async fn look(&mut self) -> Result<(), Error> {
-        self.heads.look(&self.health).await?;
-        if !self.health.is_serving() {
-            return Ok(());
-        }
-        // First what was promised, then what is there: the other way round a commit in between would look like a loss.
-        let promised = self.committer.lanes();
-        self.integrator.run().await?;
-        for end in promised.into_iter().filter(|end| end.next > 0) {
-            let progress = self.store.lane(self.committer.identity().boot(), end.lane).await?;
-            let kept = progress
-                .is_some_and(|lane| lane.next > end.next || (lane.next == end.next && lane.previous == end.previous));
-            if !kept {
-                self.health.alarm(&format!("lane {} of this boot: acknowledged entries are gone", end.lane));
-                self.health.set(Some(Distrust::Pending));
+        loop {
+            let alarms = self.health.unrecorded(ALARMS_AT_ONCE);
+            if alarms.is_empty() {
+                return Ok(());
             }
+            record(alarms.iter().map(entry).collect(), &self.committer, now).await?;
+            self.health.recorded(alarms.len());
         }
-        Ok(())
     }
 }
 
-/// The self-check: recent entries at once and each hour, all of them each day.
-async fn check(reader: LogReader, health: LogHealth, stop: CancellationToken) {
-    for hour in 0_u64.. {
-        let pass = if hour % HOURS_OF_DAY == HOURS_OF_DAY - 1 { Pass::All } else { Pass::Recent };
+/// Looks every few seconds, and once more at the end.
+async fn watch_over(mut watch: Watch, stop: CancellationToken) {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let stopping = tokio::select! {
+            () = stop.cancelled() => true,
+            _ = looks.tick() => false,
+        };
+        watch.look().await;
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// The self-check: once at the start and then each period, from the start of one pass to that of the next.
+async fn check(pass: Pass, period: Duration, reader: LogReader, health: LogHealth, stop: CancellationToken) {
+    let mut passes = interval(period);
+    passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            done = reader.self_check(pass, &health) => tell("the self-check", done),
+            _ = passes.tick() => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(HOUR) => {}
+            done = reader.self_check(pass, &health) => tell("the self-check", done),
         }
     }
 }

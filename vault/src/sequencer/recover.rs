@@ -4,22 +4,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 
 use super::integrate::Integrator;
-use super::record::{PATIENCE, record};
-use super::{Error, tiles};
+use super::record::PATIENCE;
+use super::{Error, checkpoints, heads};
 use crate::access_log::{Action, Checkpoint, Entry, Outcome};
 use crate::crypto::DataKey;
-use crate::domain::{Actor, TenantName, Timestamp, ValueId};
+use crate::domain::{Actor, BootId, TenantName, Timestamp, ValueId};
 use crate::keys::{Head, KekRecord, KekState, Keys};
+use crate::store::integration::LogHead;
 use crate::store::records::{Body, StoredCredential};
 use crate::store::rows::{DecidingRow, Table};
-use crate::store::{Changes, Committer, Decision, Generation, Operation, Reads, Rows, Store};
+use crate::store::{Changes, Committer, Decision, FirstWords, Generation, Operation, Reads, Rows, Store};
 
 /// So many values or rows go in one commit.
 const AT_ONCE: usize = 200;
+
+/// Later than every state version that a value reaches.
+const UNREADABLE: u64 = 1 << 52;
 
 /// What a recovery did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,58 +39,107 @@ pub struct Recovered {
     pub destroyed: u64,
 }
 
-/// A recovery whose ground was checked. Nothing is changed before [`Recovery::run`].
+/// A recovery whose ground was checked. Nothing is changed before [`Recovery::begin`].
 pub struct Recovery {
     store: Store,
     keys: Keys,
+    /// What was signed, by the file outside.
     lost: Vec<Head>,
+    /// Each log with how many entries were signed and how many the database has.
+    logs: Vec<(TenantName, u64, u64)>,
 }
 
 impl Recovery {
-    /// Checks that the database holds what this checkpoint, of any of the installation's logs, speaks of. The node must be
+    /// Checks that `note` is a checkpoint of one of this installation's logs and that the database holds what it speaks
+    /// of, and that every log it holds was signed: a database somebody wrote themselves is not taken on. The node must be
     /// stopped.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the note is not one of this installation, or the database is not the one of that checkpoint.
+    /// [`Error::Checkpoint`] if the note is not one of this installation, or the database is not the one of that
+    /// checkpoint; [`Error::History`] for a log that was not signed.
     pub async fn check(note: &str, store: Store, keys: Keys) -> Result<Self, Error> {
         let lost = keys.read_heads_for_recovery().await?;
         let mut holds = false;
         for (log, head) in store.heads().await? {
-            let trusted = keys.log_verifiers(&log).await?;
-            let Ok(checkpoint) = Checkpoint::open(note, &trusted) else { continue };
-            holds =
-                checkpoint.size <= head.size && tiles::root(checkpoint.size, &log, &store).await? == checkpoint.root;
+            if let Ok(checkpoint) = Checkpoint::open(note, &keys.log_verifiers(&log).await?) {
+                let old = LogHead { size: checkpoint.size, root: checkpoint.root };
+                holds = heads::continues(&log, old, Some(head), &store).await?;
+            }
+            if !checkpoints::is_signed(&log, head, &store, &keys).await? {
+                return Err(Error::History(log));
+            }
         }
-        if holds { Ok(Self { store, keys, lost }) } else { Err(Error::Checkpoint) }
+        if holds { Ok(Self { store, keys, lost, logs: Vec::new() }) } else { Err(Error::Checkpoint) }
     }
 
-    /// Takes the database on. It can be run again if it broke off.
+    /// Gives every log a new origin and says what the boot that recovers must write first of all: in each log an entry that
+    /// names what was lost, and in the system log all of them. From here on the node does not serve until it is done.
+    ///
+    /// # Errors
+    /// The store's and the key store's.
+    pub async fn begin(&mut self, boot: BootId) -> Result<FirstWords, Error> {
+        let current: BTreeMap<TenantName, u64> =
+            self.store.heads().await?.into_iter().map(|(log, head)| (log, head.size)).collect();
+        let mut logs: BTreeSet<TenantName> = current.keys().cloned().collect();
+        logs.extend(self.lost.iter().map(|head| head.log.clone()));
+        let mut words = FirstWords::new();
+        for log in logs {
+            let before = self.keys.log_signer(&log).await?.origin().to_owned();
+            let after = self.keys.begin_log_anew(&log).await?.origin().to_owned();
+            let lost = self.lost.iter().find(|head| head.log == log);
+            let (size, root) = lost.map_or((0, [0; 32]), |head| (head.size, head.root));
+            let kept = current.get(&log).copied().unwrap_or(0);
+            let facts = vec![
+                ("log", log.to_string()),
+                ("lostOrigin", before),
+                ("lostSize", size.to_string()),
+                ("lostRoot", Base64::encode_string(&root)),
+                ("keptSize", kept.to_string()),
+                ("origin", after),
+            ];
+            let homes = if log.is_system() { vec![log.clone()] } else { vec![log.clone(), TenantName::system()] };
+            // A log of which the database knows nothing has no home but the system log.
+            let homes = homes.into_iter().filter(|home| home.is_system() || current.contains_key(home));
+            let say = |home: TenantName| Entry {
+                facts: facts.clone(),
+                ..Entry::by(home, self.store.clock().now(), Action::RECOVERED, Outcome::Allowed, Actor::node(boot))
+            };
+            words.insert(log.clone(), homes.map(say).collect());
+            self.logs.push((log, size, kept));
+        }
+        Ok(words)
+    }
+
+    /// Takes the database on, after [`Recovery::begin`] and with a committer that wrote its words. If it breaks off, all of
+    /// it can be run again.
     ///
     /// # Errors
     /// The store's and the key store's.
     pub async fn run(self, committer: &Committer) -> Result<Recovered, Error> {
-        let mut done = Recovered {
+        let done = Recovered {
             voided: self.void_counted_values(committer).await?,
             suspended: self.suspend_credentials(committer).await?,
             destroyed: self.destroy_again(committer).await?,
-            logs: Vec::new(),
+            logs: self.logs.clone(),
         };
-        done.logs = self.begin_anew(committer).await?;
         // From here on the file outside says what the database has; what it said before stands in the logs.
-        let heads = self.store.heads().await?.into_iter();
-        let heads = heads.map(|(log, head)| Head { log, size: head.size, root: head.root }).collect();
+        let heads = self.store.heads().await?;
+        let heads = heads.iter().map(|(log, head)| heads::to_file((log, head))).collect();
         self.keys.replace_heads_after_recovery(heads).await?;
-        self.integrate().await?;
+        self.integrate(committer.identity().boot()).await?;
         Ok(done)
     }
 
-    /// Integrates and signs what is there, under the new origins.
-    async fn integrate(&self) -> Result<(), Error> {
+    /// Integrates and signs what is there, under the new origins: this boot's words first, then what waited in the copy.
+    async fn integrate(&self, boot: BootId) -> Result<(), Error> {
         let health = self.store.log_health().clone();
-        Integrator::new(self.store.clone(), self.keys.clone(), health).run().await.map(|_| ())
+        let mut integrator = Integrator::new(self.store.clone(), self.keys.clone(), health);
+        integrator.run_boot(boot).await?;
+        integrator.run(Duration::MAX).await
     }
 
-    /// A use that was spent after the copy was made would be there again.
+    /// A use that was spent after the copy was made would be there again. Each value's entry carries the version that no
+    /// row ever has: a row that is put back is older than it.
     async fn void_counted_values(&self, committer: &Committer) -> Result<u64, Error> {
         let mut voided = 0;
         loop {
@@ -94,17 +148,31 @@ impl Recovery {
                 return Ok(voided);
             }
             voided += found.len() as u64;
-            let mut tenants: BTreeMap<TenantName, Vec<ValueId>> = BTreeMap::new();
+            let mut tenants: BTreeMap<TenantName, Own> = BTreeMap::new();
             for (tenant, value_id) in found {
-                tenants.entry(tenant).or_default().push(value_id);
-            }
-            for (tenant, removed) in tenants {
                 let mut entry = self.entry(&tenant, Action::ValueExpired, committer);
-                (entry.reason, entry.count) = (Some("log.recovered"), Some(removed.len() as u64));
-                let changes = Own { removed, entries: vec![entry], ..Own::default() };
+                (entry.reason, entry.value_id) = (Some("log.recovered"), Some(value_id));
+                entry.state_version = Some(self.version_after(&tenant, value_id).await?);
+                let own = tenants.entry(tenant).or_default();
+                own.removed.push(value_id);
+                own.entries.push(entry);
+            }
+            for (tenant, changes) in tenants {
                 self.submit(tenant, changes, committer).await?;
             }
         }
+    }
+
+    /// The state version after a value's newest one.
+    async fn version_after(&self, tenant: &TenantName, value_id: ValueId) -> Result<u64, Error> {
+        let newest = match self.store.value(tenant, value_id).await.map_err(Error::from) {
+            Ok(value) => value
+                .map_or(0, |value| value.newest_state_version.max(value.state.map_or(0, |state| state.state.version))),
+            // Whatever somebody made of its rows: it goes, and nothing of it comes back.
+            Err(error) if error.is_evidence() => UNREADABLE,
+            Err(error) => return Err(error),
+        };
+        Ok(newest + 1)
     }
 
     /// A credential that was revoked after the copy was made would be good again.
@@ -144,43 +212,6 @@ impl Recovery {
             self.submit(tenant, own, committer).await?;
         }
         Ok(destroyed)
-    }
-
-    /// Every log gets a new origin and an entry that names what was lost; the system log names them all.
-    async fn begin_anew(&self, committer: &Committer) -> Result<Vec<(TenantName, u64, u64)>, Error> {
-        let now = self.store.clock().now();
-        let current: BTreeMap<TenantName, u64> =
-            self.store.heads().await?.into_iter().map(|(log, head)| (log, head.size)).collect();
-        let mut logs: BTreeSet<TenantName> = current.keys().cloned().collect();
-        logs.extend(self.lost.iter().map(|head| head.log.clone()));
-        let (mut entries, mut told) = (Vec::new(), Vec::new());
-        for log in logs {
-            let before = self.keys.log_signer(&log).await?.origin().to_owned();
-            let after = self.keys.begin_log_anew(&log).await?.origin().to_owned();
-            let lost = self.lost.iter().find(|head| head.log == log);
-            let (size, root) = lost.map_or((0, [0; 32]), |head| (head.size, head.root));
-            let kept = current.get(&log).copied().unwrap_or(0);
-            let facts = vec![
-                ("log", log.to_string()),
-                ("lostOrigin", before),
-                ("lostSize", size.to_string()),
-                ("lostRoot", Base64::encode_string(&root)),
-                ("keptSize", kept.to_string()),
-                ("origin", after),
-            ];
-            let homes = if log.is_system() { vec![log.clone()] } else { vec![log.clone(), TenantName::system()] };
-            // A log of which the database knows nothing has no home but the system log.
-            for home in homes.into_iter().filter(|home| home.is_system() || current.contains_key(home)) {
-                let mut entry = self.entry(&home, Action::Admin("log.recovered"), committer);
-                entry.facts.clone_from(&facts);
-                entries.push(entry);
-            }
-            told.push((log, size, kept));
-        }
-        for chunk in entries.chunks(AT_ONCE) {
-            record(chunk.to_vec(), committer, now).await?;
-        }
-        Ok(told)
     }
 
     /// Whoever has rows: every tenant and the installation.

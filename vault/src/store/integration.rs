@@ -1,5 +1,6 @@
 //! What the sequencer takes from the store and gives back: lanes, pending batches, index, tiles, heads, checkpoints.
 
+use crate::access_log::node::LaneEnd;
 use crate::access_log::{Batch, Group, Position};
 use crate::domain::{BootId, TenantName, Timestamp};
 
@@ -27,6 +28,15 @@ pub struct PendingBatch {
     pub groups: Vec<Group>,
     /// The entries that are there, sorted by tenant and number; whether they are all is for the groups to say.
     pub entries: Vec<(TenantName, Position, Vec<u8>)>,
+}
+
+/// How much of a lane is there, by its own signed batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneTail {
+    /// Where its last batch ends.
+    pub end: LaneEnd,
+    /// Whether that batch's entries are there: with an index, or waiting for one.
+    pub is_whole: bool,
 }
 
 /// The head of a log.

@@ -99,6 +99,15 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// What a page is cut from, of one moment: no entry is between the two lists, and none is in both.
+#[derive(Debug)]
+pub(in crate::store) struct Listing {
+    /// The log's size.
+    pub(in crate::store) size: u64,
+    pub(in crate::store) integrated: Vec<RawEntry>,
+    pub(in crate::store) waiting: Vec<RawEntry>,
+}
+
 /// Where a list goes on: the next index, and the place after which entries wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::store) struct Cursor {

@@ -1,8 +1,9 @@
 //! The access log as readers see it: lists with filters, entries by index or place, what the sequencer asks.
 
-use super::integration::{Checkpointed, Integration, LaneProgress, LogHead, PendingBatch};
-use super::listing::{Cursor, RawEntry};
+use super::integration::{Checkpointed, Integration, LaneProgress, LaneTail, LogHead, PendingBatch};
+use super::listing::{Cursor, Listing, RawEntry};
 use super::{EntryFilter, Error, Page, Store, StoredEntry, engine};
+use crate::access_log::node::LaneEnd;
 use crate::access_log::{Heartbeat, Opening, Personal, Position};
 use crate::crypto::{DataKey, open_bytes};
 use crate::domain::{BootId, DataKeyId, TenantName, ValueId};
@@ -29,10 +30,10 @@ impl Store {
         limit: usize,
     ) -> Result<Page, Error> {
         let limit = limit.clamp(1, LONGEST_PAGE);
-        let start = cursor.map_or(Ok(Cursor::default()), str::parse)?;
-        let size = self.head(tenant).await?.map_or(0, |head| head.size);
+        let start: Cursor = cursor.map_or(Ok(Cursor::default()), str::parse)?;
+        let Listing { size, integrated: mut raw, waiting } =
+            engine!(self, listing(tenant, filter, start, limit, LONGEST_SEARCH))?;
         let end = size.min(start.index.saturating_add(LONGEST_SEARCH));
-        let mut raw = engine!(self, integrated(tenant, filter, start.index..end, limit))?;
         let mut next = Cursor {
             index: if raw.len() < limit { end } else { raw.last().and_then(|e| e.index).unwrap_or(end) + 1 },
             ..start
@@ -40,7 +41,7 @@ impl Store {
         // What stood on an earlier page while it waited is not shown once more.
         raw.retain(|entry| start.after.is_none_or(|after| entry.position > after));
         let more = if raw.len() < limit && next.index >= size {
-            let waiting = engine!(self, waiting(tenant, filter, start.after, limit - raw.len()))?;
+            let waiting: Vec<RawEntry> = waiting.into_iter().take(limit - raw.len()).collect();
             let full = waiting.len() == limit - raw.len();
             next.after = waiting.last().map(|entry| entry.position).or(next.after);
             raw.extend(waiting);
@@ -112,12 +113,12 @@ impl Store {
         engine!(self, erase_openings(position, log))
     }
 
-    /// Lanes with batches that wait for integration.
+    /// Lanes with batches that wait for integration. A row that does not read is an alarm and hides no other.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
+    /// [`Error::Database`].
     pub async fn lanes(&self) -> Result<Vec<LaneProgress>, Error> {
-        engine!(self, lanes())
+        Ok(self.readable(engine!(self, lanes())?))
     }
 
     /// Where one lane stands.
@@ -126,6 +127,30 @@ impl Store {
     /// [`Error::Database`], [`Error::Unreadable`].
     pub async fn lane(&self, boot: BootId, lane: u32) -> Result<Option<LaneProgress>, Error> {
         engine!(self, lane(boot, lane))
+    }
+
+    /// What is there of a lane up to its number `next`: its last batch before it, and whether that batch's entries are.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn lane_tail(&self, boot: BootId, lane: u32, next: u64) -> Result<Option<LaneTail>, Error> {
+        engine!(self, lane_tail(boot, lane, next))
+    }
+
+    /// Where every lane of a boot ends by its newest batch.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn lane_ends(&self, boot: BootId) -> Result<Vec<LaneEnd>, Error> {
+        engine!(self, lane_ends(boot))
+    }
+
+    /// The exact bytes of every `node.stopped` of the system log.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn farewells(&self) -> Result<Vec<Vec<u8>>, Error> {
+        engine!(self, farewells())
     }
 
     /// Batches of a lane from its number `from` on, until they hold `most` entries; at least one, if there is one.
@@ -160,12 +185,12 @@ impl Store {
         engine!(self, checkpoint(log, size))
     }
 
-    /// The heads of all logs.
+    /// The heads of all logs. A row that does not read is an alarm and as good as missing.
     ///
     /// # Errors
     /// [`Error::Database`].
     pub async fn heads(&self) -> Result<Vec<(TenantName, LogHead)>, Error> {
-        engine!(self, heads())
+        Ok(self.readable(engine!(self, heads())?))
     }
 
     /// The head of a log.
@@ -192,12 +217,18 @@ impl Store {
         engine!(self, counted_values(limit))
     }
 
-    /// Every boot's last sign of life; signatures are for the reader to check.
+    /// Every boot's last sign of life; signatures are for the reader to check. A row that does not read is an alarm.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
+    /// [`Error::Database`].
     pub async fn heartbeats(&self) -> Result<Vec<Heartbeat>, Error> {
-        engine!(self, heartbeats())
+        Ok(self.readable(engine!(self, heartbeats())?))
+    }
+
+    /// The rows that read. One that does not is evidence, and may not hide its neighbours.
+    fn readable<T>(&self, rows: Vec<Result<T, Error>>) -> Vec<T> {
+        let read = |row: Result<T, Error>| row.inspect_err(|fault| self.log_health().alarm(&fault.to_string())).ok();
+        rows.into_iter().filter_map(read).collect()
     }
 
     /// Opens what is left of the openings. One that is out of reach (its key erased or not available) is left out: the

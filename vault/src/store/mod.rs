@@ -35,7 +35,7 @@ use std::sync::Arc;
 pub use caller::Caller;
 pub use catalog::{Catalog, StoredFlow, TenantCatalog};
 pub use committer::operation::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
-pub use committer::{Committed, Committer};
+pub use committer::{Committed, Committer, FirstWords};
 pub use error::Error;
 pub use listing::{EntryFilter, Page, StoredEntry};
 pub use settings::DatabaseSettings;

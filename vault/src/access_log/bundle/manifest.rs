@@ -16,7 +16,12 @@ pub struct Manifest(BTreeMap<String, [u8; 32]>);
 impl Manifest {
     /// Takes a file up.
     pub fn insert(&mut self, name: &str, content: &[u8]) {
-        self.0.insert(name.to_owned(), Sha256::digest(content).into());
+        self.insert_hash(name, Sha256::digest(content).into());
+    }
+
+    /// The same for a file whose hash is known.
+    pub fn insert_hash(&mut self, name: &str, hash: [u8; 32]) {
+        self.0.insert(name.to_owned(), hash);
     }
 
     /// The files, sorted by name.

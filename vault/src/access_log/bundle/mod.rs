@@ -25,6 +25,12 @@ pub trait Files {
     /// # Errors
     /// It cannot be read.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// The same, to be read piece by piece: for files that grow with the log.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    fn open(&self, name: &str) -> io::Result<Option<Box<dyn io::Read + '_>>>;
 }
 
 impl Files for std::collections::BTreeMap<String, Vec<u8>> {
@@ -34,5 +40,9 @@ impl Files for std::collections::BTreeMap<String, Vec<u8>> {
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(self.get(name).cloned())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Option<Box<dyn io::Read + '_>>> {
+        Ok(self.get(name).map(|content| Box::new(content.as_slice()) as Box<dyn io::Read>))
     }
 }

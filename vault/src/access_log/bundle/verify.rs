@@ -1,6 +1,7 @@
 //! The check of a bundle, from the signature down to each opening. It stops at the first fault.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, Read as _};
 
 use sha2::{Digest, Sha256};
 
@@ -9,7 +10,7 @@ use crate::access_log::checkpoint::Checkpoint;
 use crate::access_log::tree::entries::split_entries;
 use crate::access_log::tree::tiles::{TILE_WIDTH, TileId, Tiles};
 use crate::access_log::tree::{Hash, consistency_proof, empty_root, leaf_hash, proof, verify_consistency};
-use crate::access_log::{Error, Leaf, Opening, ParsedEntry, Personal, Position, VerifierKey};
+use crate::access_log::{Commitment, Error, Leaf, Opening, ParsedEntry, Personal, Position, VerifierKey};
 use crate::domain::{BootId, TenantName};
 
 /// What a bundle without fault holds.
@@ -38,11 +39,11 @@ pub fn verify(files: &impl Files, trusted: &[VerifierKey], since: Option<&str>) 
     let entries = Entries::read(files, range, checkpoint.size)?;
     let tiles = hash_tiles(files, &entries, &checkpoint)?;
     let since = since.map(|note| continues(note, &checkpoint, &tiles, trusted)).transpose()?;
-    let commitments = entries.parse()?;
-    let openings = openings(files, &commitments)?;
+    let entries = entries.each_reads()?;
+    let openings = openings(files, &entries)?;
     manifest(files, range, checkpoint.size)?;
-    let personal = commitments.values().filter(|entry| !entry.is_own()).count() as u64 * Personal::ALL.len() as u64;
-    Ok(Report { checkpoint, range, openings, erased: personal.saturating_sub(openings), since })
+    let erased = entries.personal.saturating_sub(openings);
+    Ok(Report { checkpoint, range, openings, erased, since })
 }
 
 fn bytes(files: &impl Files, name: &str) -> Result<Vec<u8>, Fault> {
@@ -65,16 +66,22 @@ fn range(files: &impl Files, size: u64) -> Result<IndexRange, Fault> {
     if range.widened(size) == range { Ok(range) } else { Err(wrong(Error::OutsideTree)) }
 }
 
-/// The leaves of the bundle with the files they stand in.
+/// What the check keeps of the entries: a log of a million fits into little memory, the entries themselves do not.
 struct Entries {
     from: u64,
-    leaves: Vec<Vec<u8>>,
     hashes: Vec<Hash>,
+    commitments: Vec<[Commitment; Personal::ALL.len()]>,
+    /// How many openings there could be.
+    personal: u64,
+    /// The first entry that does not read or follow: told after what the tree says.
+    fault: Option<Fault>,
 }
 
 impl Entries {
     fn read(files: &impl Files, range: IndexRange, size: u64) -> Result<Self, Fault> {
-        let mut all = Self { from: range.from, leaves: Vec::new(), hashes: Vec::new() };
+        let (hashes, commitments) = (Vec::new(), Vec::new());
+        let mut all = Self { from: range.from, hashes, commitments, personal: 0, fault: None };
+        let mut order = Order { from: range.from, lanes: BTreeMap::new(), tenant: None };
         for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
             let Some(id) = TileId::entries(tile, size) else { continue };
             let (file, start) = (id.to_string(), tile * TILE_WIDTH);
@@ -84,33 +91,61 @@ impl Entries {
             if leaves.len() != usize::from(id.width) {
                 return Err(wrong(leaves.len().min(usize::from(id.width))));
             }
-            all.hashes.extend(leaves.iter().map(|leaf| leaf_hash(leaf)));
-            all.leaves.extend(leaves.into_iter().map(<[u8]>::to_vec));
+            for (leaf, index) in leaves.into_iter().zip(start..) {
+                all.hashes.push(leaf_hash(leaf));
+                if all.fault.is_none() {
+                    all.take(order.next(leaf, index));
+                }
+            }
         }
         Ok(all)
     }
 
-    /// Reads every entry: canonical, of one tenant, and next in its lane. Gives the commitments by index.
-    fn parse(&self) -> Result<BTreeMap<u64, ParsedEntry>, Fault> {
-        let mut lanes: BTreeMap<(BootId, u32), u64> = BTreeMap::new();
-        let mut tenant: Option<TenantName> = None;
-        let mut parsed = BTreeMap::new();
-        for (leaf, index) in self.leaves.iter().zip(self.from..) {
-            let wrong = |error| Fault::Leaf { file: entry_file(index), index, error };
-            let entry = Leaf::parse(leaf).map_err(wrong)?;
-            let at = entry.position;
-            // The first number of a lane can only be known where the log begins in the bundle.
-            let next =
-                lanes.get(&(at.boot, at.lane)).copied().or_else(|| (self.from == 0).then_some(0)).unwrap_or(at.number);
-            let owner = tenant.get_or_insert_with(|| entry.tenant.clone());
-            if at.number != next || entry.tenant != *owner {
-                let expected = format!("{owner} {}", Position { number: next, ..at });
-                return Err(Fault::Lane { index, found: format!("{} {at}", entry.tenant), expected });
+    fn take(&mut self, read: Result<ParsedEntry, Fault>) {
+        match read {
+            Ok(entry) => {
+                self.personal += if entry.is_own() { 0 } else { Personal::ALL.len() as u64 };
+                self.commitments.push(Personal::ALL.map(|member| entry.commitment(member)));
             }
-            lanes.insert((at.boot, at.lane), next.saturating_add(1));
-            parsed.insert(index, entry);
+            Err(fault) => self.fault = Some(fault),
         }
-        Ok(parsed)
+    }
+
+    fn each_reads(self) -> Result<Self, Fault> {
+        let Self { from, hashes, commitments, personal, fault } = self;
+        fault.map_or(Ok(Self { from, hashes, commitments, personal, fault: None }), Err)
+    }
+
+    /// The place of an index among the entries.
+    fn place(&self, index: u64) -> Option<usize> {
+        let place = usize::try_from(index.checked_sub(self.from)?).ok()?;
+        (place < self.commitments.len()).then_some(place)
+    }
+}
+
+/// What the next entry must be.
+struct Order {
+    from: u64,
+    lanes: BTreeMap<(BootId, u32), u64>,
+    tenant: Option<TenantName>,
+}
+
+impl Order {
+    /// Reads an entry: canonical, of one tenant, and next in its lane.
+    fn next(&mut self, leaf: &[u8], index: u64) -> Result<ParsedEntry, Fault> {
+        let wrong = |error| Fault::Leaf { file: entry_file(index), index, error };
+        let entry = Leaf::parse(leaf).map_err(wrong)?;
+        let at = entry.position;
+        // The first number of a lane can only be known where the log begins in the bundle.
+        let known = self.lanes.get(&(at.boot, at.lane)).copied();
+        let next = known.or_else(|| (self.from == 0).then_some(0)).unwrap_or(at.number);
+        let owner = self.tenant.get_or_insert_with(|| entry.tenant.clone());
+        if at.number != next || entry.tenant != *owner {
+            let expected = format!("{owner} {}", Position { number: next, ..at });
+            return Err(Fault::Lane { index, found: format!("{} {at}", entry.tenant), expected });
+        }
+        self.lanes.insert((at.boot, at.lane), next.saturating_add(1));
+        Ok(entry)
     }
 }
 
@@ -200,17 +235,42 @@ fn continues(note: &str, new: &Checkpoint, tiles: &Tiles, trusted: &[VerifierKey
 }
 
 /// Every opening opens a commitment of an entry in the bundle, once. Gives their number.
-fn openings(files: &impl Files, entries: &BTreeMap<u64, ParsedEntry>) -> Result<u64, Fault> {
-    let mut seen = BTreeSet::new();
-    for (line, at) in text(files, OPENINGS)?.lines().zip(1..) {
+fn openings(files: &impl Files, entries: &Entries) -> Result<u64, Fault> {
+    // A bit for each member of each entry.
+    let (mut seen, mut count) = (vec![0_u8; entries.commitments.len()], 0);
+    for (line, at) in io::BufReader::new(stream(files, OPENINGS)?).lines().zip(1..) {
+        let line = line.map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidData => Fault::Unreadable { file: OPENINGS.to_owned(), error: Error::Note },
+            _ => Fault::Read { file: OPENINGS.to_owned(), source },
+        })?;
         let wrong = |index, error| Fault::Opening { line: at, index, error };
-        let (index, opening) = Opening::from_line(line).map_err(|error| wrong(0, error))?;
-        let entry = entries.get(&index).ok_or_else(|| wrong(index, Error::OutsideTree))?;
-        if entry.commitment(opening.member) != opening.commitment() || !seen.insert((index, opening.member)) {
+        let (index, opening) = Opening::from_line(&line).map_err(|error| wrong(0, error))?;
+        let place = entries.place(index).ok_or_else(|| wrong(index, Error::OutsideTree))?;
+        let (member, bit) = (opening.member as usize, 1_u8 << opening.member as u8);
+        if entries.commitments[place][member] != opening.commitment() || seen[place] & bit != 0 {
             return Err(wrong(index, Error::Commitment));
         }
+        seen[place] |= bit;
+        count += 1;
     }
-    Ok(seen.len() as u64)
+    Ok(count)
+}
+
+fn stream<'f>(files: &'f impl Files, name: &str) -> Result<Box<dyn io::Read + 'f>, Fault> {
+    let opened = files.open(name).map_err(|source| Fault::Read { file: name.to_owned(), source })?;
+    opened.ok_or_else(|| Fault::Missing { file: name.to_owned() })
+}
+
+fn hash_of(files: &impl Files, name: &str) -> Result<Hash, Fault> {
+    let (mut content, mut digest, mut piece) = (stream(files, name)?, Sha256::new(), vec![0; 64 * 1024]);
+    loop {
+        match content.read(&mut piece) {
+            Ok(0) => return Ok(digest.finalize().into()),
+            Ok(read) => digest.update(&piece[..read]),
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(Fault::Read { file: name.to_owned(), source }),
+        }
+    }
 }
 
 /// Every file stands in the manifest with its hash, and no file is there that does not belong.
@@ -218,7 +278,7 @@ fn manifest(files: &impl Files, range: IndexRange, size: u64) -> Result<(), Faul
     let unreadable = |_| Fault::Unreadable { file: MANIFEST.to_owned(), error: Error::Note };
     let manifest: Manifest = text(files, MANIFEST)?.parse().map_err(unreadable)?;
     for (name, expected) in manifest.iter() {
-        let found: Hash = Sha256::digest(bytes(files, name)?).into();
+        let found = hash_of(files, name)?;
         if found != *expected {
             return Err(Fault::Manifest { file: name.to_owned(), found, expected: *expected });
         }

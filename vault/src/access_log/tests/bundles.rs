@@ -66,6 +66,30 @@ fn fault(files: &Files) -> Fault {
     verify(files, &[verifier_key()], None).unwrap_err()
 }
 
+/// A medium whose large files cannot be had whole: what grows with the log is read piece by piece.
+struct Narrow(Files);
+
+impl crate::access_log::bundle::Files for Narrow {
+    fn names(&self) -> std::io::Result<Vec<String>> {
+        crate::access_log::bundle::Files::names(&self.0)
+    }
+
+    fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+        assert_ne!(name, OPENINGS, "held whole");
+        crate::access_log::bundle::Files::read(&self.0, name)
+    }
+
+    fn open(&self, name: &str) -> std::io::Result<Option<Box<dyn std::io::Read + '_>>> {
+        crate::access_log::bundle::Files::open(&self.0, name)
+    }
+}
+
+#[test]
+fn what_grows_with_the_log_is_never_held_whole() {
+    let report = verify(&Narrow(bundle(300)), &[verifier_key()], None).unwrap();
+    assert_eq!(report.openings, 1200);
+}
+
 #[test]
 fn whole_bundles_of_any_size_verify() {
     for size in [0, 1, 2, 255, 256, 257, 600] {

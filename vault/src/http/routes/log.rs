@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State as Shared;
 use http::Uri;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::access_log::{Action, Entry, Leaf, Outcome};
 use crate::domain::Timestamp;
@@ -28,7 +28,7 @@ pub(crate) async fn entries(
     note(&state, &caller, &filter).await?;
     let store = &state.rooms().store;
     let page = store.entries(caller.tenant_name(), &filter, cursor.as_deref(), query.limit()?).await?;
-    let data = page.entries.iter().map(shown).collect::<Result<_, _>>()?;
+    let data = page.entries.iter().map(shown).collect();
     Ok(Json(Listed { data, page: Next { next: page.next } }))
 }
 
@@ -69,8 +69,56 @@ pub(crate) fn read_entry(state: &State, caller: &Caller, what: &'static str) -> 
     entry
 }
 
-/// An entry as JSON: the leaf's own members, with what is left of its openings.
-fn shown(stored: &StoredEntry) -> Result<Value, Problem> {
-    let entry = Leaf::parse(&stored.leaf)?;
-    Ok(Value::Object(entry.to_json(stored.index, &stored.openings)?))
+/// An entry as JSON: the leaf's own members, with what is left of its openings. What was altered takes no other line with
+/// it: an entry that does not read is a line that says so, openings that are not the entry's own are left out and named.
+fn shown(stored: &StoredEntry) -> Value {
+    let marked = |fault: &str| {
+        let (integrated, position) = (stored.index.is_some(), stored.position.to_string());
+        json!({ "index": stored.index, "integrated": integrated, "place": position, "altered": fault })
+    };
+    let Ok(entry) = Leaf::parse(&stored.leaf) else { return marked("leaf") };
+    if let Ok(json) = entry.to_json(stored.index, &stored.openings) {
+        return Value::Object(json);
+    }
+    entry.to_json(stored.index, &[]).map_or_else(
+        |_| marked("leaf"),
+        |mut json| {
+            json.insert("altered".to_owned(), Value::from("openings"));
+            Value::Object(json)
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access_log::{NodeIdentity, Position};
+    use crate::domain::{Actor, TenantName};
+
+    #[test]
+    fn an_altered_entry_is_a_marked_line_and_not_the_end_of_the_page() {
+        let now = Timestamp::from_millis(1_795_489_236_007);
+        let identity = NodeIdentity::generate("eu-1".parse().unwrap(), "node-1", "test", now).unwrap();
+        let lane = crate::access_log::Lane::open(identity.boot(), 0);
+        let mut draft = lane.draft();
+        let tenant: TenantName = "demo".parse().unwrap();
+        let actor = Actor { name: Some("Ada".to_owned()), ..Actor::anonymous() };
+        let entry = Entry::by(tenant, now, Action::LogRead, Outcome::Allowed, actor);
+        let (position, leaf, openings) = draft.push(&entry).unwrap();
+        let (_, _, foreign) = draft.push(&entry).unwrap();
+        let stored = |leaf: &[u8], openings: &[crate::access_log::Opening]| StoredEntry {
+            position: Position { ..position },
+            index: Some(7),
+            leaf: leaf.to_vec(),
+            openings: openings.to_vec(),
+        };
+        let whole = shown(&stored(leaf.as_bytes(), &openings));
+        assert!(whole["actor"]["name"] == "Ada" && whole.get("altered").is_none(), "{whole}");
+        let altered = shown(&stored(&leaf.as_bytes()[1..], &openings));
+        assert_eq!((&altered["index"], &altered["altered"]), (&json!(7), &json!("leaf")));
+        assert_eq!(altered["place"], json!(position.to_string()));
+        let foreign = shown(&stored(leaf.as_bytes(), &foreign));
+        assert_eq!((&foreign["action"], &foreign["altered"]), (&json!("log.read"), &json!("openings")));
+        assert!(!foreign.to_string().contains("Ada"));
+    }
 }

@@ -4,7 +4,7 @@ use super::{NOW, Vault, tenant};
 use crate::access_log::bundle::{IndexRange, verify};
 use crate::access_log::{Action, Entry, LogProof, Outcome, Receipt};
 use crate::domain::{Actor, TenantName};
-use crate::sequencer::{Error, Part, Sequencer};
+use crate::sequencer::{Error, Part, Sequencer, Tar};
 use crate::store::{Changes, Decision, Generation, Operation, Reads, Rows};
 
 /// One entry, for its receipt.
@@ -42,8 +42,7 @@ async fn what_is_committed_gets_an_index_and_a_signed_head() {
     let vault = Vault::start().await;
     vault.write(300).await;
     assert!(matches!(vault.reader().checkpoint(&tenant()).await, Err(Error::Pending)));
-    let refused = vault.integrator().run().await.unwrap();
-    assert_eq!(refused, []);
+    assert_eq!(vault.integrate().await, []);
     let head = vault.store.head(&tenant()).await.unwrap().unwrap();
     // The boot announces itself first.
     assert_eq!(head.size, 301);
@@ -64,7 +63,7 @@ async fn integration_in_steps_and_at_once_give_one_tree() {
         if count % 2 == 0 {
             integrator = vault.integrator();
         }
-        integrator.run().await.unwrap();
+        integrator.run(std::time::Duration::MAX).await.unwrap();
         let files = vault.bundle(Part::Whole).await.0;
         verify(&files, &[vault.vkey(&tenant()).await], None).unwrap();
     }
@@ -81,7 +80,7 @@ async fn a_receipt_becomes_a_proof_that_others_can_check() {
     let receipt = vault.committer.submit(One(tenant())).await.unwrap().receipts[0];
     let text = receipt.to_string();
     assert!(matches!(vault.reader().proof_of_receipt(&tenant(), &text).await, Err(Error::Pending)));
-    vault.integrator().run().await.unwrap();
+    vault.integrate().await;
     let proof: LogProof = vault.reader().proof_of_receipt(&tenant(), &text).await.unwrap().parse().unwrap();
     proof.verify(&receipt.leaf_hash, &[vault.vkey(&tenant()).await]).unwrap();
     assert!(matches!(vault.reader().proof_of_receipt(&TenantName::system(), &text).await, Err(Error::Receipt)));
@@ -94,7 +93,7 @@ async fn a_receipt_becomes_a_proof_that_others_can_check() {
 async fn tiles_are_served_as_the_standard_spells_them() {
     let vault = Vault::start().await;
     vault.write(299).await;
-    vault.integrator().run().await.unwrap();
+    vault.integrate().await;
     let reader = vault.reader();
     let whole = vault.bundle(Part::Whole).await.0;
     for name in whole.keys().filter(|name| name.starts_with("tile/")) {
@@ -131,4 +130,92 @@ fn a_part_is_two_times_or_two_indices() {
     for (from, to) in [("6", "5"), ("x", "5"), ("2026-11-24T03:00:36Z", "5")] {
         assert!(Part::parse(Some(from), Some(to)).is_err(), "{from} {to}");
     }
+}
+
+#[tokio::test]
+async fn an_entry_is_on_a_page_whether_it_is_being_integrated_or_not() {
+    let vault = Vault::start().await;
+    vault.write(2).await;
+    let (store, mut integrator) = (vault.store.clone(), vault.integrator());
+    let integrating = tokio::spawn(async move {
+        for _ in 0..60 {
+            integrator.run(std::time::Duration::MAX).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    let reading = tokio::spawn(async move {
+        for _ in 0..120 {
+            let page = store.entries(&tenant(), &crate::store::EntryFilter::default(), None, 1000).await.unwrap();
+            let numbers = page.entries.iter().map(|entry| entry.position.number);
+            assert!(numbers.eq(0..page.entries.len() as u64), "an entry fell between the lists, or is in both");
+        }
+    });
+    vault.write(3).await;
+    for _ in 0..20 {
+        vault.write(1).await;
+    }
+    reading.await.unwrap();
+    integrating.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_round_of_integration_ends_when_its_time_is_up() {
+    let vault = Vault::start().await;
+    vault.write(600).await;
+    let mut integrator = vault.integrator();
+    integrator.run(std::time::Duration::ZERO).await.unwrap();
+    let size = vault.store.head(&tenant()).await.unwrap().unwrap().size;
+    assert!(size < 601, "one step: {size}");
+    assert!(vault.store.checkpoint(&tenant(), Some(size)).await.unwrap().is_some(), "and signed as far as it went");
+    integrator.run(std::time::Duration::MAX).await.unwrap();
+    assert_eq!(vault.store.head(&tenant()).await.unwrap().unwrap().size, 601);
+}
+
+#[tokio::test]
+async fn a_head_is_signed_with_its_entries_and_noted_outside_as_soon_as_that_is_possible() {
+    let vault = Vault::start().await;
+    vault.write(1).await;
+    let mut integrator = vault.integrator();
+    integrator.run(std::time::Duration::MAX).await.unwrap();
+    let file = vault.dir.path().join("keys/heads");
+    let kept = std::fs::read(&file).unwrap();
+    std::fs::write(&file, b"x").unwrap();
+    vault.write(1).await;
+    assert!(integrator.run(std::time::Duration::MAX).await.is_err(), "the file cannot be written");
+    let head = vault.store.head(&tenant()).await.unwrap().unwrap();
+    assert!(vault.store.checkpoint(&tenant(), Some(head.size)).await.unwrap().is_some());
+    std::fs::write(&file, kept).unwrap();
+    // Nothing grew meanwhile.
+    integrator.run(std::time::Duration::MAX).await.unwrap();
+    let noted = |heads: Vec<crate::keys::Head>| heads.iter().any(|of| of.log == tenant() && of.size == head.size);
+    assert!(noted(vault.keys.read_heads().await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_tar_holds_the_files_of_the_bundle_and_nothing_else() {
+    let vault = Vault::start().await;
+    vault.write(300).await;
+    vault.integrate().await;
+    let whole = vault.bundle(Part::Whole).await.0;
+    let (mut tar, mut pieces) = Tar::new(NOW);
+    let reader = vault.reader();
+    let writing = tokio::spawn(async move {
+        let done = reader.export(&tenant(), Part::Whole, &mut tar).await.map(drop);
+        tar.finish(done).await;
+    });
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        bytes.extend(piece.unwrap());
+    }
+    writing.await.unwrap();
+    assert_eq!(bytes.len() % 512, 0);
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let mut found = std::collections::BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let (name, mut content) = (entry.path().unwrap().to_string_lossy().into_owned(), Vec::new());
+        std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+        found.insert(name, content);
+    }
+    assert!(found == whole);
 }

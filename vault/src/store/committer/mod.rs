@@ -28,6 +28,7 @@ use crate::domain::{Clock, DataKeyClass, TenantName, Timestamp};
 use crate::keys::Keys;
 use operation::Operation;
 use queued::{Job, Needs, OpeningKeys, Reply};
+pub use start::FirstWords;
 use writer::{BatchWriter, Lanes, Message};
 
 /// So many operations wait at most: more are refused at once.
@@ -74,12 +75,26 @@ impl Committer {
     /// # Errors
     /// [`Error::Unavailable`] if the first entries cannot be written, [`Error::Keys`] if the boot cannot be certified.
     pub async fn start(store: Store, keys: Keys, clock: Clock, identity: NodeIdentity) -> Result<Self, Error> {
+        Self::start_after(FirstWords::new(), store, keys, clock, identity).await
+    }
+
+    /// The same after a recovery, whose words come first in their logs.
+    ///
+    /// # Errors
+    /// As [`Committer::start`].
+    pub async fn start_after(
+        words: FirstWords,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        identity: NodeIdentity,
+    ) -> Result<Self, Error> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let (identity, lanes) = (Arc::new(identity), Lanes::default());
         let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes));
         tokio::spawn(writer.run(messages));
         let committer = Self { inner: Arc::new(Inner { queue, store, keys, clock, identity, lanes }) };
-        committer.announce().await?;
+        committer.announce(words).await?;
         housekeeping::spawn(&committer);
         Ok(committer)
     }

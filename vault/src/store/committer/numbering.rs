@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::announcement;
 use super::queued::Place;
-use crate::access_log::{Batch, Draft, Entry, Group, Leaf, NodeIdentity, Opening, Personal, Position};
+use crate::access_log::{Action, Batch, Draft, Entry, Group, Leaf, NodeIdentity, Opening, Personal, Position};
 use crate::crypto::{DataKey, seal_bytes};
 use crate::domain::{TenantName, Timestamp};
 use crate::store::Error;
@@ -49,11 +49,12 @@ impl<'l> Numbering<'l> {
         self.rows.is_empty() || self.rows.len() + entries.len() + announcements.len() <= most
     }
 
-    /// Gives an entry its place and seals it. The first entry of this boot in a log comes after the boot's announcement.
+    /// Gives an entry its place and seals it. The first entry of this boot in a log comes after the boot's
+    /// announcement; only what a recovery has to say comes before it.
     pub(super) fn push(&mut self, entry: &Entry, key: Option<&Arc<DataKey>>) -> Result<Place, Error> {
         if !self.known.contains(&entry.tenant) && self.announced.insert(entry.tenant.clone()) {
             let started = announcement::started(self.identity, &entry.tenant, self.now);
-            if entry.action != started.action {
+            if entry.action != started.action && entry.action != Action::RECOVERED {
                 self.seal(&started, None)?;
             }
         }

@@ -1,10 +1,10 @@
 //! The first entries of a boot: its certified key, and itself in every log.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use super::own_work::OwnWork;
 use super::{Committer, OWN_WORK, announcement};
-use crate::access_log::{Action, Note};
+use crate::access_log::{Action, Entry, Note};
 use crate::domain::{TenantName, Timestamp};
 use crate::keys::KeyRecords as _;
 use crate::store::Error;
@@ -16,18 +16,32 @@ use crate::store::rows::{DecidingRow, Table};
 /// So many logs are greeted in one commit.
 const AT_ONCE: usize = 200;
 
+/// What a boot has to say before anything else, by the log it is about: entries of that log and of the system's.
+pub type FirstWords = BTreeMap<TenantName, Vec<Entry>>;
+
 impl Committer {
     /// Certifies the boot, sees to the installation's own KEK and greets every log.
-    pub(super) async fn announce(&self) -> Result<(), Error> {
+    pub(super) async fn announce(&self, mut words: FirstWords) -> Result<(), Error> {
         let now = self.inner.clock.now();
         let row = self.certified(now).await?;
-        self.write_system_row(row, announcement_of_boot).await?;
+        let of_system = words.remove(&TenantName::system()).unwrap_or_default();
+        self.write_system_row(row, of_system, announcement_of_boot).await?;
         self.ensure_system_kek(now).await?;
-        let tenants = self.inner.store.tenants().await?;
-        for tenants in tenants.chunks(AT_ONCE) {
-            let (identity, tenants) = (Arc::clone(&self.inner.identity), tenants.to_vec());
+        for tenant in self.inner.store.tenants().await? {
+            words.entry(tenant).or_default();
+        }
+        let greet = |(log, mut said): (TenantName, Vec<Entry>)| {
+            // A log of which only the system log can tell is not greeted.
+            if said.is_empty() || said.iter().any(|entry| entry.tenant == log) {
+                said.push(announcement::started(&self.inner.identity, &log, now));
+            }
+            said
+        };
+        let greetings: Vec<Vec<Entry>> = words.into_iter().map(greet).collect();
+        for greetings in greetings.chunks(AT_ONCE) {
+            let entries = greetings.concat();
             let work = OwnWork::new(TenantName::system(), now.plus(OWN_WORK), move || Changes {
-                entries: tenants.iter().map(|tenant| announcement::started(&identity, tenant, now)).collect(),
+                entries: entries.clone(),
                 ..Changes::default()
             });
             self.submit(work).await?;
@@ -63,7 +77,7 @@ impl Committer {
         }
         let record = self.inner.keys.create_kek(&system, now).await?;
         let row = record.to_row(&system, &record.row_key(), 1)?;
-        self.write_system_row(row, |committer, row, now| {
+        self.write_system_row(row, Vec::new(), |committer, row, now| {
             let mut entry =
                 announcement::by_node(&committer.inner.identity, &row.tenant, Action::Key("kek.created"), now);
             entry.kek_id = Some(record.kek_id);
@@ -72,19 +86,21 @@ impl Committer {
         .await
     }
 
-    /// Writes a row of the installation with the entry that makes it.
+    /// Writes a row of the installation with the entry that makes it, after what is to be said first.
     async fn write_system_row(
         &self,
         row: DecidingRow,
-        entry: impl Fn(&Self, &DecidingRow, Timestamp) -> crate::access_log::Entry,
+        mut entries: Vec<Entry>,
+        entry: impl Fn(&Self, &DecidingRow, Timestamp) -> Entry,
     ) -> Result<(), Error> {
         let now = self.inner.clock.now();
         let mut entry = entry(self, &row, now);
         entry.object = Some(row.object(self.inner.keys.realm()));
+        entries.push(entry);
         let bump_generation = row.table != Table::NodeKeys;
         let work = OwnWork::new(row.tenant.clone(), now.plus(OWN_WORK), move || Changes {
             rows: vec![row.clone()],
-            entries: vec![entry.clone()],
+            entries: entries.clone(),
             bump_generation,
             ..Changes::default()
         });
@@ -92,6 +108,6 @@ impl Committer {
     }
 }
 
-fn announcement_of_boot(committer: &Committer, row: &DecidingRow, now: Timestamp) -> crate::access_log::Entry {
+fn announcement_of_boot(committer: &Committer, row: &DecidingRow, now: Timestamp) -> Entry {
     announcement::started(&committer.inner.identity, &row.tenant, now)
 }

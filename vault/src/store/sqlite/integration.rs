@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::column::{Columns, int, millis};
+use super::fault::fault;
 use super::sql::{self, Texts, texts};
 use crate::access_log::{Batch, Group, Position};
 use crate::domain::{BootId, TenantName};
@@ -23,8 +24,8 @@ const UPSERT_TILE: Texts = texts!(
 );
 
 impl SqliteStore {
-    /// Lanes with batches that wait for integration.
-    pub(in crate::store) async fn lanes(&self) -> Result<Vec<LaneProgress>, Error> {
+    /// Lanes with batches that wait for integration; a row that does not read is one fault among them.
+    pub(in crate::store) async fn lanes(&self) -> Result<Vec<Result<LaneProgress, Error>>, Error> {
         let rows = sqlx::query(
             "SELECT * FROM log_lanes AS l WHERE l.tenant = ?1 AND EXISTS (SELECT 1 FROM log_batches b \
              WHERE b.tenant = ?1 AND b.boot = l.boot AND b.lane = l.lane AND b.first >= l.next) ORDER BY boot, lane",
@@ -32,7 +33,7 @@ impl SqliteStore {
         .bind(TenantName::SYSTEM)
         .fetch_all(&mut *self.reader().await?)
         .await?;
-        rows.iter().map(lane).collect()
+        Ok(rows.iter().map(lane).collect())
     }
 
     /// Where one lane stands.
@@ -84,6 +85,8 @@ impl SqliteStore {
         let mut batch = writer.begin().await?;
         let written = write(step, &mut batch.transaction).await.map_err(|error| match error {
             sqlx::Error::RowNotFound => Error::Conflict,
+            // The head was swapped, so nobody else can have written these indices: somebody put a row there before.
+            error if fault(&error).is_own_row() => Error::Tampered("log_index"),
             error => Error::Database(error),
         });
         let done = batch.finish(written).await;
@@ -126,28 +129,20 @@ impl SqliteStore {
         .transpose()
     }
 
-    /// The heads of all logs.
-    pub(in crate::store) async fn heads(&self) -> Result<Vec<(TenantName, LogHead)>, Error> {
+    /// The heads of all logs; a row that does not read is one fault among them.
+    pub(in crate::store) async fn heads(&self) -> Result<Vec<Result<(TenantName, LogHead), Error>>, Error> {
         let rows = sqlx::query("SELECT * FROM log_heads ORDER BY tenant").fetch_all(&mut *self.reader().await?).await?;
         let read = |row: &SqliteRow| {
             let columns = Columns::of("log_heads", row);
             let log = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
             Ok((log, LogHead { size: columns.number("size")?, root: columns.bytes("root")? }))
         };
-        rows.iter().map(read).collect()
+        Ok(rows.iter().map(read).collect())
     }
 
     /// The head of a log.
     pub(in crate::store) async fn head(&self, log: &TenantName) -> Result<Option<LogHead>, Error> {
-        let row = sqlx::query("SELECT size, root FROM log_heads WHERE tenant = ?")
-            .bind(log.as_str())
-            .fetch_optional(&mut *self.reader().await?)
-            .await?;
-        row.map(|row| {
-            let columns = Columns::of("log_heads", &row);
-            Ok(LogHead { size: columns.number("size")?, root: columns.bytes("root")? })
-        })
-        .transpose()
+        head(log, &mut *self.reader().await?).await
     }
 
     /// A hash tile as wide as it is.
@@ -167,7 +162,20 @@ impl SqliteStore {
     }
 }
 
-fn lane(row: &SqliteRow) -> Result<LaneProgress, Error> {
+/// The head of a log.
+pub(super) async fn head(log: &TenantName, connection: &mut SqliteConnection) -> Result<Option<LogHead>, Error> {
+    let row = sqlx::query("SELECT size, root FROM log_heads WHERE tenant = ?")
+        .bind(log.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        let columns = Columns::of("log_heads", &row);
+        Ok(LogHead { size: columns.number("size")?, root: columns.bytes("root")? })
+    })
+    .transpose()
+}
+
+pub(super) fn lane(row: &SqliteRow) -> Result<LaneProgress, Error> {
     let columns = Columns::of("log_lanes", row);
     Ok(LaneProgress {
         boot: columns.id("boot", BootId::from_bytes)?,
@@ -178,7 +186,7 @@ fn lane(row: &SqliteRow) -> Result<LaneProgress, Error> {
     })
 }
 
-fn batch(row: &SqliteRow, boot: BootId, lane: u32) -> Result<Batch, Error> {
+pub(super) fn batch(row: &SqliteRow, boot: BootId, lane: u32) -> Result<Batch, Error> {
     let columns = Columns::of("log_batches", row);
     Ok(Batch {
         boot,

@@ -5,10 +5,11 @@ use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::column::{Columns, int, millis};
+use super::integration;
 use crate::access_log::Position;
 use crate::domain::{BootId, DataKeyId, TenantName};
 use crate::store::Error;
-use crate::store::listing::{EntryColumns, EntryFilter, RawEntry};
+use crate::store::listing::{Cursor, EntryColumns, EntryFilter, Listing, RawEntry};
 
 macro_rules! columns {
     () => {
@@ -96,33 +97,28 @@ impl SqliteStore {
         indices: std::ops::Range<u64>,
         limit: usize,
     ) -> Result<Vec<RawEntry>, Error> {
-        let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
-        let rows = filtered(text, log, filter)
-            .bind(int(indices.start))
-            .bind(int(indices.end))
-            .bind(int(limit as u64))
-            .fetch_all(&mut *self.reader().await?)
-            .await?;
-        rows.iter().map(entry).collect()
+        integrated(log, filter, indices, limit, &mut *self.reader().await?).await
     }
 
-    /// Entries that wait for integration and pass the filter, after a place.
-    pub(in crate::store) async fn waiting(
+    /// A page's entries from `start` on: integrated ones of at most `longest` indices, then those that wait. All of one
+    /// snapshot: an entry that is integrated meanwhile is in one of the two lists, and in one only.
+    pub(in crate::store) async fn listing(
         &self,
         log: &TenantName,
         filter: &EntryFilter,
-        after: Option<Position>,
+        start: Cursor,
         limit: usize,
-    ) -> Result<Vec<RawEntry>, Error> {
-        let boot = after.map_or([0; 16], |place| *place.boot.as_bytes());
-        let rows = filtered(PENDING, log, filter)
-            .bind(&boot[..])
-            .bind(after.map_or(-1, |place| i64::from(place.lane)))
-            .bind(after.map_or(-1, |place| int(place.number)))
-            .bind(int(limit as u64))
-            .fetch_all(&mut *self.reader().await?)
-            .await?;
-        rows.iter().map(entry).collect()
+        longest: u64,
+    ) -> Result<Listing, Error> {
+        let mut reader = self.reader().await?;
+        let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
+        let size = integration::head(log, &mut snapshot).await?.map_or(0, |head| head.size);
+        let end = size.min(start.index.saturating_add(longest));
+        let integrated = integrated(log, filter, start.index..end, limit, &mut snapshot).await?;
+        let is_last = integrated.len() < limit && end >= size;
+        let waiting = if is_last { waiting(log, filter, start.after, limit, &mut snapshot).await? } else { Vec::new() };
+        snapshot.commit().await?;
+        Ok(Listing { size, integrated, waiting })
     }
 
     /// The entry at a place.
@@ -149,6 +145,42 @@ impl SqliteStore {
         let done = batch.finish(erased).await;
         writer.settle(done).await
     }
+}
+
+async fn integrated(
+    log: &TenantName,
+    filter: &EntryFilter,
+    indices: std::ops::Range<u64>,
+    limit: usize,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<RawEntry>, Error> {
+    let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
+    let rows = filtered(text, log, filter)
+        .bind(int(indices.start))
+        .bind(int(indices.end))
+        .bind(int(limit as u64))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(entry).collect()
+}
+
+/// Entries that wait for integration and pass the filter, after a place.
+async fn waiting(
+    log: &TenantName,
+    filter: &EntryFilter,
+    after: Option<Position>,
+    limit: usize,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<RawEntry>, Error> {
+    let boot = after.map_or([0; 16], |place| *place.boot.as_bytes());
+    let rows = filtered(PENDING, log, filter)
+        .bind(&boot[..])
+        .bind(after.map_or(-1, |place| i64::from(place.lane)))
+        .bind(after.map_or(-1, |place| int(place.number)))
+        .bind(int(limit as u64))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(entry).collect()
 }
 
 async fn erase(position: &Position, log: &TenantName, connection: &mut SqliteConnection) -> Result<(), Error> {

@@ -6,6 +6,7 @@ mod fault;
 mod file;
 mod integration;
 mod key_rows;
+mod lane_ends;
 mod log_read;
 mod log_write;
 mod purge;

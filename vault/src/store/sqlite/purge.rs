@@ -72,9 +72,9 @@ impl SqliteStore {
     }
 
     /// Every boot's last sign of life.
-    pub(in crate::store) async fn heartbeats(&self) -> Result<Vec<Heartbeat>, Error> {
+    pub(in crate::store) async fn heartbeats(&self) -> Result<Vec<Result<Heartbeat, Error>>, Error> {
         let rows = sqlx::query("SELECT * FROM heartbeats ORDER BY boot").fetch_all(&mut *self.reader().await?).await?;
-        rows.iter().map(heartbeat).collect()
+        Ok(rows.iter().map(heartbeat).collect())
     }
 }
 

@@ -1,0 +1,112 @@
+//! Boots that ended without a word are closed by the next one, which says where they ended.
+
+use std::time::Duration;
+
+use super::{NOW, Vault, tenant};
+use crate::access_log::node::LaneEnd;
+use crate::domain::{BootId, TenantName};
+use crate::sequencer::closing::Closing;
+
+/// Long after the crash.
+const LATER: Duration = Duration::from_secs(60);
+
+impl Vault {
+    fn boot(&self) -> BootId {
+        self.committer.identity().boot()
+    }
+
+    /// A boot that wrote a little, gave a sign of life and is gone; the folder as the next boot finds it.
+    async fn after_a_crash() -> (Self, BootId, LaneEnd) {
+        let dead = Self::start().await;
+        dead.write(3).await;
+        dead.committer.beat().await.unwrap();
+        let (boot, end) = (dead.boot(), dead.committer.lanes()[0]);
+        (Self::start_at(NOW.plus(LATER), dead.crash().await).await, boot, end)
+    }
+
+    async fn close_ended(&self) {
+        Closing::new(self.store.clone()).run(&self.committer).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_boot_that_ended_without_a_word_is_closed_by_an_entry_that_names_its_last_number() {
+    let (vault, boot, end) = Vault::after_a_crash().await;
+    vault.integrate().await;
+    vault.close_ended().await;
+    for log in [tenant(), TenantName::system()] {
+        let closed = vault.entries_of("node.stopped", &log).await;
+        assert_eq!(closed.len(), 1, "{log}");
+        let fact = |name| closed[0].fact(name).unwrap().to_owned();
+        assert_eq!(
+            (fact("boot"), fact("lane"), fact("next")),
+            (boot.to_string(), "0".to_owned(), end.next.to_string())
+        );
+        assert_eq!((fact("closedBy"), closed[0].outcome.as_str()), (vault.boot().to_string(), "unknown"));
+    }
+    assert_eq!(vault.alarms(), "");
+    // Once is enough, whoever asks.
+    vault.close_ended().await;
+    assert_eq!(vault.entries_of("node.stopped", &tenant()).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_boot_that_may_still_be_there_or_said_farewell_is_left_alone() {
+    let living = Vault::start().await;
+    living.write(1).await;
+    let vault = Vault::start_at(NOW.plus(Duration::from_secs(29)), living.crash().await).await;
+    vault.close_ended().await;
+    assert!(vault.entries_of("node.stopped", &TenantName::system()).await.is_empty());
+    let stopped = Vault::start().await;
+    let vault = Vault::start_at(NOW.plus(LATER), stopped.end().await).await;
+    vault.close_ended().await;
+    let said = vault.entries_of("node.stopped", &TenantName::system()).await;
+    assert!(said.len() == 1 && said[0].fact("closedBy").is_none());
+}
+
+#[tokio::test]
+async fn integration_that_is_late_is_not_a_loss() {
+    let (vault, _, end) = Vault::after_a_crash().await;
+    vault.close_ended().await;
+    assert_eq!(vault.alarms(), "");
+    let closed = vault.entries_of("node.stopped", &TenantName::system()).await;
+    assert_eq!(closed[0].fact("next"), Some(end.next.to_string().as_str()));
+}
+
+#[tokio::test]
+async fn a_tail_that_a_sign_of_life_promised_is_missed_whatever_the_lane_rows_say() {
+    let (vault, _, end) = Vault::after_a_crash().await;
+    vault.meddle("DELETE FROM log_batches WHERE time < (SELECT max(time) FROM log_batches) AND first = (SELECT max(first) FROM log_batches WHERE time < (SELECT max(time) FROM log_batches))").await;
+    let previous: String = end.previous.iter().map(|byte| format!("{byte:02x}")).collect();
+    vault.meddle(format!("UPDATE log_lanes SET next = {}, previous = x'{previous}' WHERE opened < (SELECT max(opened) FROM log_lanes)", end.next)).await;
+    vault.close_ended().await;
+    assert!(vault.alarms().contains("acknowledged entries are gone"), "{}", vault.alarms());
+}
+
+#[tokio::test]
+async fn a_lane_without_its_row_is_closed_too() {
+    let (vault, boot, _) = Vault::after_a_crash().await;
+    vault.meddle("DELETE FROM log_lanes WHERE opened < (SELECT max(opened) FROM log_lanes)").await;
+    vault.close_ended().await;
+    let closed = vault.entries_of("node.stopped", &TenantName::system()).await;
+    assert_eq!(closed[0].fact("boot"), Some(boot.to_string().as_str()));
+    assert!(vault.alarms().contains("acknowledged entries are gone"), "{}", vault.alarms());
+}
+
+#[tokio::test]
+async fn an_altered_sign_of_life_or_boot_is_an_alarm_and_the_others_are_closed() {
+    for (sql, said) in [
+        ("UPDATE heartbeats SET signature = zeroblob(64)", "its last sign of life is not its own"),
+        ("INSERT INTO heartbeats VALUES ('-system', x'00', 1, x'00', x'00')", "heartbeats is not readable"),
+        (
+            "INSERT INTO node_keys SELECT tenant, 'x', version, body, mac, mac_key_id FROM node_keys LIMIT 1",
+            "node_keys was tampered with",
+        ),
+    ] {
+        let (vault, ..) = Vault::after_a_crash().await;
+        vault.meddle(sql).await;
+        vault.close_ended().await;
+        assert!(vault.alarms().contains(said), "{sql}: {}", vault.alarms());
+        assert_eq!(vault.entries_of("node.stopped", &TenantName::system()).await.len(), 1, "{sql}");
+    }
+}
