@@ -101,7 +101,9 @@ impl Sequencer {
 /// The store does not answer.
 pub async fn compare(store: Store, keys: Keys) -> Result<(), Error> {
     let health = store.log_health().clone();
-    HeadWatch::new(store, keys).look(&health).await
+    let distrust = heads::HeadWatch::new(store, keys).look(&health).await?;
+    health.set(distrust);
+    Ok(())
 }
 
 struct Work {
