@@ -22,6 +22,8 @@ for (const [look, options] of Object.entries(LOOKS)) {
   const { width, height } = { width: 1280, height: 900, ...options.viewport };
   // A full-page picture is taken before the frames are painted at their new place: the window grows first.
   const picture = async (page, state) => {
+    // The lists are read from the shop after the answer.
+    await page.waitForTimeout(1500);
     await page.setViewportSize({ width, height: Math.max(height, await page.evaluate(() => document.documentElement.scrollHeight)) });
     await page.waitForTimeout(500);
     await page.screenshot({ path: `${folder}/${look}-${state}.png` });
