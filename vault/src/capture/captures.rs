@@ -13,14 +13,14 @@ use super::session::SessionRecord;
 use super::sessions::Admitted;
 use super::storing::{Storing, Through};
 use super::{ATTEMPTS, Capture, PATIENCE, Stored};
-use crate::crypto::SEALED_CAPTURE_VERSION;
+use crate::crypto::{self, SEALED_CAPTURE_VERSION};
 use crate::domain::{
     Actor, ActorKind, AppDocument, CaptureSessionId, CredentialKind, FieldName, Plaintext, RequestContext,
     RetentionClass, TenantName, Timestamp,
 };
+use crate::keys;
 use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Scope};
 use crate::store::{self, TenantCatalog};
-use crate::{crypto, keys};
 
 const ROUTE: &str = "POST /v1/capture/values";
 

@@ -177,14 +177,15 @@ fn decide(job: &mut dyn Queued, overlay: &Overlay, now: Timestamp) -> Decided {
 }
 
 /// Whether the entry allows something to be done with a value: then who asked must be kept with it. A refusal, and what is
-/// over already, is told as well as it can be.
+/// over already (what a run's destination gave back, too), is told as well as it can be.
 fn is_access(entry: &Entry) -> bool {
     use Action::{RelayIntent, ValueCaptured, ValueDeleted, ValueDereferenced, ValueExtended, ValueRevealed};
     let uses = matches!(
         entry.action,
         ValueCaptured | ValueDereferenced | ValueRevealed | ValueDeleted | ValueExtended | RelayIntent
     );
-    uses && entry.outcome == Outcome::Allowed
+    let given_back = entry.action == ValueCaptured && entry.run_id.is_some();
+    uses && !given_back && entry.outcome == Outcome::Allowed
 }
 
 /// One answer for all: nothing of them happened.

@@ -211,6 +211,10 @@ async fn an_access_whose_asker_cannot_be_kept_is_refused_and_a_refusal_is_told(v
         let refused = write(access).await;
         assert!(matches!(refused, Err(Error::Keys(crate::keys::Error::KekUnusable))), "{refused:?}");
     }
+    let mut given_back = entry(&demo(), Action::ValueCaptured);
+    given_back.reference = Some("order-1".to_owned());
+    given_back.run_id = Some(crate::domain::RunId::generate(vault.clock.now()));
+    vault.write(move || Changes { entries: vec![given_back.clone()], ..Changes::default() }).await.unwrap();
     for other in [Action::AccessDenied, Action::RelayOutcome, Action::LogRead] {
         write(other).await.unwrap();
     }
