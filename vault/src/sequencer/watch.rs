@@ -75,3 +75,23 @@ pub(super) async fn is_kept(end: LaneEnd, boot: crate::domain::BootId, store: &S
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sequencer::tests::Vault;
+
+    #[tokio::test]
+    async fn what_could_not_be_compared_for_ten_seconds_is_not_trusted() {
+        let vault = Vault::start().await;
+        let mut watch = Watch::new(vault.store.clone(), vault.keys.clone(), vault.committer.clone());
+        watch.look().await;
+        vault.store.close().await;
+        watch.look().await;
+        let health = vault.store.log_health();
+        assert!(health.is_serving(), "a store that does not answer for a moment is no evidence");
+        watch.seen = Instant::now().checked_sub(UNSEEN).unwrap();
+        watch.look().await;
+        assert_eq!(health.distrust(), Some(Distrust::Heads));
+    }
+}

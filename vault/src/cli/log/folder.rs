@@ -189,12 +189,13 @@ mod tests {
 
     #[test]
     fn a_new_or_empty_folder_takes_a_bundle_that_only_its_owner_reads() {
-        for out in ["new", "."] {
+        for name in ["new", "."] {
             let folder = tempfile::tempdir().unwrap();
             let tar = tar_of("tile/entries/000");
-            let out = folder.path().join(out);
+            let out = folder.path().join(name);
             let landing = Landing::make(&out).unwrap();
-            assert_eq!(mode(&out), 0o700);
+            // A folder that was there keeps the mode its owner gave it; what comes into it is private all the same.
+            assert!(name == "." || mode(&out) == 0o700);
             io::copy(&mut File::open(tar.path().join("t.tar")).unwrap(), &mut landing.tar().unwrap()).unwrap();
             assert_eq!(mode(&out.join(TAR)), 0o600);
             landing.unpack().unwrap();
