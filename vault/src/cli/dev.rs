@@ -56,8 +56,9 @@ impl Command {
         let realm: Realm = "dev".parse().map_err(|_| Failure::new("the realm of `siv dev` is no name"))?;
         let settings = Settings::development(folder, self.public, self.private, realm);
         telemetry::start(environment.log_level.unwrap_or(telemetry::LogLevel::Warn));
-        let sockets = Sockets::bind(&settings).await?;
+        // The acquirer first: were its last port taken by a listener of the vault, the saved flow would point at the vault.
         let demo = demo_sockets(folder, self.demo).await?;
+        let sockets = Sockets::bind(&settings).await?;
         let mut dev = DevFile::read(folder)?;
         dev.public = format!("http://{}", sockets.public_address);
         dev.private = format!("http://{}", sockets.private_address);
