@@ -3,13 +3,16 @@
 CARGO   ?= cargo
 # All tests run one build: release code without LTO (Cargo.toml, [profile.ci]).
 PROFILE := --profile ci --locked
+# How much `make test-long` does.
+ROUNDS  ?= 50
+CASES   ?= 2000
 
-.PHONY: demo test test-rust test-js test-long bench lint fmt deny build-tests install-test-deps
+.PHONY: demo test test-rust test-js test-long bench bench-smoke lint fmt deny build-tests install-test-deps
 
 demo: ## the whole line on this machine, on http://localhost:8090
 	$(CARGO) run --release --locked -- dev
 
-test: install-test-deps lint test-js test-rust deny ## everything, on a machine that has nothing but Rust and Debian
+test: install-test-deps lint test-js test-rust bench-smoke ## everything that needs no network once installed, on a machine that has nothing but Rust and Debian
 
 install-test-deps: ## what the tests need: a browser, foreign verifiers, fault injection, JavaScript tools
 	tests/install-dependencies
@@ -22,23 +25,31 @@ build-tests: ## one build of the binary and of every test
 test-rust: build-tests ## unit, architecture, end-to-end, fault, browser, foreign and memory tests
 	$(CARGO) test $(PROFILE) --workspace --no-fail-fast
 
-test-js: ## what runs in the page and in the frame, on its own
+test-js: ## what runs in the page and in the frame, on its own: types, lints, tests
 	npm run --prefix client-js check
+	npm run --prefix client-js lint
 	npm test --prefix client-js
 
-test-long: build-tests ## the slow half: more rounds of the fault and load tests
-	SIV_TEST_ROUNDS=50 $(CARGO) test $(PROFILE) -p tests --test fault --no-fail-fast
+test-long: build-tests ## the slow half: every point of the fault sweeps, more rounds, more random cases (docs/test-long.md)
+	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) -p vault --no-fail-fast
+	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) -p tests --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
 
 bench: ## throughput and latency, printed as ratios to work of the same kind on the same machine
 	$(CARGO) build $(PROFILE) --workspace --bins
 	$(CARGO) run $(PROFILE) -p tests --bin bench
 
-lint: ## rustfmt and clippy, where the toolchain has them
-	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --all --check; else echo "rustfmt is not installed: formatting not checked"; fi
-	@if $(CARGO) clippy --version >/dev/null 2>&1; then $(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings; else echo "clippy is not installed: lints not checked"; fi
+bench-smoke: build-tests ## the benchmark runs at all; its figures mean nothing
+	$(CARGO) run $(PROFILE) -p tests --bin bench -- --quick
+
+lint: ## rustfmt and clippy; fails where the toolchain lacks them
+	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing: rustup component add rustfmt (Debian: apt-get install rustfmt)" >&2; exit 1; }
+	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo "clippy is missing: rustup component add clippy (Debian: apt-get install rust-clippy)" >&2; exit 1; }
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
 
 fmt:
 	$(CARGO) fmt --all
 
-deny: ## licences, advisories, banned crates (deny.toml); needs cargo-deny
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --workspace check; else echo "cargo-deny is not installed: deny.toml not checked (cargo install --locked cargo-deny)"; fi
+deny: ## licences, advisories, banned crates (deny.toml); needs cargo-deny and, for the advisories, the network
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny --workspace check

@@ -20,7 +20,8 @@ pub struct Target {
 
 /// What one slice measured.
 pub struct Slice {
-    done: u64,
+    /// Answers that were 2xx.
+    pub done: u64,
     /// Answers that were not 2xx.
     pub refused: u64,
     length: Duration,

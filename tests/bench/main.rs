@@ -70,6 +70,8 @@ async fn main() {
         }
         for (at, target) in targets.iter().enumerate() {
             print_row(clients, target, &slices[at], &slices[0]);
+            let (done, refused) = slices[at].iter().fold((0, 0), |(d, r), slice| (d + slice.done, r + slice.refused));
+            assert!(done > 0 && refused == 0, "{}: {done} good answers, {refused} refused: void", target.name);
         }
     }
     let entries = siv.verify_log();

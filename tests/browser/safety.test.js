@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { blank, fillCard, focused, inside, ready, shop, type } from './support/browser.js';
+import { blank, fillCard, focused, inState, inside, ready, shop, type } from './support/browser.js';
 import { dev } from './support/vault.js';
 import { site } from './support/site.js';
 
@@ -103,20 +103,25 @@ test('the shop\u2019s own policy lets no other app\u2019s field onto its page', 
 
 test('a second hello is not heard, nor is noise', async (t) => {
   const { page } = await shop(t, '/login.html');
-  const answers = await page.evaluate(async (vault) => {
+  // A listener of ours behind the frame's own: what it has counted, the frame has heard and let be.
+  await inside(page, 'password').evaluate(() => { window.came = 0; window.addEventListener('message', () => { window.came += 1; }); });
+  await page.evaluate((vault) => {
     const frame = document.getElementById('password').shadowRoot.querySelector('iframe');
-    const heard = [];
+    window.heard = [];
     for (const message of [{ siv: 1, type: 'hello', field: 'password', settings: {} }, { type: 'seal', id: 1 }, null, 7, 'hello', { type: '__proto__' }]) {
       const { port1, port2 } = new MessageChannel();
-      port1.onmessage = ({ data }) => heard.push(data);
+      port1.onmessage = ({ data }) => window.heard.push(data);
       frame.contentWindow.postMessage(message, vault, [port2]);
     }
     window.postMessage({ type: 'state', state: { empty: false, valid: true } }, location.origin);
-    await new Promise((done) => setTimeout(done, 400));
-    return [heard, document.getElementById('password').state];
   }, dev.public);
-  assert.deepEqual(answers, [[], { empty: true, complete: false, valid: false, code: 'empty' }]);
+  const frame = page.frames().find((one) => one.url().startsWith(`${dev.public}/f/`));
+  await frame.waitForFunction(() => window.came === 6);
+  assert.deepEqual(await page.evaluate(() => document.getElementById('password').state), { empty: true, complete: false, valid: false, code: 'empty' });
+  // The frame's answers come in their order: after this one of the first channel, one of another would be here.
   await type(page, 'password', 'still works');
+  await inState(page, 'password', 'complete');
+  assert.deepEqual(await page.evaluate(() => window.heard), []);
 });
 
 test('a frame that shows another document is given up', async (t) => {
@@ -152,24 +157,26 @@ test('the frame itself can send nothing elsewhere', async (t) => {
 
 test('a file that was altered on the way is not run', async (t) => {
   const { page } = await blank(t);
+  const refused = page.waitForEvent('console', (message) => /integrity/.test(message.text()) && message.text().includes('secure-input.js'));
   await page.route('**/secure-input.js', async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, body: `${await response.text()}\n// altered` });
   });
   await page.goto(`${dev.demo}/login.html`);
-  await page.waitForTimeout(700);
+  await refused;
   assert.equal(await page.evaluate(() => customElements.get('secure-input') === undefined), true);
 });
 
 test('a frame whose script was altered on the way takes no input', async (t) => {
   const { page } = await blank(t);
+  const refused = page.waitForEvent('console', (message) => /integrity/.test(message.text()) && message.text().includes('fields.js'));
   await page.route('**/frame/fields.js', async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, body: `${await response.text()}\n// altered` });
   });
   await page.goto(`${dev.demo}/login.html`);
   await page.waitForFunction(() => document.getElementById('password')?.matches?.(':state(loading)'));
-  await page.waitForTimeout(1500);
+  await refused;
   assert.ok(await page.evaluate(() => !document.getElementById('password').matches(':state(empty)') || !document.getElementById('password').valid));
   assert.equal(await inside(page, 'password').isEnabled().catch(() => false), false);
 });

@@ -2,7 +2,7 @@
 
 use base64ct::Encoding as _;
 use serde_json::json;
-use tests::bodies::{canary, holds, spellings};
+use tests::bodies::{canary, holds, scan, spellings};
 use tests::{Siv, bodies};
 
 #[tokio::test]
@@ -36,29 +36,6 @@ async fn a_captured_value_stands_in_no_file_and_in_no_log_line() {
     scan(&folder, &secrets);
     siv.terminate();
     scan(&folder, &secrets);
-}
-
-fn scan(root: &std::path::Path, secrets: &[Vec<u8>]) {
-    let (mut folders, mut files) = (vec![root.to_owned()], 0);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let bytes = match std::fs::read(&path) {
-                Ok(bytes) => bytes,
-                // A file that was written and renamed while the folder was read is met under its name.
-                Err(why) if why.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(why) => panic!("{}: {why}", path.display()),
-            };
-            files += 1;
-            let held = secrets.iter().any(|secret| holds(&bytes, secret));
-            assert!(!held, "{} holds a secret", path.display());
-        }
-    }
-    assert!(files > 5, "nothing was scanned");
 }
 
 #[tokio::test]

@@ -1,14 +1,18 @@
-// Preloaded into the real binary: ends the process on entry to its n-th durable step, counted over all threads.
+// Preloaded into the real binary: ends the process on entry to its n-th durable step, counted over all threads; or takes
+// away the system's random numbers.
 //
 // strace counts the calls of each thread on its own, so a step on another thread could never be named. Here the count is
-// one, in a file of eight bytes that the test writes (SIV_CRASH_AT): 0 counts nothing, n ends the process at the n-th step
-// from now on, and what is left in it says how many steps were taken. A step is a call that changes a file or makes a
-// change durable.
+// one, in a file that the test writes (SIV_CRASH_AT), two numbers of eight bytes. The first: 0 counts nothing, n ends the
+// process at the n-th step from now on, and what is left in it says how many steps were taken. A step is a call that
+// changes a file or makes a change durable. The second: the error that getrandom and the devices of random numbers give.
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -19,7 +23,7 @@ __attribute__((constructor)) static void begin(void) {
   const char *path = getenv("SIV_CRASH_AT");
   int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
   if (file < 0) _exit(99);
-  left = mmap(NULL, sizeof *left, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  left = mmap(NULL, 2 * sizeof *left, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   if (left == MAP_FAILED) _exit(99);
   close(file);
 }
@@ -35,6 +39,30 @@ static void step(void) {
   static type (*real)(__VA_ARGS__); \
   if (!real) real = (type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name); \
   step();
+
+static int no_random(void) {
+  long error = left ? __atomic_load_n(left + 1, __ATOMIC_SEQ_CST) : 0;
+  if (error) errno = (int)error;
+  return error != 0;
+}
+
+ssize_t getrandom(void *bytes, size_t count, unsigned flags) {
+  static ssize_t (*real)(void *, size_t, unsigned);
+  if (no_random()) return -1;
+  if (!real) real = (ssize_t (*)(void *, size_t, unsigned))dlsym(RTLD_NEXT, "getrandom");
+  return real(bytes, count, flags);
+}
+
+int open64(const char *path, int flags, ...) {
+  static int (*real)(const char *, int, ...);
+  va_list more;
+  va_start(more, flags);
+  mode_t mode = va_arg(more, mode_t);
+  va_end(more);
+  if (!strncmp(path, "/dev/", 5) && strstr(path, "random") && no_random()) return -1;
+  if (!real) real = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open64");
+  return real(path, flags, mode);
+}
 
 int fsync(int fd) { REAL(int, "fsync", int) return real(fd); }
 int fdatasync(int fd) { REAL(int, "fdatasync", int) return real(fd); }

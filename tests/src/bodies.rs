@@ -43,6 +43,30 @@ pub fn holds(hay: &[u8], needle: &[u8]) -> bool {
     !needle.is_empty() && memchr::memmem::find(hay, needle).is_some()
 }
 
+/// Looks for secrets in every file of a folder, and panics with the name of the first that holds one.
+pub fn scan(root: &std::path::Path, secrets: &[Vec<u8>]) {
+    let (mut folders, mut files) = (vec![root.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = match std::fs::read(&path) {
+                Ok(bytes) => bytes,
+                // A file that was written and renamed while the folder was read is met under its name.
+                Err(why) if why.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(why) => panic!("{}: {why}", path.display()),
+            };
+            files += 1;
+            let held = secrets.iter().any(|secret| holds(&bytes, secret));
+            assert!(!held, "{} holds a secret", path.display());
+        }
+    }
+    assert!(files > 5, "nothing was scanned");
+}
+
 /// An Argon2id string of a password (m = 19456 KiB, t = 2, p = 1).
 pub fn phc(password: &str) -> String {
     use argon2::PasswordHasher as _;

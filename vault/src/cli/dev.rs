@@ -56,9 +56,10 @@ impl Command {
         let realm: Realm = "dev".parse().map_err(|_| Failure::new("the realm of `siv dev` is no name"))?;
         let settings = Settings::development(folder, self.public, self.private, realm);
         telemetry::start(environment.log_level.unwrap_or(telemetry::LogLevel::Warn));
-        let sockets = Sockets::bind(&settings).await?;
         let mut dev = DevFile::read(folder)?;
+        // The acquirer first: were its last port taken by a listener of the vault, the saved flow would point at the vault.
         let demo = demo_sockets(folder, self.demo, &dev).await?;
+        let sockets = Sockets::bind(&settings).await?;
         dev.public = format!("http://{}", reachable(sockets.public_address));
         dev.private = format!("http://{}", reachable(sockets.private_address));
         dev.demo.clone_from(&demo.origin);

@@ -44,6 +44,30 @@ fn a_sealed_value_opens_for_its_key_and_metadata() {
 }
 
 #[test]
+fn every_bit_and_every_length_of_a_record_counts() {
+    let sealed = seal_value(&plaintext(), &key(), &metadata(), &data_key()).unwrap();
+    for bit in 0..sealed.len() * 8 {
+        let mut wrong = sealed.clone();
+        wrong[bit / 8] ^= 1 << (bit % 8);
+        assert!(refused(opened(&wrong, &key(), &metadata())), "bit {bit}");
+    }
+    for length in 0..sealed.len() {
+        assert!(refused(opened(&sealed[..length], &key(), &metadata())), "{length} bytes");
+    }
+    let record = RecordKey::derive(&data_key(), "siv_flow_x", &[6; 32]);
+    let answer = record.seal_answer(200, None, Timestamp::from_millis(5), b"{}").unwrap();
+    for bit in 0..answer.len() * 8 {
+        let mut wrong = answer.clone();
+        wrong[bit / 8] ^= 1 << (bit % 8);
+        assert!(refused(record.open_answer(200, None, Timestamp::from_millis(5), &wrong)), "bit {bit} of an answer");
+    }
+    for length in 0..answer.len() {
+        let cut = record.open_answer(200, None, Timestamp::from_millis(5), &answer[..length]);
+        assert!(refused(cut), "{length} bytes of an answer");
+    }
+}
+
+#[test]
 fn a_record_does_not_show_the_length_of_its_text() {
     let sealed = |text: &str| {
         let text = crate::domain::Plaintext::new(zeroize::Zeroizing::new(text.to_owned()));

@@ -119,15 +119,39 @@ mod tests {
 
     #[test]
     fn secrets_are_random_and_never_repeat() {
+        const KEYS: usize = 1_000_000;
         let now = Timestamp::from_millis(1_795_489_236_007);
-        let keys: Vec<_> = (0..50_000).map(|_| SecureValueKey::generate(now).unwrap()).collect();
-        let secrets: std::collections::HashSet<_> = keys.iter().map(|key| *key.secret()).collect();
-        let ids: std::collections::HashSet<_> = keys.iter().map(SecureValueKey::value_id).collect();
-        assert_eq!((secrets.len(), ids.len()), (keys.len(), keys.len()));
-        // Each of the 160 bits is one half of the time: within six standard deviations of 25,000.
-        for bit in 0..160 {
-            let ones = secrets.iter().filter(|secret| secret[bit / 8] >> (bit % 8) & 1 == 1).count();
-            assert!(ones.abs_diff(25_000) < 6 * 112, "bit {bit}: {ones}");
+        let mut secrets = std::collections::HashSet::with_capacity(KEYS);
+        let mut ids = std::collections::HashSet::with_capacity(KEYS);
+        let (mut ones, mut bytes) = ([0_usize; 160], [0_usize; 256]);
+        for _ in 0..KEYS {
+            let key = SecureValueKey::generate(now).unwrap();
+            for (at, byte) in key.secret().iter().enumerate() {
+                bytes[usize::from(*byte)] += 1;
+                (0..8).for_each(|bit| ones[at * 8 + bit] += usize::from(byte >> bit & 1));
+            }
+            secrets.insert(*key.secret());
+            ids.insert(key.value_id());
+        }
+        assert_eq!((secrets.len(), ids.len()), (KEYS, KEYS));
+        // Monobit: each of the 160 bits is one half of the time, within seven standard deviations (500 each).
+        for (bit, ones) in ones.iter().enumerate() {
+            assert!(ones.abs_diff(KEYS / 2) < 7 * 500, "bit {bit}: {ones}");
+        }
+        // Chi-square over the byte values: 255 degrees of freedom, so 255 ± 22.6; beyond 425 once in 10^10 runs.
+        let expected = (KEYS * 20 / 256) as f64;
+        let chi: f64 = bytes.iter().map(|seen| (*seen as f64 - expected).powi(2) / expected).sum();
+        assert!((115.0..425.0).contains(&chi), "{chi}");
+    }
+
+    #[test]
+    fn no_key_looks_like_a_card_number() {
+        let now = Timestamp::from_millis(1_795_489_236_007);
+        for _ in 0..10_000 {
+            let text = SecureValueKey::generate(now).unwrap().reveal_text();
+            assert!(text.starts_with("svk_") && text.bytes().any(|b| b.is_ascii_alphabetic()));
+            // Letters first, and 68 characters: no shape a card number has, nor one after blanks and dashes are taken out.
+            assert_eq!((text.len(), text.contains([' ', '-'])), (68, false));
         }
     }
 

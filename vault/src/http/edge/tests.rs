@@ -1,34 +1,51 @@
 //! The edge over real sockets: what a connection may do, and how it ends.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listener::{Listener, accept};
 
+/// What is waited for comes, on however slow a machine; only what never comes takes so long.
+const BOUND: Duration = Duration::from_secs(60);
+
 struct Edge {
     address: std::net::SocketAddr,
     connections: TaskTracker,
     ending: CancellationToken,
+    /// A request to `/slow` has come in, and may be answered.
+    came: Arc<Notify>,
+    may_go: Arc<Notify>,
 }
 
 async fn start(most_connections: usize) -> Edge {
+    let (came, may_go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = (Arc::clone(&came), Arc::clone(&may_go));
+    let slow = move || {
+        let (came, may_go) = slow.clone();
+        async move {
+            came.notify_one();
+            may_go.notified().await;
+        }
+    };
     let router = Router::new()
         .route("/fine", get(|| async { "fine" }))
         .route("/body", post(|body: String| async move { body.len().to_string() }))
         .route("/refused", post(|| async { http::StatusCode::UNAUTHORIZED }))
-        .route("/slow", get(|| async { tokio::time::sleep(Duration::from_secs(1)).await }));
+        .route("/slow", get(slow));
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener { most_connections, ..Listener::plain(socket) };
     let (connections, ending) = (TaskTracker::new(), CancellationToken::new());
     tokio::spawn(accept(listener, router, connections.clone(), ending.clone()));
-    Edge { address, connections, ending }
+    Edge { address, connections, ending, came, may_go }
 }
 
 impl Edge {
@@ -36,7 +53,7 @@ impl Edge {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Sends bytes and reads until the other side closes, five seconds at most.
+    /// Sends bytes and reads until the other side closes.
     async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         let _ = stream.write_all(bytes).await;
@@ -46,18 +63,18 @@ impl Edge {
 
 async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
-    String::from_utf8_lossy(&answer).into_owned()
+    let closed = tokio::time::timeout(BOUND, stream.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(closed.is_ok(), "the connection stays open: {answer}");
+    answer
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_about_a_second_after_its_answer() {
+async fn an_idle_connection_is_closed_after_its_answer() {
     let edge = start(16).await;
-    let began = Instant::now();
+    // How long it may be idle is `PACE`; here it is closed at all, with a client that would keep it.
     let answer = edge.exchange(b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(answer.ends_with("fine"), "{answer}");
-    let took = began.elapsed();
-    assert!((Duration::from_millis(900)..Duration::from_millis(3000)).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
@@ -181,15 +198,17 @@ async fn over_the_cap_a_client_is_told_to_come_back_and_then_can() {
 #[tokio::test]
 async fn an_orderly_end_finishes_what_is_in_flight_and_closes_what_is_idle() {
     let edge = start(16).await;
+    let mut idle = edge.connect().await;
     let mut busy = edge.connect().await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    let mut idle = edge.connect().await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Connections are accepted in their order: when the second one's request is in its handler, the first is open too.
+    tokio::time::timeout(BOUND, edge.came.notified()).await.unwrap();
     edge.ending.cancel();
     edge.connections.close();
-    assert!(rest(&mut busy).await.starts_with("HTTP/1.1 200"));
     assert!(rest(&mut idle).await.is_empty());
-    assert!(tokio::time::timeout(Duration::from_secs(10), edge.connections.wait()).await.is_ok());
+    edge.may_go.notify_one();
+    assert!(rest(&mut busy).await.starts_with("HTTP/1.1 200"));
+    assert!(tokio::time::timeout(BOUND, edge.connections.wait()).await.is_ok());
     assert!(TcpStream::connect(edge.address).await.is_err());
 }
 

@@ -243,9 +243,20 @@ async fn a_full_queue_refuses_at_once(vault: Vault) {
     // The tenant's keys are made before: making them takes the writer too.
     vault.write(Changes::default).await.unwrap();
     let writer = crate::store::engine!(vault.store, writer());
-    let many = futures_util::future::join_all((0..6000).map(|_| vault.write(Changes::default)));
+    // The writer is held until a thousand were told so: nobody waits for room.
+    let told = AtomicUsize::new(0);
+    let many = futures_util::future::join_all((0..6000).map(|_| async {
+        let done = vault.write(Changes::default).await;
+        told.fetch_add(usize::from(matches!(done, Err(Error::Overloaded))), Ordering::SeqCst);
+        done
+    }));
     let (many, ()) = futures_util::future::join(many, async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let enough = async {
+            while told.load(Ordering::SeqCst) < 1000 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), enough).await.expect("the others wait instead of being refused");
         drop(writer);
     })
     .await;
