@@ -31,8 +31,8 @@ test-js: ## what runs in the page and in the frame, on its own: types, lints, te
 	npm test --prefix client-js
 
 test-long: build-tests ## the slow half: every point of the fault sweeps, more rounds, more random cases (docs/test-long.md)
-	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) -p vault --no-fail-fast
-	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) -p tests --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
+	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast
+	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
 
 bench: ## throughput and latency, printed as ratios to work of the same kind on the same machine
 	$(CARGO) build $(PROFILE) --workspace --bins
