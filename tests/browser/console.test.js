@@ -13,7 +13,7 @@ const RULES = { 'label-content-name-mismatch': { enabled: true } };
 /** Every page a person can come to, by address. */
 const pages = ({ valueId, index }) => [
   '/console/log', `/console/log?flow=card-summary&outcome=allowed&actor=${encodeURIComponent(HOSTILE)}`, '/console/log?flow=card-summary', '/console/log?from=yesterday',
-  `/console/values/${valueId}`, `/console/entries/${index}`, '/console/entries/999999', '/console/export', '/console/log?cursor=nonsense', '/console/nothing',
+  `/console/values/${valueId}`, `/console/entries/${index}`, '/console/entries/999999', '/console/export', '/console/log?before=nonsense', '/console/nothing',
 ];
 
 for (const colorScheme of ['light', 'dark']) {

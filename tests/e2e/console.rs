@@ -56,6 +56,31 @@ async fn an_auditor_signs_in_finds_a_value_and_takes_a_bundle_home() {
 }
 
 #[tokio::test]
+async fn the_list_begins_with_the_newest_and_its_pages_reach_the_first() {
+    let siv = Siv::start();
+    for _ in 0..60 {
+        siv.capture("card-cvc", "123").await;
+    }
+    for _ in 0..200 {
+        if siv.entries("").await.iter().all(|entry| entry["integrated"] == true) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let (person, cookie) = (siv.stranger(), sign_in(&siv).await);
+    let (mut place, mut indices) = (Some("/console/log".to_owned()), Vec::new());
+    while let Some(path) = place {
+        let page = get(&person, &path, &cookie).await.expect(200).text;
+        let rows = page.split("href=\"/console/entries/").skip(1).map(|row| row.split('"').next().unwrap());
+        indices.extend(rows.map(|index| index.parse::<usize>().unwrap()));
+        let next = page.split("rel=\"next\" href=\"").nth(1).map(|rest| rest.split('"').next().unwrap());
+        place = next.map(|next| next.replace("&#38;", "&").replace("&amp;", "&"));
+    }
+    assert!(indices.len() > 60, "{indices:?}");
+    assert!(indices.iter().copied().eq((0..indices.len()).rev()), "{indices:?}");
+}
+
+#[tokio::test]
 async fn the_console_refuses_forged_forms_and_other_credentials() {
     let siv = Siv::start();
     let (person, cookie) = (siv.stranger(), sign_in(&siv).await);
@@ -87,7 +112,7 @@ async fn whatever_the_console_refuses_it_says_in_words() {
     let (person, cookie) = (siv.stranger(), sign_in(&siv).await);
     for (path, status, words) in [
         ("/console/log?from=yesterday", 422, "The filter was not understood"),
-        ("/console/log?cursor=nonsense", 400, "The address cannot be read"),
+        ("/console/log?before=nonsense", 400, "The address cannot be read"),
         ("/console/entries/999999", 404, "No such entry"),
         ("/console/entries/abc", 404, "No such entry"),
         ("/console/values/abc", 404, "No such value"),

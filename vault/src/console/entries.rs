@@ -29,12 +29,12 @@ pub(super) async fn home(_person: Person) -> Response {
     see("/console/log")
 }
 
-/// The list, newest filters in the address.
+/// The list, newest first; filters and place in the address.
 pub(super) async fn list(State(desk): State<Desk>, person: Person, uri: Uri) -> Response {
     let query = uri.query().unwrap_or_default();
     let form = FormFilter::from_query(query);
-    let cursor = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "cursor");
-    let cursor = cursor.map(|(_, cursor)| cursor.into_owned());
+    let before = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "before");
+    let before = before.map(|(_, before)| before.into_owned());
     let Some(filter) = read(&form) else {
         let why = "A value is a UUID; a time is a day like 2026-01-31 or 2026-01-31T09:30:00Z; names are lower case.";
         return page(&person, form, None, Some(why), Vec::new(), None);
@@ -46,7 +46,7 @@ pub(super) async fn list(State(desk): State<Desk>, person: Person, uri: Uri) -> 
     } else {
         desk.state.notes().read(&person.tenant, &person.context, "console.list", desk.state.now());
     }
-    shown(&desk, &person, form, filter, cursor).await.unwrap_or_else(IntoResponse::into_response)
+    shown(&desk, &person, form, filter, before).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// One value's history.
@@ -72,13 +72,14 @@ async fn shown(
     person: &Person,
     form: FormFilter,
     filter: EntryFilter,
-    cursor: Option<String>,
+    before: Option<String>,
 ) -> Result<Response, Problem> {
-    let found = desk.state.rooms().store.entries(&person.tenant, &filter, cursor.as_deref(), LINES).await?;
-    let rows = found.entries.iter().map(|entry| Ok(Row::of(&json(entry)?))).collect::<Result<_, Problem>>()?;
-    let next = found.next.map(|next| {
+    let before = before.map(|before| before.parse()).transpose().map_err(|_| Problem::new(Code::Malformed))?;
+    let (entries, next) = desk.state.rooms().store.newest_entries(&person.tenant, &filter, before, LINES).await?;
+    let rows = entries.iter().map(|entry| Row::of(&crate::http::shown(entry))).collect();
+    let next = next.map(|next| {
         let mut members = form.set();
-        members.push(("cursor", next));
+        members.push(("before", next.to_string()));
         FormFilter::address(&members)
     });
     Ok(page(person, form, filter.value_id, None, rows, next))

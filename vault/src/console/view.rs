@@ -124,13 +124,15 @@ impl Row {
     /// A line from an entry.
     pub(super) fn of(entry: &Value) -> Self {
         let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let altered =
+            entry["altered"].as_str().map(|what| format!("its {what} in the database is not what was written"));
         Self {
             index: entry["index"].as_u64(),
             time_short: text("/time").chars().take(19).collect::<String>().replace('T', " "),
             time: text("/time"),
             action: text("/action"),
-            outcome: text("/outcome"),
-            reason: text("/reason"),
+            outcome: if altered.is_some() { "altered".to_owned() } else { text("/outcome") },
+            reason: altered.unwrap_or_else(|| text("/reason")),
             actor_kind: text("/actor/kind"),
             actor_name: text("/actor/name"),
             actor_short: short(&text("/actor/id")),

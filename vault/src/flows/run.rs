@@ -235,7 +235,9 @@ impl Runner {
         Ok(Started { plan: Arc::new(plan), typed, secrets, data_keys, app })
     }
 
-    /// Answers of revealing flows are never stored: without an outbound step each repeat is a new, recorded access.
+    /// Answers of revealing flows are never stored: without an outbound step each repeat is a new, recorded access, and the
+    /// record only tells another body from the same one. One with slow steps of our own keeps none: it would have to say
+    /// "unknown" of what may simply be done again.
     async fn repeatable(
         &self,
         caller: &Caller,
@@ -243,7 +245,10 @@ impl Runner {
         given: Option<&Arc<IdempotencyKey>>,
     ) -> Result<Option<Arc<IdempotencyRequest>>, RunError> {
         let flow = &started.plan.flow;
-        let Some(given) = given.filter(|_| !flow.reveals() || flow.relays()).map(Arc::clone) else { return Ok(None) };
+        let Some(given) = given.filter(|_| !flow.reveals() || flow.relays() || flow.is_at_once()).map(Arc::clone)
+        else {
+            return Ok(None);
+        };
         // What a destination gives back counts as what is sent to it.
         let class = |field: &FieldName| started.app.fields.get(field).map(|spec| spec.retention());
         let sensitive =

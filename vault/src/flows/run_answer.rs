@@ -55,7 +55,8 @@ pub(super) fn record(
 ) -> Result<IdempotencyRow, store::Error> {
     let run_id = Some(plan.run_id);
     match (result, ended) {
-        (Ok(_), _) if plan.flow.reveals() => request.completed_not_kept(run_id),
+        (Ok(_), _) if plan.flow.reveals() && plan.flow.relays() => request.completed_not_kept(run_id),
+        (Ok(_), _) if plan.flow.reveals() => request.anew(run_id),
         (Ok(answer), _) => request.answered(run_id, answer),
         // Its time is over: from now on a repeat is told that nobody knows.
         (Err(_), Ended::Unknown(_)) => request.running(run_id, now),

@@ -294,6 +294,9 @@ async fn a_repeat_is_answered_and_not_run_again() {
         assert_eq!(read(&answer)["outputs"]["card"], "4242424242424242");
     }
     assert_eq!(bench.vault.entries("value.revealed").await.len(), 2, "each is a new access");
+    let other = bench.put("card", "4000000000000002").await;
+    let other = bench.repeat(&reveal, json!({"card": other}), Some("r")).await;
+    assert!(matches!(other, Err(RunError::Repeated(Repeated::Mismatch))));
 }
 
 async fn hash(text: &str) -> Zeroizing<String> {

@@ -36,4 +36,5 @@ pub(crate) use authentication::{recall, recognise};
 pub(crate) use dress::Arrival;
 pub(crate) use json::RawBody;
 pub(crate) use problem::{Code, Problem};
+pub(crate) use routes::log::shown;
 pub(crate) use routes::log_files::bundle;

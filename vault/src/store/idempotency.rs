@@ -26,6 +26,9 @@ const RUNNING: u16 = 102;
 /// The status of a record whose answer was not kept. Its sealed body is empty inside, so that who can open it is still
 /// told apart from who cannot.
 const NOT_KEPT: u16 = 409;
+/// The status of a record of a request that is carried out anew each time: it tells another body from the same one, and
+/// holds nothing else.
+const ANEW: u16 = 205;
 
 /// What a caller sent: its `Idempotency-Key` and the exact body, by which repeats are compared.
 pub struct IdempotencyKey {
@@ -94,7 +97,7 @@ impl std::fmt::Debug for Answer {
 /// What a record says to a request.
 #[derive(Debug)]
 pub enum Judgement {
-    /// There is none: go on.
+    /// There is none, or one that asks for nothing but the same body: go on.
     Fresh,
     /// The same request was answered; the same answer again.
     Replay(Answer),
@@ -216,6 +219,15 @@ impl IdempotencyRequest {
         self.answered(run_id, &Answer { status: NOT_KEPT, body: Zeroizing::default() })
     }
 
+    /// The record of a request whose answer is never stored and which may be repeated: each time it is a new, recorded
+    /// access (a revealing flow without an outbound step).
+    ///
+    /// # Errors
+    /// As [`IdempotencyRequest::answered`].
+    pub fn anew(&self, run_id: Option<RunId>) -> Result<IdempotencyRow, Error> {
+        self.answered(run_id, &Answer { status: ANEW, body: Zeroizing::default() })
+    }
+
     /// The record of a request that had no effect and may come again as if it had never been.
     #[must_use]
     pub fn forgotten(&self, now: Timestamp) -> IdempotencyRow {
@@ -253,6 +265,7 @@ fn judge_row(row: &IdempotencyRow, key: &RecordKey, body_mac: &[u8; 32], now: Ti
         (RUNNING, _) if now < row.deadline => Judgement::Refused(Repeated::InProgress),
         (RUNNING, _) => Judgement::Refused(Repeated::OutcomeUnknown(row.run_id)),
         (_, Err(_)) => Judgement::Refused(Repeated::Completed),
+        (ANEW, Ok(_)) => Judgement::Fresh,
         (NOT_KEPT, Ok(body)) if body.is_empty() => Judgement::Refused(Repeated::Completed),
         (_, Ok(body)) => Judgement::Replay(Answer { status, body }),
     }

@@ -102,7 +102,7 @@ pub struct Page {
 /// What a page is cut from, of one moment: no entry is between the two lists, and none is in both.
 #[derive(Debug)]
 pub(in crate::store) struct Listing {
-    /// The log's size.
+    /// The log's size; newest first, the end of what was looked at.
     pub(in crate::store) size: u64,
     pub(in crate::store) integrated: Vec<RawEntry>,
     pub(in crate::store) waiting: Vec<RawEntry>,

@@ -53,6 +53,28 @@ impl Store {
         Ok(Page { entries, next: more.then(|| next.to_string()) })
     }
 
+    /// Entries newest first, for persons: those that wait, then integrated ones from the end of the log or from just below
+    /// `before`; and the index below which the next page begins. A page may be short and yet have a next one.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn newest_entries(
+        &self,
+        tenant: &TenantName,
+        filter: &EntryFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<StoredEntry>, Option<u64>), Error> {
+        let limit = limit.clamp(1, LONGEST_PAGE);
+        let Listing { size, integrated, waiting } =
+            engine!(self, newest(tenant, filter, before, limit, LONGEST_SEARCH))?;
+        let searched = size.saturating_sub(LONGEST_SEARCH);
+        let full = integrated.len() == limit;
+        let from = if full { integrated.last().and_then(|entry| entry.index).unwrap_or(searched) } else { searched };
+        let raw = waiting.into_iter().rev().chain(integrated).collect();
+        Ok((self.opened(raw).await, (from > 0).then_some(from)))
+    }
+
     /// Integrated entries with an index in `indices`, in order.
     ///
     /// # Errors

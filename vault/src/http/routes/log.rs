@@ -71,7 +71,7 @@ pub(crate) fn read_entry(state: &State, caller: &Caller, what: &'static str) -> 
 
 /// An entry as JSON: the leaf's own members, with what is left of its openings. What was altered takes no other line with
 /// it: an entry that does not read is a line that says so, openings that are not the entry's own are left out and named.
-fn shown(stored: &StoredEntry) -> Value {
+pub(crate) fn shown(stored: &StoredEntry) -> Value {
     let marked = |fault: &str| {
         let (integrated, position) = (stored.index.is_some(), stored.position.to_string());
         json!({ "index": stored.index, "integrated": integrated, "place": position, "altered": fault })

@@ -11,7 +11,7 @@ pub(super) mod flows;
 pub(super) mod frames;
 pub(super) mod health;
 pub(super) mod keks;
-pub(super) mod log;
+pub(crate) mod log;
 pub(crate) mod log_files;
 pub(super) mod runs;
 pub(super) mod shapes;

@@ -35,9 +35,6 @@ use writer::{BatchWriter, Lanes, Message};
 const QUEUE: usize = 4096;
 /// So often an operation may come back for keys.
 const ROUNDS: usize = 3;
-/// An answer comes within two seconds, or it is 503 (promise 3): this, for all rounds and keys of an operation together,
-/// leaves time to say so.
-const LONGEST_WAIT: Duration = Duration::from_millis(1800);
 /// How long the vault's own work may take.
 const OWN_WORK: Duration = Duration::from_secs(30);
 
@@ -110,7 +107,7 @@ impl Committer {
         if operation.generation().is_some() && !self.inner.store.log_health().is_serving() {
             return Err(Error::LogUnavailable);
         }
-        let until = Instant::now() + operation.deadline().since(self.inner.clock.now()).min(LONGEST_WAIT);
+        let until = Instant::now() + operation.deadline().since(self.inner.clock.now()).min(operation.patience());
         let (mut operation, mut openings) = (operation, OpeningKeys::new());
         let tenant = operation.tenant().clone();
         self.fetch_opening_key(&tenant, &mut openings, until).await;

@@ -1,5 +1,7 @@
 //! What a request asks of a batch: rows to read, a pure decision, changes to write.
 
+use std::time::Duration;
+
 use crate::access_log::{Entry, Receipt};
 use crate::crypto::ValueState;
 use crate::domain::{CaptureSessionId, DataKeyId, TenantName, Timestamp, ValueId};
@@ -112,6 +114,12 @@ pub trait Operation: Send + 'static {
 
     /// Until when an answer is of use; a later one is not given out.
     fn deadline(&self) -> Timestamp;
+
+    /// How long its caller waits at most, for all rounds and keys together. A request is answered within two seconds, or
+    /// it is 503 (promise 3): the rest of them is for saying so. The vault's own work has more time.
+    fn patience(&self) -> Duration {
+        Duration::from_millis(1800)
+    }
 
     /// What to read.
     fn reads(&self) -> Reads;

@@ -1,7 +1,9 @@
 //! Changes of the vault's own doing, as an operation: announcements, keys of the installation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::OWN_WORK;
 use super::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
 use crate::crypto::DataKey;
 use crate::domain::{TenantName, Timestamp};
@@ -33,6 +35,10 @@ impl Operation for OwnWork {
 
     fn deadline(&self) -> Timestamp {
         self.deadline
+    }
+
+    fn patience(&self) -> Duration {
+        OWN_WORK
     }
 
     fn reads(&self) -> Reads {

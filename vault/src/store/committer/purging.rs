@@ -106,6 +106,10 @@ impl Operation for Purging {
         self.deadline
     }
 
+    fn patience(&self) -> Duration {
+        OWN_WORK
+    }
+
     fn reads(&self) -> Reads {
         Reads { values: self.values.clone(), ..Reads::default() }
     }

@@ -18,6 +18,7 @@ on_every_engine!(
     batches_verify_under_the_certified_key,
     integration_is_compared_and_swapped,
     lists_go_on_where_they_stopped,
+    the_newest_come_first_for_persons,
     a_stopped_node_says_farewell,
     a_sign_of_life_names_the_lane,
     columns_that_contradict_their_leaf_are_found,
@@ -178,6 +179,30 @@ async fn lists_go_on_where_they_stopped(vault: Vault) {
     let rest = vault.store.entries(&demo(), &EntryFilter::default(), page.next.as_deref(), 100).await.unwrap();
     assert_eq!(rest.entries.len(), 1);
     assert!(matches!(vault.store.entries(&demo(), &EntryFilter::default(), Some("x"), 1).await, Err(Error::Cursor)));
+}
+
+async fn the_newest_come_first_for_persons(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    for at in 0..7 {
+        write(&vault, None).await;
+        if at == 3 {
+            vault.store.integrate(&integrate(&vault).await).await.unwrap();
+        }
+    }
+    let filter = EntryFilter::default();
+    let mut oldest_first = all(&vault, &filter, 1000).await;
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let (page, next) = vault.store.newest_entries(&demo(), &filter, before, 3).await.unwrap();
+        assert!(page.len() <= 6, "those that wait and a page");
+        found.extend(page);
+        before = next;
+        if next.is_none() {
+            break;
+        }
+    }
+    oldest_first.reverse();
+    assert_eq!(found, oldest_first);
 }
 
 async fn a_stopped_node_says_farewell(vault: Vault) {

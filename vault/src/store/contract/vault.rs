@@ -79,7 +79,7 @@ impl Vault {
         Ask {
             tenant: demo(),
             generation: None,
-            deadline: self.clock.now().plus(Duration::from_secs(5)),
+            deadline: self.clock.now().plus(Duration::from_secs(60)),
             reads,
             held: self.keys.held(),
             decide: Box::new(decide),
@@ -204,6 +204,11 @@ impl<T: Send + 'static> Operation for Ask<T> {
 
     fn deadline(&self) -> Timestamp {
         self.deadline
+    }
+
+    // A slow disk is no fault of what is tested.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
     }
 
     fn reads(&self) -> Reads {

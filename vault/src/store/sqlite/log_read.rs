@@ -41,6 +41,17 @@ const INTEGRATED: &str = concat!(
     filter!(),
     " ORDER BY i.leaf_index LIMIT ?12"
 );
+/// The same, newest first.
+const INTEGRATED_NEWEST: &str = concat!(
+    "SELECT i.leaf_index, ",
+    columns!(),
+    " FROM log_index i CROSS JOIN access_log a ON a.tenant = i.tenant AND a.boot = i.boot AND a.lane = i.lane \
+     AND a.number = i.number",
+    openings!(),
+    " WHERE i.tenant = ?1 AND i.leaf_index >= ?10 AND i.leaf_index < ?11",
+    filter!(),
+    " ORDER BY i.leaf_index DESC LIMIT ?12"
+);
 /// One value's entries, by the value's index.
 const INTEGRATED_OF_VALUE: &str = concat!(
     "SELECT i.leaf_index, ",
@@ -97,7 +108,8 @@ impl SqliteStore {
         indices: std::ops::Range<u64>,
         limit: usize,
     ) -> Result<Vec<RawEntry>, Error> {
-        integrated(log, filter, indices, limit, &mut *self.reader().await?).await
+        let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
+        integrated(text, log, filter, indices, limit, &mut *self.reader().await?).await
     }
 
     /// A page's entries from `start` on: integrated ones of at most `longest` indices, then those that wait. All of one
@@ -114,11 +126,36 @@ impl SqliteStore {
         let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
         let size = integration::head(log, &mut snapshot).await?.map_or(0, |head| head.size);
         let end = size.min(start.index.saturating_add(longest));
-        let integrated = integrated(log, filter, start.index..end, limit, &mut snapshot).await?;
+        let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
+        let integrated = integrated(text, log, filter, start.index..end, limit, &mut snapshot).await?;
         let is_last = integrated.len() < limit && end >= size;
         let waiting = if is_last { waiting(log, filter, start.after, limit, &mut snapshot).await? } else { Vec::new() };
         snapshot.commit().await?;
         Ok(Listing { size, integrated, waiting })
+    }
+
+    /// A page's entries, newest first: those below `before` of at most `longest` indices; without it the newest, and
+    /// all that wait. All of one snapshot.
+    pub(in crate::store) async fn newest(
+        &self,
+        log: &TenantName,
+        filter: &EntryFilter,
+        before: Option<u64>,
+        limit: usize,
+        longest: u64,
+    ) -> Result<Listing, Error> {
+        let mut reader = self.reader().await?;
+        let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
+        let size = integration::head(log, &mut snapshot).await?.map_or(0, |head| head.size);
+        let end = before.map_or(size, |before| before.min(size));
+        let from = end.saturating_sub(longest);
+        let integrated = integrated(INTEGRATED_NEWEST, log, filter, from..end, limit, &mut snapshot).await?;
+        let waiting = match before {
+            None => waiting(log, filter, None, limit, &mut snapshot).await?,
+            Some(_) => Vec::new(),
+        };
+        snapshot.commit().await?;
+        Ok(Listing { size: end, integrated, waiting })
     }
 
     /// The entry at a place.
@@ -148,13 +185,13 @@ impl SqliteStore {
 }
 
 async fn integrated(
+    text: &'static str,
     log: &TenantName,
     filter: &EntryFilter,
     indices: std::ops::Range<u64>,
     limit: usize,
     connection: &mut SqliteConnection,
 ) -> Result<Vec<RawEntry>, Error> {
-    let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
     let rows = filtered(text, log, filter)
         .bind(int(indices.start))
         .bind(int(indices.end))
