@@ -132,7 +132,7 @@ impl LogReader {
 }
 
 /// Whether the tiles prove that this leaf stands at this index of the signed tree.
-fn is_proven(leaf: Hash, index: u64, signed: LogHead, tiles: &Tiles) -> bool {
+pub(super) fn is_proven(leaf: Hash, index: u64, signed: LogHead, tiles: &Tiles) -> bool {
     inclusion_proof(index, signed.size, tiles)
         .is_ok_and(|proof| verify_inclusion(&leaf, index, signed.size, &proof, &signed.root).is_ok())
 }
