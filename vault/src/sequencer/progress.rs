@@ -7,7 +7,7 @@ use super::judge::judge;
 use super::self_check::is_proven;
 use super::{Error, checkpoints, tiles};
 use crate::access_log::tree::Hash;
-use crate::access_log::tree::tiles::{TILE_WIDTH, Tiles};
+use crate::access_log::tree::tiles::TILE_WIDTH;
 use crate::access_log::{Certificate, leaf_hash};
 use crate::domain::TenantName;
 use crate::keys::Keys;
@@ -69,7 +69,7 @@ impl Progress {
             leaves.sort_unstable();
             for part in leaves.chunk_by(|one, other| one.0 / TILE_WIDTH == other.0 / TILE_WIDTH) {
                 let (first, hash) = part[0];
-                let tiles = tiles::read(&Tiles::for_inclusion(first, head.size), log, &self.store).await?;
+                let tiles = tiles::beside(first, head.size, log, &self.store).await?;
                 // The proof of one leaf reads every hash of its tile, so it authenticates the whole tile.
                 let holds = is_proven(hash, first, head, &tiles)
                     && part.iter().all(|(index, hash)| *index < head.size && tiles.leaf(*index) == Some(*hash));
