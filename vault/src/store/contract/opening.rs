@@ -11,16 +11,27 @@ use crate::store::{Error, Store};
 on_every_engine!(
     a_newer_or_edited_schema_is_refused,
     another_installation_is_refused,
-    nobody_else_may_read_the_files,
-    a_full_disk_acknowledges_nothing_and_heals,
     a_commit_nobody_heard_of_closes_its_lane,
-    after_a_refused_sync_nothing_is_written,
 );
+
+/// What is about SQLite's file.
+mod of_a_file {
+    use super::{
+        a_full_disk_acknowledges_nothing_and_heals, after_a_refused_sync_nothing_is_written,
+        nobody_else_may_read_the_files,
+    };
+
+    super::super::on_sqlite!(
+        nobody_else_may_read_the_files,
+        a_full_disk_acknowledges_nothing_and_heals,
+        after_a_refused_sync_nothing_is_written,
+    );
+}
 
 async fn a_newer_or_edited_schema_is_refused(vault: Vault) {
     let open = || Store::open(&vault.settings, vault.keys.clone(), vault.clock.clone());
     assert!(open().await.is_ok());
-    vault.tamper("UPDATE _sqlx_migrations SET checksum = x'00'").await;
+    vault.tamper(&format!("UPDATE _sqlx_migrations SET checksum = {}", vault.literal(&[0]))).await;
     assert!(matches!(open().await.err(), Some(Error::Schema(_))));
     vault.tamper("UPDATE _sqlx_migrations SET version = 9999").await;
     assert!(matches!(open().await.err(), Some(Error::Schema(_))));
@@ -50,7 +61,7 @@ async fn a_full_disk_acknowledges_nothing_and_heals(vault: Vault) {
     let vault = vault.with_tenant().await;
     let write = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() });
     let before = write().await.unwrap().receipts[0].position;
-    crate::store::engine!(vault.store, writer()).fill_the_disk().await;
+    vault.store.writer().await.sqlite().fill_the_disk().await;
     let mut refused = 0;
     while let Err(error) = vault.write(|| Changes { entries: vec![long()], ..Changes::default() }).await {
         assert!(matches!(error, Error::Unavailable), "{error:?}");
@@ -69,7 +80,7 @@ async fn a_commit_nobody_heard_of_closes_its_lane(vault: Vault) {
     let vault = vault.with_tenant().await;
     let write = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() });
     let before = write().await.unwrap().receipts[0].position;
-    crate::store::engine!(vault.store, writer()).lose_the_next_answer();
+    vault.store.writer().await.lose_the_next_answer();
     assert!(matches!(write().await, Err(Error::Unavailable)));
     let after = write().await.unwrap().receipts[0].position;
     assert_eq!((before.lane, after.lane, after.number), (0, 1, 0));
@@ -82,7 +93,7 @@ async fn a_commit_nobody_heard_of_closes_its_lane(vault: Vault) {
 
 async fn after_a_refused_sync_nothing_is_written(vault: Vault) {
     let vault = vault.with_tenant().await;
-    crate::store::engine!(vault.store, writer()).refuse_a_sync();
+    vault.store.writer().await.sqlite().refuse_a_sync();
     for _ in 0..2 {
         assert!(matches!(vault.write(Changes::default).await, Err(Error::Poisoned)));
     }
