@@ -182,6 +182,7 @@ impl Settings {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let settings = Self::from_document(document, folder)?;
         refusals::check(&settings)?;
+        refusals::closed_with_password(path, &settings)?;
         Ok(settings)
     }
 

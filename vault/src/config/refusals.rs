@@ -55,6 +55,14 @@ fn apart(rows: Option<&Path>, settings: &Settings) -> Result<(), Error> {
     Ok(())
 }
 
+/// A file of settings that holds the database's password is for its owner only.
+pub(super) fn closed_with_password(path: &Path, settings: &Settings) -> Result<(), Error> {
+    match &settings.database {
+        Database::Postgres { address, .. } if address.has_password() => closed("database", path),
+        _ => Ok(()),
+    }
+}
+
 /// What exists must be closed to everybody but its owner.
 fn closed(key: &'static str, path: &Path) -> Result<(), Error> {
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };

@@ -20,6 +20,7 @@ fn load(text: &str) -> Result<Settings, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("siv.toml");
     std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     Settings::load(&path).map_err(|error| error.to_string())
 }
 
@@ -82,6 +83,12 @@ fn a_database_of_many_nodes_is_taken_and_never_shown() {
     let settings = load(&text).unwrap();
     assert!(matches!(settings.database, Database::Postgres { migration_lock: true, .. }));
     assert!(!format!("{settings:?}").contains("3f9c1e7a"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("siv.toml");
+    std::fs::write(&path, &text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refusal = Settings::load(&path).unwrap_err().to_string();
+    assert!(refusal.starts_with("database") && refusal.contains("chmod 0600"), "{refusal}");
     let settings = load(&text.replacen("realm", "migration_lock = false\nrealm", 1)).unwrap();
     assert!(matches!(settings.database, Database::Postgres { migration_lock: false, .. }));
 }

@@ -91,6 +91,12 @@ impl PostgresAddress {
         Ok(address)
     }
 
+    /// Whether a password stands in it, so that it must be kept like one.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        Url::parse(&self.url).is_ok_and(|url| url.password().is_some())
+    }
+
     pub(super) fn options(&self) -> Result<PgConnectOptions, Error> {
         let options = PgConnectOptions::from_str(&self.url).map_err(|_| Error::Setting("not an address"))?;
         Ok(options.application_name("siv").disable_statement_logging())
