@@ -111,7 +111,7 @@ impl PostgresStore {
     ) -> Result<Vec<RawEntry>, Error> {
         super::reading!(self, |connection| {
             let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
-            integrated(text, log, filter, indices, limit, connection).await
+            integrated(text, log, filter, indices.clone(), limit, connection).await
         })
     }
 

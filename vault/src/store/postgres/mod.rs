@@ -98,20 +98,38 @@ fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
+/// Whether the server had ended this connection, as it does when it is restarted.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Database(sqlx::Error::Io(_)) => true,
+        Error::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
 /// Reads on a connection of the pool, no longer than we may wait. One that did not answer in time is given up: in the pool
-/// it would wait for an answer that may never come.
+/// it would wait for an answer that may never come. One that the server ended is given up for another: after a restart of
+/// the server the pool is full of them.
 macro_rules! reading {
     ($store:expr, |$connection:ident| $work:expr) => {{
-        let mut held = $store.reader().await?;
-        let read = async {
-            let $connection = &mut *held;
-            $work
-        };
-        match tokio::time::timeout(super::PATIENCE, read).await {
-            Ok(done) => done,
-            Err(_) => {
-                drop(held.detach());
-                Err(Error::Database(super::timed_out()))
+        let mut left = super::READERS;
+        loop {
+            let mut held = $store.reader().await?;
+            let read = tokio::time::timeout(super::PATIENCE, async {
+                let $connection = &mut *held;
+                $work
+            })
+            .await;
+            match read {
+                Ok(Err(error)) if left > 0 && super::is_gone(&error) => {
+                    left -= 1;
+                    drop(held.detach());
+                }
+                Ok(done) => break done,
+                Err(_) => {
+                    drop(held.detach());
+                    break Err(Error::Database(super::timed_out()));
+                }
             }
         }
     }};
