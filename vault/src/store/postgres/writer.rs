@@ -1,5 +1,7 @@
 //! The one connection that writes, and what a server that went away does to it.
 
+use std::time::{Duration, Instant};
+
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
@@ -8,21 +10,29 @@ use super::{PostgresBatch, connect, within};
 use crate::store::Error;
 use crate::store::fault::Fault;
 
+/// A connection that was not used for so long is asked whether it still is one.
+const IDLE_FOR: Duration = Duration::from_secs(1);
+
 /// The writer. After a failure that is more than a row's it begins with a new connection, whose server is judged anew: it
 /// may have been started with other settings, or be a standby. A node goes on by itself when its database comes back.
 pub(in crate::store) struct Writer {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
+    /// Set while a transaction begins: one that did not begin leaves a connection that is of no use.
+    is_doubtful: bool,
+    used: Instant,
     closed: bool,
     #[cfg(test)]
     loses_answer: bool,
 }
 
 impl Writer {
-    pub(super) const fn new(options: PgConnectOptions, connection: PgConnection) -> Self {
+    pub(super) fn new(options: PgConnectOptions, connection: PgConnection) -> Self {
         Self {
             options,
             connection: Some(connection),
+            is_doubtful: false,
+            used: Instant::now(),
             closed: false,
             #[cfg(test)]
             loses_answer: false,
@@ -34,18 +44,31 @@ impl Writer {
         if self.closed {
             return Err(Error::Unavailable);
         }
+        if self.is_doubtful || self.is_stale().await {
+            self.connection = None;
+        }
         if self.connection.is_none() {
             self.connection = Some(connect(&self.options).await?);
         }
+        (self.is_doubtful, self.used) = (true, Instant::now());
         let connection = self.connection.as_mut().ok_or(Error::Unavailable)?;
         #[cfg(test)]
         let loses_answer = std::mem::take(&mut self.loses_answer);
         let transaction = within(connection.begin()).await?;
+        self.is_doubtful = false;
         Ok(PostgresBatch::new(
             transaction,
             #[cfg(test)]
             loses_answer,
         ))
+    }
+
+    /// Whether the server ended the connection while it lay idle; under load nobody asks.
+    async fn is_stale(&mut self) -> bool {
+        match &mut self.connection {
+            Some(connection) if self.used.elapsed() > IDLE_FOR => within(connection.ping()).await.is_err(),
+            _ => false,
+        }
     }
 
     /// Tells the writer how a write or commit failed, so that it begins the next one as it must.
