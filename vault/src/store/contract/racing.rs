@@ -7,7 +7,8 @@ use super::vault::{NOW, Vault, demo, entry, tenant_row};
 use crate::access_log::Action;
 use crate::crypto::{StateCode, ValueState};
 use crate::domain::{DataKeyId, RetentionClass, Timestamp, ValueId};
-use crate::store::committer::operation::{Changes, Decision, Generation, Reads, Rows, current_state};
+use crate::store::batch::Wanted;
+use crate::store::committer::operation::{Changes, Decision, Reads, Rows, current_state};
 use crate::store::rows::{IdempotencyRow, StateRow};
 use crate::store::{DatabaseSettings, Error, Store};
 
@@ -16,7 +17,8 @@ super::on_postgres!(
     a_first_failure_is_counted_once_for_each_that_failed,
     one_idempotency_key_runs_once_among_nodes,
     a_value_removed_elsewhere_gets_no_state,
-    a_batch_waits_for_nobody_who_changes_its_generation_unseen,
+    a_generation_moves_on_only_after_the_batches_that_rest_on_it,
+    a_batch_that_stood_still_is_over_and_holds_nobody_up,
     settings_that_lose_commits_are_refused,
 );
 
@@ -142,30 +144,37 @@ async fn a_value_removed_elsewhere_gets_no_state(vault: Vault) {
     assert_eq!(vault.number("SELECT count(*) FROM value_states").await, 0);
 }
 
-/// A node that stands still between reading a generation and its commit holds the next one up: none is acknowledged before.
-async fn a_batch_waits_for_nobody_who_changes_its_generation_unseen(vault: Vault) {
+/// A batch about the demo tenant.
+fn of_demo() -> Wanted {
+    Wanted { tenants: [demo()].into(), ..Wanted::default() }
+}
+
+/// A change that was acknowledged is seen by every batch that ends after it: those that began before it are waited for.
+async fn a_generation_moves_on_only_after_the_batches_that_rest_on_it(vault: Vault) {
     let vault = vault.with_tenant().await;
     let (_store, second) = vault.second_node().await;
-    let mut version = 1;
-    for _ in 0..ROUNDS {
-        version += 1;
-        let before = vault.number("SELECT generation FROM generations WHERE tenant = 'demo'").await.unsigned_abs();
-        let at = |generation| {
-            let mut ask = vault.ask(Reads::default(), |_, _| {
-                Decision::Write(Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() }, ())
-            });
-            ask.generation = Some(Generation(generation));
-            ask
-        };
-        let (changed, decided) = futures_util::future::join(
-            vault.decree(tenant_row(&demo(), version, version % 2 == 0)),
-            second.submit(at(before)),
-        )
-        .await;
-        changed.unwrap();
-        assert!(matches!(decided, Ok(_) | Err(Error::Stale)), "{:?}", decided.map(|_| ()));
-        assert!(matches!(second.submit(at(before)).await, Err(Error::Stale)));
-    }
+    let mut writer = vault.store.writer().await;
+    let mut batch = writer.begin().await.unwrap();
+    batch.load(&of_demo(), vault.keys.realm(), &vault.clock).await.unwrap();
+    let change = second.submit(vault.decreed(tenant_row(&demo(), 2, true)));
+    tokio::pin!(change);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut change).await;
+    assert!(early.is_err(), "acknowledged while a batch rests on the generation before");
+    batch.commit().await.unwrap();
+    drop(writer);
+    change.await.unwrap();
+}
+
+/// A node that was stopped between reading and writing commits nothing when it goes on.
+async fn a_batch_that_stood_still_is_over_and_holds_nobody_up(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (_store, second) = vault.second_node().await;
+    let mut writer = vault.store.writer().await;
+    let mut batch = writer.begin().await.unwrap();
+    batch.load(&of_demo(), vault.keys.realm(), &vault.clock).await.unwrap();
+    let changed = async { while second.submit(vault.decreed(tenant_row(&demo(), 2, true))).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(60), changed).await.expect("the server ends what stands still");
+    assert!(batch.commit().await.is_err(), "it rested on a generation that is over");
 }
 
 async fn settings_that_lose_commits_are_refused(vault: Vault) {

@@ -159,6 +159,11 @@ impl Vault {
 
     /// Writes a row that decides with its entry, and moves the generation on.
     pub(super) async fn decree(&self, row: DecidingRow) -> Result<Committed<()>, Error> {
+        self.committer.submit(self.decreed(row)).await
+    }
+
+    /// The operation that does so.
+    pub(super) fn decreed(&self, row: DecidingRow) -> Ask<()> {
         let mut entry = entry(&row.tenant, Action::Admin("test.decreed"));
         entry.object = Some(row.object(self.keys.realm()));
         let mut ask = self.ask(Reads::default(), move |_, _| {
@@ -166,7 +171,7 @@ impl Vault {
             Decision::Write(Changes { rows, entries, bump_generation: true, ..Changes::default() }, ())
         });
         ask.tenant = TenantName::system();
-        self.committer.submit(ask).await
+        ask
     }
 
     /// Makes the demo tenant with its first KEK.
