@@ -2,6 +2,7 @@
 
 mod administering;
 mod committing;
+mod file;
 mod logging;
 mod opening;
 mod postgres;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::on_postgres;
 use super::postgres::Cluster;
 use super::vault::{NOW, Vault, demo, entry, tenant_row};
 use crate::access_log::Action;
@@ -12,7 +13,7 @@ use crate::store::committer::operation::{Changes, Decision, Reads, Rows, current
 use crate::store::rows::{IdempotencyRow, StateRow};
 use crate::store::{DatabaseSettings, Error, Store};
 
-super::on_postgres!(
+on_postgres!(
     a_single_use_is_spent_once_among_nodes,
     a_first_failure_is_counted_once_for_each_that_failed,
     one_idempotency_key_runs_once_among_nodes,
