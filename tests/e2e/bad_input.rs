@@ -162,6 +162,31 @@ async fn a_body_that_never_comes_is_not_waited_for() {
     assert!(answer.is_empty() || ["400", "408", "503"].contains(&status), "{answer}");
 }
 
+#[tokio::test]
+async fn a_strangers_body_is_waited_for_less_long_than_that_of_somebody_known() {
+    let siv = Siv::start();
+    let browser = siv.browser().with_bearer(&siv.session(&["card-number"]).await);
+    let host = browser.base().trim_start_matches("http://").to_owned();
+    let head = |path: &str, more: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: {host}\r\n{more}content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+        )
+    };
+    let known = head("/v1/capture/values", &format!("authorization: Bearer {}\r\n", browser.bearer()));
+    let strangers = [head("/v1/capture/sessions/open", ""), head("/f/demo-shop/report", "")];
+    // Whoever is known begins first and would end first, were they waited for alike.
+    let mut known = std::pin::pin!(raw_request(&host, known.as_bytes()));
+    let began = tokio::time::timeout(std::time::Duration::from_millis(500), known.as_mut()).await;
+    assert!(began.is_err(), "{began:?}");
+    for stranger in &strangers {
+        tokio::select! {
+            biased;
+            answer = raw_request(&host, stranger.as_bytes()) => assert!(answer.starts_with("HTTP/1.1 503"), "{answer}"),
+            answer = known.as_mut() => panic!("{answer}"),
+        }
+    }
+}
+
 /// Sends bytes; everything that came back until the other side closed the connection. That it does is a part of the test.
 async fn raw_request(host: &str, bytes: &[u8]) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

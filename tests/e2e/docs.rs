@@ -103,8 +103,8 @@ fn listed(page: &str, section: &str) -> BTreeSet<String> {
 async fn the_page_of_the_interface_lists_every_route_and_every_code() {
     let siv = Siv::start();
     let page = document("docs/api.md");
-    // What stands in no table of routes: files, the console's pages, and the description itself.
-    let public = ["GET /client/manifest.json", "GET /client/{version}/secure-input.js", "GET /v1/openapi.json"];
+    // What stands in no table of routes: the console's pages, and the description itself.
+    let public = ["GET /v1/openapi.json"];
     let private = ["GET /console/", "GET /v1/openapi.json"];
     for (section, listener, beside) in
         [("## Public listener", siv.browser(), &public[..]), ("## Private listener", siv.stranger(), &private)]

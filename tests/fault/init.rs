@@ -79,8 +79,13 @@ async fn an_init_that_is_killed_anywhere_can_be_run_again() {
         // The number of steps varies a little with how entries meet in a commit: the last points may lie behind the end.
         let ended = killed.status.success();
         assert!(ended || killed.status.signal() == Some(9), "{point}: {killed:?}");
-        assert!(ended || killed.stdout.is_empty(), "{point}: a credential was shown before it was durable");
         inside += usize::from(!ended);
+        // Whatever was shown was durable before: one that was used ends the repeats.
+        if !ended && !killed.stdout.is_empty() {
+            let printed: Value = serde_json::from_slice(&killed.stdout).unwrap();
+            serves(&folder, printed["credential"].as_str().unwrap(), &point).await;
+            continue;
+        }
         let again = init(&folder, Vec::new());
         assert!(again.status.success(), "{point}: {}", String::from_utf8_lossy(&again.stderr));
         let printed: Value = serde_json::from_slice(&again.stdout).unwrap();

@@ -29,6 +29,7 @@ struct Served {
     folder: PathBuf,
     child: Option<Child>,
     private: String,
+    said: Vec<String>,
 }
 
 impl Served {
@@ -43,7 +44,7 @@ impl Served {
         fs::rename(siv.data().join("key-store"), folder.join("key-store")).unwrap();
         fs::rename(siv.data().join("root.key"), folder.join("root/root.key")).unwrap();
         fs::write(folder.join("siv.toml"), SETTINGS).unwrap();
-        Self { folder, child: None, private: String::new() }
+        Self { folder, child: None, private: String::new(), said: Vec::new() }
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -70,6 +71,7 @@ impl Served {
             if let Some(address) = line.strip_prefix("private") {
                 self.private = format!("http://{}", address.trim());
             }
+            self.said.push(line.clone());
             if line.contains("siv is ready") {
                 self.child = Some(child);
                 return;
@@ -144,6 +146,7 @@ async fn a_database_put_back_on_purpose_is_taken_on_and_everybody_can_see_what_w
     assert_eq!(stranger.get("/readyz").await.expect(503).json()["reasons"], json!(["log"]));
     let said = fs::read_to_string(served.folder.join("serve-stderr")).unwrap();
     assert!(said.contains("does not continue what was signed"), "{said}");
+    assert!(served.said.iter().any(|line| line.contains("siv recover --accept-database-of")), "{:?}", served.said);
     served.end();
 
     let refused = served.run(&["recover", "--accept-database-of", path(&served.folder.join("siv.toml"))]);

@@ -57,6 +57,19 @@ const KEPT: usize = 100;
 /// So many are told apart, so that altering everything does not fill the memory.
 const KNOWN: usize = 10_000;
 
+impl State {
+    fn set(&mut self, distrust: Option<Distrust>) {
+        if self.distrust == Some(Distrust::Pending) || self.distrust == distrust {
+            return;
+        }
+        match &distrust {
+            Some(why) => tracing::error!(%why, "the access log cannot be relied on: this node serves nothing"),
+            None => tracing::info!("the access log is whole: this node serves"),
+        }
+        self.distrust = distrust;
+    }
+}
+
 impl LogHealth {
     /// Why nothing may be served; `None` is "serve".
     #[must_use]
@@ -78,15 +91,16 @@ impl LogHealth {
 
     /// Stops or resumes serving. Lost acknowledged entries are never forgotten: only a restart looks anew.
     pub fn set(&self, distrust: Option<Distrust>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).set(distrust);
+    }
+
+    /// The same after a comparison that began when the reason was `before`: it takes back no reason that came meanwhile,
+    /// since it proved nothing about it.
+    pub fn settle(&self, before: Option<&Distrust>, distrust: Option<Distrust>) {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if state.distrust == Some(Distrust::Pending) || state.distrust == distrust {
-            return;
+        if distrust.is_some() || state.distrust.as_ref() == before {
+            state.set(distrust);
         }
-        match &distrust {
-            Some(why) => tracing::error!(%why, "the access log cannot be relied on: this node serves nothing"),
-            None => tracing::info!("the access log is whole: this node serves"),
-        }
-        state.distrust = distrust;
     }
 
     /// Keeps an alarm, once: for the console, and until it is recorded in the system log.
@@ -129,6 +143,17 @@ impl LogHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comparison_takes_back_no_reason_that_came_while_it_ran() {
+        let health = LogHealth::default();
+        let history = Distrust::History(TenantName::system());
+        health.set(Some(history.clone()));
+        health.settle(None, None);
+        assert_eq!(health.distrust(), Some(history.clone()));
+        health.settle(Some(&history), None);
+        assert!(health.is_serving(), "a comparison that began with the reason does");
+    }
 
     #[test]
     fn every_alarm_waits_for_its_record_though_the_console_keeps_a_hundred() {

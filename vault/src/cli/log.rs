@@ -120,6 +120,9 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
         std::fs::read_to_string(path)
             .map_err(|error| Failure::new(format!("{} cannot be read", path.display())).because(error))
     };
+    if !dir.is_dir() {
+        return Err(Failure::new(format!("{} is no folder", dir.display())).so("name one that `siv log export` filled"));
+    }
     let trusted = VerifierKey::parse_file(&read(vkey)?)
         .map_err(|error| Failure::new(format!("{} holds no verifier key", vkey.display())).because(error))?;
     let since = since.map(read).transpose()?;

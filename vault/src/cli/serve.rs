@@ -34,6 +34,9 @@ impl Command {
         tracing::info!(%public, %private, "siv serves");
         output.line(&format!("public   {public}"));
         output.line(&format!("private  {private}"));
+        if !node.writer.installation.store.log_health().is_serving() {
+            output.line("closed   the database does not continue what was signed, so nothing is served: put the newer one back, or stop and run siv recover --accept-database-of CHECKPOINT");
+        }
         output.line("siv is ready");
         ended.await;
         node.stop().await

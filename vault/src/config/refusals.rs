@@ -35,6 +35,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
     if settings.node.is_empty() || !settings.node.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
         return Err(Error::setting("node", "name it with letters, digits, hyphens and dots"));
     }
+    proxies(&settings.trusted_proxies)?;
     limits(settings)
 }
 
@@ -74,6 +75,12 @@ fn closed(key: &'static str, path: &Path) -> Result<(), Error> {
 }
 
 fn listener(key: &'static str, tls_key: &'static str, listener: &Listener) -> Result<(), Error> {
+    if listener.behind_proxy && listener.tls_certificate.is_some() {
+        return Err(Error::setting(
+            key,
+            "set behind_proxy or tls_certificate, not both: the first means that a proxy ends TLS",
+        ));
+    }
     match (&listener.tls_certificate, &listener.tls_key) {
         (Some(certificate), Some(private)) => {
             for path in [certificate, private] {
@@ -101,6 +108,18 @@ fn public_url(text: &str) -> Result<(), Error> {
     let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     let secure = url.scheme() == "https" || (url.scheme() == "http" && loopback);
     if secure && url.origin().ascii_serialization() == text { Ok(()) } else { Err(no()) }
+}
+
+/// Whoever may say from where a request comes chooses under which limit it falls and what the log shows.
+fn proxies(nets: &[ipnet::IpNet]) -> Result<(), Error> {
+    let is_wide = |net: &ipnet::IpNet| net.prefix_len() < if net.addr().is_ipv4() { 8 } else { 16 };
+    if nets.iter().any(is_wide) {
+        return Err(Error::setting(
+            "trusted_proxies",
+            "name the proxies' own addresses: a net this wide believes anybody",
+        ));
+    }
+    Ok(())
 }
 
 fn limits(settings: &Settings) -> Result<(), Error> {

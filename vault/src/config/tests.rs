@@ -52,6 +52,8 @@ fn each_unsafe_setting_is_refused_in_one_line_that_names_it() {
         ("https://vault.example", "https://vault.example/", "public_url"),
         ("realm = \"eu\"", "realm = \"eu\"\ncolour = 1", "colour"),
         ("realm = \"eu\"", "", "realm"),
+        ("realm = \"eu\"", "realm = \"eu\"\ntrusted_proxies = [\"0.0.0.0/0\"]", "trusted_proxies"),
+        ("realm = \"eu\"", "realm = \"eu\"\ntrusted_proxies = [\"10.0.0.1/32\", \"2000::/3\"]", "trusted_proxies"),
         ("[private]", "[limits]\nrequests = 0\n[private]", "limits"),
         ("\"127.0.0.1:8081\"", "\"127.0.0.1:8081\"\ntls_key = \"k\"", "private"),
     ] {

@@ -79,6 +79,9 @@ pub(super) struct Ending {
     pub(super) new_values: Vec<ValueRow>,
     pub(super) captures: Vec<Entry>,
     pub(super) deadline: Timestamp,
+    /// Whether it was handed in before and nobody heard how that ended. Only then an outcome that stands there already may
+    /// be its own: a run's row is not authenticated, and must not silence the entries of a first hand-in.
+    pub(super) unheard: bool,
 }
 
 impl Operation for Ending {
@@ -112,7 +115,7 @@ impl Operation for Ending {
         let now = rows.now();
         let with_intent = self.plan.flow.has_intent();
         // A commit whose result was not heard may have happened: its entries are not written a second time.
-        let known = rows.run(self.plan.run_id).and_then(|run| run.outcome);
+        let known = rows.run(self.plan.run_id).filter(|_| self.unheard).and_then(|run| run.outcome);
         let ended = known.is_some_and(|outcome| with_intent || outcome != RunOutcome::Completed);
         if ended && (with_intent || self.ended != Ended::Well) {
             return Decision::Answer(());

@@ -75,7 +75,8 @@ impl Runner {
             let (new_values, captures) = captured.into_iter().unzip();
             let (realm, deadline) = (self.inner().keys.realm().clone(), now);
             let plan = Arc::clone(&plan);
-            let ending = Ending { plan, realm, used, ended, idempotency, new_values, captures, deadline };
+            let ending =
+                Ending { plan, realm, used, ended, idempotency, new_values, captures, deadline, unheard: false };
             self.end(ending).await.map_err(of_run)?;
         }
         result.map_err(|error| RunError::Flow { run_id: Some(plan.run_id), error })
@@ -113,21 +114,22 @@ impl Runner {
     /// It is tried again while it may still come: it finds out by itself whether it is written.
     async fn record_end(&self, ending: Ending) -> Result<(), store::Error> {
         let inner = self.inner();
-        let mut last = store::Error::Unavailable;
+        let (mut last, mut unheard) = (store::Error::Unavailable, ending.unheard);
         for again in 0..TRIES {
             tokio::time::sleep(PAUSE * again).await;
             let deadline = inner.clock.now().plus(PATIENCE);
-            match inner.committer.submit(Ending { deadline, ..ending.clone() }).await {
+            match inner.committer.submit(Ending { deadline, unheard, ..ending.clone() }).await {
                 Ok(_) => return Ok(()),
                 Err(error @ (store::Error::Overloaded | store::Error::Late | store::Error::Unavailable)) => {
-                    last = error
+                    unheard |= !matches!(error, store::Error::Overloaded);
+                    last = error;
                 }
                 // A value that was tampered with meanwhile must not hide what became of the run.
                 Err(store::Error::Tampered(_) | store::Error::Unreadable(_))
                     if ending.used.iter().any(|used| used.take_back) =>
                 {
                     let used = ending.used.iter().map(|used| Used { take_back: false, ..used.clone() }).collect();
-                    return Box::pin(self.record_end(Ending { used, ..ending })).await;
+                    return Box::pin(self.record_end(Ending { used, unheard, ..ending })).await;
                 }
                 Err(error) => return Err(error),
             }

@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
@@ -26,6 +26,9 @@ use crate::domain::{Clock, RequestId};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRANSPORT: HeaderName = HeaderName::from_static("strict-transport-security");
 
+/// Questions for readiness under way; each asks the store.
+const PROBES: usize = 64;
+
 /// What one listener's requests share.
 pub(crate) struct Desk {
     pub(crate) settings: Arc<Settings>,
@@ -33,13 +36,16 @@ pub(crate) struct Desk {
     pub(crate) clock: Clock,
     /// How long a request may take on this listener.
     pub(crate) time: Duration,
-    room: Semaphore,
+    room: Arc<Semaphore>,
+    /// Places of the requests that ask whether the node is ready: they have their own.
+    probes: Arc<Semaphore>,
 }
 
 impl Desk {
     pub(crate) fn new(settings: Arc<Settings>, metrics: Arc<Metrics>, clock: Clock, time: Duration) -> Self {
-        let room = Semaphore::new(settings.most_requests);
-        Self { settings, metrics, clock, time, room }
+        let room = Arc::new(Semaphore::new(settings.most_requests));
+        let probes = Arc::new(Semaphore::new(PROBES));
+        Self { settings, metrics, clock, time, room, probes }
     }
 }
 
@@ -109,13 +115,54 @@ fn finish(headers: &mut HeaderMap, request_id: RequestId, version: Version, http
     }
 }
 
-/// Refuses at once what would only wait (a queue in front of a full node helps nobody).
-async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let Ok(_place) = desk.room.try_acquire() else {
-        desk.metrics.shed.fetch_add(1, Ordering::Relaxed);
-        return Problem::new(Code::Overloaded).into_response();
+/// A request's place among those under way. Whoever waits for a stranger's body leaves it meanwhile.
+#[derive(Clone)]
+pub(crate) struct Place {
+    desk: Arc<Desk>,
+    room: Arc<Semaphore>,
+    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl Place {
+    fn new(desk: Arc<Desk>, room: Arc<Semaphore>) -> Self {
+        Self { desk, room, held: Arc::default() }
+    }
+
+    /// Gives the place to somebody else.
+    pub(crate) fn leave(&self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// `overloaded` if none is free.
+    pub(crate) fn take_again(&self) -> Result<(), Problem> {
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            self.desk.metrics.shed.fetch_add(1, Ordering::Relaxed);
+            return Err(Problem::new(Code::Overloaded));
+        };
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        Ok(())
+    }
+}
+
+/// Refuses at once what would only wait (a queue in front of a full node helps nobody). Whoever asks whether the node
+/// lives must not hear that it is full: it would be restarted for that.
+async fn admit(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) -> Response {
+    let room = match request.uri().path() {
+        "/healthz" => return next.run(request).await,
+        "/readyz" => &desk.probes,
+        _ => &desk.room,
     };
-    next.run(request).await
+    let place = Place::new(Arc::clone(&desk), Arc::clone(room));
+    if let Err(problem) = place.take_again() {
+        return problem.into_response();
+    }
+    request.extensions_mut().insert(place.clone());
+    let response = next.run(request).await;
+    place.leave();
+    response
 }
 
 /// Ends a request that takes too long: mostly a body that does not come. Work that began goes on (`State::to_the_end`).
@@ -140,14 +187,27 @@ pub(crate) fn close_after<S: Clone + Send + Sync + 'static>(route: MethodRouter<
 mod tests {
     use axum::body::Body;
     use axum::routing::{get, post};
+    use futures_util::stream;
     use http_body_util::BodyExt;
+    use tokio::sync::Notify;
     use tower::ServiceExt;
 
     use super::*;
+    use crate::http::waiting::{Patience, Waiting};
+
+    async fn strange(request: Request) -> Result<String, Problem> {
+        let patience = Patience { all: 8, of_one: 8, time: Duration::from_secs(60) };
+        let (parts, body) = request.into_parts();
+        let read = Waiting::new(patience, false).read(&parts, body, 64, &["application/json"]).await?;
+        read.text().map(str::to_owned)
+    }
 
     fn dressed(settings: Settings, time: Duration) -> Router {
         let routes = Router::new()
             .route("/fine", get(|| async { "fine" }))
+            .route("/healthz", get(|| async { "alive" }))
+            .route("/readyz", get(|| async { "ready" }))
+            .route("/strange", post(strange))
             .route("/write", post(|| async { "fine" }))
             .route("/panic", get(async || -> &'static str { panic!("3f9c1e7a") }))
             .route("/slow", get(|| tokio::time::sleep(Duration::from_secs(60))))
@@ -204,6 +264,38 @@ mod tests {
         let (response, _) = ask(router, with("3f9c1e7a' OR 1=1")).await;
         assert!(!response.headers()["x-request-id"].to_str().unwrap().contains("3f9c1e7a"));
         assert_eq!(response.headers()["cache-control"], "no-store");
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_whether_a_node_lives_does_not_hear_that_it_is_full() {
+        let full = dressed(Settings { most_requests: 0, ..Settings::default() }, Duration::from_secs(5));
+        for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/fine", 503)] {
+            assert_eq!(ask(full.clone(), request("GET", path)).await.0.status(), status, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_strangers_body_that_has_not_come_holds_no_place() {
+        let router = dressed(Settings { most_requests: 1, ..Settings::default() }, Duration::from_secs(60));
+        let (asked, may_come) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let later = (Arc::clone(&asked), Arc::clone(&may_come));
+        let body = stream::once(async move {
+            later.0.notify_one();
+            later.1.notified().await;
+            Ok::<_, std::io::Error>("\"come\"")
+        });
+        let request_of = |body| {
+            let request = Request::builder().method("POST").uri("/strange").header("content-type", "application/json");
+            request.body(body).unwrap()
+        };
+        let waiting = tokio::spawn(ask(router.clone(), request_of(Body::from_stream(body))));
+        asked.notified().await;
+        assert_eq!(ask(router.clone(), request("GET", "/fine")).await.0.status(), 200);
+        may_come.notify_one();
+        let (response, text) = waiting.await.unwrap();
+        assert_eq!((response.status().as_u16(), text.as_str()), (200, Some("come")));
+        // The place is free again.
+        assert_eq!(ask(router, request("GET", "/fine")).await.0.status(), 200);
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ mod state;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use edge::{Listener, tls};
 pub use rate::Rates;

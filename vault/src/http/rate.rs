@@ -116,7 +116,7 @@ fn held(
 }
 
 /// One customer of an access provider: an address, or a /64 of IPv6 (RFC 6177).
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,

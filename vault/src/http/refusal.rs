@@ -90,9 +90,12 @@ impl From<sequencer::Error> for Problem {
             Error::Absent => Self::new(Code::NotFound),
             Error::Range => Self::invalid("from", "range"),
             Error::Receipt => Self::invalid("receipt", "receipt"),
-            Error::Log(_) | Error::Contradiction | Error::History(_) | Error::Checkpoint | Error::Output(_) => {
-                Self::new(Code::LogUnavailable).because(&error)
-            }
+            Error::Log(_)
+            | Error::Contradiction
+            | Error::Lane
+            | Error::History(_)
+            | Error::Checkpoint
+            | Error::Output(_) => Self::new(Code::LogUnavailable).because(&error),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::notes::Notes;
 use super::problem::{Code, Problem};
 use super::rate::Limits;
 use super::settings::Settings;
+use super::waiting::{STRANGERS, Waiting};
 use crate::access_log::{Action, Entry, Outcome};
 use crate::capture::Capture;
 use crate::domain::{Clock, TenantName, Timestamp};
@@ -59,6 +60,7 @@ struct Inner {
     rooms: Rooms,
     settings: Arc<Settings>,
     limits: Limits,
+    strangers: Waiting,
     notes: Notes,
     works: TaskTracker,
     exports: Arc<Semaphore>,
@@ -73,10 +75,12 @@ impl State {
     #[must_use]
     pub fn new(rooms: Rooms, settings: Settings) -> Self {
         let limits = Limits::new(&settings.rates);
+        let strangers = Waiting::new(STRANGERS, settings.rates.loopback_free);
         let inner = Inner {
             rooms,
             settings: Arc::new(settings),
             limits,
+            strangers,
             notes: Notes::new(),
             works: TaskTracker::new(),
             exports: Arc::new(Semaphore::new(EXPORTS)),
@@ -99,6 +103,11 @@ impl State {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.inner.limits
+    }
+
+    /// Bodies that anybody may send and that have not yet come.
+    pub(crate) fn strangers(&self) -> &Waiting {
+        &self.inner.strangers
     }
 
     pub(crate) fn notes(&self) -> &Notes {

@@ -193,14 +193,15 @@ impl Keys {
         Ok(row)
     }
 
-    /// A data key's row wrapped under the tenant's active KEK: values and states stay as they are. Nothing if its
-    /// erasure key is gone, so that the row can go too.
+    /// A data key's row wrapped under the tenant's active KEK: values and states stay as they are. Nothing if the time of
+    /// its erasure key is over, so that the row can go too.
     ///
     /// # Errors
-    /// [`Error::NoKek`] without an active KEK, and everything [`Keys::data_key`] refuses but [`Error::Erased`].
+    /// [`Error::NoKek`] without an active KEK, and everything [`Keys::data_key`] refuses; [`Error::Erased`] if its erasure
+    /// key is away before its time, which a key store that is restored later may mend.
     pub async fn rewrap<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Option<DataKeyRow>, Error> {
         let erasure = match self.erasure_key_to_open(row.class, row.epoch).await {
-            Err(Error::Erased) => return Ok(None),
+            Err(Error::Erased) if self.refuse_erased(row.class, row.epoch).is_err() => return Ok(None),
             erasure => erasure?,
         };
         let kek = records.active_kek(&row.tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;

@@ -109,7 +109,14 @@ impl Closing {
         let now = self.store.clock().now();
         // By the signed batches that are there; a lane without any is known by the sign of life alone.
         let mut lanes: BTreeMap<u32, u64> = promised.iter().map(|end| (end.lane, 0)).collect();
-        lanes.extend(self.store.lane_ends(boot.boot).await?.iter().map(|end| (end.lane, end.next)));
+        for tail in self.store.lane_ends(boot.boot).await? {
+            let end = tail.end;
+            if !tail.is_whole {
+                let what = format!("lane {} of boot {}: acknowledged entries are gone", end.lane, boot.boot);
+                self.store.log_health().alarm(&what);
+            }
+            lanes.insert(end.lane, end.next);
+        }
         let stopped = |log: &TenantName, (lane, next): (&u32, &u64)| {
             let actor = Actor::node(committer.identity().boot());
             let mut entry = Entry::by(log.clone(), now, Action::NodeStopped, Outcome::Unknown, actor);

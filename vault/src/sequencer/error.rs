@@ -33,6 +33,9 @@ pub enum Error {
     /// The head of a log in the database is not one that was signed, or does not continue what was.
     #[error("the database does not continue what was signed of the log {0}")]
     History(TenantName),
+    /// A lane is not integrated up to where its row says: entries were left out, or are gone.
+    #[error("its batches do not lead to where its row says it is integrated")]
+    Lane,
     /// The checkpoint named for a recovery is not one of this installation.
     #[error("not a checkpoint of this installation that the database had reached")]
     Checkpoint,
@@ -52,6 +55,7 @@ impl Error {
                 | Self::Log(_)
                 | Self::Absent
                 | Self::Contradiction
+                | Self::Lane
                 | Self::History(_)
         )
     }

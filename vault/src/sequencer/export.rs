@@ -1,8 +1,11 @@
 //! Bundles out of the store: file by file, so that a log of any size goes through little memory.
 
 use std::io;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use zeroize::Zeroizing;
 
 use super::{Error, LogReader, checkpoints, tiles};
@@ -212,20 +215,34 @@ fn changed_meanwhile() -> Error {
 pub struct Tar {
     /// Bytes of the file that is under way.
     written: u64,
-    pieces: tokio::sync::mpsc::Sender<io::Result<Vec<u8>>>,
+    pieces: Sender<io::Result<Vec<u8>>>,
+    /// The last piece's place in the queue: it never waits.
+    last: Option<OwnedPermit<io::Result<Vec<u8>>>>,
+    patience: Duration,
     time: u64,
 }
+
+/// A piece that is not taken for so long ends the export: its place is somebody else's.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pieces that wait to be taken, beside the last one.
+const AHEAD: usize = 4;
 
 impl Tar {
     /// A tar whose pieces come out of the receiver.
     #[must_use]
-    pub fn new(now: Timestamp) -> (Self, tokio::sync::mpsc::Receiver<io::Result<Vec<u8>>>) {
-        let (pieces, receiver) = tokio::sync::mpsc::channel(4);
-        (Self { written: 0, pieces, time: now.as_millis() / 1000 }, receiver)
+    pub fn new(now: Timestamp) -> (Self, Receiver<io::Result<Vec<u8>>>) {
+        Self::with_patience(now, PATIENCE)
+    }
+
+    /// The same with another patience.
+    pub(super) fn with_patience(now: Timestamp, patience: Duration) -> (Self, Receiver<io::Result<Vec<u8>>>) {
+        let (pieces, receiver) = tokio::sync::mpsc::channel(AHEAD + 1);
+        let last = pieces.clone().try_reserve_owned().ok();
+        (Self { written: 0, pieces, last, patience, time: now.as_millis() / 1000 }, receiver)
     }
 
     /// Writes the end of the tar, or passes on why there is none.
-    pub async fn finish(self, done: Result<(), Error>) {
+    pub fn finish(self, done: Result<(), Error>) {
         let last = match done {
             Ok(()) => Ok(vec![0; 2 * BLOCK]),
             Err(error) => {
@@ -234,7 +251,9 @@ impl Tar {
             }
         };
         // Whoever asked may be gone: then nobody misses it.
-        let _ = self.pieces.send(last).await;
+        if let Some(place) = self.last {
+            place.send(last);
+        }
     }
 }
 
@@ -243,7 +262,10 @@ const BLOCK: usize = 512;
 
 impl Tar {
     async fn give(&self, piece: Vec<u8>) -> io::Result<()> {
-        self.pieces.send(Ok(piece)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.pieces.send_timeout(Ok(piece), self.patience).await.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => io::ErrorKind::TimedOut.into(),
+            SendTimeoutError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
+        })
     }
 }
 

@@ -25,20 +25,34 @@ impl HeadWatch {
     }
 
     /// Looks once: why nothing may be served, or nothing. A store that does not answer is not evidence: that is an error.
+    /// While the node serves, what is remembered needs no proof a second time; a reason not to serve is only taken back
+    /// after all of it.
     pub(super) async fn look(&mut self, health: &LogHealth) -> Result<Option<Distrust>, Error> {
+        let before = health.distrust();
         let Ok(file) = self.keys.read_heads().await else { return Ok(Some(Distrust::Heads)) };
         let current: BTreeMap<TenantName, LogHead> = self.store.heads().await?.into_iter().collect();
         for (log, head) in &current {
-            let is_known = self.highest.get(log) == Some(head);
+            let is_known = before.is_none() && self.highest.get(log) == Some(head);
             if !is_known && !checkpoints::is_signed(log, *head, &self.store, &self.keys).await? {
                 health.alarm(&format!("log {log}: its head of {} entries was never signed", head.size));
                 return Ok(Some(Distrust::History(log.clone())));
             }
+            // Its right edge, which the next entries are built on.
+            if !is_known && !continues(log, *head, Some(*head), &self.store).await? {
+                health.alarm(&format!("log {log}: its tiles do not lead to the root of the {} signed", head.size));
+                return Ok(Some(Distrust::History(log.clone())));
+            }
+        }
+        // A head that does not read is none here, and may be what was found.
+        if let Some(Distrust::History(log)) = &before
+            && !current.contains_key(log)
+        {
+            return Ok(before);
         }
         let file: BTreeMap<TenantName, LogHead> = file.into_iter().map(of_file).collect();
         for (log, old) in file.iter().chain(&self.highest) {
             let now = current.get(log);
-            let is_known = Some(old) == now && self.highest.get(log) == now;
+            let is_known = before.is_none() && Some(old) == now && self.highest.get(log) == now;
             if !is_known && !continues(log, *old, now.copied(), &self.store).await? {
                 health.alarm(&format!("log {log}: the database does not continue the {} entries signed", old.size));
                 return Ok(Some(Distrust::History(log.clone())));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::judge::{Numbers, judge};
+use super::progress::Progress;
 use super::{Error, checkpoints, heads, tiles};
 use crate::access_log::tree::proof;
 use crate::access_log::tree::tiles::Tiles;
@@ -28,6 +29,10 @@ pub(super) struct Integrator {
     health: LogHealth,
     certificates: HashMap<BootId, Certificate>,
     numbers: HashMap<Place, Numbers>,
+    /// Where each lane stands, as proven or integrated here: its row is anybody's word.
+    known: HashMap<Place, LaneProgress>,
+    /// Whether lanes without a row were looked for.
+    counted: bool,
     edges: HashMap<TenantName, (LogHead, Tiles)>,
     refused: BTreeSet<Place>,
     /// Heads that are committed and not yet noted outside the database.
@@ -36,6 +41,9 @@ pub(super) struct Integrator {
 
 /// A lane of a boot.
 type Place = (BootId, u32);
+
+/// A lane's row, and whether batches wait behind what it says.
+type Row = (LaneProgress, bool);
 
 /// What one step found.
 enum Step {
@@ -51,6 +59,8 @@ impl Integrator {
             health,
             certificates: HashMap::new(),
             numbers: HashMap::new(),
+            known: HashMap::new(),
+            counted: false,
             edges: HashMap::new(),
             refused: BTreeSet::new(),
             unnoted: BTreeMap::new(),
@@ -62,13 +72,13 @@ impl Integrator {
     /// # Errors
     /// Store or key store do not answer. Altered rows are alarms: they stop their lane or log and no other.
     pub(super) async fn run(&mut self, at_most: Duration) -> Result<(), Error> {
-        let lanes = self.store.lanes().await?;
+        let lanes = self.lanes().await?;
         self.run_lanes(lanes, at_most).await
     }
 
     /// Integrates one boot's lanes to their end: for a recovery, whose entries come before those that waited.
     pub(super) async fn run_boot(&mut self, boot: BootId) -> Result<(), Error> {
-        let lanes = self.store.lanes().await?.into_iter().filter(|lane| lane.boot == boot).collect();
+        let lanes = self.lanes().await?.into_iter().filter(|(lane, _)| lane.boot == boot).collect();
         self.run_lanes(lanes, Duration::MAX).await
     }
 
@@ -77,7 +87,29 @@ impl Integrator {
         &self.refused
     }
 
-    async fn run_lanes(&mut self, lanes: Vec<LaneProgress>, at_most: Duration) -> Result<(), Error> {
+    /// Lanes to look at: those where batches wait, then those whose row says something else than is known.
+    async fn lanes(&mut self) -> Result<Vec<Row>, Error> {
+        let mut rows = self.store.all_lanes().await?;
+        let there: BTreeSet<Place> = rows.iter().map(|(lane, _)| (lane.boot, lane.lane)).collect();
+        let mut gone: Vec<Place> = self.known.keys().filter(|place| !there.contains(place)).copied().collect();
+        if !self.counted {
+            gone.extend(self.store.lanes_without_row().await?);
+            self.counted = true;
+        }
+        for place in gone {
+            if self.refused.insert(place) {
+                self.health.alarm(&format!("lane {} of boot {}: its row is gone", place.1, place.0));
+            }
+            if self.known.contains_key(&place) {
+                self.health.set(Some(Distrust::Pending));
+            }
+        }
+        rows.retain(|(lane, waits)| *waits || self.known.get(&(lane.boot, lane.lane)) != Some(lane));
+        rows.sort_by_key(|(_, waits)| !waits);
+        Ok(rows)
+    }
+
+    async fn run_lanes(&mut self, lanes: Vec<Row>, at_most: Duration) -> Result<(), Error> {
         let ran = self.turns(lanes.into(), at_most).await;
         // Whatever went wrong after it: what is committed is noted.
         let noted = self.note_heads().await;
@@ -85,15 +117,15 @@ impl Integrator {
     }
 
     /// A step of each lane in turn, so that a busy one keeps no other waiting.
-    async fn turns(&mut self, mut lanes: VecDeque<LaneProgress>, at_most: Duration) -> Result<(), Error> {
+    async fn turns(&mut self, mut lanes: VecDeque<Row>, at_most: Duration) -> Result<(), Error> {
         let begun = Instant::now();
-        while let Some(mut lane) = lanes.pop_front() {
+        while let Some((mut lane, waits)) = lanes.pop_front() {
             let place = (lane.boot, lane.lane);
             if self.refused.contains(&place) {
                 continue;
             }
-            match self.step(&mut lane).await {
-                Ok(Step::Moved) => lanes.push_back(lane),
+            match self.step(&mut lane, waits).await {
+                Ok(Step::Moved) => lanes.push_back((lane, waits)),
                 Ok(Step::Nothing) => {}
                 Err(error) => {
                     // What is stored now is not known: look again.
@@ -129,7 +161,8 @@ impl Integrator {
         }
     }
 
-    async fn step(&mut self, lane: &mut LaneProgress) -> Result<Step, Error> {
+    async fn step(&mut self, lane: &mut LaneProgress, waits: bool) -> Result<Step, Error> {
+        self.believe(lane, waits).await?;
         let pending = self.store.pending(lane.boot, lane.lane, lane.next, SLICE).await?;
         if pending.is_empty() {
             return Ok(Step::Nothing);
@@ -139,6 +172,40 @@ impl Integrator {
             self.integrate(accepted, lane).await?;
         }
         fault.map_or(Ok(Step::Moved), |fault| Err(fault.into()))
+    }
+
+    /// Takes the lane's row for true: it says what is known, or it is proven. One that changed under our eyes and is not
+    /// is somebody's work.
+    async fn believe(&mut self, row: &LaneProgress, waits: bool) -> Result<(), Error> {
+        let place = (row.boot, row.lane);
+        let remembered = self.known.get(&place).copied();
+        if remembered == Some(*row) {
+            return Ok(());
+        }
+        match self.check(row, remembered.as_ref(), waits).await {
+            Ok(()) => {
+                self.numbers.remove(&place);
+                self.known.insert(place, *row);
+                Ok(())
+            }
+            Err(error) => {
+                let is_history = matches!(error, Error::History(_));
+                if remembered.is_some() && error.is_evidence() && !is_history {
+                    self.health.set(Some(Distrust::Pending));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn check(&mut self, row: &LaneProgress, remembered: Option<&LaneProgress>, waits: bool) -> Result<(), Error> {
+        // A lane begins with its first batch, in one commit: a beginning behind which nothing waits is none.
+        if row.next == 0 && !waits {
+            return Err(Error::Lane);
+        }
+        let certificate = self.certificate(row.boot).await?.ok_or(crate::access_log::Error::Certificate)?;
+        let progress = Progress { store: self.store.clone(), keys: self.keys.clone() };
+        progress.check(row, remembered, &certificate).await
     }
 
     /// Database first, then the signed file: once for all logs that grew.
@@ -238,6 +305,7 @@ impl Integrator {
             previous: lane.previous,
         });
         self.store.integrate(&step).await?;
+        self.known.insert((lane.boot, lane.lane), *lane);
         self.unnoted.extend(edges.iter().map(|(log, (head, _))| (log.clone(), *head)));
         self.edges.extend(edges);
         Ok(())

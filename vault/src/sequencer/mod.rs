@@ -8,6 +8,7 @@ mod export;
 mod heads;
 mod integrate;
 mod judge;
+mod progress;
 mod reader;
 mod record;
 mod recover;

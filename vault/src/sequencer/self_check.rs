@@ -90,7 +90,7 @@ impl LogReader {
     async fn check_tile(&self, tile: u64, signed: LogHead, log: &TenantName, health: &LogHealth) -> Result<(), Error> {
         let Some(id) = TileId::entries(tile, signed.size) else { return Ok(()) };
         let start = tile * TILE_WIDTH;
-        let tiles = tiles::read(&Tiles::for_inclusion(start, signed.size), log, &self.store).await?;
+        let tiles = tiles::beside(start, signed.size, log, &self.store).await?;
         // The proof of one leaf reads every hash of its tile, so it authenticates the whole tile.
         if !tiles.leaf(start).is_some_and(|leaf| is_proven(leaf, start, signed, &tiles)) {
             health.alarm(&format!("log {log}: hash tile {id} does not lead to the signed root"));
@@ -132,7 +132,7 @@ impl LogReader {
 }
 
 /// Whether the tiles prove that this leaf stands at this index of the signed tree.
-fn is_proven(leaf: Hash, index: u64, signed: LogHead, tiles: &Tiles) -> bool {
+pub(super) fn is_proven(leaf: Hash, index: u64, signed: LogHead, tiles: &Tiles) -> bool {
     inclusion_proof(index, signed.size, tiles)
         .is_ok_and(|proof| verify_inclusion(&leaf, index, signed.size, &proof, &signed.root).is_ok())
 }

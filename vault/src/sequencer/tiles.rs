@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Error;
-use crate::access_log::tree::tiles::{TileId, Tiles};
+use crate::access_log::tree::tiles::{TILE_WIDTH, TileId, Tiles};
 use crate::domain::TenantName;
 use crate::store::Store;
 
@@ -19,4 +19,11 @@ pub(super) async fn read(wanted: &BTreeSet<TileId>, log: &TenantName, store: &St
         }
     }
     Ok(tiles)
+}
+
+/// Reads what proves a leaf, and the tile it stands in itself: a leaf alone in its tile is proven without that.
+pub(super) async fn beside(leaf: u64, size: u64, log: &TenantName, store: &Store) -> Result<Tiles, Error> {
+    let mut wanted = Tiles::for_inclusion(leaf, size);
+    wanted.extend(TileId::hashes(0, leaf / TILE_WIDTH, size));
+    read(&wanted, log, store).await
 }

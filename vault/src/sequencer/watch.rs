@@ -1,6 +1,7 @@
 //! The watch over what was promised: the heads outside, and the entries this node acknowledged. A task of its own, so that
 //! no amount of integration delays it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -22,12 +23,15 @@ pub(super) struct Watch {
     committer: Committer,
     health: LogHealth,
     seen: Instant,
+    /// How far each lane of this boot was found whole.
+    ends: BTreeMap<u32, LaneEnd>,
 }
 
 impl Watch {
     pub(super) fn new(store: Store, keys: Keys, committer: Committer) -> Self {
         let health = store.log_health().clone();
-        Self { heads: HeadWatch::new(store.clone(), keys), store, committer, health, seen: Instant::now() }
+        let heads = HeadWatch::new(store.clone(), keys);
+        Self { heads, store, committer, health, seen: Instant::now(), ends: BTreeMap::new() }
     }
 
     /// Compares once and sets the health accordingly.
@@ -35,12 +39,13 @@ impl Watch {
     /// # Errors
     /// Store or key store do not answer: the health stays as it was.
     pub(super) async fn compare(&mut self) -> Result<(), Error> {
+        let before = self.health.distrust();
         let distrust = match self.heads.look(&self.health).await? {
             None => self.lanes().await?,
             some => some,
         };
         self.seen = Instant::now();
-        self.health.set(distrust);
+        self.health.settle(before.as_ref(), distrust);
         Ok(())
     }
 
@@ -53,14 +58,19 @@ impl Watch {
         tell("comparing the heads", compared);
     }
 
-    /// What this node acknowledged must be there: integrated, or waiting for it.
-    async fn lanes(&self) -> Result<Option<Distrust>, Error> {
+    /// What this node acknowledged must be there: integrated, or waiting for it. All of it since the last look, not only
+    /// the last of it.
+    async fn lanes(&mut self) -> Result<Option<Distrust>, Error> {
         // First what was promised, then what is there: the other way round a commit in between would look like a loss.
         for end in self.committer.lanes().into_iter().filter(|end| end.next > 0) {
-            if !is_kept(end, self.committer.identity().boot(), &self.store).await? {
+            let boot = self.committer.identity().boot();
+            let beginning = LaneEnd { lane: end.lane, next: 0, previous: [0; 32] };
+            let seen = self.ends.get(&end.lane).copied().unwrap_or(beginning);
+            if !is_kept(end, boot, &self.store).await? || !is_chained(seen, end, boot, &self.store).await? {
                 self.health.alarm(&format!("lane {} of this boot: acknowledged entries are gone", end.lane));
                 return Ok(Some(Distrust::Pending));
             }
+            self.ends.insert(end.lane, end);
         }
         Ok(None)
     }
@@ -73,6 +83,14 @@ pub(super) async fn is_kept(end: LaneEnd, boot: crate::domain::BootId, store: &S
         Ok(tail) => Ok(tail.is_some_and(|tail| tail.end == end && tail.is_whole)),
         Err(error) if error.is_evidence() => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether everything between two ends of a lane is there.
+async fn is_chained(from: LaneEnd, to: LaneEnd, boot: crate::domain::BootId, store: &Store) -> Result<bool, Error> {
+    match store.is_chained(boot, from, to).await.map_err(Error::from) {
+        Err(error) if error.is_evidence() => Ok(false),
+        chained => chained,
     }
 }
 

@@ -30,6 +30,9 @@ pub struct PendingBatch {
     pub entries: Vec<(TenantName, Position, Vec<u8>)>,
 }
 
+/// A batch with the index that `log_index` names for each of its entries.
+pub type PlacedBatch = (PendingBatch, Vec<Option<u64>>);
+
 /// How much of a lane is there, by its own signed batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneTail {

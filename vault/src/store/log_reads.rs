@@ -1,6 +1,6 @@
 //! The access log as readers see it: lists with filters, entries by index or place, what the sequencer asks.
 
-use super::integration::{Checkpointed, Integration, LaneProgress, LaneTail, LogHead, PendingBatch};
+use super::integration::{Checkpointed, Integration, LaneProgress, LaneTail, LogHead, PendingBatch, PlacedBatch};
 use super::listing::{Cursor, Listing, RawEntry};
 use super::{EntryFilter, Error, Page, Store, StoredEntry, engine};
 use crate::access_log::node::LaneEnd;
@@ -140,7 +140,41 @@ impl Store {
     /// # Errors
     /// [`Error::Database`].
     pub async fn lanes(&self) -> Result<Vec<LaneProgress>, Error> {
+        Ok(self.all_lanes().await?.into_iter().filter(|(_, waits)| *waits).map(|(lane, _)| lane).collect())
+    }
+
+    /// Every lane, and whether batches behind what its row says wait for integration. A row that does not read is an alarm
+    /// and hides no other.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn all_lanes(&self) -> Result<Vec<(LaneProgress, bool)>, Error> {
         Ok(self.readable(engine!(self, lanes())?))
+    }
+
+    /// Lanes that have batches and no row. A batch that does not read is an alarm and hides no other.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn lanes_without_row(&self) -> Result<Vec<(BootId, u32)>, Error> {
+        Ok(self.readable(engine!(self, lanes_without_row())?))
+    }
+
+    /// The last batch of a lane that begins before its number `next`, with the indices of its entries.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn batch_before(&self, boot: BootId, lane: u32, next: u64) -> Result<Option<PlacedBatch>, Error> {
+        engine!(self, batch_before(boot, lane, next))
+    }
+
+    /// Whether every batch of a lane between two of its ends is there, each chained to the one before it, and their entries
+    /// are: with an index, or waiting for one.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn is_chained(&self, boot: BootId, from: LaneEnd, to: LaneEnd) -> Result<bool, Error> {
+        engine!(self, is_chained(boot, from, to))
     }
 
     /// Where one lane stands.
@@ -159,11 +193,11 @@ impl Store {
         engine!(self, lane_tail(boot, lane, next))
     }
 
-    /// Where every lane of a boot ends by its newest batch.
+    /// Where every lane of a boot ends by its newest batch, and whether that batch's entries are there.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn lane_ends(&self, boot: BootId) -> Result<Vec<LaneEnd>, Error> {
+    pub async fn lane_ends(&self, boot: BootId) -> Result<Vec<LaneTail>, Error> {
         engine!(self, lane_ends(boot))
     }
 

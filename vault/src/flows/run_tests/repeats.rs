@@ -134,3 +134,25 @@ async fn a_version_that_relays_is_recorded_though_the_caller_came_for_the_one_th
     assert_eq!(refused(&bench.repeat(&flow, sent, Some("k")).await), Some(Repeated::Completed));
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn an_outcome_that_somebody_else_wrote_silences_no_entry() {
+    let bench = Bench::start().await;
+    let (port, calls, gate) = gated(Some(r#"{"id":"ch_1"}"#), 0).await;
+    bench
+        .vault
+        .apply_flow("charge", "shop", "payment", &charge(port).replace("timeout_seconds = 1", "timeout_seconds = 30"))
+        .await;
+    let (flow, sent) = (bench.vault.flow("charge").await, inputs(&bench).await);
+    let asked = bench.repeat(&flow, sent, None);
+    let meanwhile = async {
+        while calls.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bench.vault.meddle("UPDATE flow_runs SET outcome = 'completed', finished = started").await;
+        gate.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(asked, meanwhile);
+    answer.unwrap();
+    assert_eq!(bench.vault.entries("relay.outcome").await.len(), 2);
+}

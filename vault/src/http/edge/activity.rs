@@ -22,6 +22,8 @@ pub(super) struct Pace {
     pub(super) first_request: Duration,
     /// During an answer, a slow reader of an export included.
     pub(super) longest_answer: Duration,
+    /// Between two pieces of an answer that the client takes, once the connection is to end.
+    pub(super) untaken: Duration,
 }
 
 /// The pace of both listeners.
@@ -29,8 +31,11 @@ pub(super) const PACE: Pace = Pace {
     idle: Duration::from_secs(1),
     first_request: Duration::from_secs(10),
     longest_answer: Duration::from_secs(300),
+    untaken: Duration::from_secs(10),
 };
 
+/// How often it is looked whether something is still in flight.
+const LOOK: Duration = Duration::from_millis(20);
 /// Requests one connection may bring.
 const MOST_REQUESTS: u32 = 1_000;
 
@@ -40,10 +45,14 @@ pub(super) struct Activity {
     pace: Pace,
     in_flight: AtomicU32,
     served: AtomicU32,
+    /// Requests in flight of which a piece of the answer is offered and the next one not yet asked for.
+    offered: AtomicU32,
     /// Set by a route that carried a plaintext, or by a head that may be read in two ways.
     closing: AtomicBool,
     ambiguous: AtomicBool,
     since: Mutex<Instant>,
+    /// When the client last took something.
+    moved: Mutex<Instant>,
     changed: Notify,
 }
 
@@ -53,9 +62,11 @@ impl Activity {
             pace,
             in_flight: AtomicU32::new(0),
             served: AtomicU32::new(0),
+            offered: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
             since: Mutex::new(Instant::now()),
+            moved: Mutex::new(Instant::now()),
             changed: Notify::new(),
         })
     }
@@ -65,7 +76,7 @@ impl Activity {
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.touch();
-        InFlight(Arc::clone(self))
+        InFlight { activity: Arc::clone(self), offered: AtomicBool::new(false) }
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -91,20 +102,20 @@ impl Activity {
         self.ambiguous.load(Ordering::Acquire)
     }
 
-    /// Waits until the connection has to go.
-    pub(super) async fn over(&self) {
+    /// Waits until the connection has to go; true if an answer is under way for too long.
+    pub(super) async fn over(&self) -> bool {
         loop {
             let busy = self.in_flight() > 0;
             let worn = self.closing.load(Ordering::Acquire) || self.served() >= MOST_REQUESTS;
             let allowance = match (busy, self.served()) {
-                (false, _) if worn => return,
+                (false, _) if worn => return false,
                 (true, _) => self.pace.longest_answer,
                 (false, 0) => self.pace.first_request,
                 (false, _) => self.pace.idle,
             };
             let deadline = self.since() + allowance;
             if Instant::now() >= deadline {
-                return;
+                return busy;
             }
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => {}
@@ -113,36 +124,74 @@ impl Activity {
         }
     }
 
+    /// Waits until nothing is in flight; false if that is given up, because the client takes nothing more.
+    pub(super) async fn settled(&self) -> bool {
+        let end = Instant::now() + self.pace.longest_answer;
+        while self.in_flight() > 0 {
+            let stuck = self.offered.load(Ordering::Acquire) >= self.in_flight();
+            if Instant::now() >= end || stuck && read(&self.moved).elapsed() >= self.pace.untaken {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        true
+    }
+
     fn touch(&self) {
-        *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+        now(&self.since);
+        now(&self.moved);
     }
 
     fn since(&self) -> Instant {
-        *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        read(&self.since)
     }
+}
+
+fn now(of: &Mutex<Instant>) {
+    *of.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+}
+
+fn read(of: &Mutex<Instant>) -> Instant {
+    *of.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// A request whose answer has not yet left.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    activity: Arc<Activity>,
+    offered: AtomicBool,
+}
+
+impl InFlight {
+    /// A piece was asked for: it is offered now, or the client waits for it.
+    fn asked(&self, offered: bool) {
+        now(&self.activity.moved);
+        match (self.offered.swap(offered, Ordering::AcqRel), offered) {
+            (false, true) => self.activity.offered.fetch_add(1, Ordering::AcqRel),
+            (true, false) => self.activity.offered.fetch_sub(1, Ordering::AcqRel),
+            _ => return,
+        };
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.touch();
-        self.0.served.fetch_add(1, Ordering::AcqRel);
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_one();
+        self.asked(false);
+        self.activity.touch();
+        self.activity.served.fetch_add(1, Ordering::AcqRel);
+        self.activity.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.activity.changed.notify_one();
     }
 }
 
 /// An answer's body that keeps its request in flight until it has been handed over.
 pub(super) fn counted(body: Body, guard: Arc<InFlight>) -> Body {
-    Body::new(Counted { body, _guard: guard })
+    Body::new(Counted { body, guard })
 }
 
 struct Counted {
     body: Body,
-    _guard: Arc<InFlight>,
+    guard: Arc<InFlight>,
 }
 
 impl HttpBody for Counted {
@@ -151,7 +200,9 @@ impl HttpBody for Counted {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut frame = self.body.frame();
-        Future::poll(Pin::new(&mut frame), cx)
+        let polled = Future::poll(Pin::new(&mut frame), cx);
+        self.guard.asked(polled.is_ready());
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -171,6 +222,7 @@ mod tests {
         idle: Duration::from_millis(50),
         first_request: Duration::from_secs(3),
         longest_answer: Duration::from_secs(60),
+        untaken: Duration::from_millis(50),
     };
 
     async fn lasts(activity: &Activity, millis: u64) -> bool {
@@ -200,6 +252,24 @@ mod tests {
             drop(activity.begin());
         }
         assert!(!lasts(&activity, 900).await);
+    }
+
+    async fn settles(activity: &Activity) -> Option<bool> {
+        tokio::time::timeout(Duration::from_millis(300), activity.settled()).await.ok()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_takes_is_not_waited_for() {
+        let activity = Activity::new(QUICK);
+        let (slow, untaken) = (activity.begin(), activity.begin());
+        untaken.asked(true);
+        assert_eq!(settles(&activity).await, None, "one is still being answered");
+        drop(slow);
+        let given_up = tokio::time::timeout(Duration::from_secs(60), activity.settled()).await;
+        assert_eq!(given_up, Ok(false));
+        drop(untaken);
+        assert_eq!(activity.offered.load(Ordering::Acquire), 0);
+        assert!(activity.settled().await);
     }
 
     #[test]

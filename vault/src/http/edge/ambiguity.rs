@@ -14,6 +14,8 @@ use super::activity::Activity;
 
 /// How much of a line is looked at: a name, and a length with room around it.
 const LINE: usize = 64;
+/// The most digits of a chunk's length: as many as its largest number has.
+const SIZE: usize = 16;
 
 /// A connection whose request heads are read along.
 pub(super) struct Watched<I> {
@@ -110,6 +112,8 @@ impl Head {
             Place::Size => {
                 let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
                 let size = std::str::from_utf8(&line[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                // Of a line longer than what is kept the number might go on: it is not read at all.
+                let size = size.filter(|_| length <= LINE && digits <= SIZE);
                 self.place = match size {
                     Some(0) => Place::Trailer,
                     Some(size) => Place::Body { left: size.saturating_add(2), chunked: true },
@@ -232,6 +236,21 @@ mod tests {
         assert!(!ambiguous("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"));
         assert!(!ambiguous("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
         assert!(!ambiguous("POST / HTTP/1.1\r\ncontent-length-hint: 3\r\ntransfer-encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_chunks_length_that_cannot_be_read_whole_is_refused() {
+        let chunked =
+            |size: &str| format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{size}\r\nabc\r\n0\r\n\r\n");
+        for sound in ["3", "3;a=b", "0000000000000003"] {
+            assert!(!ambiguous(&chunked(sound)), "{sound}");
+        }
+        for zeros in [16, LINE - 1, LINE, 70] {
+            assert!(ambiguous(&chunked(&format!("{}3", "0".repeat(zeros)))), "{zeros} zeros");
+        }
+        for wrong in ["", ";a", "-3", &format!("3;{}", "a".repeat(LINE))] {
+            assert!(ambiguous(&chunked(wrong)), "{wrong}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::activity::{Activity, PACE, counted};
+use super::activity::{Activity, Pace, counted};
 use super::ambiguity::Watched;
 use super::leftover::Leftover;
 use crate::http::problem::{Code, Problem};
@@ -41,26 +41,26 @@ pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    (router, pace): (Router, Pace),
     ending: CancellationToken,
 ) {
     // Small answers must not wait for the next packet; failing to say so costs time only.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => converse(stream, peer, router, ending).await,
+        None => converse(stream, peer, router, pace, ending).await,
         Some(acceptor) => {
             if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                converse(stream, peer, router, ending).await;
+                converse(stream, peer, router, pace, ending).await;
             }
         }
     }
 }
 
-async fn converse<I>(stream: I, peer: SocketAddr, router: Router, ending: CancellationToken)
+async fn converse<I>(stream: I, peer: SocketAddr, router: Router, pace: Pace, ending: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new(PACE);
+    let activity = Activity::new(pace);
     let service = {
         let activity = Arc::clone(&activity);
         hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
@@ -72,7 +72,8 @@ where
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = activity.over() => {}
+        // Who has not taken an answer by now does not get the rest of it.
+        late = activity.over() => if late { return },
         () = ending.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -82,12 +83,11 @@ where
     }
 }
 
-/// Waits until nothing is in flight, and then as long as what is written may take to leave.
+/// Waits until nothing is in flight, and then as long as what is written may take to leave; not for who takes nothing.
 async fn flushed(activity: &Activity) {
-    while activity.in_flight() > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    if activity.settled().await {
+        tokio::time::sleep(FLUSH).await;
     }
-    tokio::time::sleep(FLUSH).await;
 }
 
 async fn answer(

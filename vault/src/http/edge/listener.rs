@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::activity::{PACE, Pace};
 use super::connection;
 
 /// Connections over the cap that are told so at the same time; more are dropped.
@@ -28,13 +29,14 @@ pub struct Listener {
     pub tls: Option<TlsAcceptor>,
     /// Connections open at the same time.
     pub most_connections: usize,
+    pub(super) pace: Pace,
 }
 
 impl Listener {
     /// A listener on a bound socket, without TLS, with as many connections as the process may have files.
     #[must_use]
     pub fn plain(socket: TcpListener) -> Self {
-        Self { socket, tls: None, most_connections: most_connections() }
+        Self { socket, tls: None, most_connections: most_connections(), pace: PACE }
     }
 
     /// The same with TLS.
@@ -72,7 +74,8 @@ pub(in crate::http) async fn accept(
             continue;
         };
         if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
-            let serving = connection::serve(stream, peer, listener.tls.clone(), router.clone(), ending.clone());
+            let serving =
+                connection::serve(stream, peer, listener.tls.clone(), (router.clone(), listener.pace), ending.clone());
             connections.spawn(async move {
                 serving.await;
                 drop(permit);

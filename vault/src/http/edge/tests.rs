@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::{get, post};
+use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::activity::{PACE, Pace};
 use super::listener::{Listener, accept};
 
 /// What is waited for comes, on however slow a machine; only what never comes takes so long.
@@ -23,9 +26,32 @@ struct Edge {
     /// A request to `/slow` has come in, and may be answered.
     came: Arc<Notify>,
     may_go: Arc<Notify>,
+    /// The answer of `/endless` was let go of.
+    let_go: Arc<Notify>,
+}
+
+/// Says that it was dropped.
+struct Told(Arc<Notify>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+/// An answer without end.
+fn endless(told: Told) -> Body {
+    Body::from_stream(stream::repeat_with(move || {
+        let _held = &told;
+        Ok::<_, std::io::Error>(vec![0_u8; 64 * 1024])
+    }))
 }
 
 async fn start(most_connections: usize) -> Edge {
+    start_with(most_connections, PACE).await
+}
+
+async fn start_with(most_connections: usize, pace: Pace) -> Edge {
     let (came, may_go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = (Arc::clone(&came), Arc::clone(&may_go));
     let slow = move || {
@@ -35,17 +61,24 @@ async fn start(most_connections: usize) -> Edge {
             may_go.notified().await;
         }
     };
+    let let_go = Arc::new(Notify::new());
+    let unread = (Arc::clone(&came), Arc::clone(&let_go));
+    let unread = move || {
+        unread.0.notify_one();
+        std::future::ready(endless(Told(Arc::clone(&unread.1))))
+    };
     let router = Router::new()
         .route("/fine", get(|| async { "fine" }))
         .route("/body", post(|body: String| async move { body.len().to_string() }))
         .route("/refused", post(|| async { http::StatusCode::UNAUTHORIZED }))
-        .route("/slow", get(slow));
+        .route("/slow", get(slow))
+        .route("/endless", get(unread));
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let listener = Listener { most_connections, ..Listener::plain(socket) };
+    let listener = Listener { most_connections, pace, ..Listener::plain(socket) };
     let (connections, ending) = (TaskTracker::new(), CancellationToken::new());
     tokio::spawn(accept(listener, router, connections.clone(), ending.clone()));
-    Edge { address, connections, ending, came, may_go }
+    Edge { address, connections, ending, came, may_go, let_go }
 }
 
 impl Edge {
@@ -210,6 +243,27 @@ async fn an_orderly_end_finishes_what_is_in_flight_and_closes_what_is_idle() {
     assert!(rest(&mut busy).await.starts_with("HTTP/1.1 200"));
     assert!(tokio::time::timeout(BOUND, edge.connections.wait()).await.is_ok());
     assert!(TcpStream::connect(edge.address).await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_does_not_hold_its_connection_for_ever() {
+    let edge = start_with(16, Pace { longest_answer: Duration::from_millis(300), ..PACE }).await;
+    let mut unread = edge.connect().await;
+    unread.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    tokio::time::timeout(BOUND, edge.let_go.notified()).await.unwrap();
+    drop(unread);
+}
+
+#[tokio::test]
+async fn an_orderly_end_does_not_wait_for_whoever_reads_nothing() {
+    let edge = start_with(16, Pace { untaken: Duration::from_millis(300), ..PACE }).await;
+    let mut unread = edge.connect().await;
+    unread.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    tokio::time::timeout(BOUND, edge.came.notified()).await.unwrap();
+    edge.ending.cancel();
+    edge.connections.close();
+    assert!(tokio::time::timeout(BOUND, edge.connections.wait()).await.is_ok());
+    drop(unread);
 }
 
 #[tokio::test]

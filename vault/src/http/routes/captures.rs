@@ -23,6 +23,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::rate::Doing;
 use crate::http::same_origin::SameOrigin;
 use crate::http::state::State;
+use crate::http::waiting::StrangersJson;
 
 /// The app a frame opens a session for.
 #[derive(Deserialize, ToSchema)]
@@ -63,15 +64,27 @@ pub(crate) async fn open(
     state.to_the_end(work).await.map(respond)
 }
 
+/// An address's allowance to open a session by itself, taken before anything of the body is read.
+pub(crate) struct Opening;
+
+impl FromRequestParts<State> for Opening {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        state.limits().address(arrival(parts).address, Doing::Opening)?;
+        state.serving()?;
+        Ok(Self)
+    }
+}
+
 /// Opens a session for a frame of an app whose mode is `open`.
 pub(crate) async fn open_from_frame(
     Shared(state): Shared<State>,
     _: SameOrigin,
+    _: Opening,
     arrival: Arrival,
-    Body { body, .. }: Body<OpenFromFrame>,
+    StrangersJson(body): StrangersJson<OpenFromFrame>,
 ) -> Result<Response, Problem> {
-    state.limits().address(arrival.address, Doing::Opening)?;
-    state.serving()?;
     let capture = state.rooms().capture.clone();
     let work = async move { Ok(capture.open_session_from_frame(&body.app).await?) };
     let opened = state.to_the_end(work).await;

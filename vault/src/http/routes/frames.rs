@@ -1,15 +1,13 @@
 //! `/f/{app}/`: the frame's page, and where browsers report that somebody tried to embed or change it.
 
-use axum::body::Body;
-use axum::extract::{Path, State as Shared};
+use axum::extract::{Path, Request, State as Shared};
 use axum::response::{Html, IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde_json::Value;
 
 use crate::domain::{AppDocument, AppName, TenantName};
 use crate::http::dress::Arrival;
 use crate::http::frame;
-use crate::http::json::RawBody;
 use crate::http::problem::{Code, Problem};
 use crate::http::rate::Doing;
 use crate::http::state::State;
@@ -35,13 +33,13 @@ pub(crate) async fn report(
     Shared(state): Shared<State>,
     arrival: Arrival,
     Path(app): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<StatusCode, Problem> {
     state.limits().address(arrival.address, Doing::Asking)?;
     let (tenant, app) = find(&state, &app).await?;
     let types = ["application/csp-report", "application/reports+json", "application/json"];
-    let body = RawBody::read(&headers, body, REPORT, &types).await?;
+    let (parts, body) = request.into_parts();
+    let body = state.strangers().read(&parts, body, REPORT, &types).await?;
     let reason = body.parse::<Value>().map_or("frame.reported", |report| reason(&report));
     state.notes().report(&tenant, &app.name, reason, state.now());
     Ok(StatusCode::NO_CONTENT)

@@ -95,7 +95,7 @@ pub(crate) fn bundle(state: &State, log: crate::domain::TenantName, part: Part) 
     let reader = reader(state);
     state.works().spawn(async move {
         let done = reader.export(&log, part, &mut tar).await.map(drop);
-        tar.finish(done).await;
+        tar.finish(done);
         drop(place);
     });
     let pieces = stream::unfold(pieces, async |mut pieces| pieces.recv().await.map(|piece| (piece, pieces)));

@@ -33,8 +33,10 @@ async fn whoever_asks_a_sealed_tenant_stands_in_its_log() {
 async fn browsers_that_are_refused_are_counted() {
     let vault = Vault::demo().await;
     let foreign = [("origin", "https://evil.example")];
-    let body = Sent::Json(json!({"values": []}));
-    assert_eq!(vault.browse("POST", "/v1/capture/values", "", body, &foreign).await.status, 403);
+    let body = Sent::Json(json!({"app": "demo-shop", "fields": ["card-number"]}));
+    let opened = vault.ask("POST", "/v1/capture/sessions", "app", body).await.expect(201).json();
+    let (token, body) = (opened["captureToken"].as_str().unwrap(), Sent::Json(json!({"values": []})));
+    assert_eq!(vault.browse("POST", "/v1/capture/values", token, body, &foreign).await.status, 403);
     let body = Sent::Json(json!({"app": "demo-shop"}));
     assert_eq!(vault.browse("POST", "/v1/capture/sessions/open", "", body, &[]).await.status, 403);
     let counted = counted(&vault).await;

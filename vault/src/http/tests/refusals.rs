@@ -230,6 +230,23 @@ async fn a_frame_is_served_to_its_app_and_captures_only_from_its_own_origin() {
     vault.browse("POST", "/v1/capture/values", &token, body, &own).await.expect(201);
 }
 
+#[tokio::test]
+async fn opening_a_session_is_counted_before_its_body_is_read() {
+    let vault = Vault::demo().await;
+    let open = || vault.browse("POST", "/v1/capture/sessions/open", "", Sent::Text("application/json", "{"), &[]);
+    let allowance = vault.state.settings().rates.open_sessions_per_minute;
+    let mut refusals = Vec::new();
+    for _ in 0..=allowance {
+        refusals.push(open().await.refusal());
+    }
+    assert_eq!(refusals[0], (400, "malformed".to_owned()));
+    // One is given back each second: the last one or, on a slow machine, a later one is too many.
+    while refusals.last().is_some_and(|(status, _)| *status == 400) && refusals.len() < 100_000 {
+        refusals.push(open().await.refusal());
+    }
+    assert_eq!(refusals.last().unwrap(), &(429, "rate.limited".to_owned()));
+}
+
 async fn capture_token(vault: &Vault) -> String {
     let body = Sent::Json(json!({"app": "demo-shop", "fields": ["note"]}));
     let opened = vault.ask("POST", "/v1/capture/sessions", "app", body).await.expect(201).json();

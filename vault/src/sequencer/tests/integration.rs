@@ -202,7 +202,7 @@ async fn a_tar_holds_the_files_of_the_bundle_and_nothing_else() {
     let reader = vault.reader();
     let writing = tokio::spawn(async move {
         let done = reader.export(&tenant(), Part::Whole, &mut tar).await.map(drop);
-        tar.finish(done).await;
+        tar.finish(done);
     });
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.recv().await {
@@ -219,4 +219,22 @@ async fn a_tar_holds_the_files_of_the_bundle_and_nothing_else() {
         found.insert(name, content);
     }
     assert!(found == whole);
+}
+
+#[tokio::test]
+async fn an_export_that_nobody_takes_ends_and_is_not_taken_for_a_whole() {
+    let vault = Vault::start().await;
+    vault.write(300).await;
+    vault.integrate().await;
+    let (mut tar, mut pieces) = Tar::with_patience(NOW, std::time::Duration::from_millis(50));
+    let (reader, log) = (vault.reader(), tenant());
+    let exporting = reader.export(&log, Part::Whole, &mut tar);
+    // Longer than it could take; without the patience it takes for ever.
+    let done = tokio::time::timeout(std::time::Duration::from_secs(60), exporting).await.unwrap();
+    tar.finish(done.map(drop));
+    let mut last = None;
+    while let Some(piece) = pieces.recv().await {
+        last = Some(piece);
+    }
+    assert!(last.unwrap().is_err());
 }

@@ -2,6 +2,7 @@
 
 use super::{Vault, copy_of_database, put_back, tenant};
 use crate::access_log::Distrust;
+use crate::sequencer::watch::Watch;
 use crate::sequencer::{LogReader, Pass, Sequencer};
 
 /// What is wrong after the pending entries were meddled with: the lane is refused and says why.
@@ -103,6 +104,24 @@ async fn rewritten_tiles_and_heads_are_noticed() {
 }
 
 #[tokio::test]
+async fn a_history_that_was_found_broken_is_not_taken_back_because_its_head_is_remembered() {
+    let vault = Vault::start().await;
+    vault.write(3).await;
+    vault.integrate().await;
+    let mut watch = Watch::new(vault.store.clone(), vault.keys.clone(), vault.committer.clone());
+    watch.compare().await.unwrap();
+    let (health, history) = (vault.store.log_health(), Some(Distrust::History(tenant())));
+    vault.meddle("UPDATE log_tiles SET tile = tile + 100 WHERE tenant = 'demo'").await;
+    // As the integrator says it when it reads the edge that it builds on.
+    health.set(history.clone());
+    watch.compare().await.unwrap();
+    assert_eq!(health.distrust(), history, "the head is the one that is remembered, the tiles below it are not");
+    vault.meddle("UPDATE log_tiles SET tile = tile - 100 WHERE tenant = 'demo'").await;
+    watch.compare().await.unwrap();
+    assert_eq!(health.distrust(), None, "proven again");
+}
+
+#[tokio::test]
 async fn altered_heads_outside_are_noticed() {
     let vault = Vault::start().await;
     vault.write(1).await;
@@ -149,4 +168,14 @@ async fn the_self_check_names_what_was_altered_after_integration() {
         let alarms = health.self_check().alarms.join("\n");
         assert!(alarms.contains(said), "{sql}: {alarms}");
     }
+}
+
+#[tokio::test]
+async fn the_self_check_finds_nothing_in_a_log_whose_last_tile_has_one_entry() {
+    let vault = Vault::start().await;
+    vault.write(256).await;
+    vault.integrate().await;
+    assert_eq!(vault.store.head(&tenant()).await.unwrap().unwrap().size, 257);
+    vault.reader().self_check(Pass::All, vault.store.log_health()).await.unwrap();
+    assert_eq!(vault.alarms(), "");
 }

@@ -24,16 +24,17 @@ const UPSERT_TILE: Texts = texts!(
 );
 
 impl SqliteStore {
-    /// Lanes with batches that wait for integration; a row that does not read is one fault among them.
-    pub(in crate::store) async fn lanes(&self) -> Result<Vec<Result<LaneProgress, Error>>, Error> {
+    /// Lanes, and whether batches wait behind what the row says; a row that does not read is one fault among them.
+    pub(in crate::store) async fn lanes(&self) -> Result<Vec<Result<(LaneProgress, bool), Error>>, Error> {
         let rows = sqlx::query(
-            "SELECT * FROM log_lanes AS l WHERE l.tenant = ?1 AND EXISTS (SELECT 1 FROM log_batches b \
-             WHERE b.tenant = ?1 AND b.boot = l.boot AND b.lane = l.lane AND b.first >= l.next) ORDER BY boot, lane",
+            "SELECT *, EXISTS (SELECT 1 FROM log_batches b WHERE b.tenant = ?1 AND b.boot = l.boot AND b.lane = l.lane \
+             AND b.first >= l.next) AS waits FROM log_lanes AS l WHERE l.tenant = ?1 ORDER BY boot, lane",
         )
         .bind(TenantName::SYSTEM)
         .fetch_all(&mut *self.reader().await?)
         .await?;
-        Ok(rows.iter().map(lane).collect())
+        let read = |row: &SqliteRow| Ok((lane(row)?, Columns::of("log_lanes", row).get("waits")?));
+        Ok(rows.iter().map(read).collect())
     }
 
     /// Where one lane stands.
@@ -200,7 +201,7 @@ pub(super) fn batch(row: &SqliteRow, boot: BootId, lane: u32) -> Result<Batch, E
     })
 }
 
-async fn with_entries(batch: Batch, connection: &mut SqliteConnection) -> Result<PendingBatch, Error> {
+pub(super) async fn with_entries(batch: Batch, connection: &mut SqliteConnection) -> Result<PendingBatch, Error> {
     let groups = sqlx::query("SELECT * FROM log_groups WHERE boot = ? AND lane = ? AND batch = ? ORDER BY tenant")
         .bind(&batch.boot.as_bytes()[..])
         .bind(batch.lane)

@@ -3,20 +3,21 @@
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::column::int;
-use super::integration::{batch, lane};
+use super::column::{Columns, int};
+use super::integration::{batch, lane, with_entries};
 use crate::access_log::Batch;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, TenantName};
 use crate::store::Error;
-use crate::store::integration::LaneTail;
+use crate::store::integration::{LaneTail, PlacedBatch};
 
-/// A batch's entries that are there, and those of them that have an index.
-const THERE: &str = "SELECT count(*), count(i.leaf_index) FROM log_groups g \
+/// The entries of a range of batches that are there, and those of them that have no index though their batch begins before
+/// what is said to be integrated.
+const THERE: &str = "SELECT count(*), count(CASE WHEN g.batch < ?5 AND i.leaf_index IS NULL THEN 1 END) FROM log_groups g \
      CROSS JOIN access_log a ON a.tenant = g.tenant AND a.boot = g.boot AND a.lane = g.lane AND a.number >= g.first \
      AND a.number < g.first + g.count \
      LEFT JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane AND i.number = a.number \
-     WHERE g.boot = ? AND g.lane = ? AND g.batch = ?";
+     WHERE g.boot = ?1 AND g.lane = ?2 AND g.batch >= ?3 AND g.batch < ?4";
 
 impl SqliteStore {
     /// The last batch of a lane that begins before `next`.
@@ -29,27 +30,101 @@ impl SqliteStore {
         let mut reader = self.reader().await?;
         let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
         let Some(last) = last_before(boot, number, next, &mut snapshot).await? else { return Ok(None) };
-        let (there, indexed): (i64, i64) = sqlx::query_as(THERE)
-            .bind(&boot.as_bytes()[..])
-            .bind(number)
-            .bind(int(last.first))
-            .fetch_one(&mut *snapshot)
-            .await?;
-        let progress = sqlx::query("SELECT * FROM log_lanes WHERE tenant = ? AND boot = ? AND lane = ?")
-            .bind(TenantName::SYSTEM)
-            .bind(&boot.as_bytes()[..])
-            .bind(number)
-            .fetch_optional(&mut *snapshot)
-            .await?;
-        let progress = progress.map(|row| lane(&row)).transpose()?;
+        let tail = tail(&last, &mut snapshot).await?;
         snapshot.commit().await?;
-        let waits = progress.is_some_and(|lane| lane.next <= last.first);
-        let is_whole = there == int(last.count) && (waits || indexed == there);
-        Ok(Some(LaneTail { end: last.end(), is_whole }))
+        Ok(Some(tail))
     }
 
-    /// Where every lane of a boot ends by its newest batch.
-    pub(in crate::store) async fn lane_ends(&self, boot: BootId) -> Result<Vec<LaneEnd>, Error> {
+    /// Whether all batches between two ends of a lane are there, chained, with their entries.
+    pub(in crate::store) async fn is_chained(&self, boot: BootId, from: LaneEnd, to: LaneEnd) -> Result<bool, Error> {
+        let mut reader = self.reader().await?;
+        let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
+        let mut end = from;
+        while end.next < to.next {
+            let rows = sqlx::query(
+                "SELECT * FROM log_batches WHERE tenant = ? AND boot = ? AND lane = ? AND first >= ? AND first < ? \
+                 ORDER BY first LIMIT 256",
+            )
+            .bind(TenantName::SYSTEM)
+            .bind(&boot.as_bytes()[..])
+            .bind(to.lane)
+            .bind(int(end.next))
+            .bind(int(to.next))
+            .fetch_all(&mut *snapshot)
+            .await?;
+            if rows.is_empty() {
+                return Ok(false);
+            }
+            for row in &rows {
+                let batch = batch(row, boot, to.lane)?;
+                if (batch.first, batch.previous) != (end.next, end.previous) || batch.count == 0 {
+                    return Ok(false);
+                }
+                end = batch.end();
+            }
+        }
+        let there = are_there(boot, to.lane, from.next..to.next, &mut snapshot).await?;
+        snapshot.commit().await?;
+        Ok(end == to && there)
+    }
+
+    /// The last batch of a lane that begins before `next`, with the indices of its entries.
+    pub(in crate::store) async fn batch_before(
+        &self,
+        boot: BootId,
+        lane: u32,
+        next: u64,
+    ) -> Result<Option<PlacedBatch>, Error> {
+        let mut reader = self.reader().await?;
+        let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
+        let Some(last) = last_before(boot, lane, next, &mut snapshot).await? else { return Ok(None) };
+        let batch = with_entries(last, &mut snapshot).await?;
+        let mut indices = Vec::with_capacity(batch.entries.len());
+        for (log, position, _) in &batch.entries {
+            let row = sqlx::query(
+                "SELECT leaf_index FROM log_index WHERE tenant = ? AND boot = ? AND lane = ? AND number = ?",
+            )
+            .bind(log.as_str())
+            .bind(&boot.as_bytes()[..])
+            .bind(lane)
+            .bind(int(position.number))
+            .fetch_optional(&mut *snapshot)
+            .await?;
+            indices.push(row.map(|row| Columns::of("log_index", &row).number("leaf_index")).transpose()?);
+        }
+        snapshot.commit().await?;
+        Ok(Some((batch, indices)))
+    }
+
+    /// Lanes that have batches and no row, by one step through the key for each lane: batches are many, lanes are few.
+    pub(in crate::store) async fn lanes_without_row(&self) -> Result<Vec<Result<(BootId, u32), Error>>, Error> {
+        let mut reader = self.reader().await?;
+        let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
+        let (mut found, mut last) = (Vec::new(), (Vec::new(), -1_i64));
+        loop {
+            let row = sqlx::query(
+                "SELECT boot, lane, EXISTS (SELECT 1 FROM log_lanes l WHERE l.tenant = ?1 AND l.boot = b.boot \
+                 AND l.lane = b.lane) AS has_row FROM log_batches b WHERE tenant = ?1 AND (boot, lane) > (?2, ?3) \
+                 ORDER BY boot, lane LIMIT 1",
+            )
+            .bind(TenantName::SYSTEM)
+            .bind(&last.0[..])
+            .bind(last.1)
+            .fetch_optional(&mut *snapshot)
+            .await?;
+            let Some(row) = row else { break };
+            let columns = Columns::of("log_batches", &row);
+            if !columns.get::<bool, _>("has_row")? {
+                found.push(columns.id("boot", BootId::from_bytes).and_then(|boot| Ok((boot, columns.number("lane")?))));
+            }
+            last = (columns.get("boot")?, columns.get("lane")?);
+        }
+        snapshot.commit().await?;
+        Ok(found)
+    }
+
+    /// Where every lane of a boot ends by its newest batch, and whether that batch's entries are there.
+    pub(in crate::store) async fn lane_ends(&self, boot: BootId) -> Result<Vec<LaneTail>, Error> {
         let mut reader = self.reader().await?;
         let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
         let lanes: Vec<u32> =
@@ -60,7 +135,9 @@ impl SqliteStore {
                 .await?;
         let mut ends = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            ends.extend(last_before(boot, lane, u64::MAX, &mut snapshot).await?.map(|batch| batch.end()));
+            if let Some(last) = last_before(boot, lane, u64::MAX, &mut snapshot).await? {
+                ends.push(tail(&last, &mut snapshot).await?);
+            }
         }
         snapshot.commit().await?;
         Ok(ends)
@@ -74,6 +151,38 @@ impl SqliteStore {
             .await?;
         Ok(leaves)
     }
+}
+
+async fn tail(last: &Batch, connection: &mut SqliteConnection) -> Result<LaneTail, Error> {
+    let numbers = last.first..last.end().next;
+    Ok(LaneTail { end: last.end(), is_whole: are_there(last.boot, last.lane, numbers, connection).await? })
+}
+
+/// Whether all entries of the batches that make up a range of a lane's numbers are there: with an index if the lane's row
+/// says that they are integrated.
+async fn are_there(
+    boot: BootId,
+    number: u32,
+    numbers: std::ops::Range<u64>,
+    connection: &mut SqliteConnection,
+) -> Result<bool, Error> {
+    let progress = sqlx::query("SELECT * FROM log_lanes WHERE tenant = ? AND boot = ? AND lane = ?")
+        .bind(TenantName::SYSTEM)
+        .bind(&boot.as_bytes()[..])
+        .bind(number)
+        .fetch_optional(&mut *connection)
+        .await?;
+    // A lane without its row waits for nothing.
+    let integrated = progress.map(|row| lane(&row)).transpose()?.map_or(u64::MAX, |lane| lane.next);
+    let (there, missed): (i64, i64) = sqlx::query_as(THERE)
+        .bind(&boot.as_bytes()[..])
+        .bind(number)
+        .bind(int(numbers.start))
+        .bind(int(numbers.end))
+        .bind(int(integrated))
+        .fetch_one(connection)
+        .await?;
+    Ok(there == int(numbers.end.saturating_sub(numbers.start)) && missed == 0)
 }
 
 async fn last_before(

@@ -34,15 +34,10 @@ impl Ledger {
         bodies.iter().map(|(seen, _)| seen.clone()).collect()
     }
 
-    /// The values the shop was handed keys of, each once, newest first.
+    /// The values of the newest body that carried keys: what the page shows the entries of.
     pub(super) fn value_ids(&self) -> Vec<ValueId> {
         let bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut value_ids = Vec::new();
-        for value_id in bodies.iter().flat_map(|(_, value_ids)| value_ids) {
-            if !value_ids.contains(value_id) {
-                value_ids.push(*value_id);
-            }
-        }
-        value_ids
+        let newest = bodies.iter().map(|(_, value_ids)| value_ids).find(|value_ids| !value_ids.is_empty());
+        newest.cloned().unwrap_or_default()
     }
 }
