@@ -21,17 +21,18 @@ const UPSERT_TILE: &str = "INSERT INTO log_tiles (tenant, level, tile, hashes) \
      WHERE length(excluded.hashes) > length(log_tiles.hashes)";
 
 impl PostgresStore {
-    /// Lanes with batches that wait for integration; a row that does not read is one fault among them.
-    pub(in crate::store) async fn lanes(&self) -> Result<Vec<Result<LaneProgress, Error>>, Error> {
+    /// Lanes, and whether batches wait behind what the row says; a row that does not read is one fault among them.
+    pub(in crate::store) async fn lanes(&self) -> Result<Vec<Result<(LaneProgress, bool), Error>>, Error> {
         super::reading!(self, |connection| {
             let rows = sqlx::query(
-                "SELECT * FROM log_lanes AS l WHERE l.tenant = $1 AND EXISTS (SELECT 1 FROM log_batches b \
-             WHERE b.tenant = $1 AND b.boot = l.boot AND b.lane = l.lane AND b.first >= l.next) ORDER BY boot, lane",
+                "SELECT *, EXISTS (SELECT 1 FROM log_batches b WHERE b.tenant = $1 AND b.boot = l.boot AND b.lane = l.lane \
+                 AND b.first >= l.next) AS waits FROM log_lanes AS l WHERE l.tenant = $1 ORDER BY boot, lane",
             )
             .bind(TenantName::SYSTEM)
             .fetch_all(connection)
             .await?;
-            Ok(rows.iter().map(lane).collect())
+            let read = |row: &PgRow| Ok((lane(row)?, Columns::of("log_lanes", row).get("waits")?));
+            Ok(rows.iter().map(read).collect())
         })
     }
 
@@ -210,7 +211,7 @@ pub(super) fn batch(row: &PgRow, boot: BootId, lane: u32) -> Result<Batch, Error
     })
 }
 
-async fn with_entries(batch: Batch, connection: &mut PgConnection) -> Result<PendingBatch, Error> {
+pub(super) async fn with_entries(batch: Batch, connection: &mut PgConnection) -> Result<PendingBatch, Error> {
     let groups = sqlx::query("SELECT * FROM log_groups WHERE boot = $1 AND lane = $2 AND batch = $3 ORDER BY tenant")
         .bind(&batch.boot.as_bytes()[..])
         .bind(i64::from(batch.lane))
