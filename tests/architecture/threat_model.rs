@@ -38,7 +38,9 @@ fn rust_tests(text: &str) -> BTreeSet<String> {
             marked = false;
         }
     }
-    for listed in text.split("on_every_engine!(").skip(1).filter_map(|rest| rest.split(')').next()) {
+    let engines = ["on_every_engine!(", "on_sqlite!(", "on_postgres!("];
+    let lists = engines.into_iter().flat_map(|list| text.split(list).skip(1));
+    for listed in lists.filter_map(|rest| rest.split(')').next()) {
         let run = listed.split(',').map(str::trim).filter(|name| text.contains(&format!("async fn {name}(")));
         names.extend(run.map(str::to_owned));
     }
@@ -89,10 +91,11 @@ fn every_test_the_threat_model_names_exists() {
 
 #[test]
 fn a_function_that_nobody_runs_is_no_test() {
-    let text = "async fn listed(vault: Vault) {}\nasync fn forgotten(vault: Vault) {}\non_every_engine!(\n    listed,\n    gone,\n);\n\
+    let text = "async fn listed(vault: Vault) {}\nasync fn forgotten(vault: Vault) {}\nasync fn own(vault: Vault) {}\n\
+        on_every_engine!(\n    listed,\n    gone,\n);\non_sqlite!(own);\n\
         #[test]\n#[ignore]\nfn marked() {}\nfn helper() {}\n#[tokio::test(flavor = \"x\")]\nasync fn slow() {}";
     let run = rust_tests(text);
-    assert_eq!(run, ["listed", "marked", "slow"].map(str::to_owned).into());
+    assert_eq!(run, ["listed", "marked", "own", "slow"].map(str::to_owned).into());
     let scripts = script_tests("test('a b', () => {});\n  // test('c', x)\n  test(\"d's\", async (t) => {});");
     assert!(scripts.contains("a_b") && scripts.contains("d's"), "{scripts:?}");
     let model = "| T01 | x | done | `listed` |\n| T02 | x | done | none |\n| T03 | x | done: y | `forgotten` |\n\

@@ -10,6 +10,7 @@ mod flows;
 mod idempotency;
 mod log;
 mod operators;
+mod postgres;
 mod refusals;
 mod secrets;
 mod strangers;

@@ -5,7 +5,9 @@
 pub mod actor;
 pub mod bodies;
 pub mod crash;
+pub mod postgres;
 pub mod siv;
 
 pub use actor::{Actor, Answer};
+pub use postgres::Postgres;
 pub use siv::Siv;

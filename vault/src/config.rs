@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::domain::Realm;
+use crate::store::settings::PostgresAddress;
 use crate::telemetry::LogLevel;
 
 pub use environment::Environment;
@@ -46,6 +47,13 @@ impl Error {
 pub enum Database {
     /// One file, one node.
     Sqlite(PathBuf),
+    /// A PostgreSQL, any number of nodes.
+    Postgres {
+        /// Where it is, and as whom.
+        address: PostgresAddress,
+        /// Whether migrations take an advisory lock.
+        migration_lock: bool,
+    },
 }
 
 /// Where the root key comes from.
@@ -112,6 +120,7 @@ impl Default for Limits {
 #[serde(deny_unknown_fields)]
 struct Document {
     database: String,
+    migration_lock: Option<bool>,
     key_store: String,
     root_key: String,
     realm: Realm,
@@ -173,6 +182,7 @@ impl Settings {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let settings = Self::from_document(document, folder)?;
         refusals::check(&settings)?;
+        refusals::closed_with_password(path, &settings)?;
         Ok(settings)
     }
 
@@ -204,7 +214,7 @@ impl Settings {
             ..listener
         };
         Ok(Self {
-            database: database(&document.database, folder)?,
+            database: database(&document.database, document.migration_lock, folder)?,
             key_store: key_store(&document.key_store, folder)?,
             root_key: root_key(&document.root_key, folder)?,
             realm: document.realm,
@@ -225,12 +235,18 @@ fn node_name() -> String {
     "node-1".to_owned()
 }
 
-fn database(text: &str, folder: &Path) -> Result<Database, Error> {
+fn database(text: &str, migration_lock: Option<bool>, folder: &Path) -> Result<Database, Error> {
     let no = |change: &str| Err(Error::setting("database", change));
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return no("this build serves SQLite only; set it to \"sqlite:/path/to/siv.db\"");
+        let address = PostgresAddress::parse(text).map_err(|change| Error::setting("database", change))?;
+        return Ok(Database::Postgres { address, migration_lock: migration_lock.unwrap_or(true) });
     }
-    let Some(path) = text.strip_prefix("sqlite:") else { return no("set it to \"sqlite:/path/to/siv.db\"") };
+    let Some(path) = text.strip_prefix("sqlite:") else {
+        return no("set it to \"sqlite:/path/to/siv.db\" or \"postgres://user@host/database?sslmode=verify-full\"");
+    };
+    if migration_lock.is_some() {
+        return Err(Error::setting("migration_lock", "take it away; it is for PostgreSQL"));
+    }
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.contains('?') {
         return no("take away what stands after \"?\"; siv always runs SQLite with WAL and synchronous=FULL");

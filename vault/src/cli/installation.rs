@@ -37,13 +37,7 @@ pub(super) struct Installation {
 impl Installation {
     /// Opens the key store first, then the database: rows are authenticated by keys.
     pub(super) async fn open(settings: &Settings, environment: &Environment, making: Making) -> Result<Self, Failure> {
-        let Database::Sqlite(path) = &settings.database;
-        if making == Making::Yes {
-            make_folder(path.parent().unwrap_or_else(|| Path::new(".")))?;
-        } else if !path.is_file() {
-            let failure = Failure::new(format!("there is no database at {}", path.display()));
-            return Err(failure.so("make one with `siv init`, or mend `database` in the settings"));
-        }
+        let database = database(settings, making)?;
         let (clock, root) = (Clock::System, root_key(settings, environment)?);
         let create = making == Making::Yes;
         let opened = Keys::create_or_open(&settings.key_store, root, settings.realm.clone(), clock.clone(), create);
@@ -51,12 +45,33 @@ impl Installation {
             Failure::new(format!("the key store at {} cannot be opened", settings.key_store.display()))
                 .because(chain(&error))
         })?;
-        let database = DatabaseSettings::Sqlite { path: path.clone() };
         let store = Store::open(&database, keys.clone(), clock.clone()).await.map_err(|error| {
-            Failure::new(format!("the database at {} cannot be opened", path.display())).because(chain(&error))
+            let what = match &settings.database {
+                Database::Sqlite(path) => format!("the database at {} cannot be opened", path.display()),
+                Database::Postgres { .. } => "the database cannot be opened".to_owned(),
+            };
+            Failure::new(what).because(chain(&error))
         })?;
         Ok(Self { keys, store, clock })
     }
+}
+
+/// Where the database is. A file must be there, or be wanted.
+fn database(settings: &Settings, making: Making) -> Result<DatabaseSettings, Failure> {
+    Ok(match &settings.database {
+        Database::Sqlite(path) => {
+            if making == Making::Yes {
+                make_folder(path.parent().unwrap_or_else(|| Path::new(".")))?;
+            } else if !path.is_file() {
+                let failure = Failure::new(format!("there is no database at {}", path.display()));
+                return Err(failure.so("make one with `siv init`, or mend `database` in the settings"));
+            }
+            DatabaseSettings::Sqlite { path: path.clone() }
+        }
+        Database::Postgres { address, migration_lock } => {
+            DatabaseSettings::Postgres { address: address.clone(), migration_lock: *migration_lock }
+        }
+    })
 }
 
 fn root_key(settings: &Settings, environment: &Environment) -> Result<RootKeySource, Failure> {

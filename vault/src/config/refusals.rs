@@ -10,12 +10,17 @@ use super::{Database, Error, Listener, RootKey, Settings};
 /// # Errors
 /// [`Error::Setting`] for the first one found.
 pub(super) fn check(settings: &Settings) -> Result<(), Error> {
-    let Database::Sqlite(database) = &settings.database;
-    apart(database, settings)?;
+    let rows = match &settings.database {
+        Database::Sqlite(database) => Some(real(database.parent().unwrap_or(database))),
+        Database::Postgres { .. } => None,
+    };
+    apart(rows.as_deref(), settings)?;
     closed("key_store", &settings.key_store)?;
-    closed("database", database)?;
-    if let Some(folder) = database.parent() {
-        closed("database", folder)?;
+    if let Database::Sqlite(database) = &settings.database {
+        closed("database", database)?;
+        if let Some(folder) = database.parent() {
+            closed("database", folder)?;
+        }
     }
     match &settings.root_key {
         RootKey::File(path) | RootKey::PassphraseFile(path) => closed("root_key", path)?,
@@ -35,10 +40,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
 }
 
 /// The database, the key store and the root key must not travel in one backup.
-fn apart(database: &Path, settings: &Settings) -> Result<(), Error> {
-    let rows = real(database.parent().unwrap_or(database));
+fn apart(rows: Option<&Path>, settings: &Settings) -> Result<(), Error> {
     let keys = real(&settings.key_store);
-    if keys.starts_with(&rows) || rows.starts_with(&keys) {
+    if rows.is_some_and(|rows| keys.starts_with(rows) || rows.starts_with(&keys)) {
         return Err(Error::setting(
             "key_store",
             "put it outside the folder of the database: one backup must not hold both",
@@ -46,10 +50,18 @@ fn apart(database: &Path, settings: &Settings) -> Result<(), Error> {
     }
     let (RootKey::File(path) | RootKey::PassphraseFile(path)) = &settings.root_key else { return Ok(()) };
     let root = real(path);
-    if root.starts_with(&rows) || root.starts_with(&keys) {
+    if rows.is_some_and(|rows| root.starts_with(rows)) || root.starts_with(&keys) {
         return Err(Error::setting("root_key", "put it outside the folders of the database and of the key store"));
     }
     Ok(())
+}
+
+/// A file of settings that holds the database's password is for its owner only.
+pub(super) fn closed_with_password(path: &Path, settings: &Settings) -> Result<(), Error> {
+    match &settings.database {
+        Database::Postgres { address, .. } if address.has_password() => closed("database", path),
+        _ => Ok(()),
+    }
 }
 
 /// What exists must be closed to everybody but its owner.

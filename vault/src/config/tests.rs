@@ -20,6 +20,7 @@ fn load(text: &str) -> Result<Settings, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("siv.toml");
     std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     Settings::load(&path).map_err(|error| error.to_string())
 }
 
@@ -36,6 +37,9 @@ fn each_unsafe_setting_is_refused_in_one_line_that_names_it() {
         ("sqlite:db/siv.db", "sqlite:db/siv.db?synchronous=off", "database"),
         ("sqlite:db/siv.db", "sqlite::memory:", "database"),
         ("sqlite:db/siv.db", "postgres://db/siv", "database"),
+        ("sqlite:db/siv.db", "postgres://localhost,otherhost/siv", "database"),
+        ("sqlite:db/siv.db", "postgres://localhost/siv?options=-cfsync%3Doff", "database"),
+        ("realm = \"eu\"", "realm = \"eu\"\nmigration_lock = true", "migration_lock"),
         ("dir:keys", "dir:db/keys", "key_store"),
         ("dir:keys", "dir:.", "key_store"),
         ("file:root/root.key", "file:db/root.key", "root_key"),
@@ -62,12 +66,33 @@ fn each_unsafe_setting_is_refused_in_one_line_that_names_it() {
 #[test]
 fn a_refusal_never_repeats_a_value() {
     let canary = "3f9c1e7a5b2d48f0a6c4e2b1";
-    for (from, to) in
-        [("file:root/root.key", canary), ("sqlite:db/siv.db", canary), ("\"eu\"", &format!("[\"{canary}\"]"))]
-    {
+    let with_password = format!("postgres://siv:{canary}@db.example/siv");
+    for (from, to) in [
+        ("file:root/root.key", canary),
+        ("sqlite:db/siv.db", canary),
+        ("sqlite:db/siv.db", &with_password),
+        ("\"eu\"", &format!("[\"{canary}\"]")),
+    ] {
         let refusal = load(&SOUND.replacen(from, to, 1)).unwrap_err();
         assert!(!refusal.contains(canary), "{refusal}");
     }
+}
+
+#[test]
+fn a_database_of_many_nodes_is_taken_and_never_shown() {
+    let address = "postgres://siv:3f9c1e7a@db.example/siv?sslmode=verify-full";
+    let text = SOUND.replacen("sqlite:db/siv.db", address, 1);
+    let settings = load(&text).unwrap();
+    assert!(matches!(settings.database, Database::Postgres { migration_lock: true, .. }));
+    assert!(!format!("{settings:?}").contains("3f9c1e7a"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("siv.toml");
+    std::fs::write(&path, &text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refusal = Settings::load(&path).unwrap_err().to_string();
+    assert!(refusal.starts_with("database") && refusal.contains("chmod 0600"), "{refusal}");
+    let settings = load(&text.replacen("realm", "migration_lock = false\nrealm", 1)).unwrap();
+    assert!(matches!(settings.database, Database::Postgres { migration_lock: false, .. }));
 }
 
 #[test]

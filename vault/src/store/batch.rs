@@ -58,8 +58,10 @@ pub(in crate::store) struct Wanted {
 }
 
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::store) struct Loaded {
+    /// The moment the batch is judged by.
+    pub(in crate::store) now: Timestamp,
     pub(in crate::store) generations: BTreeMap<TenantName, Generation>,
     pub(in crate::store) values: Vec<LoadedValue>,
     pub(in crate::store) rows: Vec<Stored>,
@@ -68,6 +70,22 @@ pub(in crate::store) struct Loaded {
     pub(in crate::store) idempotency: Vec<IdempotencyRow>,
     pub(in crate::store) encs: Vec<(TenantName, CaptureSessionId, [u8; 32])>,
     pub(in crate::store) runs: Vec<RunRow>,
+}
+
+impl Loaded {
+    /// Nothing yet.
+    pub(in crate::store) const fn at(now: Timestamp) -> Self {
+        Self {
+            now,
+            generations: BTreeMap::new(),
+            values: Vec::new(),
+            rows: Vec::new(),
+            missing: Vec::new(),
+            idempotency: Vec::new(),
+            encs: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
 }
 
 /// An entry with the columns that serve look-ups and the seals of its openings.

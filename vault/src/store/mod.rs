@@ -9,6 +9,7 @@ pub mod committer;
 mod contract;
 pub mod destinations;
 mod error;
+mod fault;
 pub mod idempotency;
 pub mod integration;
 pub mod kek_rotation;
@@ -19,6 +20,7 @@ mod log_reads;
 pub(crate) mod meddling;
 pub mod node_key;
 pub mod once;
+mod postgres;
 pub mod records;
 mod row_seal;
 pub mod rows;
@@ -29,6 +31,7 @@ pub mod tenants;
 pub(crate) mod testing;
 #[cfg(test)]
 mod vectors;
+mod writer;
 
 use std::sync::Arc;
 
@@ -45,6 +48,7 @@ use crate::access_log::{Heartbeat, Leaf, LogHealth};
 use crate::domain::{CaptureSessionId, Clock, DataKeyClass, Epoch, RunId, TenantName, Timestamp, ValueId};
 use crate::keys::Keys;
 use batch::{Expired, LoadedValue};
+use postgres::PostgresStore;
 use row_seal::RowSeal;
 use rows::{CaptureKeyRow, DecidingRow, RunRow, Table};
 use sqlite::SqliteStore;
@@ -66,13 +70,18 @@ struct Inner {
 /// The engines. Each has the same functions and passes the same suite (contract.rs).
 enum Engine {
     Sqlite(SqliteStore),
+    Postgres(Box<PostgresStore>),
 }
+
+/// So often a transaction is made: more than once only where another one came between (SQLSTATE 40001, 40P01).
+const ATTEMPTS: u32 = 3;
 
 /// Calls a function of the engine.
 macro_rules! engine {
     ($store:expr, $function:ident ( $($argument:expr),* )) => {
         match &$store.inner.engine {
             crate::store::Engine::Sqlite(engine) => engine.$function($($argument),*).await,
+            crate::store::Engine::Postgres(engine) => engine.$function($($argument),*).await,
         }
     };
 }
@@ -84,9 +93,14 @@ impl Store {
     /// # Errors
     /// [`Error::Schema`], [`Error::WrongInstallation`], [`Error::Setting`], [`Error::File`], [`Error::Database`].
     pub async fn open(settings: &DatabaseSettings, keys: Keys, clock: Clock) -> Result<Self, Error> {
+        let (installation, realm, now) = (keys.installation_id(), keys.realm(), clock.now());
         let engine = match settings {
             DatabaseSettings::Sqlite { path } => {
-                Engine::Sqlite(SqliteStore::open(path, keys.installation_id(), keys.realm(), clock.now()).await?)
+                Engine::Sqlite(SqliteStore::open(path, installation, realm, now).await?)
+            }
+            DatabaseSettings::Postgres { address, migration_lock } => {
+                let store = PostgresStore::open(address, *migration_lock, installation, realm, now).await?;
+                Engine::Postgres(Box::new(store))
             }
         };
         let seal = RowSeal::new(keys.clone());

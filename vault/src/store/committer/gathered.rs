@@ -111,6 +111,11 @@ impl Gathered {
         Self { waiting, later, set, announced }
     }
 
+    /// The operations as they came, to be decided anew.
+    pub(super) fn into_jobs(self) -> Vec<Box<dyn Queued>> {
+        self.waiting.into_iter().map(|waiting| waiting.job).chain(self.later).collect()
+    }
+
     /// Nothing was written: a row's fault sends neighbours into transactions of their own, any other fails them all.
     pub(super) fn failed(self, own_row: bool, alone: Error) -> Left {
         let mut jobs: Vec<Box<dyn Queued>> = Vec::with_capacity(self.waiting.len());

@@ -16,8 +16,9 @@ use crate::access_log::node::LaneEnd;
 use crate::access_log::{Lane, NodeIdentity};
 use crate::domain::{TenantName, Timestamp};
 use crate::store::batch::Wanted;
-use crate::store::sqlite::Writer;
-use crate::store::{Error, Store, engine};
+use crate::store::fault::{Fault, NotWritten};
+use crate::store::writer::Writer;
+use crate::store::{ATTEMPTS, Error, Store};
 
 /// So many operations go into one batch at most: it bounds how long one commit takes.
 pub(super) const BATCH: usize = 256;
@@ -86,44 +87,58 @@ impl BatchWriter {
         }
     }
 
-    async fn commit(&mut self, jobs: Vec<Box<dyn Queued>>) -> Left {
+    /// Commits operations, anew where another transaction came between: they are decided and numbered anew then too.
+    async fn commit(&mut self, mut jobs: Vec<Box<dyn Queued>>) -> Left {
         let store = self.store.clone();
-        let mut writer = engine!(store, writer());
-        let now = store.clock().now();
-        let jobs = in_time(jobs, now);
-        if jobs.is_empty() {
-            return Left::default();
-        }
-        let transacted = self.transact(jobs, now, &mut writer).await;
-        match transacted {
-            Transacted::NotRead(jobs, error) => {
-                if let Error::Database(error) = &error {
-                    writer.failed(error).await;
+        let mut writer = store.writer().await;
+        let mut left = ATTEMPTS;
+        loop {
+            jobs = in_time(jobs, store.clock().now());
+            if jobs.is_empty() {
+                return Left::default();
+            }
+            left -= 1;
+            let transacted = self.transact(jobs, &mut writer).await;
+            match transacted {
+                Transacted::NotRead(again, error) => {
+                    let fault = match &error {
+                        Error::Database(error) => writer.failed(error).await,
+                        _ => Fault::Other,
+                    };
+                    if !fault.passes() || left == 0 {
+                        return alone_or_failed(again, error);
+                    }
+                    jobs = again;
                 }
-                alone_or_failed(jobs, error)
-            }
-            Transacted::NotWritten(mut gathered, error) => {
-                let later = std::mem::take(&mut gathered.later);
-                let fault = writer.failed(&error).await;
-                Left { later, ..gathered.failed(fault.is_own_row(), Error::Conflict) }
-            }
-            Transacted::Unknown(mut gathered, error) => {
-                // Nobody knows whether it happened: this lane's numbers may be taken, so it is never used again.
-                tracing::error!(%error, "the result of a commit is not known; a new lane is opened");
-                writer.failed(&error).await;
-                self.open_next_lane();
-                let later = std::mem::take(&mut gathered.later);
-                Left { later, ..gathered.failed(false, Error::Unavailable) }
-            }
-            Transacted::Committed(gathered) => {
-                drop(writer);
-                self.committed(gathered, now)
+                Transacted::NotWritten(mut gathered, error) => {
+                    let fault = match &error {
+                        NotWritten::Raced => Fault::Raced,
+                        NotWritten::Database(error) => writer.failed(error).await,
+                    };
+                    if !fault.passes() || left == 0 {
+                        let later = std::mem::take(&mut gathered.later);
+                        return Left { later, ..gathered.failed(fault.is_own_row(), Error::Conflict) };
+                    }
+                    jobs = gathered.into_jobs();
+                }
+                Transacted::Unknown(mut gathered, error) => {
+                    // Nobody knows whether it happened: this lane's numbers may be taken, so it is never used again.
+                    tracing::error!(%error, "the result of a commit is not known; a new lane is opened");
+                    writer.failed(&error).await;
+                    self.open_next_lane();
+                    let later = std::mem::take(&mut gathered.later);
+                    return Left { later, ..gathered.failed(false, Error::Unavailable) };
+                }
+                Transacted::Committed(gathered, at) => {
+                    drop(writer);
+                    return self.committed(gathered, at);
+                }
             }
         }
     }
 
     /// One transaction: reads, decides, writes, commits.
-    async fn transact(&mut self, jobs: Vec<Box<dyn Queued>>, now: Timestamp, writer: &mut Writer) -> Transacted {
+    async fn transact(&mut self, jobs: Vec<Box<dyn Queued>>, writer: &mut Writer<'_>) -> Transacted {
         let mut batch = match writer.begin().await {
             Ok(batch) => batch,
             Err(error) => return Transacted::NotRead(jobs, error),
@@ -132,15 +147,19 @@ impl BatchWriter {
         for job in &jobs {
             overlay::want(&mut wanted, job.reads(), job.tenant());
         }
-        let loaded = match batch.load(&wanted, self.store.keys().realm(), now).await {
+        let loaded = match batch.load(&wanted, self.store.keys().realm(), self.store.clock()).await {
             Ok(loaded) => loaded,
-            Err(error) => return Transacted::NotRead(jobs, error),
+            Err(error) => {
+                let _ = batch.rollback().await;
+                return Transacted::NotRead(jobs, error);
+            }
         };
+        let now = loaded.now;
         let mut overlay = Overlay::new(loaded, now, &self.store.inner.seal);
         let gathered = self.gather(jobs, &mut overlay, now);
         let written = match &gathered.set {
             // Every fault of numbering and signing is one of an operation's own entries.
-            Err(_) => Err(sqlx::Error::RowNotFound),
+            Err(_) => Err(NotWritten::Database(sqlx::Error::RowNotFound)),
             Ok(set) if set.is_empty() => Ok(()),
             Ok(set) => batch.write(set).await,
         };
@@ -149,7 +168,7 @@ impl BatchWriter {
             return Transacted::NotWritten(gathered, error);
         }
         match batch.commit().await {
-            Ok(()) => Transacted::Committed(gathered),
+            Ok(()) => Transacted::Committed(gathered, now),
             Err(error) => Transacted::Unknown(gathered, error),
         }
     }
@@ -222,9 +241,10 @@ impl BatchWriter {
 
 /// How a batch's transaction ended.
 enum Transacted {
-    Committed(Gathered),
+    /// With the batch's clock.
+    Committed(Gathered, Timestamp),
     NotRead(Vec<Box<dyn Queued>>, Error),
-    NotWritten(Gathered, sqlx::Error),
+    NotWritten(Gathered, NotWritten),
     Unknown(Gathered, sqlx::Error),
 }
 

@@ -59,9 +59,9 @@ async fn a_changed_row_is_refused(vault: Vault) {
     let (vault, id) = with_credential(vault).await;
     let key = id.to_string();
     assert_eq!(vault.store.row(Table::Credentials, &demo(), &key).await.unwrap(), Some(row(false, id, 1)));
-    vault.tamper("UPDATE credentials SET body = CAST(replace(body, 'shop', 'mine') AS BLOB)").await;
+    vault.tamper(&format!("UPDATE credentials SET body = {}", vault.replaced("body", "shop", "mine"))).await;
     refused(vault.store.row(Table::Credentials, &demo(), &key).await);
-    vault.tamper("UPDATE credentials SET body = CAST(replace(body, 'mine', 'shop') AS BLOB)").await;
+    vault.tamper(&format!("UPDATE credentials SET body = {}", vault.replaced("body", "mine", "shop"))).await;
     assert!(vault.store.row(Table::Credentials, &demo(), &key).await.is_ok());
     vault.tamper("UPDATE credentials SET version = 2").await;
     refused(vault.store.row(Table::Credentials, &demo(), &key).await);

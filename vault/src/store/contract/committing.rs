@@ -145,7 +145,7 @@ async fn an_entry_that_only_looks_newest_refuses_the_value(vault: Vault) {
         vault.tamper("UPDATE access_log SET state_version = 1 WHERE state_version = 999 AND number < 1000").await;
         vault.tamper("DELETE FROM access_log WHERE number >= 1000").await;
     }
-    let leaf = "CAST(replace(leaf, '\"stateVersion\":1', '\"stateVersion\":999') AS BLOB)";
+    let leaf = vault.replaced("leaf", "\"stateVersion\":1", "\"stateVersion\":999");
     vault.tamper(&format!("{forge} {leaf} FROM access_log WHERE state_version = 1")).await;
     let value = vault.store.value(&demo(), value_id).await.unwrap().unwrap();
     let state = value.state.unwrap().state.version;
@@ -242,7 +242,7 @@ async fn a_full_queue_refuses_at_once(vault: Vault) {
     let vault = vault.with_tenant().await;
     // The tenant's keys are made before: making them takes the writer too.
     vault.write(Changes::default).await.unwrap();
-    let writer = crate::store::engine!(vault.store, writer());
+    let writer = vault.store.writer().await;
     // The writer is held until a thousand were told so: nobody waits for room.
     let told = AtomicUsize::new(0);
     let many = futures_util::future::join_all((0..6000).map(|_| async {

@@ -2,13 +2,23 @@
 
 mod administering;
 mod committing;
+mod file;
 mod logging;
 mod opening;
+mod postgres;
 mod purging;
+mod racing;
 mod vault;
 
 /// Makes a test of each function for each engine.
 macro_rules! on_every_engine {
+    ($($name:ident),* $(,)?) => {
+        super::on_sqlite!($($name),*);
+        super::on_postgres!($($name),*);
+    };
+}
+/// For SQLite alone.
+macro_rules! on_sqlite {
     ($($name:ident),* $(,)?) => {
         mod on_sqlite {
             $(
@@ -20,4 +30,17 @@ macro_rules! on_every_engine {
         }
     };
 }
-use on_every_engine;
+/// For PostgreSQL alone.
+macro_rules! on_postgres {
+    ($($name:ident),* $(,)?) => {
+        mod on_postgres {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(crate::store::contract::vault::Vault::postgres().await).await;
+                }
+            )*
+        }
+    };
+}
+use {on_every_engine, on_postgres, on_sqlite};

@@ -67,8 +67,8 @@ async fn a_value_extended_before_the_purge_s_commit_stays(vault: Vault) {
     vault.write(move || Changes { new_values: values.to_vec(), ..Changes::default() }).await.unwrap();
     vault.tamper("UPDATE secure_values SET purge_after = 1").await;
     assert_eq!(vault.committer.purge().await.unwrap(), 0, "whoever writes the column alone takes nothing away");
-    let id: String = gone.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    vault.tamper(&format!("UPDATE secure_values SET expires = 1 WHERE value_id = X'{id}'")).await;
+    let id = vault.literal(gone.as_bytes());
+    vault.tamper(&format!("UPDATE secure_values SET expires = 1 WHERE value_id = {id}")).await;
     assert_eq!(vault.committer.purge().await.unwrap(), 1);
     assert!(vault.store.value(&demo(), kept).await.unwrap().is_some());
 }
@@ -79,9 +79,8 @@ async fn a_row_that_cannot_be_read_keeps_no_other_from_the_purge(vault: Vault) {
     vault.make_tenant(&other).await;
     let minute = Some(Duration::from_secs(60));
     let values: Vec<_> = (0..5).map(|_| vault.value(RetentionClass::Session, minute)).collect();
-    let broken = values[..2].iter().map(|row| row.metadata.value_id);
-    let broken: Vec<String> =
-        broken.map(|id| id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    let broken = values[..2].iter().map(|row| vault.literal(row.metadata.value_id.as_bytes()));
+    let broken: Vec<String> = broken.collect();
     let session = CaptureSessionId::generate(NOW);
     let until = NOW.plus(Duration::from_secs(60));
     vault
@@ -92,8 +91,8 @@ async fn a_row_that_cannot_be_read_keeps_no_other_from_the_purge(vault: Vault) {
         })
         .await
         .unwrap();
-    vault.tamper(&format!("UPDATE secure_values SET retention = 'none' WHERE value_id = X'{}'", broken[0])).await;
-    vault.tamper(&format!("UPDATE secure_values SET tenant = 'No Tenant' WHERE value_id = X'{}'", broken[1])).await;
+    vault.tamper(&format!("UPDATE secure_values SET retention = 'none' WHERE value_id = {}", broken[0])).await;
+    vault.tamper(&format!("UPDATE secure_values SET tenant = 'No Tenant' WHERE value_id = {}", broken[1])).await;
     vault.clock.advance(Duration::from_secs(61));
     assert_eq!(vault.committer.purge().await.unwrap(), 3 + 1, "three values and an enc");
     assert_eq!(vault.number("SELECT count(*) FROM secure_values").await, 2);
@@ -104,7 +103,7 @@ async fn a_row_that_cannot_be_read_keeps_no_other_from_the_purge(vault: Vault) {
 async fn a_store_that_hangs_keeps_no_idle_key_in_memory(vault: Vault) {
     let vault = vault.with_tenant().await;
     let key = vault.keys.data_key_to_seal(&vault.store, &demo(), DataKeyClass::Session, NOW).await.unwrap();
-    let writer = crate::store::engine!(vault.store, writer());
+    let writer = vault.store.writer().await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     vault.clock.advance(Duration::from_secs(61));
     let wiped = async {

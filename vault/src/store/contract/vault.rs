@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Executor};
+
+use super::postgres::{self, Cluster};
 
 use crate::access_log::{Action, Entry, NodeIdentity, Outcome};
 use crate::crypto::DataKey;
@@ -35,6 +38,21 @@ impl Vault {
     pub(super) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = DatabaseSettings::Sqlite { path: folder.path().join("siv.db") };
+        Self::on(settings, folder).await
+    }
+
+    pub(super) async fn postgres() -> Self {
+        Self::of(Cluster::shared()).await
+    }
+
+    /// On a database of this server.
+    pub(super) async fn of(cluster: &Cluster) -> Self {
+        let address = cluster.database().await;
+        let settings = DatabaseSettings::Postgres { address, migration_lock: true };
+        Self::on(settings, tempfile::tempdir().unwrap()).await
+    }
+
+    async fn on(settings: DatabaseSettings, folder: tempfile::TempDir) -> Self {
         let clock = Clock::held(NOW);
         let keys = keys(&folder.path().join("a"), &clock).await;
         let store = Store::open(&settings, keys.clone(), clock.clone()).await.unwrap();
@@ -52,21 +70,69 @@ impl Vault {
         Self { keys, clock, settings, store, committer, folder }
     }
 
+    /// A second node on the same database and key store.
+    pub(super) async fn second_node(&self) -> (Store, Committer) {
+        let store = Store::open(&self.settings, self.keys.clone(), self.clock.clone()).await.unwrap();
+        let committer = start(&store, &self.keys, &self.clock).await;
+        (store, committer)
+    }
+
     /// Somebody with the database's password at work, past every check.
     pub(super) async fn tamper(&self, sql: &str) {
-        let DatabaseSettings::Sqlite { path } = &self.settings;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(5));
-        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
         // A test's own text, made once: the architecture allows no other way to a statement put together.
         let sql: &'static str = sql.to_owned().leak();
-        connection.execute(sql).await.unwrap();
-        connection.close().await.unwrap();
+        match &self.settings {
+            DatabaseSettings::Sqlite { path } => {
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(5));
+                let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+                connection.execute(sql).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            DatabaseSettings::Postgres { address, .. } => postgres::run(address, sql).await,
+        }
+    }
+
+    /// `what` with a text in its bytes replaced, as the engine says it.
+    pub(super) fn replaced(&self, what: &str, text: &str, by: &str) -> String {
+        match self.settings {
+            DatabaseSettings::Sqlite { .. } => format!("CAST(replace({what}, '{text}', '{by}') AS BLOB)"),
+            DatabaseSettings::Postgres { .. } => {
+                format!("convert_to(replace(convert_from({what}, 'UTF8'), '{text}', '{by}'), 'UTF8')")
+            }
+        }
+    }
+
+    /// Bytes as the engine says them.
+    pub(super) fn literal(&self, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self.settings {
+            DatabaseSettings::Sqlite { .. } => format!("X'{hex}'"),
+            DatabaseSettings::Postgres { .. } => format!("'\\x{hex}'::bytea"),
+        }
     }
 
     pub(super) async fn number(&self, sql: &'static str) -> i64 {
-        let DatabaseSettings::Sqlite { path } = &self.settings;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        match &self.settings {
+            DatabaseSettings::Sqlite { path } => {
+                let options = SqliteConnectOptions::new().filename(path);
+                let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            }
+            DatabaseSettings::Postgres { address, .. } => {
+                let mut connection = postgres::connect(address).await;
+                let number = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+                number
+            }
+        }
+    }
+
+    /// A text that PostgreSQL says.
+    pub(super) async fn text(&self, sql: &'static str) -> String {
+        let DatabaseSettings::Postgres { address, .. } = &self.settings else {
+            panic!("this test is about PostgreSQL")
+        };
+        let mut connection = postgres::connect(address).await;
         sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
     }
 
@@ -93,6 +159,11 @@ impl Vault {
 
     /// Writes a row that decides with its entry, and moves the generation on.
     pub(super) async fn decree(&self, row: DecidingRow) -> Result<Committed<()>, Error> {
+        self.committer.submit(self.decreed(row)).await
+    }
+
+    /// The operation that does so.
+    pub(super) fn decreed(&self, row: DecidingRow) -> Ask<()> {
         let mut entry = entry(&row.tenant, Action::Admin("test.decreed"));
         entry.object = Some(row.object(self.keys.realm()));
         let mut ask = self.ask(Reads::default(), move |_, _| {
@@ -100,7 +171,7 @@ impl Vault {
             Decision::Write(Changes { rows, entries, bump_generation: true, ..Changes::default() }, ())
         });
         ask.tenant = TenantName::system();
-        self.committer.submit(ask).await
+        ask
     }
 
     /// Makes the demo tenant with its first KEK.

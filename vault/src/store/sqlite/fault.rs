@@ -1,24 +1,6 @@
 //! What a failure of SQLite means for what was being written.
 
-/// A failure's consequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Fault {
-    /// One row breaks a constraint: its operation fails, its neighbours need not.
-    Row,
-    /// The disk is full or fails: nothing is acknowledged until a write succeeds again.
-    Disk,
-    /// The disk did not confirm a write it had taken: what the file holds is not known before a restart.
-    Sync,
-    /// Locked, closed or anything else: this write did not happen.
-    Other,
-}
-
-impl Fault {
-    /// True if it concerns the operation whose row it was, and no other.
-    pub(in crate::store) const fn is_own_row(self) -> bool {
-        matches!(self, Self::Row)
-    }
-}
+use crate::store::fault::Fault;
 
 const CONSTRAINT: u32 = 19;
 const MISMATCH: u32 = 20;

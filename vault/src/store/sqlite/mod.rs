@@ -25,7 +25,6 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection, Row};
 
-pub(in crate::store) use fault::{Fault, fault};
 pub(in crate::store) use transaction::SqliteBatch;
 pub(in crate::store) use writer::Writer;
 

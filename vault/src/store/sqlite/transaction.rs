@@ -4,7 +4,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::column::Columns;
 use super::{deciding, key_rows, log_write, requests, values};
-use crate::domain::{Realm, TenantName, Timestamp, ValueId};
+use crate::domain::{Clock, Realm, TenantName, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, Wanted, WriteSet};
 use crate::store::committer::operation::Generation;
@@ -22,10 +22,10 @@ impl SqliteBatch<'_> {
         &mut self,
         wanted: &Wanted,
         realm: &Realm,
-        now: Timestamp,
+        clock: &Clock,
     ) -> Result<Loaded, Error> {
         let connection = &mut *self.transaction;
-        let mut loaded = Loaded::default();
+        let mut loaded = Loaded::at(clock.now());
         for tenant in &wanted.tenants {
             loaded.generations.insert(tenant.clone(), generation(tenant, connection).await?);
         }
@@ -36,7 +36,7 @@ impl SqliteBatch<'_> {
         load_rows(wanted, &mut loaded, connection).await?;
         for (tenant, lookups) in &wanted.idempotency {
             let lookups: Vec<[u8; 32]> = lookups.iter().copied().collect();
-            loaded.idempotency.extend(requests::read_records(&lookups, tenant, now, connection).await?);
+            loaded.idempotency.extend(requests::read_records(&lookups, tenant, loaded.now, connection).await?);
         }
         for ((tenant, session), encs) in &wanted.encs {
             let encs: Vec<[u8; 32]> = encs.iter().copied().collect();

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Fault, SqliteBatch, connect, fault};
+use super::fault::fault;
+use super::{SqliteBatch, connect};
 use crate::domain::TenantName;
 use crate::store::Error;
+use crate::store::fault::Fault;
 
 /// The writer. After a failure of the disk it writes nothing before a probe succeeded; after a failed sync nothing at
 /// all: what the file then holds is not known (PostgreSQL's lesson of 2018), so only a restart may go on.
@@ -52,7 +54,7 @@ impl Writer {
     pub(in crate::store) async fn failed(&mut self, error: &sqlx::Error) -> Fault {
         let fault = fault(error);
         match fault {
-            Fault::Row => {}
+            Fault::Row | Fault::Raced | Fault::Again => {}
             Fault::Sync => {
                 tracing::error!(%error, "the disk did not confirm a write: this node writes nothing until it is restarted");
                 self.poisoned = true;

@@ -1,0 +1,221 @@
+//! Rows that decide as they lie in the database: not yet authenticated.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+
+use super::column::{Columns, column, int};
+use crate::domain::{AppName, SecretId, TenantName};
+use crate::store::Error;
+use crate::store::batch::{SealedRow, Stored};
+use crate::store::rows::{DecidingRow, Table};
+
+/// The columns with the row's newest entry, in one statement: row and entry are of one moment.
+macro_rules! columns {
+    ($table:tt) => {
+        concat!(
+            "SELECT tenant, key, version, body, mac, mac_key_id, (SELECT l.leaf FROM access_log l WHERE \
+             l.tenant = t.tenant AND l.object = '",
+            $table,
+            "/' || t.key AND l.object_version IS NOT NULL ORDER BY l.object_version DESC LIMIT 1) AS newest, \
+             (SELECT max(l.object_version) FROM access_log l WHERE l.tenant = t.tenant AND l.object = '",
+            $table,
+            "/' || t.key) AS newest_version FROM ",
+            $table,
+            " AS t"
+        )
+    };
+}
+
+struct Statements {
+    by_key: &'static str,
+    lock: &'static str,
+    share: &'static str,
+    by_id: &'static str,
+    all: &'static str,
+    insert: &'static str,
+    replace: &'static str,
+}
+
+macro_rules! statements {
+    ($table:tt) => {
+        Statements {
+            by_key: concat!(columns!($table), " WHERE t.tenant = $1 AND t.key = ANY($2)"),
+            lock: concat!("SELECT 1 FROM ", $table, " WHERE tenant = $1 AND key = ANY($2) ORDER BY key FOR UPDATE"),
+            share: concat!("SELECT 1 FROM ", $table, " WHERE tenant = $1 AND key = ANY($2) ORDER BY key FOR SHARE"),
+            by_id: concat!(columns!($table), " WHERE t.key = $1 LIMIT 2"),
+            all: concat!(columns!($table), " WHERE t.tenant = $1 ORDER BY t.key"),
+            insert: concat!(
+                "INSERT INTO ",
+                $table,
+                " (tenant, key, version, body, mac, mac_key_id) SELECT n.tenant, n.key, n.version, n.body, n.mac, \
+                 n.mac_key_id FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], \
+                 $7::bigint[]) AS n(tenant, key, version, body, mac, mac_key_id, base)"
+            ),
+            replace: concat!(
+                "UPDATE ",
+                $table,
+                " AS t SET version = n.version, body = n.body, mac = n.mac, mac_key_id = n.mac_key_id \
+                 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bigint[]) \
+                 AS n(tenant, key, version, body, mac, mac_key_id, base) \
+                 WHERE t.tenant = n.tenant AND t.key = n.key AND t.version = n.base"
+            ),
+        }
+    };
+}
+
+const fn statements(table: Table) -> &'static Statements {
+    static TENANTS: Statements = statements!("tenants");
+    static APPS: Statements = statements!("apps");
+    static FLOWS: Statements = statements!("flows");
+    static DESTINATIONS: Statements = statements!("destinations");
+    static CREDENTIALS: Statements = statements!("credentials");
+    static SESSIONS: Statements = statements!("capture_sessions");
+    static KEKS: Statements = statements!("keks");
+    static NODE_KEYS: Statements = statements!("node_keys");
+    static APPROVALS: Statements = statements!("approvals");
+    match table {
+        Table::Tenants => &TENANTS,
+        Table::Apps => &APPS,
+        Table::Flows => &FLOWS,
+        Table::Destinations => &DESTINATIONS,
+        Table::Credentials => &CREDENTIALS,
+        Table::CaptureSessions => &SESSIONS,
+        Table::Keks => &KEKS,
+        Table::NodeKeys => &NODE_KEYS,
+        Table::Approvals => &APPROVALS,
+    }
+}
+
+/// Rows of a tenant by their keys.
+pub(super) async fn read(
+    table: Table,
+    keys: &[&str],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Vec<Stored>, Error> {
+    let rows = sqlx::query(statements(table).by_key).bind(tenant.as_str()).bind(keys).fetch_all(connection).await?;
+    rows.iter().map(|row| stored(table, row)).collect()
+}
+
+/// Locks rows in the order of their keys. In a statement of its own before they are read: whoever had to wait reads what
+/// the other wrote, its entry too.
+pub(super) async fn lock(
+    table: Table,
+    keys: &[&str],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(statements(table).lock).bind(tenant.as_str()).bind(keys).execute(connection).await.map(|_| ())
+}
+
+/// Locks a row against changes, not against others that rest on it.
+pub(super) async fn share(
+    table: Table,
+    key: &str,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    let keys = [key];
+    sqlx::query(statements(table).share).bind(tenant.as_str()).bind(&keys[..]).execute(connection).await.map(|_| ())
+}
+
+/// The row with a key that is an id, whosever it is.
+pub(super) async fn read_by_id(table: Table, key: &str, connection: &mut PgConnection) -> Result<Vec<Stored>, Error> {
+    let rows = sqlx::query(statements(table).by_id).bind(key).fetch_all(connection).await?;
+    rows.iter().map(|row| stored(table, row)).collect()
+}
+
+/// All rows of a tenant.
+pub(super) async fn read_all(
+    table: Table,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Vec<Stored>, Error> {
+    let rows = sqlx::query(statements(table).all).bind(tenant.as_str()).fetch_all(connection).await?;
+    rows.iter().map(|row| stored(table, row)).collect()
+}
+
+fn stored(table: Table, row: &PgRow) -> Result<Stored, Error> {
+    let columns = Columns::of(table.as_str(), row);
+    let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
+    let (key, version, body) = (columns.get("key")?, columns.number("version")?, columns.get("body")?);
+    let row = DecidingRow { table, tenant, key, version, body };
+    let mac_key_id = columns.id("mac_key_id", SecretId::from_bytes)?;
+    Ok(Stored { sealed: SealedRow { row, mac: columns.bytes("mac")?, mac_key_id }, newest: columns.newest()? })
+}
+
+/// Whether an entry speaks of a row that is not there: then somebody took it away. Sessions go by the clock.
+pub(super) async fn is_missing(
+    table: Table,
+    key: &str,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<bool, Error> {
+    if table == Table::CaptureSessions {
+        return Ok(false);
+    }
+    let object = format!("{}/{key}", table.as_str());
+    let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM access_log WHERE tenant = $1 AND object = $2 LIMIT 1")
+        .bind(tenant.as_str())
+        .bind(object)
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Rows as a batch writes them: with the version that must be there now; 0 is none.
+pub(super) type Changed = BTreeMap<(Table, TenantName, String), (u64, SealedRow)>;
+
+/// Writes rows, those of each table together. A version that is not there: [`sqlx::Error::RowNotFound`].
+pub(super) async fn write(rows: &Changed, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut tables: BTreeMap<(Table, bool), Vec<(u64, &SealedRow)>> = BTreeMap::new();
+    for ((table, ..), (base, sealed)) in rows {
+        tables.entry((*table, *base == 0)).or_default().push((*base, sealed));
+    }
+    for ((table, is_new), rows) in tables {
+        let texts = statements(table);
+        let done = sqlx::query(if is_new { texts.insert } else { texts.replace })
+            .bind(column(&rows, |(_, sealed)| sealed.row.tenant.as_str()))
+            .bind(column(&rows, |(_, sealed)| &sealed.row.key[..]))
+            .bind(column(&rows, |(_, sealed)| int(sealed.row.version)))
+            .bind(column(&rows, |(_, sealed)| &sealed.row.body[..]))
+            .bind(column(&rows, |(_, sealed)| &sealed.mac[..]))
+            .bind(column(&rows, |(_, sealed)| &sealed.mac_key_id.as_bytes()[..]))
+            .bind(column(&rows, |(base, _)| int(*base)))
+            .execute(&mut *connection)
+            .await?;
+        if done.rows_affected() != rows.len() as u64 {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        if is_new && table == Table::Apps {
+            claim_app_names(&rows, connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Names of apps are unique in the installation: another tenant's claim breaks the primary key.
+async fn claim_app_names(rows: &[(u64, &SealedRow)], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO app_names (tenant, app, owner) SELECT $1, n.app, n.owner FROM unnest($2::text[], $3::text[]) \
+         AS n(app, owner)",
+    )
+    .bind(TenantName::SYSTEM)
+    .bind(column(rows, |(_, sealed)| &sealed.row.key[..]))
+    .bind(column(rows, |(_, sealed)| sealed.row.tenant.as_str()))
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// The tenant that has claimed an app's name.
+pub(super) async fn owner_of_app(app: &AppName, connection: &mut PgConnection) -> Result<Option<TenantName>, Error> {
+    let owner: Option<String> = sqlx::query_scalar("SELECT owner FROM app_names WHERE tenant = $1 AND app = $2")
+        .bind(TenantName::SYSTEM)
+        .bind(app.as_str())
+        .fetch_optional(connection)
+        .await?;
+    owner.map(|owner| TenantName::from_store(&owner).map_err(|_| Error::Unreadable("app_names"))).transpose()
+}

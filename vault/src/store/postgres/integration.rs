@@ -1,0 +1,338 @@
+//! The sequencer's rows. Only `log_heads` fences: who compares and swaps it first is the sequencer.
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+
+use super::PostgresStore;
+use super::column::{Columns, column, int, millis};
+use super::fault::fault;
+use crate::access_log::{Batch, Group, Position};
+use crate::domain::{BootId, TenantName};
+use crate::store::Error;
+use crate::store::integration::{
+    Checkpointed, Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead, PendingBatch,
+};
+
+const INSERT_INDEX: &str = "INSERT INTO log_index (tenant, leaf_index, boot, lane, number) \
+     SELECT $1, n.* FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[]) AS n";
+const UPSERT_TILE: &str = "INSERT INTO log_tiles (tenant, level, tile, hashes) \
+     SELECT $1, n.* FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS n \
+     ON CONFLICT (tenant, level, tile) DO UPDATE SET hashes = excluded.hashes \
+     WHERE length(excluded.hashes) > length(log_tiles.hashes)";
+
+impl PostgresStore {
+    /// Lanes, and whether batches wait behind what the row says; a row that does not read is one fault among them.
+    pub(in crate::store) async fn lanes(&self) -> Result<Vec<Result<(LaneProgress, bool), Error>>, Error> {
+        super::reading!(self, |connection| {
+            let rows = sqlx::query(
+                "SELECT *, EXISTS (SELECT 1 FROM log_batches b WHERE b.tenant = $1 AND b.boot = l.boot AND b.lane = l.lane \
+                 AND b.first >= l.next) AS waits FROM log_lanes AS l WHERE l.tenant = $1 ORDER BY boot, lane",
+            )
+            .bind(TenantName::SYSTEM)
+            .fetch_all(connection)
+            .await?;
+            let read = |row: &PgRow| Ok((lane(row)?, Columns::of("log_lanes", row).get("waits")?));
+            Ok(rows.iter().map(read).collect())
+        })
+    }
+
+    /// Where one lane stands.
+    pub(in crate::store) async fn lane(&self, boot: BootId, number: u32) -> Result<Option<LaneProgress>, Error> {
+        super::reading!(self, |connection| {
+            let row = sqlx::query("SELECT * FROM log_lanes WHERE tenant = $1 AND boot = $2 AND lane = $3")
+                .bind(TenantName::SYSTEM)
+                .bind(&boot.as_bytes()[..])
+                .bind(i64::from(number))
+                .fetch_optional(connection)
+                .await?;
+            row.map(|row| lane(&row)).transpose()
+        })
+    }
+
+    /// Batches of a lane from its number `from` on, until they hold `most` entries (at least one batch).
+    pub(in crate::store) async fn pending(
+        &self,
+        boot: BootId,
+        lane: u32,
+        from: u64,
+        most: u64,
+    ) -> Result<Vec<PendingBatch>, Error> {
+        super::snapshot!(self, |connection| {
+            let rows = sqlx::query(
+            "SELECT * FROM log_batches WHERE tenant = $1 AND boot = $2 AND lane = $3 AND first >= $4 ORDER BY first LIMIT 256",
+        )
+        .bind(TenantName::SYSTEM)
+        .bind(&boot.as_bytes()[..])
+        .bind(i64::from(lane))
+        .bind(int(from))
+        .fetch_all(&mut *connection)
+        .await?;
+            let (mut found, mut sum) = (Vec::new(), 0_u64);
+            for row in &rows {
+                let batch = batch(row, boot, lane)?;
+                sum = sum.saturating_add(batch.count);
+                if sum > most && !found.is_empty() {
+                    break;
+                }
+                found.push(with_entries(batch, connection).await?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// One step of integration in one commit; [`Error::Conflict`] if another sequencer came first.
+    pub(in crate::store) async fn integrate(&self, step: &Integration) -> Result<(), Error> {
+        super::writing!(self, |connection| {
+            write(step, connection).await.map_err(|error| match error {
+                sqlx::Error::RowNotFound => Error::Conflict,
+                // The head was swapped, so nobody else can have written these indices: somebody put a row there before.
+                error if fault(&error).is_own_row() => Error::Tampered("log_index"),
+                error => Error::Database(error),
+            })
+        })
+    }
+
+    /// Stores a checkpoint; gives back the one that is stored for this size, were it another.
+    pub(in crate::store) async fn insert_checkpoint(
+        &self,
+        checkpoint: &Checkpointed,
+        log: &TenantName,
+    ) -> Result<Checkpointed, Error> {
+        self.write_checkpoint(checkpoint, log).await?;
+        self.checkpoint(log, Some(checkpoint.size)).await?.ok_or(Error::Unavailable)
+    }
+
+    async fn write_checkpoint(&self, checkpoint: &Checkpointed, log: &TenantName) -> Result<(), Error> {
+        super::writing!(self, |connection| insert_checkpoint(checkpoint, log, connection)
+            .await
+            .map_err(Error::Database))
+    }
+
+    /// The newest checkpoint of a log, or that of a size.
+    pub(in crate::store) async fn checkpoint(
+        &self,
+        log: &TenantName,
+        size: Option<u64>,
+    ) -> Result<Option<Checkpointed>, Error> {
+        super::reading!(self, |connection| {
+            let row = sqlx::query(
+                "SELECT size, time, note FROM checkpoints WHERE tenant = $1 AND ($2::bigint IS NULL OR size = $2) \
+             ORDER BY size DESC LIMIT 1",
+            )
+            .bind(log.as_str())
+            .bind(size.map(int))
+            .fetch_optional(connection)
+            .await?;
+            row.map(|row| {
+                let columns = Columns::of("checkpoints", &row);
+                Ok(Checkpointed {
+                    size: columns.number("size")?,
+                    time: columns.time("time")?,
+                    note: columns.get("note")?,
+                })
+            })
+            .transpose()
+        })
+    }
+
+    /// The heads of all logs; a row that does not read is one fault among them.
+    pub(in crate::store) async fn heads(&self) -> Result<Vec<Result<(TenantName, LogHead), Error>>, Error> {
+        super::reading!(self, |connection| {
+            let rows = sqlx::query("SELECT * FROM log_heads ORDER BY tenant").fetch_all(connection).await?;
+            let read = |row: &PgRow| {
+                let columns = Columns::of("log_heads", row);
+                let log = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
+                Ok((log, LogHead { size: columns.number("size")?, root: columns.bytes("root")? }))
+            };
+            Ok(rows.iter().map(read).collect())
+        })
+    }
+
+    /// The head of a log.
+    pub(in crate::store) async fn head(&self, log: &TenantName) -> Result<Option<LogHead>, Error> {
+        super::reading!(self, |connection| head(log, connection).await)
+    }
+
+    /// A hash tile as wide as it is.
+    pub(in crate::store) async fn tile(
+        &self,
+        level: u8,
+        tile: u64,
+        log: &TenantName,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        super::reading!(self, |connection| {
+            let hashes =
+                sqlx::query_scalar("SELECT hashes FROM log_tiles WHERE tenant = $1 AND level = $2 AND tile = $3")
+                    .bind(log.as_str())
+                    .bind(i64::from(level))
+                    .bind(int(tile))
+                    .fetch_optional(connection)
+                    .await?;
+            Ok(hashes)
+        })
+    }
+}
+
+/// The head of a log.
+pub(super) async fn head(log: &TenantName, connection: &mut PgConnection) -> Result<Option<LogHead>, Error> {
+    let row = sqlx::query("SELECT size, root FROM log_heads WHERE tenant = $1")
+        .bind(log.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        let columns = Columns::of("log_heads", &row);
+        Ok(LogHead { size: columns.number("size")?, root: columns.bytes("root")? })
+    })
+    .transpose()
+}
+
+pub(super) fn lane(row: &PgRow) -> Result<LaneProgress, Error> {
+    let columns = Columns::of("log_lanes", row);
+    Ok(LaneProgress {
+        boot: columns.id("boot", BootId::from_bytes)?,
+        lane: columns.number("lane")?,
+        opened: columns.time("opened")?,
+        next: columns.number("next")?,
+        previous: columns.bytes("previous")?,
+    })
+}
+
+pub(super) fn batch(row: &PgRow, boot: BootId, lane: u32) -> Result<Batch, Error> {
+    let columns = Columns::of("log_batches", row);
+    Ok(Batch {
+        boot,
+        lane,
+        first: columns.number("first")?,
+        count: columns.number("count")?,
+        time: columns.time("time")?,
+        previous: columns.bytes("previous")?,
+        root: columns.bytes("root")?,
+        signature: columns.bytes("signature")?,
+    })
+}
+
+pub(super) async fn with_entries(batch: Batch, connection: &mut PgConnection) -> Result<PendingBatch, Error> {
+    let groups = sqlx::query("SELECT * FROM log_groups WHERE boot = $1 AND lane = $2 AND batch = $3 ORDER BY tenant")
+        .bind(&batch.boot.as_bytes()[..])
+        .bind(i64::from(batch.lane))
+        .bind(int(batch.first))
+        .fetch_all(&mut *connection)
+        .await?;
+    let groups = groups.iter().map(group).collect::<Result<Vec<_>, _>>()?;
+    let mut entries = Vec::new();
+    for group in &groups {
+        let rows = sqlx::query(
+            "SELECT number, leaf FROM access_log WHERE tenant = $1 AND boot = $2 AND lane = $3 AND number >= $4 AND number < $5 \
+             ORDER BY number",
+        )
+        .bind(group.tenant.as_str())
+        .bind(&batch.boot.as_bytes()[..])
+        .bind(i64::from(batch.lane))
+        .bind(int(group.first))
+        .bind(int(group.first.saturating_add(group.count)))
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in &rows {
+            let columns = Columns::of("access_log", row);
+            let position = Position { boot: batch.boot, lane: batch.lane, number: columns.number("number")? };
+            entries.push((group.tenant.clone(), position, columns.get("leaf")?));
+        }
+    }
+    Ok(PendingBatch { batch, groups, entries })
+}
+
+fn group(row: &PgRow) -> Result<Group, Error> {
+    let columns = Columns::of("log_groups", row);
+    Ok(Group {
+        tenant: TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?,
+        first: columns.number("first")?,
+        count: columns.number("count")?,
+        salt: columns.bytes("salt")?,
+        digest: columns.bytes("hash")?,
+    })
+}
+
+async fn write(step: &Integration, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    for log in &step.logs {
+        swap_head(log, connection).await?;
+        write_log(log, connection).await?;
+    }
+    for lane in &step.lanes {
+        move_lane(lane, connection).await?;
+    }
+    Ok(())
+}
+
+async fn swap_head(log: &LogAdvance, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let query = match &log.from {
+        None => sqlx::query("INSERT INTO log_heads (size, root, tenant) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"),
+        Some(_) => {
+            sqlx::query("UPDATE log_heads SET size = $1, root = $2 WHERE tenant = $3 AND size = $4 AND root = $5")
+        }
+    };
+    let query = query.bind(int(log.to.size)).bind(&log.to.root[..]).bind(log.log.as_str());
+    let query = match &log.from {
+        None => query,
+        Some(head) => query.bind(int(head.size)).bind(&head.root[..]),
+    };
+    one(query.execute(connection).await?)
+}
+
+async fn write_log(log: &LogAdvance, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let first = log.from.map_or(0, |head| head.size);
+    let rows: Vec<(u64, &Position)> = (first..).zip(&log.positions).collect();
+    sqlx::query(INSERT_INDEX)
+        .bind(log.log.as_str())
+        .bind(column(&rows, |(index, _)| int(*index)))
+        .bind(column(&rows, |(_, position)| &position.boot.as_bytes()[..]))
+        .bind(column(&rows, |(_, position)| i64::from(position.lane)))
+        .bind(column(&rows, |(_, position)| int(position.number)))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(UPSERT_TILE)
+        .bind(log.log.as_str())
+        .bind(column(&log.tiles, |tile| i64::from(tile.level)))
+        .bind(column(&log.tiles, |tile| int(tile.tile)))
+        .bind(column(&log.tiles, |tile| &tile.hashes[..]))
+        .execute(&mut *connection)
+        .await?;
+    match &log.checkpoint {
+        Some(checkpoint) => insert_checkpoint(checkpoint, &log.log, connection).await,
+        None => Ok(()),
+    }
+}
+
+async fn insert_checkpoint(
+    checkpoint: &Checkpointed,
+    log: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO checkpoints (tenant, size, time, note) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
+        .bind(log.as_str())
+        .bind(int(checkpoint.size))
+        .bind(millis(checkpoint.time))
+        .bind(&checkpoint.note[..])
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+async fn move_lane(lane: &LaneAdvance, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE log_lanes SET next = $1, previous = $2 WHERE tenant = $3 AND boot = $4 AND lane = $5 AND next = $6",
+    )
+    .bind(int(lane.next))
+    .bind(&lane.previous[..])
+    .bind(TenantName::SYSTEM)
+    .bind(&lane.boot.as_bytes()[..])
+    .bind(i64::from(lane.lane))
+    .bind(int(lane.from))
+    .execute(connection)
+    .await?;
+    one(done)
+}
+
+/// A compare-and-swap that did not find its row: somebody came first.
+fn one(done: sqlx::postgres::PgQueryResult) -> Result<(), sqlx::Error> {
+    if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}

@@ -1,0 +1,235 @@
+//! Records of data keys and capture key pairs.
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+
+use super::column::{Columns, int, millis};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName};
+use crate::store::Error;
+use crate::store::rows::{CaptureKeyRow, DataKeyRow};
+
+/// Inserts a data key unless its class and epoch have one; gives the stored one.
+pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut PgConnection) -> Result<DataKeyRow, Error> {
+    sqlx::query(
+        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+    )
+    .bind(row.tenant.as_str())
+    .bind(&row.data_key_id.as_bytes()[..])
+    .bind(row.class.as_str())
+    .bind(int(row.epoch.0))
+    .bind(&row.kek_id.as_bytes()[..])
+    .bind(i64::from(row.kek_version))
+    .bind(&row.mechanism[..])
+    .bind(&row.sealed[..])
+    .bind(millis(row.created))
+    .execute(&mut *connection)
+    .await?;
+    find_data_key(row.class, row.epoch, &row.tenant, connection).await?.ok_or(Error::Conflict)
+}
+
+/// Writes a data key that was wrapped anew: its id, class and epoch stay.
+pub(super) async fn upsert_data_key(row: &DataKeyRow, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (tenant, data_key_id) DO UPDATE SET kek_id = excluded.kek_id, \
+         kek_version = excluded.kek_version, mechanism = excluded.mechanism, sealed = excluded.sealed",
+    )
+    .bind(row.tenant.as_str())
+    .bind(&row.data_key_id.as_bytes()[..])
+    .bind(row.class.as_str())
+    .bind(int(row.epoch.0))
+    .bind(&row.kek_id.as_bytes()[..])
+    .bind(i64::from(row.kek_version))
+    .bind(&row.mechanism[..])
+    .bind(&row.sealed[..])
+    .bind(millis(row.created))
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// The data key of a class and epoch.
+pub(super) async fn find_data_key(
+    class: DataKeyClass,
+    epoch: Epoch,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Option<DataKeyRow>, Error> {
+    let row = sqlx::query("SELECT * FROM data_keys WHERE tenant = $1 AND class = $2 AND epoch = $3")
+        .bind(tenant.as_str())
+        .bind(class.as_str())
+        .bind(int(epoch.0))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| data_key(&row, tenant)).transpose()
+}
+
+/// The data key of an id.
+pub(super) async fn load_data_key(
+    id: DataKeyId,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Option<DataKeyRow>, Error> {
+    let row = sqlx::query("SELECT * FROM data_keys WHERE tenant = $1 AND data_key_id = $2")
+        .bind(tenant.as_str())
+        .bind(&id.as_bytes()[..])
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| data_key(&row, tenant)).transpose()
+}
+
+/// Up to `limit` data keys of a tenant with ids after `after`, in the order of ids: for the rewrap.
+pub(super) async fn data_keys_after(
+    after: Option<DataKeyId>,
+    limit: u32,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Vec<DataKeyRow>, Error> {
+    let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+    let rows =
+        sqlx::query("SELECT * FROM data_keys WHERE tenant = $1 AND data_key_id > $2 ORDER BY data_key_id LIMIT $3")
+            .bind(tenant.as_str())
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(connection)
+            .await?;
+    // One that does not read keeps no other from being wrapped anew; the count at the end still finds it.
+    Ok(rows.iter().filter_map(|row| data_key(row, tenant).ok()).collect())
+}
+
+/// How many data keys of a tenant are wrapped under another KEK version than this.
+pub(super) async fn data_keys_elsewhere(
+    kek_id: KekId,
+    version: u32,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<u64, Error> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM data_keys WHERE tenant = $1 AND (kek_id <> $2 OR kek_version <> $3)")
+            .bind(tenant.as_str())
+            .bind(&kek_id.as_bytes()[..])
+            .bind(i64::from(version))
+            .fetch_one(connection)
+            .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// Removes a data key that no longer opens because its erasure key is gone.
+pub(super) async fn remove_data_key(
+    id: DataKeyId,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM data_keys WHERE tenant = $1 AND data_key_id = $2")
+        .bind(tenant.as_str())
+        .bind(&id.as_bytes()[..])
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+fn data_key(row: &PgRow, tenant: &TenantName) -> Result<DataKeyRow, Error> {
+    let columns = Columns::of("data_keys", row);
+    Ok(DataKeyRow {
+        tenant: tenant.clone(),
+        data_key_id: columns.id("data_key_id", DataKeyId::from_bytes)?,
+        class: columns.word("class")?,
+        epoch: Epoch(columns.number("epoch")?),
+        kek_id: columns.id("kek_id", KekId::from_bytes)?,
+        kek_version: columns.number("kek_version")?,
+        mechanism: columns.get("mechanism")?,
+        sealed: columns.get("sealed")?,
+        created: columns.time("created")?,
+    })
+}
+
+/// Removes the data keys of a class up to an epoch: what they sealed is gone with its erasure key.
+pub(super) async fn remove_erased_data_keys(
+    class: DataKeyClass,
+    newest: Epoch,
+    connection: &mut PgConnection,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query("DELETE FROM data_keys WHERE class = $1 AND epoch <= $2")
+        .bind(class.as_str())
+        .bind(int(newest.0))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Inserts a capture key pair unless its day has one.
+pub(super) async fn insert_capture_key(row: &CaptureKeyRow, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO capture_keys (tenant, key_id, epoch, data_key_id, sealed, created) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(row.tenant.as_str())
+    .bind(&row.key_id[..])
+    .bind(int(row.epoch.0))
+    .bind(&row.data_key_id.as_bytes()[..])
+    .bind(&row.sealed[..])
+    .bind(millis(row.created))
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// Inserts a capture key pair unless its day has one; gives the stored one.
+pub(super) async fn stored_capture_key(
+    row: &CaptureKeyRow,
+    connection: &mut PgConnection,
+) -> Result<CaptureKeyRow, Error> {
+    insert_capture_key(row, connection).await?;
+    capture_key_of(row.epoch, &row.tenant, connection).await?.ok_or(Error::Conflict)
+}
+
+/// The capture key pair of an id.
+pub(super) async fn capture_key(
+    key_id: &[u8; 16],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Option<CaptureKeyRow>, Error> {
+    let row = sqlx::query("SELECT * FROM capture_keys WHERE tenant = $1 AND key_id = $2")
+        .bind(tenant.as_str())
+        .bind(&key_id[..])
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| capture_key_row(&row, tenant)).transpose()
+}
+
+/// The capture key pair of a day.
+pub(super) async fn capture_key_of(
+    epoch: Epoch,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Option<CaptureKeyRow>, Error> {
+    let row = sqlx::query("SELECT * FROM capture_keys WHERE tenant = $1 AND epoch = $2")
+        .bind(tenant.as_str())
+        .bind(int(epoch.0))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| capture_key_row(&row, tenant)).transpose()
+}
+
+fn capture_key_row(row: &PgRow, tenant: &TenantName) -> Result<CaptureKeyRow, Error> {
+    let columns = Columns::of("capture_keys", row);
+    Ok(CaptureKeyRow {
+        tenant: tenant.clone(),
+        key_id: columns.bytes("key_id")?,
+        epoch: Epoch(columns.number("epoch")?),
+        data_key_id: columns.id("data_key_id", DataKeyId::from_bytes)?,
+        sealed: columns.get("sealed")?,
+        created: columns.time("created")?,
+    })
+}
+
+/// Removes the capture key pairs of days up to one: their private halves went with its erasure key.
+pub(super) async fn remove_erased_capture_keys(
+    newest: Epoch,
+    connection: &mut PgConnection,
+) -> Result<u64, sqlx::Error> {
+    let done =
+        sqlx::query("DELETE FROM capture_keys WHERE epoch <= $1").bind(int(newest.0)).execute(connection).await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,206 @@
+//! How much of a lane is there, by its own signed batches: `log_lanes` is nobody's word.
+
+use sqlx::PgConnection;
+
+use super::PostgresStore;
+use super::column::{Columns, int};
+use super::integration::{batch, lane, with_entries};
+use crate::access_log::Batch;
+use crate::access_log::node::LaneEnd;
+use crate::domain::{BootId, TenantName};
+use crate::store::Error;
+use crate::store::integration::{LaneTail, PlacedBatch};
+
+/// The entries of a range of batches that are there, and those of them that have no index though their batch begins before
+/// what is said to be integrated.
+const THERE: &str = "SELECT count(*), count(CASE WHEN g.batch < $5 AND i.leaf_index IS NULL THEN 1 END) FROM log_groups g \
+     JOIN access_log a ON a.tenant = g.tenant AND a.boot = g.boot AND a.lane = g.lane AND a.number >= g.first \
+     AND a.number < g.first + g.count \
+     LEFT JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane AND i.number = a.number \
+     WHERE g.boot = $1 AND g.lane = $2 AND g.batch >= $3 AND g.batch < $4";
+
+impl PostgresStore {
+    /// The last batch of a lane that begins before `next`.
+    pub(in crate::store) async fn lane_tail(
+        &self,
+        boot: BootId,
+        number: u32,
+        next: u64,
+    ) -> Result<Option<LaneTail>, Error> {
+        super::snapshot!(self, |connection| {
+            let Some(last) = last_before(boot, number, next, connection).await? else { return Ok(None) };
+            let tail = tail(&last, connection).await?;
+            Ok(Some(tail))
+        })
+    }
+
+    /// Whether all batches between two ends of a lane are there, chained, with their entries.
+    pub(in crate::store) async fn is_chained(&self, boot: BootId, from: LaneEnd, to: LaneEnd) -> Result<bool, Error> {
+        super::snapshot!(self, |connection| {
+            let mut end = from;
+            while end.next < to.next {
+                let rows = sqlx::query(
+                "SELECT * FROM log_batches WHERE tenant = $1 AND boot = $2 AND lane = $3 AND first >= $4 AND first < $5 \
+                 ORDER BY first LIMIT 256",
+            )
+            .bind(TenantName::SYSTEM)
+            .bind(&boot.as_bytes()[..])
+            .bind(i64::from(to.lane))
+            .bind(int(end.next))
+            .bind(int(to.next))
+            .fetch_all(&mut *connection)
+            .await?;
+                if rows.is_empty() {
+                    return Ok(false);
+                }
+                for row in &rows {
+                    let batch = batch(row, boot, to.lane)?;
+                    if (batch.first, batch.previous) != (end.next, end.previous) || batch.count == 0 {
+                        return Ok(false);
+                    }
+                    end = batch.end();
+                }
+            }
+            let there = are_there(boot, to.lane, from.next..to.next, connection).await?;
+            Ok(end == to && there)
+        })
+    }
+
+    /// The last batch of a lane that begins before `next`, with the indices of its entries.
+    pub(in crate::store) async fn batch_before(
+        &self,
+        boot: BootId,
+        lane: u32,
+        next: u64,
+    ) -> Result<Option<PlacedBatch>, Error> {
+        super::snapshot!(self, |connection| {
+            let Some(last) = last_before(boot, lane, next, connection).await? else { return Ok(None) };
+            let batch = with_entries(last, connection).await?;
+            let mut indices = Vec::with_capacity(batch.entries.len());
+            for (log, position, _) in &batch.entries {
+                let row = sqlx::query(
+                    "SELECT leaf_index FROM log_index WHERE tenant = $1 AND boot = $2 AND lane = $3 AND number = $4",
+                )
+                .bind(log.as_str())
+                .bind(&boot.as_bytes()[..])
+                .bind(i64::from(lane))
+                .bind(int(position.number))
+                .fetch_optional(&mut *connection)
+                .await?;
+                indices.push(row.map(|row| Columns::of("log_index", &row).number("leaf_index")).transpose()?);
+            }
+            Ok(Some((batch, indices)))
+        })
+    }
+
+    /// Lanes that have batches and no row, by one step through the key for each lane: batches are many, lanes are few.
+    pub(in crate::store) async fn lanes_without_row(&self) -> Result<Vec<Result<(BootId, u32), Error>>, Error> {
+        super::snapshot!(self, |connection| {
+            let (mut found, mut last) = (Vec::new(), (Vec::<u8>::new(), -1_i64));
+            loop {
+                let row = sqlx::query(
+                    "SELECT boot, lane, EXISTS (SELECT 1 FROM log_lanes l WHERE l.tenant = $1 AND l.boot = b.boot \
+                 AND l.lane = b.lane) AS has_row FROM log_batches b WHERE tenant = $1 AND (boot, lane) > ($2, $3) \
+                 ORDER BY boot, lane LIMIT 1",
+                )
+                .bind(TenantName::SYSTEM)
+                .bind(&last.0[..])
+                .bind(last.1)
+                .fetch_optional(&mut *connection)
+                .await?;
+                let Some(row) = row else { break };
+                let columns = Columns::of("log_batches", &row);
+                if !columns.get::<bool, _>("has_row")? {
+                    found.push(
+                        columns.id("boot", BootId::from_bytes).and_then(|boot| Ok((boot, columns.number("lane")?))),
+                    );
+                }
+                last = (columns.get("boot")?, columns.get("lane")?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Where every lane of a boot ends by its newest batch, and whether that batch's entries are there.
+    pub(in crate::store) async fn lane_ends(&self, boot: BootId) -> Result<Vec<LaneTail>, Error> {
+        super::snapshot!(self, |connection| {
+            let lanes: Vec<i64> = sqlx::query_scalar(
+                "SELECT DISTINCT lane FROM log_batches WHERE tenant = $1 AND boot = $2 ORDER BY lane",
+            )
+            .bind(TenantName::SYSTEM)
+            .bind(&boot.as_bytes()[..])
+            .fetch_all(&mut *connection)
+            .await?;
+            let mut ends = Vec::with_capacity(lanes.len());
+            for lane in lanes {
+                let lane = u32::try_from(lane).map_err(|_| Error::Unreadable("log_batches"))?;
+                if let Some(last) = last_before(boot, lane, u64::MAX, connection).await? {
+                    ends.push(tail(&last, connection).await?);
+                }
+            }
+            Ok(ends)
+        })
+    }
+
+    /// The exact bytes of every `node.stopped` of the system log.
+    pub(in crate::store) async fn farewells(&self) -> Result<Vec<Vec<u8>>, Error> {
+        super::reading!(self, |connection| {
+            let leaves =
+                sqlx::query_scalar("SELECT leaf FROM access_log WHERE tenant = $1 AND action = 'node.stopped'")
+                    .bind(TenantName::SYSTEM)
+                    .fetch_all(connection)
+                    .await?;
+            Ok(leaves)
+        })
+    }
+}
+
+async fn tail(last: &Batch, connection: &mut PgConnection) -> Result<LaneTail, Error> {
+    let numbers = last.first..last.end().next;
+    Ok(LaneTail { end: last.end(), is_whole: are_there(last.boot, last.lane, numbers, connection).await? })
+}
+
+/// Whether all entries of the batches that make up a range of a lane's numbers are there: with an index if the lane's row
+/// says that they are integrated.
+async fn are_there(
+    boot: BootId,
+    number: u32,
+    numbers: std::ops::Range<u64>,
+    connection: &mut PgConnection,
+) -> Result<bool, Error> {
+    let progress = sqlx::query("SELECT * FROM log_lanes WHERE tenant = $1 AND boot = $2 AND lane = $3")
+        .bind(TenantName::SYSTEM)
+        .bind(&boot.as_bytes()[..])
+        .bind(i64::from(number))
+        .fetch_optional(&mut *connection)
+        .await?;
+    // A lane without its row waits for nothing.
+    let integrated = progress.map(|row| lane(&row)).transpose()?.map_or(u64::MAX, |lane| lane.next);
+    let (there, missed): (i64, i64) = sqlx::query_as(THERE)
+        .bind(&boot.as_bytes()[..])
+        .bind(i64::from(number))
+        .bind(int(numbers.start))
+        .bind(int(numbers.end))
+        .bind(int(integrated))
+        .fetch_one(connection)
+        .await?;
+    Ok(there == int(numbers.end.saturating_sub(numbers.start)) && missed == 0)
+}
+
+async fn last_before(
+    boot: BootId,
+    lane: u32,
+    next: u64,
+    connection: &mut PgConnection,
+) -> Result<Option<Batch>, Error> {
+    let row = sqlx::query(
+        "SELECT * FROM log_batches WHERE tenant = $1 AND boot = $2 AND lane = $3 AND first < $4 ORDER BY first DESC LIMIT 1",
+    )
+    .bind(TenantName::SYSTEM)
+    .bind(&boot.as_bytes()[..])
+    .bind(i64::from(lane))
+    .bind(int(next))
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| batch(&row, boot, lane)).transpose()
+}

@@ -1,0 +1,261 @@
+//! Reading the access log: by index, by place, by filter.
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+
+use super::PostgresStore;
+use super::column::{Columns, int, millis};
+use super::integration;
+use crate::access_log::Position;
+use crate::domain::{BootId, DataKeyId, TenantName};
+use crate::store::Error;
+use crate::store::listing::{Cursor, EntryColumns, EntryFilter, Listing, RawEntry};
+
+macro_rules! columns {
+    () => {
+        "a.tenant, a.boot, a.lane, a.number, a.time, a.action, a.outcome, a.value_id, a.actor_id, a.flow, a.app, \
+         a.object, a.object_version, a.state_version, a.leaf, o.data_key_id, o.on_behalf_of, o.address, o.actor_name, \
+         o.reference"
+    };
+}
+macro_rules! openings {
+    () => {
+        " LEFT JOIN log_openings o ON o.tenant = a.tenant AND o.boot = a.boot AND o.lane = a.lane AND o.number = a.number"
+    };
+}
+macro_rules! filter {
+    () => {
+        " AND ($2::bytea IS NULL OR a.value_id = $2) AND ($3::text IS NULL OR a.actor_id = $3) \
+         AND ($4::text IS NULL OR a.flow = $4) AND ($5::text IS NULL OR a.app = $5) \
+         AND ($6::text IS NULL OR a.action = $6) AND ($7::text IS NULL OR a.outcome = $7) \
+         AND ($8::bigint IS NULL OR a.time >= $8) AND ($9::bigint IS NULL OR a.time < $9)"
+    };
+}
+/// In the order of the index.
+const INTEGRATED: &str = concat!(
+    "SELECT i.leaf_index, ",
+    columns!(),
+    " FROM log_index i JOIN access_log a ON a.tenant = i.tenant AND a.boot = i.boot AND a.lane = i.lane \
+     AND a.number = i.number",
+    openings!(),
+    " WHERE i.tenant = $1 AND i.leaf_index >= $10 AND i.leaf_index < $11",
+    filter!(),
+    " ORDER BY i.leaf_index LIMIT $12"
+);
+/// The same, newest first.
+const INTEGRATED_NEWEST: &str = concat!(
+    "SELECT i.leaf_index, ",
+    columns!(),
+    " FROM log_index i JOIN access_log a ON a.tenant = i.tenant AND a.boot = i.boot AND a.lane = i.lane \
+     AND a.number = i.number",
+    openings!(),
+    " WHERE i.tenant = $1 AND i.leaf_index >= $10 AND i.leaf_index < $11",
+    filter!(),
+    " ORDER BY i.leaf_index DESC LIMIT $12"
+);
+/// One value's entries, by the value's index.
+const INTEGRATED_OF_VALUE: &str = concat!(
+    "SELECT i.leaf_index, ",
+    columns!(),
+    " FROM access_log a JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane \
+     AND i.number = a.number",
+    openings!(),
+    " WHERE a.tenant = $1 AND a.value_id = $2 AND i.leaf_index >= $10 AND i.leaf_index < $11",
+    filter!(),
+    " ORDER BY i.leaf_index LIMIT $12"
+);
+/// Entries of batches that are not yet integrated.
+const PENDING: &str = concat!(
+    "SELECT NULL::bigint AS leaf_index, ",
+    columns!(),
+    " FROM log_lanes l JOIN log_groups g ON g.boot = l.boot AND g.lane = l.lane AND g.batch >= l.next \
+     JOIN access_log a ON a.tenant = g.tenant AND a.boot = g.boot AND a.lane = g.lane AND a.number >= g.first \
+     AND a.number < g.first + g.count",
+    openings!(),
+    " WHERE l.tenant = '-system' AND g.tenant = $1 AND (a.boot, a.lane, a.number) > ($10, $11, $12)",
+    filter!(),
+    " ORDER BY a.boot, a.lane, a.number LIMIT $13"
+);
+const AT: &str = concat!(
+    "SELECT i.leaf_index, ",
+    columns!(),
+    " FROM access_log a LEFT JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane \
+     AND i.number = a.number",
+    openings!(),
+    " WHERE a.tenant = $1 AND a.boot = $2 AND a.lane = $3 AND a.number = $4"
+);
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+fn filtered<'q>(text: &'static str, log: &'q TenantName, filter: &'q EntryFilter) -> Query<'q> {
+    sqlx::query(text)
+        .bind(log.as_str())
+        .bind(filter.value_id.as_ref().map(|id| &id.as_bytes()[..]))
+        .bind(filter.actor.as_deref())
+        .bind(filter.flow.as_ref().map(|name| name.as_str()))
+        .bind(filter.app.as_ref().map(|name| name.as_str()))
+        .bind(filter.action.as_deref())
+        .bind(filter.outcome.as_deref())
+        .bind(filter.from.map(millis))
+        .bind(filter.to.map(millis))
+}
+
+impl PostgresStore {
+    /// Integrated entries with an index in `from..to` that pass the filter.
+    pub(in crate::store) async fn integrated(
+        &self,
+        log: &TenantName,
+        filter: &EntryFilter,
+        indices: std::ops::Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<RawEntry>, Error> {
+        super::reading!(self, |connection| {
+            let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
+            integrated(text, log, filter, indices.clone(), limit, connection).await
+        })
+    }
+
+    /// A page's entries from `start` on: integrated ones of at most `longest` indices, then those that wait. All of one
+    /// snapshot: an entry that is integrated meanwhile is in one of the two lists, and in one only.
+    pub(in crate::store) async fn listing(
+        &self,
+        log: &TenantName,
+        filter: &EntryFilter,
+        start: Cursor,
+        limit: usize,
+        longest: u64,
+    ) -> Result<Listing, Error> {
+        super::snapshot!(self, |connection| {
+            let size = integration::head(log, connection).await?.map_or(0, |head| head.size);
+            let end = size.min(start.index.saturating_add(longest));
+            let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
+            let integrated = integrated(text, log, filter, start.index..end, limit, connection).await?;
+            let is_last = integrated.len() < limit && end >= size;
+            let waiting =
+                if is_last { waiting(log, filter, start.after, limit, connection).await? } else { Vec::new() };
+            Ok(Listing { size, integrated, waiting })
+        })
+    }
+
+    /// A page's entries, newest first: those below `before` of at most `longest` indices; without it the newest, and
+    /// all that wait. All of one snapshot.
+    pub(in crate::store) async fn newest(
+        &self,
+        log: &TenantName,
+        filter: &EntryFilter,
+        before: Option<u64>,
+        limit: usize,
+        longest: u64,
+    ) -> Result<Listing, Error> {
+        super::snapshot!(self, |connection| {
+            let size = integration::head(log, connection).await?.map_or(0, |head| head.size);
+            let end = before.map_or(size, |before| before.min(size));
+            let from = end.saturating_sub(longest);
+            let integrated = integrated(INTEGRATED_NEWEST, log, filter, from..end, limit, connection).await?;
+            let waiting = match before {
+                None => waiting(log, filter, None, limit, connection).await?,
+                Some(_) => Vec::new(),
+            };
+            Ok(Listing { size: end, integrated, waiting })
+        })
+    }
+
+    /// The entry at a place.
+    pub(in crate::store) async fn entry_at(
+        &self,
+        position: &Position,
+        log: &TenantName,
+    ) -> Result<Option<RawEntry>, Error> {
+        super::reading!(self, |connection| {
+            let row = sqlx::query(AT)
+                .bind(log.as_str())
+                .bind(&position.boot.as_bytes()[..])
+                .bind(i64::from(position.lane))
+                .bind(int(position.number))
+                .fetch_optional(connection)
+                .await?;
+            row.map(|row| entry(&row)).transpose()
+        })
+    }
+
+    /// Erases what is left of the openings of an entry's personal members; the leaf and its proofs stay.
+    pub(in crate::store) async fn erase_openings(&self, position: &Position, log: &TenantName) -> Result<(), Error> {
+        super::writing!(self, |connection| erase(position, log, connection).await)
+    }
+}
+
+async fn integrated(
+    text: &'static str,
+    log: &TenantName,
+    filter: &EntryFilter,
+    indices: std::ops::Range<u64>,
+    limit: usize,
+    connection: &mut PgConnection,
+) -> Result<Vec<RawEntry>, Error> {
+    let rows = filtered(text, log, filter)
+        .bind(int(indices.start))
+        .bind(int(indices.end))
+        .bind(int(limit as u64))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(entry).collect()
+}
+
+/// Entries that wait for integration and pass the filter, after a place.
+async fn waiting(
+    log: &TenantName,
+    filter: &EntryFilter,
+    after: Option<Position>,
+    limit: usize,
+    connection: &mut PgConnection,
+) -> Result<Vec<RawEntry>, Error> {
+    let boot = after.map_or([0; 16], |place| *place.boot.as_bytes());
+    let rows = filtered(PENDING, log, filter)
+        .bind(&boot[..])
+        .bind(after.map_or(-1, |place| i64::from(place.lane)))
+        .bind(after.map_or(-1, |place| int(place.number)))
+        .bind(int(limit as u64))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(entry).collect()
+}
+
+async fn erase(position: &Position, log: &TenantName, connection: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query("DELETE FROM log_openings WHERE tenant = $1 AND boot = $2 AND lane = $3 AND number = $4")
+        .bind(log.as_str())
+        .bind(&position.boot.as_bytes()[..])
+        .bind(i64::from(position.lane))
+        .bind(int(position.number))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn entry(row: &PgRow) -> Result<RawEntry, Error> {
+    let columns = Columns::of("access_log", row);
+    let object: Option<String> = columns.get("object")?;
+    let sealed: [Option<Vec<u8>>; 4] =
+        [columns.get("on_behalf_of")?, columns.get("address")?, columns.get("actor_name")?, columns.get("reference")?];
+    Ok(RawEntry {
+        tenant: TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?,
+        position: Position {
+            boot: columns.id("boot", BootId::from_bytes)?,
+            lane: columns.number("lane")?,
+            number: columns.number("number")?,
+        },
+        index: columns.number_or_none("leaf_index")?,
+        leaf: columns.get("leaf")?,
+        columns: EntryColumns {
+            time: columns.time("time")?,
+            action: columns.get("action")?,
+            outcome: columns.get("outcome")?,
+            value_id: columns.id_or_none("value_id", crate::domain::ValueId::from_bytes)?,
+            actor_id: columns.get("actor_id")?,
+            flow: columns.get("flow")?,
+            app: columns.get("app")?,
+            object: object.zip(columns.number_or_none("object_version")?),
+            state_version: columns.number_or_none("state_version")?,
+        },
+        openings: columns.id_or_none("data_key_id", DataKeyId::from_bytes)?.map(|id| (id, sealed)),
+    })
+}

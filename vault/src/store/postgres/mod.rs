@@ -1,0 +1,254 @@
+//! PostgreSQL: any number of nodes, one connection of each that writes, readers beside it. Every commit is on the disk
+//! before it is acknowledged.
+//!
+//! Transactions run at READ COMMITTED. What a batch decides on is locked before it is read: generations are shared, so
+//! that none moves on before the batch ends; rows that a batch may change are its own. What turns out to change only when
+//! all is decided is locked and compared then ([`transaction`]).
+
+mod column;
+mod deciding;
+mod fault;
+mod integration;
+mod key_rows;
+mod lane_ends;
+mod log_read;
+mod log_write;
+mod purge;
+mod read;
+mod requests;
+mod transaction;
+mod values;
+mod writer;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection, Row};
+
+pub(in crate::store) use transaction::PostgresBatch;
+pub(in crate::store) use writer::Writer;
+
+use super::Error;
+use super::settings::PostgresAddress;
+use crate::domain::{InstallationId, Realm, TenantName, Timestamp};
+
+/// How long the server works on one statement, waiting for locks included. A deadlock is found after a second.
+const STATEMENT: &str = "1500ms";
+/// How long a transaction of a node that stands still holds its locks; then the server ends it, and nothing of it is given
+/// out.
+const IDLE: &str = "2s";
+/// How long we wait for the server, whatever the network does: who asks is told within two seconds.
+const PATIENCE: Duration = Duration::from_millis(1700);
+/// How long a migration may take.
+const MIGRATING: Duration = Duration::from_mins(10);
+
+/// Connections that read.
+const READERS: u32 = 8;
+
+/// The database with this node's connections.
+pub(in crate::store) struct PostgresStore {
+    readers: PgPool,
+    writer: tokio::sync::Mutex<Writer>,
+}
+
+impl PostgresStore {
+    /// Opens the database and brings its schema up to date.
+    pub(in crate::store) async fn open(
+        address: &PostgresAddress,
+        migration_lock: bool,
+        installation: InstallationId,
+        realm: &Realm,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let options = address.options()?;
+        migrate(&options, migration_lock).await?;
+        let mut connection = connect(&options).await?;
+        belongs_to(installation, realm, now, &mut connection).await?;
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
+            .connect_lazy_with(bounded(&options).options([("default_transaction_read_only", "on")]));
+        Ok(Self { readers, writer: tokio::sync::Mutex::new(Writer::new(options, connection)) })
+    }
+
+    /// A connection that reads.
+    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    /// The connection that writes; whoever holds it is alone in this node.
+    pub(in crate::store) async fn writer(&self) -> tokio::sync::MutexGuard<'_, Writer> {
+        self.writer.lock().await
+    }
+
+    /// Closes every connection.
+    pub(in crate::store) async fn close(&self) {
+        let _ = tokio::time::timeout(PATIENCE, self.readers.close()).await;
+        self.writer.lock().await.close().await;
+    }
+}
+
+/// Waits for the server no longer than we may; what it does not answer in time has failed.
+async fn within<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
+}
+
+/// Whether the server had ended this connection, as it does when it is restarted.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Database(sqlx::Error::Io(_)) => true,
+        Error::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
+/// Reads on a connection of the pool, no longer than we may wait. One that did not answer in time is given up: in the pool
+/// it would wait for an answer that may never come. One that the server ended is given up for another: after a restart of
+/// the server the pool is full of them.
+macro_rules! reading {
+    ($store:expr, |$connection:ident| $work:expr) => {{
+        let mut left = super::READERS;
+        loop {
+            let mut held = $store.reader().await?;
+            let read = tokio::time::timeout(super::PATIENCE, async {
+                let $connection = &mut *held;
+                $work
+            })
+            .await;
+            match read {
+                Ok(Err(error)) if left > 0 && super::is_gone(&error) => {
+                    left -= 1;
+                    drop(held.detach());
+                }
+                Ok(done) => break done,
+                Err(_) => {
+                    drop(held.detach());
+                    break Err(Error::Database(super::timed_out()));
+                }
+            }
+        }
+    }};
+}
+
+/// The same, all of one snapshot.
+macro_rules! snapshot {
+    ($store:expr, |$connection:ident| $work:expr) => {
+        super::reading!($store, |reader| {
+            let mut snapshot =
+                sqlx::Connection::begin_with(reader, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            let done: Result<_, Error> = {
+                let $connection = &mut *snapshot;
+                $work
+            };
+            snapshot.commit().await?;
+            done
+        })
+    };
+}
+
+/// A transaction of its own on the connection that writes; made anew when the engine could not order it.
+macro_rules! writing {
+    ($store:expr, |$connection:ident| $work:expr) => {{
+        let mut writer = $store.writer().await;
+        let mut left = crate::store::ATTEMPTS;
+        loop {
+            let mut batch = writer.begin().await?;
+            let done = super::within_any(async {
+                let $connection = &mut *batch.transaction;
+                $work
+            })
+            .await;
+            let done = batch.finish(done).await;
+            match writer.settle(done).await {
+                Err((_, fault)) if fault.passes() && left > 1 => left -= 1,
+                done => break done.map_err(|(error, _)| error),
+            }
+        }
+    }};
+}
+use {reading, snapshot, writing};
+
+/// As [`within`], for work that fails in more ways.
+async fn within_any<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(Error::Database(timed_out())))
+}
+
+/// The settings of every connection but the one that migrates.
+fn bounded(options: &PgConnectOptions) -> PgConnectOptions {
+    let options = options.clone().statement_cache_capacity(256);
+    options.options([("statement_timeout", STATEMENT), ("idle_in_transaction_session_timeout", IDLE)])
+}
+
+/// Opens a connection that writes and makes sure that it writes as safely as it must.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+    let mut connection = within(PgConnection::connect_with(&bounded(options))).await?;
+    let safe = within(is_safe(&mut connection)).await?;
+    safe.map(|()| connection).map_err(Error::Setting)
+}
+
+/// Refuses settings with which an acknowledged commit could be lost, and a standby.
+async fn is_safe(connection: &mut PgConnection) -> Result<Result<(), &'static str>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'), \
+         pg_is_in_recovery(), current_setting('server_encoding')",
+    )
+    .fetch_one(connection)
+    .await?;
+    let is = |index: usize, good: &[&str]| row.try_get::<&str, _>(index).map(|setting| good.contains(&setting));
+    Ok(if !is(0, &["on", "remote_apply"])? {
+        Err("synchronous_commit is weaker than on: set it to on")
+    } else if !is(1, &["on"])? {
+        Err("fsync is off: what is acknowledged would not be on the disk")
+    } else if !is(2, &["on"])? {
+        Err("full_page_writes is off: a power cut would damage pages")
+    } else if row.try_get::<bool, _>(3)? {
+        Err("the database is a standby, which cannot be written: name the primary")
+    } else if !is(4, &["UTF8"])? {
+        Err("the database's encoding is not UTF8")
+    } else {
+        Ok(())
+    })
+}
+
+/// Brings the schema up to date. The lock (an advisory one, which some engines do not have) keeps nodes that start at once
+/// from doing it twice; without it one of them fails and is started again.
+async fn migrate(options: &PgConnectOptions, lock: bool) -> Result<(), Error> {
+    let mut connection = within(PgConnection::connect_with(options)).await?;
+    let mut migrations = sqlx::migrate!("migrations/postgres");
+    migrations.set_locking(lock);
+    let done = tokio::time::timeout(MIGRATING, migrations.run(&mut connection)).await;
+    done.unwrap_or_else(|_| Err(sqlx::migrate::MigrateError::Execute(timed_out())))?;
+    let _ = within(connection.close()).await;
+    Ok(())
+}
+
+/// Writes the installation's id into a new database, and refuses one with another id.
+async fn belongs_to(
+    installation: InstallationId,
+    realm: &Realm,
+    now: Timestamp,
+    connection: &mut PgConnection,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO installation (tenant, installation_id, realm, created) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(TenantName::SYSTEM)
+    .bind(&installation.as_bytes()[..])
+    .bind(realm.as_str())
+    .bind(column::millis(now))
+    .execute(&mut *connection)
+    .await?;
+    let row = sqlx::query("SELECT installation_id, realm FROM installation WHERE tenant = $1")
+        .bind(TenantName::SYSTEM)
+        .fetch_one(connection)
+        .await?;
+    let same =
+        row.try_get::<&[u8], _>(0)? == &installation.as_bytes()[..] && row.try_get::<&str, _>(1)? == realm.as_str();
+    if same { Ok(()) } else { Err(Error::WrongInstallation) }
+}

@@ -1,0 +1,167 @@
+//! What a node does by the clock: what has expired goes, signs of life are renewed.
+
+use sqlx::PgConnection;
+
+use super::column::{Columns, int, millis};
+use super::{PostgresStore, key_rows};
+use crate::access_log::Heartbeat;
+use crate::access_log::node::LaneEnd;
+use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
+use crate::store::Error;
+use crate::store::batch::Expired;
+
+impl PostgresStore {
+    /// Up to `limit` values whose time seems to be over, after the first `passed`; one that does not read hides no other.
+    pub(in crate::store) async fn expired_values(
+        &self,
+        now: Timestamp,
+        passed: usize,
+        limit: usize,
+    ) -> Result<Expired, Error> {
+        super::reading!(self, |connection| {
+            let rows = sqlx::query(
+            "SELECT tenant, value_id FROM secure_values WHERE purge_after <= $1 ORDER BY purge_after, tenant, value_id \
+             LIMIT $2 OFFSET $3",
+        )
+        .bind(millis(now))
+        .bind(int(limit as u64))
+        .bind(int(passed as u64))
+        .fetch_all(connection)
+        .await?;
+            let mut found = Expired::default();
+            for row in &rows {
+                match expired_value(row) {
+                    Ok(value) => found.values.push(value),
+                    Err(_) => found.unreadable += 1,
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Up to `limit` values whose uses are counted.
+    pub(in crate::store) async fn counted_values(&self, limit: usize) -> Result<Vec<(TenantName, ValueId)>, Error> {
+        super::reading!(self, |connection| {
+            let rows = sqlx::query("SELECT tenant, value_id FROM secure_values WHERE uses IS NOT NULL LIMIT $1")
+                .bind(int(limit as u64))
+                .fetch_all(connection)
+                .await?;
+            rows.iter().map(expired_value).collect()
+        })
+    }
+
+    /// Removes expired encs, sessions, idempotency records, capture keys and data keys; how many rows.
+    ///
+    /// `sessions_before`: sessions whose id is older are past the longest session.
+    pub(in crate::store) async fn purge_requests(
+        &self,
+        now: Timestamp,
+        sessions_before: &str,
+        erased: &[(DataKeyClass, Epoch)],
+    ) -> Result<u64, Error> {
+        super::writing!(self, |connection| purge(now, sessions_before, erased, connection)
+            .await
+            .map_err(Error::Database))
+    }
+
+    /// Replaces a boot's sign of life.
+    pub(in crate::store) async fn write_heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), Error> {
+        super::writing!(self, |connection| write_heartbeat(heartbeat, connection).await.map_err(Error::Database))
+    }
+
+    /// Every boot's last sign of life.
+    pub(in crate::store) async fn heartbeats(&self) -> Result<Vec<Result<Heartbeat, Error>>, Error> {
+        super::reading!(self, |connection| {
+            let rows = sqlx::query("SELECT * FROM heartbeats ORDER BY boot").fetch_all(connection).await?;
+            Ok(rows.iter().map(heartbeat).collect())
+        })
+    }
+}
+
+fn expired_value(row: &sqlx::postgres::PgRow) -> Result<(TenantName, ValueId), Error> {
+    let columns = Columns::of("secure_values", row);
+    let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
+    Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
+}
+
+async fn purge(
+    now: Timestamp,
+    sessions_before: &str,
+    erased: &[(DataKeyClass, Epoch)],
+    connection: &mut PgConnection,
+) -> Result<u64, sqlx::Error> {
+    let mut gone = 0;
+    // The time stands outside too: what another node renewed while we waited for its row stays.
+    for text in [
+        "DELETE FROM capture_encs WHERE expires <= $1 AND (tenant, session, enc) IN \
+         (SELECT tenant, session, enc FROM capture_encs WHERE expires <= $1 LIMIT 1000)",
+        "DELETE FROM idempotency WHERE expires <= $1 AND (tenant, lookup) IN \
+         (SELECT tenant, lookup FROM idempotency WHERE expires <= $1 LIMIT 1000)",
+    ] {
+        let done = sqlx::query(text).bind(millis(now)).execute(&mut *connection).await?;
+        gone += done.rows_affected();
+    }
+    let done = sqlx::query(
+        "DELETE FROM capture_sessions WHERE (tenant, key) IN \
+         (SELECT tenant, key FROM capture_sessions WHERE key < $1 LIMIT 1000)",
+    )
+    .bind(sessions_before)
+    .execute(&mut *connection)
+    .await?;
+    gone += done.rows_affected();
+    for (class, epoch) in erased {
+        if *class == DataKeyClass::Capture {
+            gone += key_rows::remove_erased_capture_keys(*epoch, connection).await?;
+        }
+        gone += key_rows::remove_erased_data_keys(*class, *epoch, connection).await?;
+    }
+    Ok(gone)
+}
+
+async fn write_heartbeat(heartbeat: &Heartbeat, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let lanes: Vec<u8> = heartbeat.lanes.iter().flat_map(lane_bytes).collect();
+    sqlx::query(
+        "INSERT INTO heartbeats (tenant, boot, time, lanes, signature) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (tenant, boot) DO UPDATE SET time = excluded.time, lanes = excluded.lanes, \
+         signature = excluded.signature",
+    )
+    .bind(TenantName::SYSTEM)
+    .bind(&heartbeat.boot.as_bytes()[..])
+    .bind(millis(heartbeat.time))
+    .bind(lanes)
+    .bind(&heartbeat.signature[..])
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// Lane (4 bytes), next number (8), hash of the last signature (32).
+const LANE_BYTES: usize = 44;
+
+fn lane_bytes(end: &LaneEnd) -> [u8; LANE_BYTES] {
+    let mut bytes = [0; LANE_BYTES];
+    bytes[..4].copy_from_slice(&end.lane.to_be_bytes());
+    bytes[4..12].copy_from_slice(&end.next.to_be_bytes());
+    bytes[12..].copy_from_slice(&end.previous);
+    bytes
+}
+
+fn heartbeat(row: &sqlx::postgres::PgRow) -> Result<Heartbeat, Error> {
+    let columns = Columns::of("heartbeats", row);
+    let bytes: &[u8] = columns.get("lanes")?;
+    let mut lanes = Vec::new();
+    for part in bytes.chunks(LANE_BYTES) {
+        let part: &[u8; LANE_BYTES] = part.try_into().map_err(|_| columns.unreadable())?;
+        let (mut lane, mut next, mut previous) = ([0; 4], [0; 8], [0; 32]);
+        lane.copy_from_slice(&part[..4]);
+        next.copy_from_slice(&part[4..12]);
+        previous.copy_from_slice(&part[12..]);
+        lanes.push(LaneEnd { lane: u32::from_be_bytes(lane), next: u64::from_be_bytes(next), previous });
+    }
+    Ok(Heartbeat {
+        boot: columns.id("boot", BootId::from_bytes)?,
+        time: columns.time("time")?,
+        lanes,
+        signature: columns.bytes("signature")?,
+    })
+}

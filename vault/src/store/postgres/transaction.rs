@@ -1,0 +1,254 @@
+//! One batch's transaction: lock and read everything, write everything, commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use super::column::{Columns, column};
+use super::{deciding, key_rows, log_write, requests, values, within, within_any};
+use crate::domain::{Clock, Realm, TenantName, Timestamp, ValueId};
+use crate::store::Error;
+use crate::store::batch::{Loaded, Wanted, WriteSet};
+use crate::store::committer::operation::Generation;
+use crate::store::fault::NotWritten;
+use crate::store::rows::IdempotencyRow;
+
+/// A transaction with what it holds.
+pub(in crate::store) struct PostgresBatch<'c> {
+    pub(super) transaction: Transaction<'c, Postgres>,
+    held: Held,
+    #[cfg(test)]
+    loses_answer: bool,
+}
+
+/// What a batch knows of the rows that its decisions rest on.
+#[derive(Default)]
+struct Held {
+    /// Values that were read, by the version of their state.
+    seen: BTreeMap<(TenantName, ValueId), u64>,
+    /// Those of them that no other node can change before this batch ends.
+    locked: BTreeSet<(TenantName, ValueId)>,
+    /// Idempotency records that were asked for and are not there.
+    absent: BTreeSet<(TenantName, [u8; 32])>,
+}
+
+impl<'c> PostgresBatch<'c> {
+    pub(super) fn new(transaction: Transaction<'c, Postgres>, #[cfg(test)] loses_answer: bool) -> Self {
+        Self {
+            transaction,
+            held: Held::default(),
+            #[cfg(test)]
+            loses_answer,
+        }
+    }
+
+    /// Locks and reads what the operations asked for.
+    pub(in crate::store) async fn load(
+        &mut self,
+        wanted: &Wanted,
+        realm: &Realm,
+        clock: &Clock,
+    ) -> Result<Loaded, Error> {
+        within_any(load(wanted, realm, clock, &mut self.held, &mut self.transaction)).await
+    }
+
+    /// Writes what the operations decided.
+    pub(in crate::store) async fn write(&mut self, set: &WriteSet) -> Result<(), NotWritten> {
+        let (held, connection) = (&self.held, &mut *self.transaction);
+        tokio::time::timeout(super::PATIENCE, write(set, held, connection))
+            .await
+            .unwrap_or_else(|_| Err(NotWritten::Database(super::timed_out())))
+    }
+
+    /// Makes it durable. After an error nobody knows whether it is.
+    pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
+        within(self.transaction.commit()).await?;
+        #[cfg(test)]
+        if self.loses_answer {
+            return Err(sqlx::Error::WorkerCrashed);
+        }
+        Ok(())
+    }
+
+    /// Commits work that went well, and undoes what did not.
+    pub(super) async fn finish<T>(self, done: Result<T, Error>) -> Result<T, Error> {
+        match done {
+            Ok(output) => self.commit().await.map(|()| output).map_err(Error::Database),
+            Err(error) => {
+                let _ = self.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Undoes it.
+    pub(in crate::store) async fn rollback(self) -> Result<(), sqlx::Error> {
+        within(self.transaction.rollback()).await
+    }
+}
+
+async fn load(
+    wanted: &Wanted,
+    realm: &Realm,
+    clock: &Clock,
+    held: &mut Held,
+    connection: &mut PgConnection,
+) -> Result<Loaded, Error> {
+    let mut loaded = Loaded::at(now(clock, connection).await?);
+    loaded.generations = generations(&wanted.tenants, connection).await?;
+    for (tenant, ids) in &wanted.values {
+        let ids: Vec<ValueId> = ids.iter().copied().collect();
+        let locked = values::lock_counted(&ids, tenant, connection).await?;
+        held.locked.extend(locked.into_iter().map(|value_id| (tenant.clone(), value_id)));
+        let found = values::read(&ids, tenant, realm, connection).await?;
+        let version = |state: Option<&crate::store::rows::StateRow>| state.map_or(0, |row| row.state.version);
+        let seen = found.iter().map(|value| (value.row.metadata.value_id, version(value.state.as_ref())));
+        held.seen.extend(seen.map(|(value_id, version)| ((tenant.clone(), value_id), version)));
+        loaded.values.extend(found);
+    }
+    load_rows(wanted, &mut loaded, connection).await?;
+    for (tenant, lookups) in &wanted.idempotency {
+        let asked: Vec<[u8; 32]> = lookups.iter().copied().collect();
+        let found = requests::lock_records(&asked, tenant, connection).await?;
+        let absent = asked.iter().filter(|lookup| !found.iter().any(|row| row.lookup == **lookup));
+        held.absent.extend(absent.map(|lookup| (tenant.clone(), *lookup)));
+        loaded.idempotency.extend(found.into_iter().filter(|row| row.expires > loaded.now));
+    }
+    for ((tenant, session), encs) in &wanted.encs {
+        let encs: Vec<[u8; 32]> = encs.iter().copied().collect();
+        let seen = requests::read_encs(&encs, *session, tenant, connection).await?;
+        loaded.encs.extend(seen.into_iter().map(|enc| (tenant.clone(), *session, enc)));
+    }
+    for (tenant, ids) in &wanted.runs {
+        let ids: Vec<_> = ids.iter().copied().collect();
+        loaded.runs.extend(requests::lock_runs(&ids, tenant, connection).await?);
+    }
+    Ok(loaded)
+}
+
+async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Result<(), NotWritten> {
+    fence(set, held, connection).await?;
+    let is_new = |row: &IdempotencyRow| held.absent.contains(&(row.tenant.clone(), row.lookup));
+    let (new, known): (Vec<_>, Vec<_>) = set.idempotency.values().partition(|row| is_new(row));
+    // Another node's request with the same key came first: it is decided anew, on that record.
+    if requests::insert_records(&new, connection).await? != new.len() {
+        return Err(NotWritten::Raced);
+    }
+    requests::upsert_records(&known, connection).await?;
+    let rows: Vec<_> = set.new_values.values().collect();
+    values::insert(&rows, connection).await?;
+    let states: Vec<_> = set.states.iter().map(|((tenant, _), row)| (tenant, row)).collect();
+    values::upsert_states(&states, connection).await?;
+    for ((tenant, value_id), until) in &set.postponed {
+        values::postpone_purge(*value_id, tenant, *until, connection).await?;
+    }
+    for (tenant, ids) in &set.removed {
+        let ids: Vec<ValueId> = ids.iter().copied().collect();
+        values::remove(&ids, tenant, connection).await?;
+    }
+    let encs: Vec<requests::Enc> =
+        set.encs.iter().map(|((tenant, session, enc), until)| (tenant.clone(), *session, *enc, *until)).collect();
+    requests::insert_encs(&encs, connection).await?;
+    let runs: Vec<_> = set.runs.values().collect();
+    requests::upsert_runs(&runs, connection).await?;
+    deciding::write(&set.rows, connection).await?;
+    for row in &set.data_keys {
+        key_rows::upsert_data_key(row, connection).await?;
+    }
+    for (tenant, id) in &set.removed_data_keys {
+        key_rows::remove_data_key(*id, tenant, connection).await?;
+    }
+    for row in &set.capture_keys {
+        key_rows::insert_capture_key(row, connection).await?;
+    }
+    log_write::bump_generations(&set.generations, connection).await?;
+    log_write::insert_entries(&set.entries, connection).await?;
+    match &set.batch {
+        Some((batch, groups)) => Ok(log_write::insert_batch(batch, groups, connection).await?),
+        None => Ok(()),
+    }
+}
+
+/// Locks the values that change and were not locked when they were read, and compares them with what was read then:
+/// else two nodes could each take the last use, or one write a state to a value that another removed.
+async fn fence(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Result<(), NotWritten> {
+    let mut changed: BTreeMap<&TenantName, BTreeMap<ValueId, u64>> = BTreeMap::new();
+    let removed = set.removed.iter().flat_map(|(tenant, ids)| ids.iter().map(move |value_id| (tenant, *value_id)));
+    for (tenant, value_id) in set.states.keys().map(|(tenant, value_id)| (tenant, *value_id)).chain(removed) {
+        let place = (tenant.clone(), value_id);
+        if let Some(version) = held.seen.get(&place)
+            && !held.locked.contains(&place)
+        {
+            changed.entry(tenant).or_default().insert(value_id, *version);
+        }
+    }
+    for (tenant, values) in changed {
+        let ids: Vec<ValueId> = values.keys().copied().collect();
+        let there = values::lock(&ids, tenant, connection).await?;
+        let versions = values::state_versions(&ids, tenant, connection).await?;
+        let as_read = |(value_id, version): (&ValueId, &u64)| {
+            there.contains(value_id) && versions.get(value_id).copied().unwrap_or(0) == *version
+        };
+        if !values.iter().all(as_read) {
+            return Err(NotWritten::Raced);
+        }
+    }
+    Ok(())
+}
+
+async fn load_rows(wanted: &Wanted, loaded: &mut Loaded, connection: &mut PgConnection) -> Result<(), Error> {
+    for ((table, tenant), keys) in &wanted.rows {
+        let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+        deciding::lock(*table, &asked, tenant, connection).await?;
+        let found = deciding::read(*table, &asked, tenant, connection).await?;
+        for key in keys {
+            let there = found.iter().any(|stored| stored.sealed.row.key == *key);
+            if !there && deciding::is_missing(*table, key, tenant, connection).await? {
+                loaded.missing.push((*table, tenant.clone(), key.clone()));
+            }
+        }
+        loaded.rows.extend(found);
+    }
+    Ok(())
+}
+
+/// The moment a batch is judged by: the database's, which is one for all nodes. A test's clock stands for both.
+async fn now(clock: &Clock, connection: &mut PgConnection) -> Result<Timestamp, Error> {
+    if matches!(clock, Clock::Held(_)) {
+        return Ok(clock.now());
+    }
+    let row = sqlx::query("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now")
+        .fetch_one(connection)
+        .await?;
+    Columns::of("the database's clock", &row).time("now")
+}
+
+/// The generations of these tenants, which nobody moves on before the transaction ends: what is decided under one is over
+/// when the next is acknowledged.
+async fn generations(
+    tenants: &BTreeSet<TenantName>,
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<TenantName, Generation>, Error> {
+    let names: Vec<&TenantName> = tenants.iter().collect();
+    let rows =
+        sqlx::query("SELECT tenant, generation FROM generations WHERE tenant = ANY($1) ORDER BY tenant FOR SHARE")
+            .bind(column(&names, |name| name.as_str()))
+            .fetch_all(connection)
+            .await?;
+    let mut found: BTreeMap<_, _> = tenants.iter().map(|tenant| (tenant.clone(), Generation::default())).collect();
+    for row in &rows {
+        let columns = Columns::of("generations", row);
+        let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
+        found.insert(tenant, Generation(columns.number("generation")?));
+    }
+    Ok(found)
+}
+
+/// A tenant's generation as it is at this moment; 0 before its first change.
+pub(super) async fn generation(tenant: &TenantName, connection: &mut PgConnection) -> Result<Generation, Error> {
+    let row = sqlx::query("SELECT generation FROM generations WHERE tenant = $1")
+        .bind(tenant.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.map_or(Ok(Generation::default()), |row| Columns::of("generations", &row).number("generation").map(Generation))
+}

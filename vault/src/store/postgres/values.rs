@@ -1,0 +1,238 @@
+//! Values and their states.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+
+use super::column::{Columns, column, int, millis};
+use crate::crypto::{StateCode, ValueState};
+use crate::domain::{Binding, CaptureSessionId, DataKeyId, Metadata, Realm, SecretId, TenantName, Timestamp, ValueId};
+use crate::store::Error;
+use crate::store::batch::LoadedValue;
+use crate::store::rows::{StateRow, ValueRow};
+
+const INSERT: &str = "INSERT INTO secure_values (tenant, value_id, app, field, kind, retention, created, expires, uses, \
+     session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed, purge_after) \
+     SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], \
+     $8::bigint[], $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::bytea[], $15::bytea[], \
+     $16::bytea[], $17::bytea[], $8::bigint[])";
+const UPSERT_STATE: &str = "INSERT INTO value_states (tenant, value_id, data_key_id, version, code, uses_left, expires, \
+     failures, mac) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], \
+     $7::bigint[], $8::bigint[], $9::bytea[]) \
+     ON CONFLICT (tenant, value_id) DO UPDATE SET data_key_id = excluded.data_key_id, version = excluded.version, \
+     code = excluded.code, uses_left = excluded.uses_left, expires = excluded.expires, failures = excluded.failures, \
+     mac = excluded.mac";
+/// Whoever changes a state or takes a value away holds the value's row first; so no state changes while one is held.
+const LOCK: &str =
+    "SELECT value_id FROM secure_values WHERE tenant = $1 AND value_id = ANY($2) ORDER BY value_id FOR UPDATE";
+/// Values whose reading is likely to change them. One that is not among them is locked when it turns out to change.
+const LOCK_COUNTED: &str = "SELECT v.value_id FROM secure_values v WHERE v.tenant = $1 AND v.value_id = ANY($2) \
+     AND (v.uses IS NOT NULL OR EXISTS (SELECT 1 FROM value_states s WHERE s.tenant = v.tenant AND \
+     s.value_id = v.value_id)) ORDER BY v.value_id FOR UPDATE OF v";
+/// With the state and the newest entry that carries a state version, so that one round trip tells all.
+const READ: &str = "SELECT v.*, s.data_key_id AS state_data_key_id, s.version, s.code, s.uses_left, s.expires AS state_expires, \
+     s.failures, s.mac, (SELECT l.leaf FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id \
+     AND l.state_version IS NOT NULL ORDER BY l.state_version DESC LIMIT 1) AS newest, \
+     (SELECT max(l.state_version) FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id) \
+     AS newest_version \
+     FROM secure_values v LEFT JOIN value_states s ON s.tenant = v.tenant AND s.value_id = v.value_id \
+     WHERE v.tenant = $1 AND v.value_id = ANY($2)";
+
+/// Inserts values.
+pub(super) async fn insert(rows: &[&ValueRow], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(INSERT)
+        .bind(column(rows, |row| row.metadata.tenant.as_str()))
+        .bind(column(rows, |row| &row.metadata.value_id.as_bytes()[..]))
+        .bind(column(rows, |row| row.metadata.app.as_str()))
+        .bind(column(rows, |row| row.metadata.field.as_str()))
+        .bind(column(rows, |row| row.metadata.kind.as_str()))
+        .bind(column(rows, |row| row.metadata.retention.as_str()))
+        .bind(column(rows, |row| millis(row.metadata.created)))
+        .bind(column(rows, |row| row.metadata.expires.map(millis)))
+        .bind(column(rows, |row| row.metadata.uses.map(i64::from)))
+        .bind(column(rows, |row| row.metadata.session.as_ref().map(|id| &id.as_bytes()[..])))
+        .bind(column(rows, |row| row.metadata.subject.as_ref().map(|hash| &hash[..])))
+        .bind(column(rows, |row| words(row.metadata.binding.flows.iter().map(|name| name.as_str()))))
+        .bind(column(rows, |row| words(row.metadata.binding.purposes.iter().map(|name| name.as_str()))))
+        .bind(column(rows, |row| &row.verifier[..]))
+        .bind(column(rows, |row| &row.pepper_id.as_bytes()[..]))
+        .bind(column(rows, |row| &row.data_key_id.as_bytes()[..]))
+        .bind(column(rows, |row| &row.sealed[..]))
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+/// Inserts or replaces states.
+pub(super) async fn upsert_states(
+    rows: &[(&TenantName, &StateRow)],
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(UPSERT_STATE)
+        .bind(column(rows, |(tenant, _)| tenant.as_str()))
+        .bind(column(rows, |(_, row)| &row.value_id.as_bytes()[..]))
+        .bind(column(rows, |(_, row)| &row.data_key_id.as_bytes()[..]))
+        .bind(column(rows, |(_, row)| int(row.state.version)))
+        .bind(column(rows, |(_, row)| i64::from(row.state.code.as_u8())))
+        .bind(column(rows, |(_, row)| row.state.uses_left.map(i64::from)))
+        .bind(column(rows, |(_, row)| row.state.expires.map(millis)))
+        .bind(column(rows, |(_, row)| i64::from(row.state.failures)))
+        .bind(column(rows, |(_, row)| &row.mac[..]))
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+/// Tells the purge when an extended value may go.
+pub(super) async fn postpone_purge(
+    value_id: ValueId,
+    tenant: &TenantName,
+    until: Option<Timestamp>,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE secure_values SET purge_after = $1 WHERE tenant = $2 AND value_id = $3")
+        .bind(until.map(millis))
+        .bind(tenant.as_str())
+        .bind(&value_id.as_bytes()[..])
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+/// Removes a tenant's values with their states.
+pub(super) async fn remove(
+    value_ids: &[ValueId],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    for text in [
+        "DELETE FROM secure_values WHERE tenant = $1 AND value_id = ANY($2)",
+        "DELETE FROM value_states WHERE tenant = $1 AND value_id = ANY($2)",
+    ] {
+        sqlx::query(text).bind(tenant.as_str()).bind(ids(value_ids)).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Locks those of a tenant's values that are counted, in the order of their ids; which they are.
+pub(super) async fn lock_counted(
+    value_ids: &[ValueId],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<BTreeSet<ValueId>, sqlx::Error> {
+    locked(LOCK_COUNTED, value_ids, tenant, connection).await
+}
+
+/// Locks a tenant's values in the order of their ids; which are there.
+pub(super) async fn lock(
+    value_ids: &[ValueId],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<BTreeSet<ValueId>, sqlx::Error> {
+    locked(LOCK, value_ids, tenant, connection).await
+}
+
+async fn locked(
+    text: &'static str,
+    value_ids: &[ValueId],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<BTreeSet<ValueId>, sqlx::Error> {
+    let found: Vec<Vec<u8>> =
+        sqlx::query_scalar(text).bind(tenant.as_str()).bind(ids(value_ids)).fetch_all(connection).await?;
+    Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(ValueId::from_bytes).collect())
+}
+
+/// The versions of the states of a tenant's values, where they have one.
+pub(super) async fn state_versions(
+    value_ids: &[ValueId],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<ValueId, u64>, sqlx::Error> {
+    let found: Vec<(Vec<u8>, i64)> =
+        sqlx::query_as("SELECT value_id, version FROM value_states WHERE tenant = $1 AND value_id = ANY($2)")
+            .bind(tenant.as_str())
+            .bind(ids(value_ids))
+            .fetch_all(connection)
+            .await?;
+    let read = |(id, version): (Vec<u8>, i64)| Some((ValueId::from_bytes(id.try_into().ok()?), version.unsigned_abs()));
+    Ok(found.into_iter().filter_map(read).collect())
+}
+
+fn ids(value_ids: &[ValueId]) -> Vec<&[u8]> {
+    column(value_ids, |id| &id.as_bytes()[..])
+}
+
+/// Values of a tenant with their states and newest entries.
+pub(super) async fn read(
+    value_ids: &[ValueId],
+    tenant: &TenantName,
+    realm: &Realm,
+    connection: &mut PgConnection,
+) -> Result<Vec<LoadedValue>, Error> {
+    let rows = sqlx::query(READ).bind(tenant.as_str()).bind(ids(value_ids)).fetch_all(connection).await?;
+    rows.iter().map(|row| loaded(row, tenant, realm)).collect()
+}
+
+fn loaded(row: &PgRow, tenant: &TenantName, realm: &Realm) -> Result<LoadedValue, Error> {
+    let columns = Columns::of("secure_values", row);
+    let metadata = Metadata {
+        realm: realm.clone(),
+        tenant: tenant.clone(),
+        app: columns.word("app")?,
+        value_id: columns.id("value_id", ValueId::from_bytes)?,
+        field: columns.word("field")?,
+        kind: columns.word("kind")?,
+        retention: columns.word("retention")?,
+        created: columns.time("created")?,
+        expires: columns.time_or_none("expires")?,
+        uses: columns.number_or_none("uses")?,
+        session: columns.id_or_none("session", CaptureSessionId::from_bytes)?,
+        subject: columns.bytes_or_none("subject")?,
+        binding: Binding { flows: set(&columns, "flows")?, purposes: set(&columns, "purposes")? },
+    };
+    let value_id = metadata.value_id;
+    Ok(LoadedValue {
+        row: ValueRow {
+            metadata,
+            verifier: columns.bytes("verifier")?,
+            pepper_id: columns.id("pepper_id", SecretId::from_bytes)?,
+            data_key_id: columns.id("data_key_id", DataKeyId::from_bytes)?,
+            sealed: columns.get("sealed")?,
+        },
+        state: state(row, value_id)?,
+        newest: columns.newest()?,
+    })
+}
+
+fn state(row: &PgRow, value_id: ValueId) -> Result<Option<StateRow>, Error> {
+    let columns = Columns::of("value_states", row);
+    let Some(version) = columns.number_or_none("version")? else { return Ok(None) };
+    let code = StateCode::from_u8(columns.number("code")?).ok_or_else(|| columns.unreadable())?;
+    let state = ValueState {
+        version,
+        code,
+        uses_left: columns.number_or_none("uses_left")?,
+        expires: columns.time_or_none("state_expires")?,
+        failures: columns.number("failures")?,
+    };
+    let data_key_id = columns.id("state_data_key_id", DataKeyId::from_bytes)?;
+    Ok(Some(StateRow { value_id, data_key_id, state, mac: columns.bytes("mac")? }))
+}
+
+/// Names as one column: they hold no blanks.
+fn words<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn set<T: std::str::FromStr + Ord>(columns: &Columns<'_>, index: &str) -> Result<BTreeSet<T>, Error> {
+    let text: &str = columns.get(index)?;
+    text.split(' ').filter(|word| !word.is_empty()).map(|word| word.parse().map_err(|_| columns.unreadable())).collect()
+}
