@@ -58,9 +58,7 @@ impl Salts {
     /// [`Error::Random`] if that fails.
     pub fn generate() -> Result<Self, Error> {
         let mut salts = [[0; 32]; 4];
-        for salt in &mut salts {
-            getrandom::fill(salt)?;
-        }
+        getrandom::fill(salts.as_flattened_mut())?;
         Ok(Self(salts))
     }
 

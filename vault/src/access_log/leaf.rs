@@ -69,6 +69,16 @@ impl Leaf {
         leaf_hash(&self.0)
     }
 
+    /// Whether leaf bytes, signed by the node that wrote them, say that they are a tenant's at this position. These two
+    /// members stand last, and no string of a JSON text holds a bare quotation mark: so the end of the bytes tells, for
+    /// a hundredth of what reading them costs.
+    #[must_use]
+    pub fn is_placed(bytes: &[u8], tenant: &TenantName, position: &Position) -> bool {
+        let end = canonical(&Placed { tenant, position });
+        bytes.first() == Some(&LEAF_VERSION)
+            && bytes.strip_suffix(&end.as_bytes()[1..]).is_some_and(|rest| rest.ends_with(b","))
+    }
+
     /// Reads leaf bytes; anything but the one canonical form is refused.
     ///
     /// # Errors
@@ -139,6 +149,14 @@ pub struct ParsedEntry {
     #[serde(with = "tenant_name")]
     pub tenant: TenantName,
     pub position: Position,
+}
+
+/// The last members of a leaf.
+#[derive(Serialize)]
+struct Placed<'a> {
+    #[serde(with = "tenant_name")]
+    tenant: &'a TenantName,
+    position: &'a Position,
 }
 
 /// The actor in a leaf.

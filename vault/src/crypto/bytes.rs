@@ -2,14 +2,34 @@
 
 use zeroize::Zeroizing;
 
-use super::{DataKey, Error, derive, envelope};
+use super::aead::NONCE;
+use super::{DataKey, Error, envelope};
 
 /// Seals bytes; `info` names the use and gives it a key of its own, `aad` says which record it is.
 ///
 /// # Errors
 /// [`Error::Random`] if there is no randomness.
 pub fn seal_bytes(data_key: &DataKey, info: &'static str, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-    envelope::seal(&derive(data_key.bytes(), data_key.id().as_bytes(), info), aad, plaintext)
+    envelope::seal(&data_key.derived(info), aad, plaintext)
+}
+
+/// Seals several texts that belong together, each with its AAD, as [`seal_bytes`] does: their nonces are drawn at once.
+///
+/// # Errors
+/// As [`seal_bytes`].
+pub fn seal_each<const N: usize>(
+    data_key: &DataKey,
+    info: &'static str,
+    texts: [(&[u8], &[u8]); N],
+) -> Result<[Vec<u8>; N], Error> {
+    let mut nonces = [[0; NONCE]; N];
+    getrandom::fill(nonces.as_flattened_mut()).map_err(Error::Random)?;
+    let key = data_key.derived(info);
+    let mut sealed = [const { Vec::new() }; N];
+    for (place, (nonce, (aad, text))) in sealed.iter_mut().zip(nonces.iter().zip(texts)) {
+        *place = envelope::seal_with_nonce(nonce, &key, aad, text)?;
+    }
+    Ok(sealed)
 }
 
 /// Opens what [`seal_bytes`] sealed.
@@ -22,5 +42,5 @@ pub fn open_bytes(
     aad: &[u8],
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    envelope::open(&derive(data_key.bytes(), data_key.id().as_bytes(), info), aad, sealed)
+    envelope::open(&data_key.derived(info), aad, sealed)
 }

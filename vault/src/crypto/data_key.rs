@@ -1,10 +1,16 @@
 //! A tenant's opened data key: input of HKDF, never used itself (docs/formats.md section 3).
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::{ExposeSecret, SecretBox};
+use zeroize::Zeroizing;
 
+use super::derive;
 use crate::domain::{DataKeyId, KekId};
+
+/// A key derived from a data key.
+type Derived = Arc<Zeroizing<[u8; 32]>>;
 
 /// 32 random bytes of one tenant, class and epoch, wiped on drop.
 pub struct DataKey {
@@ -12,12 +18,14 @@ pub struct DataKey {
     /// The KEK it was unwrapped with: entries name it.
     kek_id: Option<KekId>,
     bytes: SecretBox<[u8; 32]>,
+    /// What was derived from it: one key seals thousands of rows a second, and goes with all of these.
+    derived: RwLock<Vec<(&'static str, Derived)>>,
 }
 
 impl DataKey {
     /// Fills a key in place.
     pub fn init_with(id: DataKeyId, fill: impl FnOnce(&mut [u8; 32])) -> Self {
-        Self { id, kek_id: None, bytes: SecretBox::init_with_mut(fill) }
+        Self { id, kek_id: None, bytes: SecretBox::init_with_mut(fill), derived: RwLock::default() }
     }
 
     /// A new key: 32 bytes of the operating system's CSPRNG.
@@ -46,6 +54,22 @@ impl DataKey {
     #[must_use]
     pub const fn id(&self) -> DataKeyId {
         self.id
+    }
+
+    /// The key of an `info` under this data key (docs/formats.md section 3): HKDF with the data key's id as salt.
+    pub(crate) fn derived(&self, info: &'static str) -> Derived {
+        let find = |known: &[(&'static str, Derived)]| {
+            known.iter().find(|(of, _)| *of == info).map(|(_, key)| Arc::clone(key))
+        };
+        if let Some(key) = find(&self.derived.read().unwrap_or_else(PoisonError::into_inner)) {
+            return key;
+        }
+        let key = Arc::new(derive(self.bytes(), self.id.as_bytes(), info));
+        let mut known = self.derived.write().unwrap_or_else(PoisonError::into_inner);
+        find(&known).unwrap_or_else(|| {
+            known.push((info, Arc::clone(&key)));
+            key
+        })
     }
 
     /// The bytes, for HKDF inside crypto/ and for wrapping inside keys/.

@@ -87,6 +87,6 @@ fn inner_key(key: &SecureValueKey) -> Zeroizing<[u8; 32]> {
     derive(key.secret(), key.value_id().as_bytes(), aad::INNER)
 }
 
-fn outer_key(data_key: &DataKey) -> Zeroizing<[u8; 32]> {
-    derive(data_key.bytes(), data_key.id().as_bytes(), aad::OUTER)
+fn outer_key(data_key: &DataKey) -> std::sync::Arc<Zeroizing<[u8; 32]>> {
+    data_key.derived(aad::OUTER)
 }

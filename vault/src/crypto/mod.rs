@@ -27,7 +27,7 @@ pub(crate) mod vectors;
 #[cfg(test)]
 mod wycheproof;
 
-pub use bytes::{open_bytes, seal_bytes};
+pub use bytes::{open_bytes, seal_bytes, seal_each};
 pub use capture::{CaptureKeyPair, SEALED_CAPTURE_VERSION, seal_capture};
 pub use data_key::DataKey;
 pub(crate) use derive::derive;

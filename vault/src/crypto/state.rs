@@ -2,7 +2,7 @@
 
 use subtle::ConstantTimeEq;
 
-use super::{DataKey, derive, mac_key};
+use super::{DataKey, mac_key};
 use crate::domain::{Realm, TenantName, Timestamp, ValueId, lp};
 
 const INFO: &str = "siv/v1/state";
@@ -57,7 +57,7 @@ impl ValueState {
     /// id, state version, state, uses left, expires, failures)).
     #[must_use]
     pub fn mac(&self, data_key: &DataKey, realm: &Realm, tenant: &TenantName, value_id: ValueId) -> [u8; 32] {
-        let key = derive(data_key.bytes(), data_key.id().as_bytes(), INFO);
+        let key = data_key.derived(INFO);
         let uses = self.uses_left.map(u32::to_be_bytes);
         let expires = self.expires.map(Timestamp::to_be_bytes);
         let message = lp(&[

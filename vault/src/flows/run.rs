@@ -266,10 +266,12 @@ impl Runner {
         committed: Committed<Begun>,
         repeatable: Option<Arc<IdempotencyRequest>>,
     ) -> Result<Answer, RunError> {
+        let receipts = match committed.output {
+            Begun::Granted(_) => committed.receipts(),
+            _ => Vec::new(),
+        };
         match committed.output {
-            Begun::Granted(uses) => {
-                self.perform(started, uses, (&committed.durable, &committed.receipts), repeatable).await
-            }
+            Begun::Granted(uses) => self.perform(started, uses, (&committed.durable, &receipts), repeatable).await,
             Begun::Answered(answer) => {
                 answer.map_err(|error| RunError::Flow { run_id: Some(started.plan.run_id), error })
             }

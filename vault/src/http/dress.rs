@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::util::MapResponseLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
-use super::edge::Peer;
+use super::edge::{CarriesPlaintext, Peer};
 use super::metrics::Metrics;
 use super::problem::{Code, Problem, render};
 use super::settings::Settings;
@@ -67,12 +68,10 @@ impl Arrival {
 pub(crate) fn dress(routes: Router, desk: Arc<Desk>) -> Router {
     let panics = Arc::clone(&desk.metrics);
     routes
-        .layer(from_fn_with_state(Arc::clone(&desk), in_time))
         .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| {
             panics.panics.fetch_add(1, Ordering::Relaxed);
             Problem::new(Code::Internal).into_response()
         }))
-        .layer(from_fn_with_state(Arc::clone(&desk), admit))
         .layer(from_fn_with_state(desk, attend))
 }
 
@@ -82,7 +81,7 @@ async fn attend(State(desk): State<Arc<Desk>>, mut request: Request, next: Next)
     let version = request.version();
     let arrival = arrive(&desk, &request);
     request.extensions_mut().insert(arrival);
-    let mut response = render(next.run(request).await, Some(arrival.request_id));
+    let mut response = render(admit(&desk, request, next).await, Some(arrival.request_id));
     let https = desk.settings.public_origin.starts_with("https:");
     finish(response.headers_mut(), arrival.request_id, version, https);
     desk.metrics.answered(response.status().as_u16(), began.elapsed());
@@ -149,24 +148,24 @@ impl Place {
 
 /// Refuses at once what would only wait (a queue in front of a full node helps nobody). Whoever asks whether the node
 /// lives must not hear that it is full: it would be restarted for that.
-async fn admit(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) -> Response {
+async fn admit(desk: &Arc<Desk>, mut request: Request, next: Next) -> Response {
     let room = match request.uri().path() {
-        "/healthz" => return next.run(request).await,
+        "/healthz" => return in_time(desk, request, next).await,
         "/readyz" => &desk.probes,
         _ => &desk.room,
     };
-    let place = Place::new(Arc::clone(&desk), Arc::clone(room));
+    let place = Place::new(Arc::clone(desk), Arc::clone(room));
     if let Err(problem) = place.take_again() {
         return problem.into_response();
     }
     request.extensions_mut().insert(place.clone());
-    let response = next.run(request).await;
+    let response = in_time(desk, request, next).await;
     place.leave();
     response
 }
 
 /// Ends a request that takes too long: mostly a body that does not come. Work that began goes on (`State::to_the_end`).
-async fn in_time(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+async fn in_time(desk: &Desk, request: Request, next: Next) -> Response {
     tokio::time::timeout(desk.time, next.run(request)).await.unwrap_or_else(|_| {
         let mut response = Problem::new(Code::Overloaded).into_response();
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -174,11 +173,10 @@ async fn in_time(State(desk): State<Arc<Desk>>, request: Request, next: Next) ->
     })
 }
 
-/// For routes whose requests or answers carry a plaintext: the connection ends, and its buffers with it.
-pub(crate) fn close_after<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
-    route.layer(from_fn(|request: Request, next: Next| async move {
-        let mut response = next.run(request).await;
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+/// For routes whose requests or answers carry a plaintext.
+pub(crate) fn carrying_plaintext<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
+    route.layer(MapResponseLayer::new(|mut response: Response| {
+        response.extensions_mut().insert(CarriesPlaintext);
         response
     }))
 }

@@ -9,7 +9,7 @@ use http::Method;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::dress::close_after;
+use super::dress::carrying_plaintext;
 use super::listing::Listed;
 use super::state::State;
 use crate::domain::CredentialKind;
@@ -68,7 +68,7 @@ pub(crate) struct Route {
     /// Takes an `Idempotency-Key`.
     pub(crate) creates: bool,
     handler: MethodRouter<State>,
-    closes: bool,
+    plaintext: bool,
 }
 
 impl Route {
@@ -95,7 +95,7 @@ impl Route {
             optional: false,
             creates: false,
             handler,
-            closes: false,
+            plaintext: false,
         }
     }
 
@@ -183,14 +183,14 @@ impl Route {
         Self { creates: true, ..self }
     }
 
-    /// Carries a plaintext in or out: the connection ends with the answer.
-    pub(crate) fn closes(self) -> Self {
-        Self { closes: true, ..self }
+    /// Carries a plaintext in or out: its buffers are wiped, or its connection ends.
+    pub(crate) fn carries_plaintext(self) -> Self {
+        Self { plaintext: true, ..self }
     }
 
     /// Adds it to a router.
     pub(crate) fn mount(self, router: Router<State>) -> Router<State> {
-        let handler = if self.closes { close_after(self.handler) } else { self.handler };
+        let handler = if self.plaintext { carrying_plaintext(self.handler) } else { self.handler };
         router.route(self.path, handler)
     }
 }

@@ -111,7 +111,7 @@ fn value_routes() -> [Route; 7] {
             .reads::<values::PutValues>()
             .creates()
             .answers::<shapes::PutResults>(200)
-            .closes(),
+            .carries_plaintext(),
         Route::post("/v1/values/lookup", APP, "What is known of a value", values::lookup)
             .reads::<values::NameValue>()
             .answers::<shapes::SecureValue>(200),

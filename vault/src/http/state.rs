@@ -153,11 +153,14 @@ impl State {
     }
 
     /// Does work that must not stop in the middle when the client goes away or the request's time is up.
-    pub(crate) async fn to_the_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-    ) -> Result<T, Problem> {
-        self.inner.works.spawn(work).await.unwrap_or_else(|_| Err(Problem::new(Code::Internal)))
+    pub(crate) fn to_the_end<T, W>(&self, work: W) -> impl Future<Output = Result<T, Problem>> + use<T, W>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        // In a box: it is large, and would be copied with every future that holds it.
+        let work = self.inner.works.spawn(Box::pin(work));
+        async move { work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal))) }
     }
 
     /// Nothing is served from logs that cannot be relied on; auditors may still look.

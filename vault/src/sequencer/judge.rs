@@ -48,9 +48,8 @@ fn judge_group(group: &Group, entries: Entries<'_>, lane: u32, next: u64) -> Res
         return Err(Error::Batch);
     }
     for ((tenant, position, leaf), number) in entries.iter().zip(group.first..) {
-        let entry = Leaf::parse(leaf)?;
-        let placed = *tenant == group.tenant && position.number == number && position.lane == lane;
-        if !placed || entry.tenant != group.tenant || entry.position != *position {
+        let in_order = *tenant == group.tenant && position.number == number && position.lane == lane;
+        if !in_order || !Leaf::is_placed(leaf, tenant, position) {
             return Err(Error::Batch);
         }
     }

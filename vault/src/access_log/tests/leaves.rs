@@ -29,6 +29,18 @@ fn a_leaf_reads_back_and_shows_no_personal_member() {
 }
 
 #[test]
+fn the_end_of_a_leaf_tells_where_it_stands() {
+    let entry = full_entry();
+    let (leaf, _) = Leaf::seal(&entry, &position(), &Salts::generate().unwrap()).unwrap();
+    let next = Position { number: position().number + 1, ..position() };
+    assert!(Leaf::is_placed(leaf.as_bytes(), &entry.tenant, &position()));
+    assert!(!Leaf::is_placed(leaf.as_bytes(), &entry.tenant, &next));
+    assert!(!Leaf::is_placed(leaf.as_bytes(), &"other".parse().unwrap(), &position()));
+    assert!(!Leaf::is_placed(&leaf.as_bytes()[1..], &entry.tenant, &position()));
+    assert!(!Leaf::is_placed(&[], &entry.tenant, &position()));
+}
+
+#[test]
 fn a_leaf_without_personal_members_looks_like_one_with_them() {
     let (leaf, openings) = Leaf::seal(&small_entry(5), &position(), &Salts::generate().unwrap()).unwrap();
     let parsed = Leaf::parse(leaf.as_bytes()).unwrap();

@@ -36,6 +36,8 @@ pub(super) const PACE: Pace = Pace {
 
 /// How often it is looked whether something is still in flight.
 const LOOK: Duration = Duration::from_millis(20);
+/// What hyper's read buffer has room for, in bytes, until a longer request makes it grow.
+const READ_BUFFER: usize = 8 * 1024;
 /// Requests one connection may bring.
 const MOST_REQUESTS: u32 = 1_000;
 
@@ -47,8 +49,15 @@ pub(super) struct Activity {
     served: AtomicU32,
     /// Requests in flight of which a piece of the answer is offered and the next one not yet asked for.
     offered: AtomicU32,
-    /// Set by a route that carried a plaintext, or by a head that may be read in two ways.
+    /// Set by an answer that ends the connection.
     closing: AtomicBool,
+    /// Whether what is read comes straight into the buffer of HTTP/1, which we can wipe: not through TLS, which has
+    /// buffers of its own.
+    direct: bool,
+    /// A request or an answer carried a plaintext: from now on the read buffer is wiped before it is read into again.
+    stained: AtomicBool,
+    /// The read buffer was larger once than it is made: what lies where in it is not known.
+    grown: AtomicBool,
     ambiguous: AtomicBool,
     since: Mutex<Instant>,
     /// When the client last took something.
@@ -57,9 +66,12 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new(pace: Pace) -> Arc<Self> {
+    pub(super) fn new(pace: Pace, direct: bool) -> Arc<Self> {
         Arc::new(Self {
             pace,
+            direct,
+            stained: AtomicBool::new(false),
+            grown: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             served: AtomicU32::new(0),
             offered: AtomicU32::new(0),
@@ -91,6 +103,24 @@ impl Activity {
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// A request or answer with a plaintext passes. True if its buffers can be wiped while the connection goes on; else
+    /// the connection must end, and its buffers with it.
+    pub(super) fn stain(&self) -> bool {
+        self.stained.store(true, Ordering::Release);
+        self.direct && !self.grown.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_stained(&self) -> bool {
+        self.stained.load(Ordering::Acquire)
+    }
+
+    /// So much room does hyper offer to be read into.
+    pub(super) fn offers(&self, room: usize) {
+        if room > READ_BUFFER {
+            self.grown.store(true, Ordering::Release);
+        }
     }
 
     /// The head just read has both a length and a transfer coding (RFC 9112 section 6.1).
@@ -231,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_connection_goes_on_and_an_idle_one_ends() {
-        let activity = Activity::new(QUICK);
+        let activity = Activity::new(QUICK, true);
         let guard = activity.begin();
         assert!(lasts(&activity, 300).await);
         drop(guard);
@@ -240,14 +270,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_a_request_lasts_longer_than_an_idle_one() {
-        let activity = Activity::new(QUICK);
+        let activity = Activity::new(QUICK, true);
         assert!(lasts(&activity, 100).await);
         assert!(!lasts(&activity, 10_000).await);
     }
 
     #[tokio::test]
     async fn a_thousand_requests_are_enough() {
-        let activity = Activity::new(PACE);
+        let activity = Activity::new(PACE, true);
         for _ in 0..MOST_REQUESTS {
             drop(activity.begin());
         }
@@ -260,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_nobody_takes_is_not_waited_for() {
-        let activity = Activity::new(QUICK);
+        let activity = Activity::new(QUICK, true);
         let (slow, untaken) = (activity.begin(), activity.begin());
         untaken.asked(true);
         assert_eq!(settles(&activity).await, None, "one is still being answered");
@@ -270,6 +300,17 @@ mod tests {
         drop(untaken);
         assert_eq!(activity.offered.load(Ordering::Acquire), 0);
         assert!(activity.settled().await);
+    }
+
+    #[test]
+    fn a_plaintext_ends_a_connection_whose_buffers_cannot_be_wiped() {
+        assert!(Activity::new(PACE, true).stain());
+        assert!(!Activity::new(PACE, false).stain(), "TLS keeps records of its own");
+        let grown = Activity::new(PACE, true);
+        grown.offers(READ_BUFFER);
+        assert!(grown.stain());
+        grown.offers(READ_BUFFER + 1);
+        assert!(!grown.stain());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Finds request heads that two readers could cut differently (RFC 9112 section 6.1): a length and a transfer coding together.
+//! Reads along: wipes the read buffer after a plaintext, and finds request heads that two readers could cut differently (RFC 9112 section 6.1): a length and a transfer coding together.
 //!
 //! hyper drops the length, reads the coding and closes afterwards; we refuse with 400, and for that the bytes must be seen:
 //! every head of the connection, also one that came together with what stands before it. So the bodies are measured too.
@@ -172,6 +172,12 @@ impl Head {
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.activity.offers(buf.remaining());
+        if this.activity.is_stained() {
+            // By the time hyper reads on, it has let go of the request before: all of its buffer is offered here again,
+            // with that request's bytes in it (promise 10).
+            buf.initialize_unfilled().fill(0);
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
         if matches!(polled, Poll::Ready(Ok(()))) && this.head.read(&buf.filled()[before..]) {

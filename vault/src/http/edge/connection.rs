@@ -29,8 +29,16 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEAD: Duration = Duration::from_secs(10);
 /// What is written but not yet read by the client has this long to leave.
 const FLUSH: Duration = Duration::from_secs(10);
+/// How a connection of HTTP/2 begins; no method of HTTP/1 does.
+const PREFACE: &[u8; 4] = b"PRI ";
+/// How often a beginning that is too short to tell is looked at again.
+const LOOK: Duration = Duration::from_millis(5);
 /// The longest head, in bytes.
 const LONGEST_HEAD: usize = 32 * 1024;
+
+/// Marks an answer that carries a plaintext, or whose request did: nothing of it may lie in a buffer two seconds later.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CarriesPlaintext;
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
@@ -47,20 +55,48 @@ pub(super) async fn serve(
     // Small answers must not wait for the next packet; failing to say so costs time only.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => converse(stream, peer, router, pace, ending).await,
+        None => {
+            let begun = tokio::select! {
+                begun = tokio::time::timeout(pace.first_request, begins_with_preface(&stream)) => begun,
+                () = ending.cancelled() => return,
+            };
+            let Ok(Ok(is_http2)) = begun else { return };
+            converse((stream, is_http2), peer, router, Activity::new(pace, true), ending).await;
+        }
         Some(acceptor) => {
             if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                converse(stream, peer, router, pace, ending).await;
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                converse((stream, is_http2), peer, router, Activity::new(pace, false), ending).await;
             }
         }
     }
 }
 
-async fn converse<I>(stream: I, peer: SocketAddr, router: Router, pace: Pace, ending: CancellationToken)
-where
+/// Whether a client speaks HTTP/2 by prior knowledge (RFC 9113 section 3.3): looked at without being taken, so that hyper
+/// reads a head of HTTP/1 whole, into a buffer of the size it is made with.
+async fn begins_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut begin).await?;
+        if seen == 0 || begin[..seen] != PREFACE[..seen] {
+            return Ok(false);
+        }
+        if seen == PREFACE.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn converse<I>(
+    (stream, is_http2): (I, bool),
+    peer: SocketAddr,
+    router: Router,
+    activity: Arc<Activity>,
+    ending: CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new(pace);
     let service = {
         let activity = Arc::clone(&activity);
         hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
@@ -69,6 +105,7 @@ where
     };
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let builder = builder();
+    let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -107,8 +144,12 @@ async fn answer(
     } else {
         router.oneshot(request).await.into_response()
     };
+    // HTTP/2 frames what it reads in buffers that nobody but it knows.
+    let lingers =
+        response.extensions().get::<CarriesPlaintext>().is_some() && (!activity.stain() || version != Version::HTTP_11);
     // What may be left of a body would be read as the next head; in HTTP/2 only the stream ends.
-    if (leftover.drain(Arc::clone(&guard)) || refused) && version < Version::HTTP_2 {
+    let cut = (leftover.drain(Arc::clone(&guard)) || refused) && version < Version::HTTP_2;
+    if lingers || cut {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     // HTTP/2 has no such header: the connection is ended by GOAWAY instead.

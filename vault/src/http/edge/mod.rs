@@ -9,5 +9,5 @@ pub(super) mod listener;
 mod tests;
 pub mod tls;
 
-pub(super) use connection::Peer;
+pub(super) use connection::{CarriesPlaintext, Peer};
 pub use listener::Listener;

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State as Shared};
 use axum::response::{IntoResponse, Response};
 use http::Method;
-use http::header::{CONNECTION, HeaderValue};
 use http::request::Parts;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -17,6 +16,7 @@ use crate::http::answer::respond;
 use crate::http::authentication::{App, By, arrival, bearer};
 use crate::http::creation::Creation;
 use crate::http::dress::Arrival;
+use crate::http::edge::CarriesPlaintext;
 use crate::http::json::{Json as Body, LONG_BODY, SensitiveText};
 use crate::http::notes::anonymous_context;
 use crate::http::problem::{Code, Problem};
@@ -154,7 +154,7 @@ pub(crate) async fn values(
     let work = async move { Ok(capture.capture_values(session, items, &context, idempotency).await?) };
     let mut response = respond(state.to_the_end(work).await?);
     if plain {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.extensions_mut().insert(CarriesPlaintext);
     }
     Ok(response)
 }

@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, HeaderValue};
 
 use crate::domain::{FlowName, RunId};
 use crate::flows::InvokeRequest;
 use crate::http::answer::respond;
 use crate::http::authentication::{By, Flow, Unsealed};
 use crate::http::creation::Creation;
+use crate::http::edge::CarriesPlaintext;
 use crate::http::json::Json as Body;
 use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
@@ -25,13 +25,13 @@ pub(crate) async fn invoke(
 ) -> Result<Response, Problem> {
     let name: FlowName = name.parse().map_err(|_| Problem::new(Code::NotFound))?;
     let idempotency = creation.with(raw)?;
-    // A document that never says so reveals nothing; the others' connections end with their answers.
+    // A document that never says so reveals nothing.
     let may_reveal = caller.tenant.flows.get(&name).is_some_and(|flow| flow.toml().contains("reveal"));
     let runner = state.rooms().runner.clone();
     let work = async move { Ok(runner.invoke(&caller, &name, body, idempotency).await?) };
     let mut response = respond(state.to_the_end(work).await?);
     if may_reveal {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.extensions_mut().insert(CarriesPlaintext);
     }
     Ok(response)
 }

@@ -77,7 +77,7 @@ async fn integration_in_steps_and_at_once_give_one_tree() {
 #[tokio::test]
 async fn a_receipt_becomes_a_proof_that_others_can_check() {
     let vault = Vault::start().await;
-    let receipt = vault.committer.submit(One(tenant())).await.unwrap().receipts[0];
+    let receipt = vault.committer.submit(One(tenant())).await.unwrap().receipts()[0];
     let text = receipt.to_string();
     assert!(matches!(vault.reader().proof_of_receipt(&tenant(), &text).await, Err(Error::Pending)));
     vault.integrate().await;

@@ -27,7 +27,7 @@ use crate::crypto::Durable;
 use crate::domain::{Clock, DataKeyClass, TenantName, Timestamp};
 use crate::keys::Keys;
 use operation::Operation;
-use queued::{Job, Needs, OpeningKeys, Reply};
+use queued::{Job, Needs, OpeningKeys, Place, Reply};
 pub use start::FirstWords;
 use writer::{BatchWriter, Lanes, Message};
 
@@ -45,10 +45,18 @@ pub struct Committed<T> {
     pub output: T,
     /// The proof that opening needs.
     pub durable: Durable,
-    /// One receipt for each entry, in their order.
-    pub receipts: Vec<Receipt>,
     /// The batch's clock.
     pub at: Timestamp,
+    places: Vec<Place>,
+    identity: Arc<NodeIdentity>,
+}
+
+impl<T> Committed<T> {
+    /// One receipt for each entry, in their order: made when somebody asks, since each is a signature.
+    #[must_use]
+    pub fn receipts(&self) -> Vec<Receipt> {
+        self.places.iter().map(|place| place.receipt(&self.identity)).collect()
+    }
 }
 
 /// The one writer of a node. Cheap to clone.
@@ -114,8 +122,8 @@ impl Committer {
         for _ in 0..=ROUNDS {
             match self.hand_in(operation, openings, until).await? {
                 Reply::Done { output, places, at } => {
-                    let receipts = places.iter().map(|place| place.receipt(&self.inner.identity)).collect();
-                    return Ok(Committed { output, durable: Durable::after_commit(), receipts, at });
+                    let identity = Arc::clone(&self.inner.identity);
+                    return Ok(Committed { output, durable: Durable::after_commit(), at, places, identity });
                 }
                 Reply::Failed(error) => return Err(error),
                 Reply::Back { operation: again, openings: held, needs } => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::announcement;
 use super::queued::Place;
 use crate::access_log::{Action, Batch, Draft, Entry, Group, Leaf, NodeIdentity, Opening, Personal, Position};
-use crate::crypto::{DataKey, seal_bytes};
+use crate::crypto::{DataKey, seal_each};
 use crate::domain::{TenantName, Timestamp};
 use crate::store::Error;
 use crate::store::batch::EntryRow;
@@ -88,13 +88,10 @@ fn sealed(
     tenant: &TenantName,
     key: &DataKey,
 ) -> Result<[Vec<u8>; 4], Error> {
-    let seal = |member: Personal| {
-        let opening = &openings[member as usize];
-        seal_bytes(key, OPENING, &Opening::aad(member, position, tenant), &opening.to_bytes())
-            .map_err(|_| Error::Unavailable)
-    };
-    let [one, two, three, four] = Personal::ALL;
-    Ok([seal(one)?, seal(two)?, seal(three)?, seal(four)?])
+    let aads = Personal::ALL.map(|member| Opening::aad(member, position, tenant));
+    let texts = Personal::ALL.map(|member| openings[member as usize].to_bytes());
+    let at = |index: usize| (&aads[index][..], &texts[index][..]);
+    seal_each(key, OPENING, [at(0), at(1), at(2), at(3)]).map_err(|_| Error::Unavailable)
 }
 
 fn row(

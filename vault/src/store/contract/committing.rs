@@ -35,7 +35,7 @@ async fn operations_that_wait_share_a_commit(vault: Vault) {
     let before = vault.number("SELECT count(*) FROM log_batches").await;
     let one = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::ValueDeleted)], ..Changes::default() });
     let all = futures_util::future::join_all((0..300).map(|_| one())).await;
-    let mut numbers: Vec<u64> = all.into_iter().map(|done| done.unwrap().receipts[0].position.number).collect();
+    let mut numbers: Vec<u64> = all.into_iter().map(|done| done.unwrap().receipts()[0].position.number).collect();
     numbers.sort_unstable();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "contiguous");
     let batches = vault.number("SELECT count(*) FROM log_batches").await - before;
@@ -60,7 +60,7 @@ async fn a_failing_row_never_fails_its_neighbours(vault: Vault) {
     let (wrong, right) = futures_util::future::join(wrong, futures_util::future::join_all(right)).await;
     assert!(matches!(wrong, Err(Error::Conflict)), "{wrong:?}");
     for done in right {
-        assert_eq!(done.unwrap().receipts.len(), 1);
+        assert_eq!(done.unwrap().receipts().len(), 1);
     }
 }
 
@@ -280,11 +280,11 @@ async fn what_was_acknowledged_survives_a_kill(vault: Vault) {
         .unwrap();
     let vault = vault.killed_and_started().await;
     assert!(vault.store.value(&demo(), value_id).await.unwrap().is_some());
-    let there = vault.store.entry_at(&demo(), &done.receipts[0].position).await.unwrap().unwrap();
-    assert_eq!(crate::access_log::leaf_hash(&there.leaf), done.receipts[0].leaf_hash);
+    let there = vault.store.entry_at(&demo(), &done.receipts()[0].position).await.unwrap().unwrap();
+    assert_eq!(crate::access_log::leaf_hash(&there.leaf), done.receipts()[0].leaf_hash);
     // The new boot writes to a lane of its own.
     let again = vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() }).await;
-    assert_ne!(again.unwrap().receipts[0].position.boot, done.receipts[0].position.boot);
+    assert_ne!(again.unwrap().receipts()[0].position.boot, done.receipts()[0].position.boot);
     let page = vault.store.entries(&demo(), &EntryFilter::default(), None, 100).await.unwrap();
     let starts = page.entries.iter().filter(|entry| Leaf::parse(&entry.leaf).unwrap().action == "node.started");
     assert_eq!(starts.count(), 2);

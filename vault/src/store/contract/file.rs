@@ -31,7 +31,7 @@ async fn nobody_else_may_read_the_files(vault: Vault) {
 async fn a_full_disk_acknowledges_nothing_and_heals(vault: Vault) {
     let vault = vault.with_tenant().await;
     let write = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() });
-    let before = write().await.unwrap().receipts[0].position;
+    let before = write().await.unwrap().receipts()[0].position;
     vault.store.writer().await.sqlite().fill_the_disk().await;
     let mut refused = 0;
     while let Err(error) = vault.write(|| Changes { entries: vec![long()], ..Changes::default() }).await {
@@ -40,7 +40,7 @@ async fn a_full_disk_acknowledges_nothing_and_heals(vault: Vault) {
         assert!(refused < 3);
     }
     assert!(refused > 0, "the disk was not full");
-    let after = write().await.unwrap().receipts[0].position;
+    let after = write().await.unwrap().receipts()[0].position;
     assert!(after > before);
     let gap =
         vault.number("SELECT max(number) - min(number) + 1 - count(*) FROM access_log WHERE tenant = 'demo'").await;

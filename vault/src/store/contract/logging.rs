@@ -30,7 +30,7 @@ async fn write(vault: &Vault, value_id: Option<ValueId>) -> crate::access_log::R
         (written.value_id, written.address) = (value_id, Some("192.0.2.7".to_owned()));
         Changes { entries: vec![written], ..Changes::default() }
     };
-    vault.write(changes).await.unwrap().receipts[0]
+    vault.write(changes).await.unwrap().receipts()[0]
 }
 
 async fn personal_members_open_until_they_are_erased(vault: Vault) {

@@ -30,10 +30,10 @@ async fn another_installation_is_refused(vault: Vault) {
 async fn a_commit_nobody_heard_of_closes_its_lane(vault: Vault) {
     let vault = vault.with_tenant().await;
     let write = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() });
-    let before = write().await.unwrap().receipts[0].position;
+    let before = write().await.unwrap().receipts()[0].position;
     vault.store.writer().await.lose_the_next_answer();
     assert!(matches!(write().await, Err(Error::Unavailable)));
-    let after = write().await.unwrap().receipts[0].position;
+    let after = write().await.unwrap().receipts()[0].position;
     assert_eq!((before.lane, after.lane, after.number), (0, 1, 0));
     // It did happen, so its number was taken: a lane that went on would have met it.
     let last = vault.number("SELECT max(number) FROM access_log WHERE tenant = 'demo' AND lane = 0").await;

@@ -194,7 +194,7 @@ async fn a_server_that_was_killed_heals_without_a_restart_of_the_node() {
     let cluster = Cluster::start();
     let vault = Vault::of(&cluster).await.with_tenant().await;
     let write = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() });
-    let before = write().await.unwrap().receipts[0];
+    let before = write().await.unwrap().receipts()[0];
     cluster.kill();
     for _ in 0..3 {
         let refused = write().await;

@@ -9,9 +9,7 @@ use super::fault::fault;
 use crate::access_log::{Batch, Group, Position};
 use crate::domain::{BootId, TenantName};
 use crate::store::Error;
-use crate::store::integration::{
-    Checkpointed, Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead, PendingBatch,
-};
+use crate::store::integration::{Checkpointed, Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead};
 
 const INSERT_INDEX: &str = "INSERT INTO log_index (tenant, leaf_index, boot, lane, number) \
      SELECT $1, n.* FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[]) AS n";
@@ -46,37 +44,6 @@ impl PostgresStore {
                 .fetch_optional(connection)
                 .await?;
             row.map(|row| lane(&row)).transpose()
-        })
-    }
-
-    /// Batches of a lane from its number `from` on, until they hold `most` entries (at least one batch).
-    pub(in crate::store) async fn pending(
-        &self,
-        boot: BootId,
-        lane: u32,
-        from: u64,
-        most: u64,
-    ) -> Result<Vec<PendingBatch>, Error> {
-        super::snapshot!(self, |connection| {
-            let rows = sqlx::query(
-            "SELECT * FROM log_batches WHERE tenant = $1 AND boot = $2 AND lane = $3 AND first >= $4 ORDER BY first LIMIT 256",
-        )
-        .bind(TenantName::SYSTEM)
-        .bind(&boot.as_bytes()[..])
-        .bind(i64::from(lane))
-        .bind(int(from))
-        .fetch_all(&mut *connection)
-        .await?;
-            let (mut found, mut sum) = (Vec::new(), 0_u64);
-            for row in &rows {
-                let batch = batch(row, boot, lane)?;
-                sum = sum.saturating_add(batch.count);
-                if sum > most && !found.is_empty() {
-                    break;
-                }
-                found.push(with_entries(batch, connection).await?);
-            }
-            Ok(found)
         })
     }
 
@@ -211,37 +178,7 @@ pub(super) fn batch(row: &PgRow, boot: BootId, lane: u32) -> Result<Batch, Error
     })
 }
 
-pub(super) async fn with_entries(batch: Batch, connection: &mut PgConnection) -> Result<PendingBatch, Error> {
-    let groups = sqlx::query("SELECT * FROM log_groups WHERE boot = $1 AND lane = $2 AND batch = $3 ORDER BY tenant")
-        .bind(&batch.boot.as_bytes()[..])
-        .bind(i64::from(batch.lane))
-        .bind(int(batch.first))
-        .fetch_all(&mut *connection)
-        .await?;
-    let groups = groups.iter().map(group).collect::<Result<Vec<_>, _>>()?;
-    let mut entries = Vec::new();
-    for group in &groups {
-        let rows = sqlx::query(
-            "SELECT number, leaf FROM access_log WHERE tenant = $1 AND boot = $2 AND lane = $3 AND number >= $4 AND number < $5 \
-             ORDER BY number",
-        )
-        .bind(group.tenant.as_str())
-        .bind(&batch.boot.as_bytes()[..])
-        .bind(i64::from(batch.lane))
-        .bind(int(group.first))
-        .bind(int(group.first.saturating_add(group.count)))
-        .fetch_all(&mut *connection)
-        .await?;
-        for row in &rows {
-            let columns = Columns::of("access_log", row);
-            let position = Position { boot: batch.boot, lane: batch.lane, number: columns.number("number")? };
-            entries.push((group.tenant.clone(), position, columns.get("leaf")?));
-        }
-    }
-    Ok(PendingBatch { batch, groups, entries })
-}
-
-fn group(row: &PgRow) -> Result<Group, Error> {
+pub(super) fn group(row: &PgRow) -> Result<Group, Error> {
     let columns = Columns::of("log_groups", row);
     Ok(Group {
         tenant: TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?,

@@ -4,7 +4,8 @@ use sqlx::PgConnection;
 
 use super::PostgresStore;
 use super::column::{Columns, int};
-use super::integration::{batch, lane, with_entries};
+use super::integration::{batch, lane};
+use super::pending::with_entries;
 use crate::access_log::Batch;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, TenantName};
@@ -75,7 +76,8 @@ impl PostgresStore {
     ) -> Result<Option<PlacedBatch>, Error> {
         super::snapshot!(self, |connection| {
             let Some(last) = last_before(boot, lane, next, connection).await? else { return Ok(None) };
-            let batch = with_entries(last, connection).await?;
+            let batch = with_entries(vec![last], (boot, lane), connection).await?.pop();
+            let Some(batch) = batch else { return Ok(None) };
             let mut indices = Vec::with_capacity(batch.entries.len());
             for (log, position, _) in &batch.entries {
                 let row = sqlx::query(

@@ -5,14 +5,16 @@
 //! that none moves on before the batch ends; rows that a batch may change are its own. What turns out to change only when
 //! all is decided is locked and compared then ([`transaction`]).
 
+mod batch_write;
 mod column;
 mod deciding;
 mod fault;
+mod generations;
 mod integration;
 mod key_rows;
 mod lane_ends;
 mod log_read;
-mod log_write;
+mod pending;
 mod purge;
 mod read;
 mod requests;

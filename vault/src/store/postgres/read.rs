@@ -1,7 +1,7 @@
 //! What is read outside a batch, on the readers' connections.
 
 use super::column::Columns;
-use super::{PostgresStore, deciding, key_rows, requests, transaction, values};
+use super::{PostgresStore, deciding, generations, key_rows, requests, values};
 use crate::domain::{AppName, DataKeyClass, DataKeyId, Epoch, KekId, Realm, RunId, TenantName, ValueId};
 use crate::keys::KekRecord;
 use crate::store::Error;
@@ -48,7 +48,7 @@ impl PostgresStore {
         tenant: &TenantName,
     ) -> Result<(Generation, Vec<Stored>), Error> {
         super::snapshot!(self, |connection| {
-            let generation = transaction::generation(tenant, connection).await?;
+            let generation = generations::read(tenant, connection).await?;
             let mut rows = Vec::new();
             for table in tables {
                 rows.extend(deciding::read_all(*table, tenant, connection).await?);
@@ -137,7 +137,7 @@ impl PostgresStore {
     }
 
     /// Inserts a data key of its own commit and gives the stored one. `may_wrap` judges its KEK's row as it is in the same
-    /// transaction: [`Error::Stale`] if it says no.
+    /// generations: [`Error::Stale`] if it says no.
     pub(in crate::store) async fn insert_data_key(
         &self,
         row: &DataKeyRow,

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-use super::column::{Columns, column, int, millis};
+use super::column::{Columns, column, millis};
 use crate::domain::{CaptureSessionId, CredentialId, DataKeyId, RunId, TenantName, Timestamp};
 use crate::store::Error;
 use crate::store::rows::{IdempotencyRow, RunOutcome, RunRow};
@@ -23,11 +23,6 @@ const UPSERT_RECORD: &str = concat!(
 );
 const LOCK_RECORDS: &str =
     "SELECT * FROM idempotency WHERE tenant = $1 AND lookup = ANY($2) ORDER BY lookup FOR UPDATE";
-const UPSERT_RUN: &str = "INSERT INTO flow_runs (tenant, run_id, app, flow, flow_version, credential_id, started, \
-     deadline, outcome, code, finished) SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], \
-     $5::bigint[], $6::bytea[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::bigint[]) \
-     ON CONFLICT (tenant, run_id) DO UPDATE SET outcome = excluded.outcome, code = excluded.code, \
-     finished = excluded.finished";
 const READ_RUNS: &str = "SELECT * FROM flow_runs WHERE tenant = $1 AND run_id = ANY($2)";
 const LOCK_RUNS: &str = "SELECT * FROM flow_runs WHERE tenant = $1 AND run_id = ANY($2) ORDER BY run_id FOR UPDATE";
 const INSERT_ENC: &str = "INSERT INTO capture_encs (tenant, session, enc, expires) \
@@ -100,28 +95,6 @@ fn record(row: &PgRow, tenant: &TenantName) -> Result<IdempotencyRow, Error> {
     })
 }
 
-/// Inserts runs, or writes their outcome.
-pub(super) async fn upsert_runs(rows: &[&RunRow], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(UPSERT_RUN)
-        .bind(column(rows, |row| row.tenant.as_str()))
-        .bind(column(rows, |row| &row.run_id.as_bytes()[..]))
-        .bind(column(rows, |row| row.app.as_str()))
-        .bind(column(rows, |row| row.flow.0.as_str()))
-        .bind(column(rows, |row| int(row.flow.1)))
-        .bind(column(rows, |row| &row.credential_id.as_bytes()[..]))
-        .bind(column(rows, |row| millis(row.started)))
-        .bind(column(rows, |row| millis(row.deadline)))
-        .bind(column(rows, |row| outcome_columns(row.outcome).0))
-        .bind(column(rows, |row| outcome_columns(row.outcome).1))
-        .bind(column(rows, |row| row.finished.map(millis)))
-        .execute(connection)
-        .await
-        .map(|_| ())
-}
-
 /// Runs of a tenant.
 pub(super) async fn read_runs(
     run_ids: &[RunId],
@@ -173,15 +146,6 @@ fn run(row: &PgRow, tenant: &TenantName) -> Result<RunRow, Error> {
         outcome,
         finished: columns.time_or_none("finished")?,
     })
-}
-
-const fn outcome_columns(outcome: Option<RunOutcome>) -> (Option<&'static str>, Option<&'static str>) {
-    match outcome {
-        None => (None, None),
-        Some(RunOutcome::Completed) => (Some("completed"), None),
-        Some(RunOutcome::Failed(code)) => (Some("failed"), Some(code)),
-        Some(RunOutcome::Unknown) => (Some("unknown"), None),
-    }
 }
 
 /// An enc of a tenant's capture session, with the end of the session.

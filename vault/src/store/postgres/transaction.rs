@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::column::{Columns, column};
-use super::{deciding, key_rows, log_write, requests, values, within, within_any};
-use crate::domain::{Clock, Realm, TenantName, Timestamp, ValueId};
+use super::{batch_write, deciding, generations, key_rows, requests, values, within, within_any};
+use crate::domain::{Clock, Realm, TenantName, ValueId};
 use crate::store::Error;
-use crate::store::batch::{Loaded, Wanted, WriteSet};
-use crate::store::committer::operation::Generation;
+use crate::store::batch::{Loaded, LoadedValue, Wanted, WriteSet};
 use crate::store::fault::NotWritten;
 use crate::store::rows::IdempotencyRow;
 
@@ -94,16 +92,11 @@ async fn load(
     held: &mut Held,
     connection: &mut PgConnection,
 ) -> Result<Loaded, Error> {
-    let mut loaded = Loaded::at(now(clock, connection).await?);
-    loaded.generations = generations(&wanted.tenants, connection).await?;
+    let (now, generations) = generations::share(&wanted.tenants, clock, connection).await?;
+    let mut loaded = Loaded { generations, ..Loaded::at(now) };
     for (tenant, ids) in &wanted.values {
         let ids: Vec<ValueId> = ids.iter().copied().collect();
-        let locked = values::lock_counted(&ids, tenant, connection).await?;
-        held.locked.extend(locked.into_iter().map(|value_id| (tenant.clone(), value_id)));
-        let found = values::read(&ids, tenant, realm, connection).await?;
-        let version = |state: Option<&crate::store::rows::StateRow>| state.map_or(0, |row| row.state.version);
-        let seen = found.iter().map(|value| (value.row.metadata.value_id, version(value.state.as_ref())));
-        held.seen.extend(seen.map(|(value_id, version)| ((tenant.clone(), value_id), version)));
+        let found = load_values(&ids, tenant, realm, held, connection).await?;
         loaded.values.extend(found);
     }
     load_rows(wanted, &mut loaded, connection).await?;
@@ -126,6 +119,31 @@ async fn load(
     Ok(loaded)
 }
 
+/// Reads a tenant's values. Those that are counted may change with their reading: they are locked, in the order of their
+/// ids, and read again as they are then. What turns out to change though it is not counted is locked by [`fence`].
+async fn load_values(
+    ids: &[ValueId],
+    tenant: &TenantName,
+    realm: &Realm,
+    held: &mut Held,
+    connection: &mut PgConnection,
+) -> Result<Vec<LoadedValue>, Error> {
+    let mut found = values::read(ids, tenant, realm, connection).await?;
+    let is_counted = |value: &LoadedValue| value.row.metadata.uses.is_some() || value.state.is_some();
+    let counted: Vec<ValueId> =
+        found.iter().filter(|value| is_counted(value)).map(|value| value.row.metadata.value_id).collect();
+    if !counted.is_empty() {
+        let locked = values::lock(&counted, tenant, connection).await?;
+        held.locked.extend(locked.into_iter().map(|value_id| (tenant.clone(), value_id)));
+        found.retain(|value| !is_counted(value));
+        found.extend(values::read(&counted, tenant, realm, connection).await?);
+    }
+    let version = |value: &LoadedValue| value.state.as_ref().map_or(0, |row| row.state.version);
+    let seen = found.iter().map(|value| ((tenant.clone(), value.row.metadata.value_id), version(value)));
+    held.seen.extend(seen);
+    Ok(found)
+}
+
 async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Result<(), NotWritten> {
     fence(set, held, connection).await?;
     let is_new = |row: &IdempotencyRow| held.absent.contains(&(row.tenant.clone(), row.lookup));
@@ -135,8 +153,6 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
         return Err(NotWritten::Raced);
     }
     requests::upsert_records(&known, connection).await?;
-    let rows: Vec<_> = set.new_values.values().collect();
-    values::insert(&rows, connection).await?;
     let states: Vec<_> = set.states.iter().map(|((tenant, _), row)| (tenant, row)).collect();
     values::upsert_states(&states, connection).await?;
     for ((tenant, value_id), until) in &set.postponed {
@@ -149,8 +165,6 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
     let encs: Vec<requests::Enc> =
         set.encs.iter().map(|((tenant, session, enc), until)| (tenant.clone(), *session, *enc, *until)).collect();
     requests::insert_encs(&encs, connection).await?;
-    let runs: Vec<_> = set.runs.values().collect();
-    requests::upsert_runs(&runs, connection).await?;
     deciding::write(&set.rows, connection).await?;
     for row in &set.data_keys {
         key_rows::upsert_data_key(row, connection).await?;
@@ -161,12 +175,8 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
     for row in &set.capture_keys {
         key_rows::insert_capture_key(row, connection).await?;
     }
-    log_write::bump_generations(&set.generations, connection).await?;
-    log_write::insert_entries(&set.entries, connection).await?;
-    match &set.batch {
-        Some((batch, groups)) => Ok(log_write::insert_batch(batch, groups, connection).await?),
-        None => Ok(()),
-    }
+    generations::bump(&set.generations, connection).await?;
+    Ok(batch_write::write(set, connection).await?)
 }
 
 /// Locks the values that change and were not locked when they were read, and compares them with what was read then:
@@ -210,45 +220,4 @@ async fn load_rows(wanted: &Wanted, loaded: &mut Loaded, connection: &mut PgConn
         loaded.rows.extend(found);
     }
     Ok(())
-}
-
-/// The moment a batch is judged by: the database's, which is one for all nodes. A test's clock stands for both.
-async fn now(clock: &Clock, connection: &mut PgConnection) -> Result<Timestamp, Error> {
-    if matches!(clock, Clock::Held(_)) {
-        return Ok(clock.now());
-    }
-    let row = sqlx::query("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now")
-        .fetch_one(connection)
-        .await?;
-    Columns::of("the database's clock", &row).time("now")
-}
-
-/// The generations of these tenants, which nobody moves on before the transaction ends: what is decided under one is over
-/// when the next is acknowledged.
-async fn generations(
-    tenants: &BTreeSet<TenantName>,
-    connection: &mut PgConnection,
-) -> Result<BTreeMap<TenantName, Generation>, Error> {
-    let names: Vec<&TenantName> = tenants.iter().collect();
-    let rows =
-        sqlx::query("SELECT tenant, generation FROM generations WHERE tenant = ANY($1) ORDER BY tenant FOR SHARE")
-            .bind(column(&names, |name| name.as_str()))
-            .fetch_all(connection)
-            .await?;
-    let mut found: BTreeMap<_, _> = tenants.iter().map(|tenant| (tenant.clone(), Generation::default())).collect();
-    for row in &rows {
-        let columns = Columns::of("generations", row);
-        let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
-        found.insert(tenant, Generation(columns.number("generation")?));
-    }
-    Ok(found)
-}
-
-/// A tenant's generation as it is at this moment; 0 before its first change.
-pub(super) async fn generation(tenant: &TenantName, connection: &mut PgConnection) -> Result<Generation, Error> {
-    let row = sqlx::query("SELECT generation FROM generations WHERE tenant = $1")
-        .bind(tenant.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.map_or(Ok(Generation::default()), |row| Columns::of("generations", &row).number("generation").map(Generation))
 }

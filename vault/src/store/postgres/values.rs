@@ -12,11 +12,6 @@ use crate::store::Error;
 use crate::store::batch::LoadedValue;
 use crate::store::rows::{StateRow, ValueRow};
 
-const INSERT: &str = "INSERT INTO secure_values (tenant, value_id, app, field, kind, retention, created, expires, uses, \
-     session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed, purge_after) \
-     SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], \
-     $8::bigint[], $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::bytea[], $15::bytea[], \
-     $16::bytea[], $17::bytea[], $8::bigint[])";
 const UPSERT_STATE: &str = "INSERT INTO value_states (tenant, value_id, data_key_id, version, code, uses_left, expires, \
      failures, mac) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], \
      $7::bigint[], $8::bigint[], $9::bytea[]) \
@@ -26,10 +21,6 @@ const UPSERT_STATE: &str = "INSERT INTO value_states (tenant, value_id, data_key
 /// Whoever changes a state or takes a value away holds the value's row first; so no state changes while one is held.
 const LOCK: &str =
     "SELECT value_id FROM secure_values WHERE tenant = $1 AND value_id = ANY($2) ORDER BY value_id FOR UPDATE";
-/// Values whose reading is likely to change them. One that is not among them is locked when it turns out to change.
-const LOCK_COUNTED: &str = "SELECT v.value_id FROM secure_values v WHERE v.tenant = $1 AND v.value_id = ANY($2) \
-     AND (v.uses IS NOT NULL OR EXISTS (SELECT 1 FROM value_states s WHERE s.tenant = v.tenant AND \
-     s.value_id = v.value_id)) ORDER BY v.value_id FOR UPDATE OF v";
 /// With the state and the newest entry that carries a state version, so that one round trip tells all.
 const READ: &str = "SELECT v.*, s.data_key_id AS state_data_key_id, s.version, s.code, s.uses_left, s.expires AS state_expires, \
      s.failures, s.mac, (SELECT l.leaf FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id \
@@ -38,34 +29,6 @@ const READ: &str = "SELECT v.*, s.data_key_id AS state_data_key_id, s.version, s
      AS newest_version \
      FROM secure_values v LEFT JOIN value_states s ON s.tenant = v.tenant AND s.value_id = v.value_id \
      WHERE v.tenant = $1 AND v.value_id = ANY($2)";
-
-/// Inserts values.
-pub(super) async fn insert(rows: &[&ValueRow], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(INSERT)
-        .bind(column(rows, |row| row.metadata.tenant.as_str()))
-        .bind(column(rows, |row| &row.metadata.value_id.as_bytes()[..]))
-        .bind(column(rows, |row| row.metadata.app.as_str()))
-        .bind(column(rows, |row| row.metadata.field.as_str()))
-        .bind(column(rows, |row| row.metadata.kind.as_str()))
-        .bind(column(rows, |row| row.metadata.retention.as_str()))
-        .bind(column(rows, |row| millis(row.metadata.created)))
-        .bind(column(rows, |row| row.metadata.expires.map(millis)))
-        .bind(column(rows, |row| row.metadata.uses.map(i64::from)))
-        .bind(column(rows, |row| row.metadata.session.as_ref().map(|id| &id.as_bytes()[..])))
-        .bind(column(rows, |row| row.metadata.subject.as_ref().map(|hash| &hash[..])))
-        .bind(column(rows, |row| words(row.metadata.binding.flows.iter().map(|name| name.as_str()))))
-        .bind(column(rows, |row| words(row.metadata.binding.purposes.iter().map(|name| name.as_str()))))
-        .bind(column(rows, |row| &row.verifier[..]))
-        .bind(column(rows, |row| &row.pepper_id.as_bytes()[..]))
-        .bind(column(rows, |row| &row.data_key_id.as_bytes()[..]))
-        .bind(column(rows, |row| &row.sealed[..]))
-        .execute(connection)
-        .await
-        .map(|_| ())
-}
 
 /// Inserts or replaces states.
 pub(super) async fn upsert_states(
@@ -121,32 +84,14 @@ pub(super) async fn remove(
     Ok(())
 }
 
-/// Locks those of a tenant's values that are counted, in the order of their ids; which they are.
-pub(super) async fn lock_counted(
-    value_ids: &[ValueId],
-    tenant: &TenantName,
-    connection: &mut PgConnection,
-) -> Result<BTreeSet<ValueId>, sqlx::Error> {
-    locked(LOCK_COUNTED, value_ids, tenant, connection).await
-}
-
 /// Locks a tenant's values in the order of their ids; which are there.
 pub(super) async fn lock(
     value_ids: &[ValueId],
     tenant: &TenantName,
     connection: &mut PgConnection,
 ) -> Result<BTreeSet<ValueId>, sqlx::Error> {
-    locked(LOCK, value_ids, tenant, connection).await
-}
-
-async fn locked(
-    text: &'static str,
-    value_ids: &[ValueId],
-    tenant: &TenantName,
-    connection: &mut PgConnection,
-) -> Result<BTreeSet<ValueId>, sqlx::Error> {
     let found: Vec<Vec<u8>> =
-        sqlx::query_scalar(text).bind(tenant.as_str()).bind(ids(value_ids)).fetch_all(connection).await?;
+        sqlx::query_scalar(LOCK).bind(tenant.as_str()).bind(ids(value_ids)).fetch_all(connection).await?;
     Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(ValueId::from_bytes).collect())
 }
 
@@ -225,11 +170,6 @@ fn state(row: &PgRow, value_id: ValueId) -> Result<Option<StateRow>, Error> {
     };
     let data_key_id = columns.id("state_data_key_id", DataKeyId::from_bytes)?;
     Ok(Some(StateRow { value_id, data_key_id, state, mac: columns.bytes("mac")? }))
-}
-
-/// Names as one column: they hold no blanks.
-fn words<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(" ")
 }
 
 fn set<T: std::str::FromStr + Ord>(columns: &Columns<'_>, index: &str) -> Result<BTreeSet<T>, Error> {
