@@ -1,0 +1,126 @@
+//! One measured slice: the load, and what it cost the server, the database and the disk until all its work was done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::cost::{self, Machine};
+use super::database::{Databases, Look, Rows};
+use super::load;
+use super::request::Target;
+use super::slice::Slice;
+use super::vault::Vault;
+use super::wal::{self, Written};
+
+/// A slice and its costs. CPU is in microseconds for each good answer.
+pub struct Sample {
+    /// The load.
+    pub slice: Slice,
+    /// CPU of the server, the integration of its entries included.
+    pub server_cpu: f64,
+    /// CPU of PostgreSQL, likewise.
+    pub database_cpu: f64,
+    /// CPU of both in the slice alone: what is integrated later is not in it.
+    pub cpu_in_slice: f64,
+    /// What was written to the write-ahead log.
+    pub wal: Option<Written>,
+    /// Batches that were committed.
+    pub batches: f64,
+    /// Bytes the server wrote to its disk.
+    pub disk: f64,
+    /// Most memory of the server seen, in MB.
+    pub memory: f64,
+    /// Stolen by the host, in percent.
+    pub stolen: f64,
+    /// How long the integration took after the slice.
+    pub drain: Duration,
+}
+
+/// Runs one slice; with a vault it ends when the entries are integrated.
+pub async fn closed(
+    target: &Target,
+    (clients, length): (usize, Duration),
+    (vault, rows): (Option<&Vault>, Option<&Rows>),
+    databases: &Databases,
+) -> Sample {
+    let place = match rows {
+        Some(rows) => wal::end(rows).await,
+        None => None,
+    };
+    let batches = batches(vault).await;
+    let (machine, disk) = (Machine::now(), cost::written(target.server));
+    let before = (cost::cpu(target.server), databases.cpu());
+    let watch = Watch::on(target.server);
+    let slice = load::closed(target, clients, length).await;
+    let memory = watch.end().await;
+    let spent = |before: (f64, f64)| (cost::cpu(target.server) - before.0, databases.cpu() - before.1);
+    let (in_server, in_database) = spent(before);
+    let ended = Instant::now();
+    if let Some(vault) = vault {
+        drain(vault).await;
+    }
+    let (server, database) = spent(before);
+    let written = match (&place, rows) {
+        (Some(place), Some(rows)) => wal::since(place, rows).await,
+        _ => None,
+    };
+    #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    let each = |seconds: f64| seconds * 1e6 / slice.done.max(1) as f64;
+    Sample {
+        server_cpu: each(server),
+        database_cpu: each(database),
+        cpu_in_slice: each(in_server + in_database),
+        wal: written,
+        batches: self::batches(vault).await - batches,
+        disk: cost::written(target.server) - disk,
+        memory,
+        stolen: machine.since().0,
+        drain: ended.elapsed(),
+        slice,
+    }
+}
+
+/// Waits until every entry stands in its tree.
+pub async fn drain(vault: &Vault) {
+    let end = Instant::now() + Duration::from_secs(120);
+    while vault.backlog().await > 0.0 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn batches(vault: Option<&Vault>) -> f64 {
+    match vault {
+        Some(vault) => {
+            let mut look: Look = vault.rows.look().await;
+            look.number("SELECT count(*) FROM log_batches").await
+        }
+        None => 0.0,
+    }
+}
+
+/// Looks at a process's memory ten times a second.
+struct Watch {
+    over: Arc<AtomicBool>,
+    most: tokio::task::JoinHandle<f64>,
+}
+
+impl Watch {
+    fn on(pid: u32) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&over);
+        let most = tokio::spawn(async move {
+            let mut most = cost::memory(pid);
+            while !seen.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                most = most.max(cost::memory(pid));
+            }
+            most
+        });
+        Self { over, most }
+    }
+
+    async fn end(self) -> f64 {
+        self.over.store(true, Ordering::Relaxed);
+        self.most.await.unwrap()
+    }
+}

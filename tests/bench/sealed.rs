@@ -1,0 +1,82 @@
+//! Captures with a session: its tokens and its bodies, plain or sealed as the frame seals them, made before a slice begins.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use hpke::Kem as _;
+use hpke::kem::DhP256HkdfSha256;
+use serde_json::{Value, json};
+
+use super::request::{self, Target};
+use super::vault::{Vault, host};
+
+/// Values of one session: the most there may be. Neighbouring requests are of different sessions.
+const VALUES: usize = 100;
+
+/// How the value comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Unsealed inside TLS.
+    Plain,
+    /// By HPKE.
+    Sealed,
+}
+
+/// So many captures by a browser, each request once.
+pub async fn captures(vault: &Vault, form: Form, count: usize) -> Target {
+    let sessions = count.div_ceil(VALUES).max(2);
+    let app = vault.app();
+    let asked = json!({"app": "shop", "fields": ["card-number"], "maxValues": VALUES, "ttlSeconds": 3600});
+    let token = async |_| {
+        let answer = app.post("/v1/capture/sessions", &asked).await.expect(201);
+        answer.json()["captureToken"].as_str().unwrap().to_owned()
+    };
+    let tokens: Vec<String> = futures_util::stream::iter(0..sessions).map(token).buffer_unordered(32).collect().await;
+    let browser = vault.browser();
+    let described = browser.with_bearer(&tokens[0]).get("/v1/capture/session").await.expect(200).json();
+    let host = host(browser.base());
+    let halves = [0, 1].map(|half| {
+        let (tokens, described, host) = (tokens.clone(), described.clone(), host.clone());
+        tokio::task::spawn_blocking(move || {
+            let own = (0..count).filter(|at| at % 2 == half);
+            own.map(|at| body(&tokens[at % sessions], form, (&described, &host))).collect::<Vec<_>>()
+        })
+    });
+    let mut requests = Vec::with_capacity(count);
+    for half in halves {
+        requests.extend(half.await.unwrap());
+    }
+    let name = match form {
+        Form::Plain => "siv capture, session, plain form",
+        Form::Sealed => "siv capture, session, HPKE form",
+    };
+    let fill = request::once_each(requests);
+    Target { name, host, server: vault.pid(), fill, proof: "secureValueKey", keep_one_of: 100 }
+}
+
+fn body(token: &str, form: Form, (described, host): (&Value, &str)) -> Vec<u8> {
+    let card = tests::bodies::card_number();
+    let value = match form {
+        Form::Plain => json!({"field": "card-number", "value": card}),
+        Form::Sealed => {
+            let sealed = tests::bodies::seal(described, token, "card-number", &card);
+            json!({"field": "card-number", "sealed": sealed})
+        }
+    };
+    request::post(host, "/v1/capture/values", Some(token), &json!({ "values": [value] }))
+}
+
+/// Microseconds of one key agreement (DHKEM P-256, receiver's side), the median of many on one thread.
+pub fn key_agreement() -> f64 {
+    let (private, public) = DhP256HkdfSha256::derive_keypair(&[7; 32]);
+    let (_, enc) = DhP256HkdfSha256::encap(&public, None).unwrap();
+    let once = |_| {
+        let begun = Instant::now();
+        let secret = DhP256HkdfSha256::decap(&private, None, &enc).unwrap();
+        std::hint::black_box(&secret);
+        begun.elapsed()
+    };
+    let mut times: Vec<Duration> = (0..1_000).map(once).collect();
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1e6
+}

@@ -1,0 +1,121 @@
+//! What one slice of load counted; it sends nothing.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::connection::Answer;
+use super::request::Target;
+
+/// Counts of one slice. Latencies are in microseconds.
+pub struct Slice {
+    /// Good answers before the slice's end: what a rate is made of.
+    pub in_time: u64,
+    /// Good answers, those after the end too: what costs are shared by.
+    pub done: u64,
+    /// Items in good answers.
+    pub items: u64,
+    /// Answers that were not good.
+    pub refused: u64,
+    /// Requests without an answer.
+    pub broken: u64,
+    /// How long it took; shorter than asked for where the requests ran out.
+    pub length: Duration,
+    /// Of good answers.
+    pub latencies: Histogram<u64>,
+    /// Of the others.
+    pub refusals: Histogram<u64>,
+    /// Keys of values that were acknowledged.
+    pub kept: Vec<String>,
+    /// The first answer that was not good.
+    pub complaint: Option<String>,
+}
+
+impl Slice {
+    /// Nothing yet.
+    pub fn of(length: Duration) -> Self {
+        let empty = || Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
+        Self {
+            in_time: 0,
+            done: 0,
+            items: 0,
+            refused: 0,
+            broken: 0,
+            length,
+            latencies: empty(),
+            refusals: empty(),
+            kept: Vec::new(),
+            complaint: None,
+        }
+    }
+
+    /// Good answers a second.
+    #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    pub fn rate(&self) -> f64 {
+        self.in_time as f64 / self.length.as_secs_f64()
+    }
+
+    /// Items a second.
+    #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    pub fn item_rate(&self) -> f64 {
+        self.items as f64 / self.length.as_secs_f64()
+    }
+
+    /// Counts what came for a request that was meant to start at `begun`.
+    pub fn count(&mut self, answer: Option<Answer<'_>>, target: &Target, begun: Instant, end: Instant) {
+        let now = Instant::now();
+        let micros = u64::try_from((now - begun).as_micros()).unwrap_or(u64::MAX);
+        let Some(answer) = answer else {
+            self.broken += 1;
+            return;
+        };
+        let items = match target.proof {
+            "" => 1,
+            proof => memchr::memmem::find_iter(answer.body, proof).count() as u64,
+        };
+        if !(200..300).contains(&answer.status) || items == 0 {
+            self.refused += 1;
+            self.refusals.saturating_record(micros);
+            self.complaint.get_or_insert_with(|| format!("{} {}", answer.status, String::from_utf8_lossy(answer.body)));
+            return;
+        }
+        self.done += 1;
+        self.items += items;
+        self.in_time += u64::from(now <= end);
+        self.latencies.saturating_record(micros);
+        if target.keep_one_of > 0 && self.done.is_multiple_of(target.keep_one_of) {
+            self.kept.extend(keys(answer.body));
+        }
+    }
+
+    /// Takes another's counts in.
+    pub fn add(&mut self, other: Self) {
+        self.in_time += other.in_time;
+        self.done += other.done;
+        self.items += other.items;
+        self.refused += other.refused;
+        self.broken += other.broken;
+        self.length = self.length.min(other.length);
+        self.latencies.add(&other.latencies).unwrap();
+        self.refusals.add(&other.refusals).unwrap();
+        self.kept.extend(other.kept);
+        self.complaint = self.complaint.take().or(other.complaint);
+    }
+}
+
+/// A latency of a histogram, in milliseconds.
+#[allow(clippy::cast_precision_loss, reason = "microseconds below 2^53")]
+pub fn millis(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    histogram.value_at_quantile(quantile) as f64 / 1000.0
+}
+
+/// The keys in an answer's body.
+fn keys(body: &[u8]) -> Vec<String> {
+    const NAME: &[u8] = b"\"secureValueKey\":\"";
+    let key = |at: usize| {
+        let rest = &body[at + NAME.len()..];
+        let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
+        String::from_utf8_lossy(&rest[..end]).into_owned()
+    };
+    memchr::memmem::find_iter(body, NAME).map(key).collect()
+}
