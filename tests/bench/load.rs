@@ -86,7 +86,7 @@ async fn closed_share(target: Target, clients: usize, length: Duration, start: A
                 }
                 let sent = Instant::now();
                 let answer = connection.exchange(&request).await;
-                slice.borrow_mut().count(answer, &target, sent, end);
+                slice.borrow_mut().count(answer, &target, (sent, sent), end);
             }
         }
     };
@@ -94,6 +94,7 @@ async fn closed_share(target: Target, clients: usize, length: Duration, start: A
     for client in clients {
         client.await.unwrap();
     }
+    slice.borrow_mut().whole = begun.elapsed();
     Rc::into_inner(slice).unwrap().into_inner()
 }
 
@@ -116,8 +117,9 @@ async fn open_share(target: Target, rate: f64, most: usize, length: Duration, st
                 if !(target.fill)(&mut request) {
                     break;
                 }
+                let sent = Instant::now();
                 let answer = connection.exchange(&request).await;
-                slice.borrow_mut().count(answer, &target, meant, end);
+                slice.borrow_mut().count(answer, &target, (meant, sent), end);
             }
         }
     };
@@ -126,6 +128,7 @@ async fn open_share(target: Target, rate: f64, most: usize, length: Duration, st
         client.await.unwrap();
     }
     beats.join().unwrap();
+    slice.borrow_mut().whole = begun.elapsed();
     Rc::into_inner(slice).unwrap().into_inner()
 }
 

@@ -3,26 +3,36 @@
 //! Slices alternate (A B A B), so that a noisy machine is noisy for all; medians of per-round ratios are what counts.
 //! Load generator, server and database share the machine's cores. Nothing here asserts on time.
 
+mod bulk;
+mod chart;
 mod connection;
+mod copying;
 mod cost;
 mod database;
+mod durability;
 mod figures;
 mod flags;
+mod goals;
+mod growth;
 mod load;
 mod measure;
+mod page;
 mod paths;
+mod pressure;
 mod reference;
 mod report;
 mod request;
+mod results;
 mod sealed;
 mod slice;
 mod stage;
+mod start;
 mod vault;
 mod wal;
 mod yardstick;
 
 use flags::Flags;
-use stage::Stage;
+use results::Results;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
@@ -37,23 +47,29 @@ async fn main() {
         eprintln!("{usage}");
         std::process::exit(2);
     });
-    let mut void = Vec::new();
-    for engine in flags.engines.clone() {
-        let mut stage = Stage::set(engine).await;
-        let (_, said) = stage.machine("before", &flags);
-        println!("{said}");
-        let table = paths::run(&paths::wanted(&flags), &mut stage, &flags).await;
-        println!("\n{}", report::paths(&table));
-        println!("{}", stage.machine("after", &flags).1);
-        if let Err(why) = stage.vault.verify_log() {
-            stage.void.push(format!("the log does not verify: {why}"));
-        }
-        void.append(&mut stage.void);
+    allow_many_connections();
+    let mut results = Vec::new();
+    for engine in &flags.engines {
+        results.push(Results::of(*engine, &flags).await);
     }
+    let report = format!("{}\n{}", page::heading(), report::whole(&results, sealed::key_agreement(), &flags));
+    println!("{report}");
+    let void: Vec<&String> = results.iter().flat_map(|result| &result.void).collect();
     for why in &void {
-        eprintln!("void: {why}");
+        eprintln!("VOID: {why}");
     }
     if !void.is_empty() {
         std::process::exit(1);
     }
+    if flags.write {
+        page::write(&report, &results);
+    }
+}
+
+/// Lets this process and those it starts open as many files as the system allows them.
+fn allow_many_connections() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -88,6 +88,20 @@ pub async fn drain(vault: &Vault) {
     }
 }
 
+/// The same after many values were put in, with progress.
+pub async fn drain_whole(vault: &Vault) {
+    let (mut left, mut still) = (vault.backlog().await, 0);
+    while left > 0.0 && still < 60 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = vault.backlog().await;
+        still = if now < left { 0 } else { still + 1 };
+        left = now;
+        if left > 100_000.0 {
+            eprintln!("  {left:.0} entries wait for their tree");
+        }
+    }
+}
+
 async fn batches(vault: Option<&Vault>) -> f64 {
     match vault {
         Some(vault) => {

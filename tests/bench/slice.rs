@@ -21,9 +21,11 @@ pub struct Slice {
     pub broken: u64,
     /// How long it took; shorter than asked for where the requests ran out.
     pub length: Duration,
-    /// Of good answers.
+    /// How long it took until the last answer.
+    pub whole: Duration,
+    /// Of good answers, from when the request was meant to start.
     pub latencies: Histogram<u64>,
-    /// Of the others.
+    /// Of the others, from when the request was sent.
     pub refusals: Histogram<u64>,
     /// Keys of values that were acknowledged.
     pub kept: Vec<String>,
@@ -42,6 +44,7 @@ impl Slice {
             refused: 0,
             broken: 0,
             length,
+            whole: Duration::ZERO,
             latencies: empty(),
             refusals: empty(),
             kept: Vec::new(),
@@ -58,13 +61,19 @@ impl Slice {
     /// Items a second.
     #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
     pub fn item_rate(&self) -> f64 {
-        self.items as f64 / self.length.as_secs_f64()
+        self.items as f64 / self.whole.as_secs_f64()
     }
 
-    /// Counts what came for a request that was meant to start at `begun`.
-    pub fn count(&mut self, answer: Option<Answer<'_>>, target: &Target, begun: Instant, end: Instant) {
+    /// Counts what came for a request that was to start at one moment and was sent at another.
+    pub fn count(
+        &mut self,
+        answer: Option<Answer<'_>>,
+        target: &Target,
+        (meant, sent): (Instant, Instant),
+        end: Instant,
+    ) {
         let now = Instant::now();
-        let micros = u64::try_from((now - begun).as_micros()).unwrap_or(u64::MAX);
+        let micros = |begun: Instant| u64::try_from((now - begun).as_micros()).unwrap_or(u64::MAX);
         let Some(answer) = answer else {
             self.broken += 1;
             return;
@@ -75,14 +84,14 @@ impl Slice {
         };
         if !(200..300).contains(&answer.status) || items == 0 {
             self.refused += 1;
-            self.refusals.saturating_record(micros);
+            self.refusals.saturating_record(micros(sent));
             self.complaint.get_or_insert_with(|| format!("{} {}", answer.status, String::from_utf8_lossy(answer.body)));
             return;
         }
         self.done += 1;
         self.items += items;
         self.in_time += u64::from(now <= end);
-        self.latencies.saturating_record(micros);
+        self.latencies.saturating_record(micros(meant));
         if target.keep_one_of > 0 && self.done.is_multiple_of(target.keep_one_of) {
             self.kept.extend(keys(answer.body));
         }
@@ -96,6 +105,7 @@ impl Slice {
         self.refused += other.refused;
         self.broken += other.broken;
         self.length = self.length.min(other.length);
+        self.whole = self.whole.max(other.whole);
         self.latencies.add(&other.latencies).unwrap();
         self.refusals.add(&other.refusals).unwrap();
         self.kept.extend(other.kept);

@@ -20,10 +20,6 @@ pub struct Written {
     pub commits: f64,
     /// Bytes of transactions that wrote the log's tree.
     pub sequencer: f64,
-    /// Commits of them.
-    pub steps: f64,
-    /// All bytes, those of neither too.
-    pub all: f64,
 }
 
 /// Transactions by the tables they touched. Relations are named in the log by their files.
@@ -46,9 +42,7 @@ WITH files AS (
 SELECT coalesce(sum(bytes) FILTER (WHERE requests), 0)::float8,
     coalesce(sum(images) FILTER (WHERE requests), 0)::float8,
     (count(*) FILTER (WHERE requests AND committed))::float8,
-    coalesce(sum(bytes) FILTER (WHERE sequencer), 0)::float8,
-    (count(*) FILTER (WHERE sequencer AND committed))::float8,
-    coalesce(sum(bytes), 0)::float8
+    coalesce(sum(bytes) FILTER (WHERE sequencer), 0)::float8
 FROM transactions";
 
 /// Where the log ends now; nothing for a file.
@@ -72,7 +66,7 @@ pub async fn since(begin: &Place, rows: &Rows) -> Option<Written> {
         }
     };
     let at = |column: usize| row.get::<f64, _>(column);
-    Some(Written { requests: at(0), images: at(1), commits: at(2), sequencer: at(3), steps: at(4), all: at(5) })
+    Some(Written { requests: at(0), images: at(1), commits: at(2), sequencer: at(3) })
 }
 
 /// Bytes in the columns of one captured value and of its entry, on average.

@@ -20,7 +20,8 @@ pub struct Body {
     pub value: String,
 }
 
-/// Serves what the arguments say until it is killed; prints its address first.
+/// Serves what the arguments say until its standard input ends: with whoever started it, however that ends. Prints its address
+/// first.
 pub async fn serve(kind: &str, database: Option<&str>) {
     let router = match (kind, database) {
         ("bare", _) => Router::new().route("/echo", post(async |Json(body): Json<Body>| Json(body))),
@@ -29,6 +30,10 @@ pub async fn serve(kind: &str, database: Option<&str>) {
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
     axum::serve(axum::serve::ListenerExt::tap_io(listener, |stream| drop(stream.set_nodelay(true))), router)
         .await
         .unwrap();
@@ -45,8 +50,14 @@ impl Yardstick {
     /// Starts this program again as a yardstick.
     pub fn start(kind: &str, database: Option<&str>) -> Self {
         let own = std::env::current_exe().unwrap();
-        let mut child =
-            Command::new(own).arg("--serve").arg(kind).args(database).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(own)
+            .arg("--serve")
+            .arg(kind)
+            .args(database)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut host = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut host).unwrap();
         assert!(!host.is_empty(), "the yardstick {kind} does not start");

@@ -1,0 +1,95 @@
+//! Requests that come at a fixed rate, whatever the answers do: at six tenths of the most, and at ten times the most.
+
+use super::figures::{Spread, Table};
+use super::flags::Flags;
+use super::load;
+use super::measure;
+use super::slice::{Slice, millis};
+use super::stage::Stage;
+
+/// Connections of the run at six tenths.
+const CONNECTIONS: usize = 512;
+/// Connections under overload: twice as many as a node takes requests at once.
+const CROWD: usize = 2_048;
+
+/// At six tenths of the most.
+pub struct Steady {
+    /// Requests a second that were meant.
+    pub offered: f64,
+    /// Answers a second.
+    pub answered: f64,
+    /// Milliseconds from the intended start: median, 99 of 100, 999 of 1,000.
+    pub millis: [f64; 3],
+}
+
+/// At ten times the most.
+pub struct Overload {
+    /// Good answers over those of the closed loop just before, round by round.
+    pub goodput: Spread,
+    /// Milliseconds until a refusal: median and 99 of 100.
+    pub refusal: [f64; 2],
+    /// Refusals, broken connections, and requests for which no connection was free, of a hundred offered.
+    pub shares: [f64; 3],
+    /// The first refusal's words.
+    pub words: String,
+}
+
+/// The most captures a second that closed loops did; measured now where the table has none.
+async fn most(table: &Table, stage: &Stage, flags: &Flags) -> f64 {
+    let rows = table.rows.iter().filter(|row| row.name == stage.vault.capture().name);
+    match rows.map(super::figures::Row::rate).max_by(f64::total_cmp) {
+        Some(rate) => rate,
+        None => load::closed(&stage.vault.capture(), 256, flags.length).await.rate(),
+    }
+}
+
+/// One run at six tenths.
+pub async fn steady(table: &Table, stage: &mut Stage, flags: &Flags) -> Steady {
+    let offered = (most(table, stage, flags).await * 0.6).max(1.0);
+    let slice = load::open(&stage.vault.capture(), offered, CONNECTIONS, flags.length * 5).await;
+    take(stage, &slice);
+    if slice.refused + slice.broken > 0 {
+        stage.void.push(format!("open loop: {} refused {:?}", slice.refused + slice.broken, slice.complaint));
+    }
+    measure::drain(&stage.vault).await;
+    eprintln!("  open loop at {offered:.0}/s: {:.0}/s answered", slice.rate());
+    let millis = [0.5, 0.99, 0.999].map(|quantile| millis(&slice.latencies, quantile));
+    Steady { offered, answered: slice.rate(), millis }
+}
+
+/// Rounds of a closed loop and an overload.
+#[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
+pub async fn overload(stage: &mut Stage, flags: &Flags) -> Overload {
+    let (mut goodput, mut all, mut sent, mut offered) = (Vec::new(), Slice::of(flags.length), 0, 0.0);
+    for round in 1..=flags.rounds {
+        let closed = load::closed(&stage.vault.capture(), 256, flags.length).await;
+        let rate = (closed.rate() * 10.0).max(10.0);
+        let slice = load::open(&stage.vault.capture(), rate, CROWD, flags.length).await;
+        eprintln!(
+            "  overload, round {round} of {}: {:.0}/s in the closed loop, {rate:.0}/s offered, {:.0}/s good, {} refused",
+            flags.rounds,
+            closed.rate(),
+            slice.rate(),
+            slice.refused
+        );
+        goodput.push(slice.rate() / closed.rate().max(1e-9));
+        take(stage, &closed);
+        take(stage, &slice);
+        offered += rate * flags.length.as_secs_f64();
+        sent += slice.done + slice.refused + slice.broken;
+        all.add(slice);
+        measure::drain(&stage.vault).await;
+    }
+    let of_offered = |count: f64| count / offered * 100.0;
+    Overload {
+        goodput: Spread::of(goodput.into_iter()),
+        refusal: [0.5, 0.99].map(|quantile| millis(&all.refusals, quantile)),
+        shares: [all.refused as f64, all.broken as f64, offered - sent as f64].map(of_offered),
+        words: all.complaint.unwrap_or_default(),
+    }
+}
+
+fn take(stage: &mut Stage, slice: &Slice) {
+    stage.kept.extend_from_slice(&slice.kept);
+    stage.acknowledged += slice.items;
+}
