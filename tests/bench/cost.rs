@@ -19,6 +19,12 @@ pub fn cpu_of_family(parent: u32) -> f64 {
     own + children(parent).into_iter().map(cpu).sum::<f64>()
 }
 
+/// CPU seconds that this thread has used, to the nanosecond.
+pub fn cpu_of_this_thread() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+}
+
 /// The processes that a process started.
 pub fn children(parent: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

@@ -1,6 +1,7 @@
 //! The vault and its database are killed in the middle of the load: what was acknowledged must be there, or all is void.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use vault::domain::SecureValueKey;
 
@@ -16,6 +17,8 @@ pub struct Durability {
     pub in_the_end: usize,
     /// Keys that were opened: those, and a sample of all before.
     pub opened: usize,
+    /// Seconds until the database was there again, and then until siv was.
+    pub again: [f64; 2],
     /// What the verification of the log said.
     pub log: String,
 }
@@ -28,17 +31,22 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Durability {
     let load = tokio::spawn(async move { load::closed(&target, 64, length).await });
     tokio::time::sleep(flags.length).await;
     stage.vault.kill();
+    let begun = Instant::now();
     stage.databases.kill_and_start().await;
+    let database = begun.elapsed();
     let slice = load.await.unwrap();
     let in_the_end = slice.kept.len();
     stage.acknowledged += slice.items;
     let mut keys = std::mem::take(&mut stage.kept);
     keys.extend(slice.kept);
     eprintln!("  killed in mid load; {in_the_end} values had been acknowledged, {} keys are tried", keys.len());
+    let begun = Instant::now();
     if let Err(why) = stage.vault.start_again() {
         stage.void.push(format!("it does not start again: {why}"));
-        return Durability { in_the_end, opened: 0, log: String::new() };
+        return Durability { in_the_end, opened: 0, again: [0.0; 2], log: String::new() };
     }
+    let again = [database.as_secs_f64(), begun.elapsed().as_secs_f64()];
+    eprintln!("  ready again: the database after {:.1} s, siv {:.1} s later", again[0], again[1]);
     let opened = open(&keys, stage).await;
     let entries = entries(&keys, &stage.vault.rows).await;
     if entries < keys.len() {
@@ -58,7 +66,8 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Durability {
             String::new()
         }
     };
-    Durability { in_the_end, opened, log }
+    eprintln!("  opened and verified: {opened} values");
+    Durability { in_the_end, opened, again, log }
 }
 
 /// Opens every key through the flow: how many of them did.
@@ -67,7 +76,7 @@ async fn open(keys: &[String], stage: &mut Stage) -> usize {
     // The requests of one slice are those of one part; a part is over when all of them are answered.
     for part in keys.chunks(5_000) {
         let target = stage.vault.open_each(part);
-        let slice = load::closed(&target, 64, std::time::Duration::from_secs(300)).await;
+        let slice = load::closed(&target, 64, Duration::from_secs(300)).await;
         opened += usize::try_from(slice.done).unwrap();
         if slice.refused + slice.broken > 0 {
             let lost = slice.refused + slice.broken;

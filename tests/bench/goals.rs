@@ -161,7 +161,7 @@ fn rest(result: &Results) -> Vec<Goal> {
             format!("{:.2} to {:.2}; bulk {:.2}", growth.captures.min, growth.captures.max, growth.bulk.median);
         goals.push(least(&figure, [0.85, 0.97], "", Some(growth.captures.median), beside));
     }
-    if let Some(overload) = &result.overload {
+    if let Some(overload) = result.overload.last() {
         let range = format!("{:.0} to {:.0} %", overload.goodput.min * 100.0, overload.goodput.max * 100.0);
         let goodput = Some(overload.goodput.median * 100.0);
         goals.push(least("10 × overload: goodput of the most", [90.0, 97.0], "%", goodput, range));

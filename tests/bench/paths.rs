@@ -52,7 +52,7 @@ pub fn wanted(flags: &Flags) -> Vec<Path> {
 /// Measures the paths at each number of clients.
 pub async fn run(paths: &[Path], stage: &mut Stage, flags: &Flags) -> Table {
     let mut table = Table { engine: stage.databases.engine(), rows: Vec::new() };
-    for clients in &flags.clients {
+    for clients in flags.clients.iter().filter(|_| !paths.is_empty()) {
         let begin = table.rows.len();
         for round in 1..=flags.rounds {
             eprintln!("{}, {clients} clients: round {round} of {}", table.engine.name(), flags.rounds);

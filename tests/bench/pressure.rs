@@ -1,16 +1,22 @@
-//! Requests that come at a fixed rate, whatever the answers do: at six tenths of the most, and at ten times the most.
+//! Requests that come at a fixed rate, whatever the answers do: at six tenths of the most, and at multiples of the most.
 
+use std::time::Instant;
+
+use super::cost;
 use super::figures::{Spread, Table};
 use super::flags::Flags;
 use super::load;
 use super::measure;
 use super::slice::{Slice, millis};
 use super::stage::Stage;
+use super::vault::Vault;
 
 /// Connections of the run at six tenths.
-const CONNECTIONS: usize = 512;
+const CONNECTIONS: usize = 256;
 /// Connections under overload: twice as many as a node takes requests at once.
-const CROWD: usize = 2_048;
+pub const CROWD: usize = 2_048;
+/// The same where only the way is tried: just more than a node takes.
+const FEWER: usize = 1_100;
 
 /// At six tenths of the most.
 pub struct Steady {
@@ -22,14 +28,18 @@ pub struct Steady {
     pub millis: [f64; 3],
 }
 
-/// At ten times the most.
+/// At a multiple of the most.
 pub struct Overload {
+    /// How many times the most was offered.
+    pub factor: u32,
     /// Good answers over those of the closed loop just before, round by round.
     pub goodput: Spread,
     /// Milliseconds until a refusal: median and 99 of 100.
     pub refusal: [f64; 2],
     /// Refusals, broken connections, and requests for which no connection was free, of a hundred offered.
     pub shares: [f64; 3],
+    /// CPU of siv and of the load generator, of a hundred that the machine has.
+    pub cpu: [f64; 2],
     /// The first refusal's words.
     pub words: String,
 }
@@ -46,7 +56,8 @@ async fn most(table: &Table, stage: &Stage, flags: &Flags) -> f64 {
 /// One run at six tenths.
 pub async fn steady(table: &Table, stage: &mut Stage, flags: &Flags) -> Steady {
     let offered = (most(table, stage, flags).await * 0.6).max(1.0);
-    let slice = load::open(&stage.vault.capture(), offered, CONNECTIONS, flags.length * 5).await;
+    let slice =
+        load::open(&stage.vault.capture(), offered, CONNECTIONS, flags.length * if flags.quick { 1 } else { 5 }).await;
     take(stage, &slice);
     if slice.refused + slice.broken > 0 {
         stage.void.push(format!("open loop: {} refused {:?}", slice.refused + slice.broken, slice.complaint));
@@ -59,14 +70,22 @@ pub async fn steady(table: &Table, stage: &mut Stage, flags: &Flags) -> Steady {
 
 /// Rounds of a closed loop and an overload.
 #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
-pub async fn overload(stage: &mut Stage, flags: &Flags) -> Overload {
-    let (mut goodput, mut all, mut sent, mut offered) = (Vec::new(), Slice::of(flags.length), 0, 0.0);
+pub async fn overload(factor: u32, stage: &mut Stage, flags: &Flags) -> Overload {
+    let (mut goodput, mut all, mut offered, mut cpu) = (Vec::new(), Slice::of(flags.length), 0.0, [0.0; 2]);
+    let spent = |vault: &Vault| [vault.pid(), std::process::id()].map(cost::cpu);
     for round in 1..=flags.rounds {
         let closed = load::closed(&stage.vault.capture(), 256, flags.length).await;
-        let rate = (closed.rate() * 10.0).max(10.0);
-        let slice = load::open(&stage.vault.capture(), rate, CROWD, flags.length).await;
+        let rate = (closed.rate() * f64::from(factor)).max(10.0);
+        let crowd = if flags.quick { FEWER } else { CROWD };
+        let (begun, before) = (Instant::now(), spent(&stage.vault));
+        let slice = load::open(&stage.vault.capture(), rate, crowd, flags.length).await;
+        let machine =
+            begun.elapsed().as_secs_f64() * std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        for (at, after) in spent(&stage.vault).into_iter().enumerate() {
+            cpu[at] += (after - before[at]) / machine / flags.rounds as f64 * 100.0;
+        }
         eprintln!(
-            "  overload, round {round} of {}: {:.0}/s in the closed loop, {rate:.0}/s offered, {:.0}/s good, {} refused",
+            "  {factor} × overload, round {round} of {}: {:.0}/s in the closed loop, {rate:.0}/s offered, {:.0}/s good, {} refused",
             flags.rounds,
             closed.rate(),
             slice.rate(),
@@ -76,15 +95,16 @@ pub async fn overload(stage: &mut Stage, flags: &Flags) -> Overload {
         take(stage, &closed);
         take(stage, &slice);
         offered += rate * flags.length.as_secs_f64();
-        sent += slice.done + slice.refused + slice.broken;
         all.add(slice);
         measure::drain(&stage.vault).await;
     }
-    let of_offered = |count: f64| count / offered * 100.0;
+    let unsent = offered - (all.done + all.refused + all.broken) as f64;
     Overload {
+        factor,
         goodput: Spread::of(goodput.into_iter()),
         refusal: [0.5, 0.99].map(|quantile| millis(&all.refusals, quantile)),
-        shares: [all.refused as f64, all.broken as f64, offered - sent as f64].map(of_offered),
+        shares: [all.refused as f64, all.broken as f64, unsent].map(|count| count / offered * 100.0),
+        cpu,
         words: all.complaint.unwrap_or_default(),
     }
 }

@@ -6,6 +6,7 @@ use super::bulk;
 use super::figures::{Row, Spread, Table};
 use super::flags::{Engine, Flags};
 use super::goals;
+use super::pressure::{CROWD, Overload};
 use super::results::Results;
 use super::stage::{BARE, FEW};
 use super::start;
@@ -29,7 +30,7 @@ pub fn whole(results: &[Results], key_agreement: f64, flags: &Flags) -> String {
     }
     let _ = writeln!(
         text,
-        "One key agreement (DHKEM P-256, the receiver's side, one thread): {key_agreement:.0} µs. Binary without symbols: \
+        "One key agreement (DHKEM P-256, the receiver's side): {key_agreement:.0} µs of CPU. Binary without symbols: \
          {:.1} MB.",
         start::binary_size()
     );
@@ -62,7 +63,7 @@ fn phases(result: &Results, flags: &Flags) -> Vec<String> {
             steady.offered, steady.answered
         ));
     }
-    lines.extend(overload(result));
+    lines.extend(result.overload.iter().map(overload));
     if let Some(growth) = &result.growth {
         lines.push(format!(
             "With {} values over {FEW}: captures {} ({:.0}/s over {:.0}/s), bulk {}.",
@@ -83,31 +84,39 @@ fn phases(result: &Results, flags: &Flags) -> Vec<String> {
     lines
 }
 
-fn overload(result: &Results) -> Option<String> {
-    let overload = result.overload.as_ref()?;
-    let [refused, broken, unsent] = overload.shares;
-    Some(format!(
-        "Ten times the most, 2,048 connections: goodput {} of the closed loop's. Of what was offered {refused:.0} % was refused \
-         (p50 {:.1} ms, p99 {:.1} ms), {broken:.1} % broke, {unsent:.0} % found no free connection. A refusal: `{}`.",
+fn overload(overload: &Overload) -> String {
+    let ([refused, broken, unsent], [siv, load]) = (overload.shares, overload.cpu);
+    format!(
+        "{} times the most, {CROWD} connections: goodput {} of the closed loop's. Of what was offered {refused:.0} % was refused \
+         (p50 {:.1} ms, p99 {:.1} ms), {broken:.1} % broke, {unsent:.0} % found no free connection; siv had {siv:.0} % of the \
+         machine, the load generator {load:.0} %.{}",
+        overload.factor,
         percent(overload.goodput),
         overload.refusal[0],
         overload.refusal[1],
-        overload.words.replace('`', "'")
-    ))
+        match overload.words.as_str() {
+            "" => String::new(),
+            words => format!(" A refusal: `{}`.", words.replace('`', "'")),
+        }
+    )
 }
 
 fn durability(result: &Results, flags: &Flags) -> String {
     match &result.durability {
         Some(durability) => format!(
             "Killed with SIGKILL in mid load{}, started again: {} values had been acknowledged in that slice; they and a sample of \
-             all others, {} keys, were tried, and {}.",
+             all others, {} keys, were tried, and {}. siv was ready {:.1} s after its start.",
             if result.engine == Engine::Postgres { ", PostgreSQL too" } else { "" },
             durability.in_the_end,
             durability.opened,
             match result.void.is_empty() {
-                true => format!("all opened, each with its entry. The log verifies: {}", durability.log),
+                true => format!(
+                    "all opened, each with its entry. The log verifies: {}",
+                    durability.log.split_whitespace().collect::<Vec<_>>().join(" ")
+                ),
                 false => "the figures are VOID".to_owned(),
-            }
+            },
+            durability.again[1]
         ),
         None if flags.wants("durability") => "The vault did not start again: the figures are VOID.".to_owned(),
         None => "Whether what was acknowledged is kept was not tried in this run.".to_owned(),

@@ -21,8 +21,8 @@ pub struct Results {
     pub bulk: Option<Bulk>,
     /// Six tenths of the most.
     pub steady: Option<Steady>,
-    /// Ten times the most.
-    pub overload: Option<Overload>,
+    /// Multiples of the most; the last is the one that has a goal.
+    pub overload: Vec<Overload>,
     /// Many stored values.
     pub growth: Option<Growth>,
     /// Starts.
@@ -53,10 +53,10 @@ impl Results {
             true => Some(pressure::steady(&table, &mut stage, flags).await),
             false => None,
         };
-        let overload = match flags.wants("overload") {
-            true => Some(pressure::overload(&mut stage, flags).await),
-            false => None,
-        };
+        let mut overload = Vec::new();
+        for factor in [2, 10].into_iter().filter(|factor| flags.wants("overload") && (*factor > 2 || !flags.quick)) {
+            overload.push(pressure::overload(factor, &mut stage, flags).await);
+        }
         let growth = match flags.wants("growth") {
             true => Some(growth::run(&mut stage, flags).await),
             false => None,

@@ -1,12 +1,11 @@
 //! Captures with a session: its tokens and its bodies, plain or sealed as the frame seals them, made before a slice begins.
 
-use std::time::{Duration, Instant};
-
 use futures_util::StreamExt as _;
 use hpke::Kem as _;
 use hpke::kem::DhP256HkdfSha256;
 use serde_json::{Value, json};
 
+use super::cost;
 use super::request::{self, Target};
 use super::vault::{Vault, host};
 
@@ -66,17 +65,14 @@ fn body(token: &str, form: Form, (described, host): (&Value, &str)) -> Vec<u8> {
     request::post(host, "/v1/capture/values", Some(token), &json!({ "values": [value] }))
 }
 
-/// Microseconds of one key agreement (DHKEM P-256, receiver's side), the median of many on one thread.
+/// CPU microseconds of one key agreement (DHKEM P-256, receiver's side), on average of many on one thread.
 pub fn key_agreement() -> f64 {
+    const TIMES: u32 = 1_000;
     let (private, public) = DhP256HkdfSha256::derive_keypair(&[7; 32]);
     let (_, enc) = DhP256HkdfSha256::encap(&public, None).unwrap();
-    let once = |_| {
-        let begun = Instant::now();
-        let secret = DhP256HkdfSha256::decap(&private, None, &enc).unwrap();
-        std::hint::black_box(&secret);
-        begun.elapsed()
-    };
-    let mut times: Vec<Duration> = (0..1_000).map(once).collect();
-    times.sort();
-    times[times.len() / 2].as_secs_f64() * 1e6
+    let begun = cost::cpu_of_this_thread();
+    for _ in 0..TIMES {
+        std::hint::black_box(&DhP256HkdfSha256::decap(&private, None, &enc).unwrap());
+    }
+    (cost::cpu_of_this_thread() - begun) * 1e6 / f64::from(TIMES)
 }

@@ -75,19 +75,23 @@ impl Vault {
             Some(address) => Rows::Postgres(address),
             None => Rows::Sqlite(installation.folder.path().join("rows/siv.db")),
         };
-        let run = |arguments: &[&str]| command(&serving, &operator, arguments);
-        run(&["tenant", "create", "bench", "--cache-seconds", "300", "--reveal", "--json"]);
-        for (kind, name, document) in [("app", "shop", APP), ("flow", "summary", SUMMARY), ("flow", "reveal", REVEAL)] {
-            let file = installation.folder.path().join(format!("{name}.toml"));
-            std::fs::write(&file, document).unwrap();
-            run(&[kind, "apply", file.to_str().unwrap(), "--tenant", "bench", "--json"]);
+        let operator = Actor::new(&serving.private, Some(&operator));
+        let tenant = json!({"name": "bench", "keyProvider": "local", "cacheSeconds": 300, "reveal": true});
+        operator.post("/v1/tenants", &tenant).await.expect(201);
+        for (path, document) in [("apps/shop", APP), ("flows/card-summary", SUMMARY), ("flows/reveal-card", REVEAL)] {
+            let answer = operator.put_toml(&format!("/v1/{path}?tenant=bench"), document).await;
+            assert!(answer.status < 300, "{path}: {}", answer.text);
         }
-        let make = |kind: &str, name: &str, bound: &[&str]| {
-            let named = ["credential", "create", "--kind", kind, "--name", name, "--tenant", "bench", "--json"];
-            credential(&run(&[&named[..], bound].concat()))
+        let make = async |kind: &str, bound: &str| {
+            let mut asked = json!({"kind": kind, "name": format!("{kind} {bound}")});
+            if !bound.is_empty() {
+                asked[kind] = bound.into();
+            }
+            let made = operator.post("/v1/credentials?tenant=bench", &asked).await.expect(201);
+            credential(&made.json())
         };
-        let (auditor, app) = (make("auditor", "auditor", &[]), make("app", "app", &["--app", "shop"]));
-        let flows = ["card-summary", "reveal-card"].map(|flow| make("flow", flow, &["--flow", flow]));
+        let (auditor, app) = (make("auditor", "").await, make("app", "shop").await);
+        let flows = [make("flow", "card-summary").await, make("flow", "reveal-card").await];
         let cards = cards.clone();
         let mut vault =
             Self { installation, serving: Some(serving), rows, app, auditor, flows, cards, stored: Vec::new() };
@@ -230,12 +234,6 @@ impl Vault {
 
 const BACKLOG: &str = "SELECT CAST(coalesce(sum(b.count), 0) AS double precision) FROM log_batches b JOIN log_lanes l \
     ON l.tenant = b.tenant AND l.boot = b.boot AND l.lane = b.lane WHERE b.first >= l.next";
-
-fn command(serving: &Serving, who: &str, arguments: &[&str]) -> Value {
-    let output = serving.command(who, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-}
 
 fn credential(document: &Value) -> String {
     document["credential"].as_str().unwrap().to_owned()
