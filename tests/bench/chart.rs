@@ -27,7 +27,7 @@ pub struct Chart {
 }
 
 const WIDTH: f64 = 760.0;
-const LABELS: f64 = 270.0;
+const LABELS: f64 = 290.0;
 const ENDS: f64 = 110.0;
 const STEP: f64 = 32.0;
 const TOP: f64 = 92.0;

@@ -62,7 +62,6 @@ pub fn written(pid: u32) -> f64 {
 pub struct Machine {
     all: f64,
     stolen: f64,
-    idle: f64,
 }
 
 impl Machine {
@@ -72,14 +71,13 @@ impl Machine {
         let line = text.lines().next().unwrap_or_default();
         let ticks: Vec<f64> = line.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
         let at = |place: usize| ticks.get(place).copied().unwrap_or(0.0);
-        Self { all: ticks.iter().sum(), stolen: at(7), idle: at(3) + at(4) }
+        Self { all: ticks.iter().sum(), stolen: at(7) }
     }
 
-    /// Shares since then that were stolen by the host, and idle, in percent.
-    pub fn since(self) -> (f64, f64) {
+    /// Of a hundred, how much the host gave to others since then.
+    pub fn stolen_since(self) -> f64 {
         let now = Self::now();
-        let all = (now.all - self.all).max(1.0);
-        ((now.stolen - self.stolen) / all * 100.0, (now.idle - self.idle) / all * 100.0)
+        (now.stolen - self.stolen) / (now.all - self.all).max(1.0) * 100.0
     }
 }
 

@@ -156,7 +156,8 @@ fn rest(result: &Results) -> Vec<Goal> {
         goals.push(least("bulk, of COPY rows/s", [20.0, 45.0], "%", ratio, beside));
     }
     if let Some(growth) = &result.growth {
-        let figure = format!("write rate at {:.0e} stored values over 1e3", exact(growth.many));
+        let meant = if growth.many < 10_000_000 { " (the goal: 1e7)" } else { "" };
+        let figure = format!("write rate at {:.0e} stored values over 1e3{meant}", exact(growth.many));
         let beside =
             format!("{:.2} to {:.2}; bulk {:.2}", growth.captures.min, growth.captures.max, growth.bulk.median);
         goals.push(least(&figure, [0.85, 0.97], "", Some(growth.captures.median), beside));

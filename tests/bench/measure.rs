@@ -74,7 +74,7 @@ pub async fn closed(
         batches: self::batches(vault).await - batches,
         disk: cost::written(target.server) - disk,
         memory,
-        stolen: machine.since().0,
+        stolen: machine.stolen_since(),
         drain: ended.elapsed(),
         slice,
     }

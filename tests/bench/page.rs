@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::chart::{Bar, Chart};
 use super::figures::Row;
+use super::flags::Engine;
 use super::results::Results;
 use super::stage::{BARE, PEER, TRANSACTION};
 
@@ -83,12 +84,8 @@ fn charts(result: &Results) -> Vec<(String, Chart)> {
     };
     let cpu = |row: &&Row| {
         let (server, database) = row.cpu();
-        Bar {
-            label: row.name.to_owned(),
-            parts: vec![server, database],
-            end: format!("{:.0} µs", server + database),
-            own: own(row),
-        }
+        let parts = if result.engine == Engine::Sqlite { vec![server] } else { vec![server, database] };
+        Bar { label: row.name.to_owned(), parts, end: format!("{:.0} µs", server + database), own: own(row) }
     };
     let disk = result.disk[0].midpoint(result.disk[1]);
     let rates = Chart {
@@ -100,7 +97,7 @@ fn charts(result: &Results) -> Vec<(String, Chart)> {
     let cpus = Chart {
         title: format!("CPU time of a request, {CLIENTS} clients, {engine}"),
         note: "Until its entry stands in the log's tree. Lower is better.".to_owned(),
-        parts: vec!["server", "PostgreSQL"],
+        parts: if result.engine == Engine::Sqlite { vec!["server"] } else { vec!["server", "PostgreSQL"] },
         bars: rows.iter().map(cpu).collect(),
     };
     vec![(format!("performance-rate-{file}.svg"), rates), (format!("performance-cpu-{file}.svg"), cpus)]

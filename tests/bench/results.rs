@@ -43,7 +43,7 @@ impl Results {
     /// Runs what the flags ask for. What is killed comes last.
     pub async fn of(engine: Engine, flags: &Flags) -> Self {
         let mut stage = Stage::set(engine).await;
-        let before = stage.machine("before", flags);
+        let before = stage.machine("Before:", flags);
         let table = paths::run(&paths::wanted(flags), &mut stage, flags).await;
         let bulk = match flags.wants("bulk") {
             true => Some(bulk::run(&mut stage, flags).await),
@@ -65,7 +65,7 @@ impl Results {
             true => Some(start::run(&mut stage, flags).await),
             false => None,
         };
-        let (columns, after) = (wal::columns(&stage.vault.rows).await, stage.machine("after", flags));
+        let (columns, after) = (wal::columns(&stage.vault.rows).await, stage.machine("after:", flags));
         let durability = match flags.wants("durability") {
             true => Some(durability::run(&mut stage, flags).await),
             false => None,

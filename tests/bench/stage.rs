@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cost;
+use super::cost::{self, Machine};
 use super::database::{Databases, Rows};
 use super::flags::{Engine, Flags};
 use super::request::{self, Cards, PLACEHOLDER, Target};
@@ -34,6 +34,7 @@ pub struct Stage {
     pub kept: Vec<String>,
     /// Captures that were acknowledged, at least.
     pub acknowledged: u64,
+    begun: Machine,
     /// Why the figures are void.
     pub void: Vec<String>,
 }
@@ -42,7 +43,7 @@ impl Stage {
     /// Starts all of it.
     pub async fn set(engine: Engine) -> Self {
         eprintln!("{}: starting the database, the vault and the yardsticks", engine.name());
-        let databases = Databases::start(engine).await;
+        let (begun, databases) = (Machine::now(), Databases::start(engine).await);
         let cards = Cards::default();
         let vault = Vault::start("few", FEW, &databases, &cards).await;
         let reference = databases.create("reference").await;
@@ -58,7 +59,17 @@ impl Stage {
             yardsticks.push((PEER, Yardstick::start("peer", Some(&address))));
         }
         let reference = reference.map(Rows::Postgres);
-        Self { databases, vault, reference, cards, yardsticks, kept: Vec::new(), acknowledged: FEW, void: Vec::new() }
+        Self {
+            databases,
+            vault,
+            reference,
+            cards,
+            yardsticks,
+            kept: Vec::new(),
+            acknowledged: FEW,
+            begun,
+            void: Vec::new(),
+        }
     }
 
     /// A yardstick's requests, if this engine has it.
@@ -76,9 +87,9 @@ impl Stage {
         let length = Duration::from_millis(if flags.quick { 200 } else { 2_000 });
         let rate = cost::fdatasync_rate(self.vault.installation.folder.path(), length);
         let said = format!(
-            "{}, {when}: {rate:.0} fdatasync/s (8 KiB overwritten), load average {}",
-            self.databases.engine().name(),
-            cost::load_average()
+            "{when} {rate:.0} fdatasync/s (8 KiB overwritten), load average {}, {:.1} % of the machine stolen since the start",
+            cost::load_average(),
+            self.begun.stolen_since()
         );
         (rate, said)
     }
