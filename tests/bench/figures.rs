@@ -140,3 +140,15 @@ impl Table {
         Some(self.row(name, clients)?.over(self.row(other, clients)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_of_the_middle_and_the_ends_whatever_the_order() {
+        let spread = Spread::of([3.0, 9.0, 1.0].into_iter());
+        assert_eq!((spread.median, spread.min, spread.max), (3.0, 1.0, 9.0));
+        assert_eq!(Spread::of(std::iter::empty()).median, 0.0);
+    }
+}

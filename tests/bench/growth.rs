@@ -29,7 +29,10 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Growth {
     let (mut captures, mut bulk) = (Vec::new(), Vec::new());
     for round in 1..=flags.rounds {
         let mut rates = [[0.0; 2]; 2];
-        for (at, vault) in [&stage.vault, &large].into_iter().enumerate() {
+        let mut pair = [(0, &stage.vault), (1, &large)];
+        // Each is the first in every other round.
+        pair.rotate_left(round % 2);
+        for (at, vault) in pair {
             for (kind, (target, clients)) in
                 [(vault.capture(), CLIENTS), (vault.bulk(), super::bulk::CLIENTS)].into_iter().enumerate()
             {

@@ -48,6 +48,7 @@ async fn main() {
         std::process::exit(2);
     });
     allow_many_connections();
+    tokio::spawn(end_with_children());
     let mut results = Vec::new();
     for engine in &flags.engines {
         results.push(Results::of(*engine, &flags).await);
@@ -64,6 +65,23 @@ async fn main() {
     if flags.write {
         page::write(&report, &results);
     }
+}
+
+/// Ends what was started when this process is told to end. PostgreSQL's script hears the end of its standard input.
+async fn end_with_children() {
+    use rustix::process::{Pid, Signal, kill_process};
+    use tokio::signal::unix::{SignalKind, signal};
+    let [mut interrupt, mut terminate] =
+        [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).unwrap());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    let children = cost::children(std::process::id()).into_iter();
+    for child in children.filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+        let _ = kill_process(child, Signal::TERM);
+    }
+    std::process::exit(130);
 }
 
 /// Lets this process and those it starts open as many files as the system allows them.

@@ -114,3 +114,32 @@ fn write_card(number: u64, digits: &mut [u8]) {
     let sum: u32 = digits[..15].iter().enumerate().map(value).sum();
     digits[15] = b'0' + u8::try_from((10 - sum % 10) % 10).unwrap();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_cards_differ_and_pass_the_check() {
+        let fill = Cards::default().put_into(items(3).to_string().into_bytes());
+        let mut body = Vec::new();
+        assert!(fill(&mut body) && body.len() == items(3).to_string().len());
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let numbers = body["items"].as_array().unwrap().iter().map(|item| item["value"].as_str().unwrap());
+        let numbers: std::collections::BTreeSet<&str> = numbers.collect();
+        assert_eq!(numbers.len(), 3);
+        for number in numbers {
+            let digits = number.bytes().rev().map(|digit| u32::from(digit - b'0')).enumerate();
+            let sum: u32 = digits.map(|(at, d)| if at % 2 == 0 { d } else { d * 2 / 10 + d * 2 % 10 }).sum();
+            assert!(sum.is_multiple_of(10) && number.starts_with("4242"), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_limited_ends() {
+        let fill = only(2, once_each(vec![vec![1], vec![2], vec![3]]));
+        let mut sent = Vec::new();
+        while fill(&mut sent) {}
+        assert_eq!(sent, [1, 2]);
+    }
+}

@@ -129,3 +129,32 @@ fn keys(body: &[u8]) -> Vec<String> {
     };
     memchr::memmem::find_iter(body, NAME).map(key).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn target() -> Target {
+        let fill = Arc::new(|_: &mut Vec<u8>| true);
+        Target { name: "", host: String::new(), server: 0, fill, proof: "secureValueKey", keep_one_of: 1 }
+    }
+
+    #[test]
+    fn an_answer_counts_only_with_what_proves_it_and_for_the_rate_only_in_time() {
+        let (begun, length) = (Instant::now(), Duration::from_secs(60));
+        let mut slice = Slice::of(length);
+        let mut count = |status, body: &[u8], end| {
+            slice.count(Some(Answer { status, body }), &target(), (begun, begun), end);
+        };
+        count(200, br#"{"results":[{"status":201,"secureValueKey":"svk_1"}]}"#, begun + length);
+        count(200, br#"{"results":[{"status":201,"secureValueKey":"svk_2"}]}"#, begun);
+        count(200, br#"{"results":[{"status":422}]}"#, begun + length);
+        count(503, b"{}", begun + length);
+        slice.count(None, &target(), (begun, begun), begun);
+        assert_eq!((slice.in_time, slice.done, slice.refused, slice.broken), (1, 2, 2, 1));
+        assert_eq!(slice.kept, ["svk_1", "svk_2"]);
+        assert!(slice.complaint.unwrap().contains("422"));
+    }
+}

@@ -192,11 +192,6 @@ impl Vault {
         Target { name: "siv mixed, 80 captures to 20 uses", fill, proof: "", keep_one_of: 0, ..self.capture() }
     }
 
-    /// Entries that are written and stand in no tree yet.
-    pub async fn backlog(&self) -> f64 {
-        self.rows.look().await.number(BACKLOG).await
-    }
-
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.serving = None;
@@ -231,9 +226,6 @@ impl Vault {
         told(serving.command("", &["log", "verify", bundle, "--vkey", vkey]))
     }
 }
-
-const BACKLOG: &str = "SELECT CAST(coalesce(sum(b.count), 0) AS double precision) FROM log_batches b JOIN log_lanes l \
-    ON l.tenant = b.tenant AND l.boot = b.boot AND l.lane = b.lane WHERE b.first >= l.next";
 
 fn credential(document: &Value) -> String {
     document["credential"].as_str().unwrap().to_owned()
