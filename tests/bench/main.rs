@@ -57,9 +57,10 @@ async fn main() {
     println!("{report}");
     let void: Vec<&String> = results.iter().flat_map(|result| &result.void).collect();
     for why in &void {
-        eprintln!("VOID: {why}");
+        println!("VOID: {why}");
     }
     if !void.is_empty() {
+        println!("\nEvery figure above is void.");
         std::process::exit(1);
     }
     if flags.write {
