@@ -36,9 +36,7 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Bulk {
         let shape = (CLIENTS, flags.length);
         let sample = measure::closed(&target, shape, (Some(vault), Some(&vault.rows)), &stage.databases).await;
         let slice = &sample.slice;
-        if slice.done == 0 || slice.refused + slice.broken > 0 {
-            stage.void.push(format!("bulk: {} refused {:?}", slice.refused + slice.broken, slice.complaint));
-        }
+        stage.judge("bulk", slice);
         stage.acknowledged += slice.items;
         #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
         let values = slice.items.max(1) as f64;

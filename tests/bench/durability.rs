@@ -9,6 +9,7 @@ use super::database::Rows;
 use super::flags::Flags;
 use super::load;
 use super::measure;
+use super::slice::Slice;
 use super::stage::Stage;
 
 /// What came out.
@@ -73,10 +74,15 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Durability {
 /// Opens every key through the flow: how many of them did.
 async fn open(keys: &[String], stage: &mut Stage) -> usize {
     let mut opened = 0;
-    // The requests of one slice are those of one part; a part is over when all of them are answered.
     for part in keys.chunks(5_000) {
-        let target = stage.vault.open_each(part);
-        let slice = load::closed(&target, 64, Duration::from_secs(300)).await;
+        let mut slice = open_part(part, stage).await;
+        // Right after a start a node may be busy, and say so.
+        for _ in 0..5 {
+            if slice.refused + slice.broken > 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                slice = open_part(part, stage).await;
+            }
+        }
         opened += usize::try_from(slice.done).unwrap();
         if slice.refused + slice.broken > 0 {
             let lost = slice.refused + slice.broken;
@@ -87,6 +93,11 @@ async fn open(keys: &[String], stage: &mut Stage) -> usize {
         stage.void.push(format!("{} acknowledged values were not opened", keys.len() - opened));
     }
     opened
+}
+
+/// One slice that is over when every key of the part was tried.
+async fn open_part(part: &[String], stage: &Stage) -> Slice {
+    load::closed(&stage.vault.open_each(part), 64, Duration::from_secs(300)).await
 }
 
 /// For how many of these keys an entry of their capture stands in the log.

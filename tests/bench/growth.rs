@@ -28,7 +28,7 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Growth {
     measure::drain_whole(&large).await;
     let (mut captures, mut bulk) = (Vec::new(), Vec::new());
     for round in 1..=flags.rounds {
-        let mut rates = [[0.0; 2]; 2];
+        let (mut rates, mut judged) = ([[0.0; 2]; 2], Vec::new());
         let mut pair = [(0, &stage.vault), (1, &large)];
         // Each is the first in every other round.
         pair.rotate_left(round % 2);
@@ -39,13 +39,12 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Growth {
                 let whole = (Some(vault), Some(&vault.rows));
                 let sample = measure::closed(&target, (clients, flags.length), whole, &stage.databases).await;
                 rates[kind][at] = if kind == 0 { sample.slice.rate() } else { sample.slice.item_rate() };
-                if sample.slice.refused + sample.slice.broken > 0 {
-                    stage.void.push(format!("growth: {:?}", sample.slice.complaint));
-                }
-                if at == 0 {
-                    stage.acknowledged += sample.slice.items;
-                }
+                judged.push((at == 0, target.name, sample.slice));
             }
+        }
+        for (small, name, slice) in judged {
+            stage.judge(&format!("growth, {name}"), &slice);
+            stage.acknowledged += if small { slice.items } else { 0 };
         }
         let [captured, bulked] = rates;
         eprintln!(

@@ -114,15 +114,7 @@ fn take(
     stage: &mut Stage,
 ) {
     let slice = &mut sample.slice;
-    if slice.done == 0 || slice.refused + slice.broken > 0 {
-        stage.void.push(format!(
-            "{name}, {clients} clients: {} good answers, {} refused, {} broken {}",
-            slice.done,
-            slice.refused,
-            slice.broken,
-            slice.complaint.as_deref().unwrap_or_default()
-        ));
-    }
+    stage.judge(&format!("{name}, {clients} clients"), slice);
     if !slice.kept.is_empty() {
         stage.kept.append(&mut slice.kept);
     }

@@ -59,9 +59,7 @@ pub async fn steady(table: &Table, stage: &mut Stage, flags: &Flags) -> Steady {
     let slice =
         load::open(&stage.vault.capture(), offered, CONNECTIONS, flags.length * if flags.quick { 1 } else { 5 }).await;
     take(stage, &slice);
-    if slice.refused + slice.broken > 0 {
-        stage.void.push(format!("open loop: {} refused {:?}", slice.refused + slice.broken, slice.complaint));
-    }
+    stage.judge("open loop", &slice);
     measure::drain(&stage.vault).await;
     eprintln!("  open loop at {offered:.0}/s: {:.0}/s answered", slice.rate());
     let millis = [0.5, 0.99, 0.999].map(|quantile| millis(&slice.latencies, quantile));

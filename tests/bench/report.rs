@@ -80,6 +80,9 @@ fn phases(result: &Results, flags: &Flags) -> Vec<String> {
             start.millis.median, start.millis.min, start.millis.max, start.memory
         ));
     }
+    lines.extend(
+        result.remarks.iter().map(|remark| format!("Not all was answered well. {}.", remark.replace('`', "'"))),
+    );
     lines.push(durability(result, flags));
     lines
 }

@@ -35,6 +35,8 @@ pub struct Results {
     pub disk: [f64; 2],
     /// The same in words, with the load.
     pub machine: [String; 2],
+    /// What was not answered well.
+    pub remarks: Vec<String>,
     /// Why the figures are void.
     pub void: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Results {
             columns,
             disk: [before.0, after.0],
             machine: [before.1, after.1],
+            remarks: stage.remarks,
             void: stage.void,
         }
     }

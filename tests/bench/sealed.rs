@@ -1,5 +1,7 @@
 //! Captures with a session: its tokens and its bodies, plain or sealed as the frame seals them, made before a slice begins.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use hpke::Kem as _;
 use hpke::kem::DhP256HkdfSha256;
@@ -9,8 +11,8 @@ use super::cost;
 use super::request::{self, Target};
 use super::vault::{Vault, host};
 
-/// Values of one session: the most there may be. Neighbouring requests are of different sessions.
-const VALUES: usize = 100;
+/// Values of one session, a long form's. Neighbouring requests are of different sessions.
+const VALUES: usize = 10;
 
 /// How the value comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,10 +29,17 @@ pub async fn captures(vault: &Vault, form: Form, count: usize) -> Target {
     let app = vault.app();
     let asked = json!({"app": "shop", "fields": ["card-number"], "maxValues": VALUES, "ttlSeconds": 3600});
     let token = async |_| {
-        let answer = app.post("/v1/capture/sessions", &asked).await.expect(201);
-        answer.json()["captureToken"].as_str().unwrap().to_owned()
+        let mut answer = app.post("/v1/capture/sessions", &asked).await;
+        // A session is none of what is measured: one that is refused is asked for again.
+        for _ in 0..10 {
+            if answer.status == 503 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                answer = app.post("/v1/capture/sessions", &asked).await;
+            }
+        }
+        answer.expect(201).json()["captureToken"].as_str().unwrap().to_owned()
     };
-    let tokens: Vec<String> = futures_util::stream::iter(0..sessions).map(token).buffer_unordered(32).collect().await;
+    let tokens: Vec<String> = futures_util::stream::iter(0..sessions).map(token).buffer_unordered(64).collect().await;
     let browser = vault.browser();
     let described = browser.with_bearer(&tokens[0]).get("/v1/capture/session").await.expect(200).json();
     let host = host(browser.base());

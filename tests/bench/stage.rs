@@ -6,6 +6,7 @@ use super::cost::{self, Machine};
 use super::database::{Databases, Rows};
 use super::flags::{Engine, Flags};
 use super::request::{self, Cards, PLACEHOLDER, Target};
+use super::slice::Slice;
 use super::vault::Vault;
 use super::yardstick::Yardstick;
 
@@ -35,6 +36,8 @@ pub struct Stage {
     /// Captures that were acknowledged, at least.
     pub acknowledged: u64,
     begun: Machine,
+    /// What was not answered well. A refusal is honest, so it voids nothing.
+    pub remarks: Vec<String>,
     /// Why the figures are void.
     pub void: Vec<String>,
 }
@@ -68,6 +71,7 @@ impl Stage {
             kept: Vec::new(),
             acknowledged: FEW,
             begun,
+            remarks: Vec::new(),
             void: Vec::new(),
         }
     }
@@ -80,6 +84,17 @@ impl Stage {
         let request = request::post(&yardstick.host, path, None, &body);
         let (host, server) = (yardstick.host.clone(), yardstick.pid());
         Some(Target { name, host, server, fill: self.cards.put_into(request), proof: "", keep_one_of: 0 })
+    }
+
+    /// Remarks what was not answered well; nothing but that is no figure at all.
+    pub fn judge(&mut self, what: &str, slice: &Slice) {
+        let (refused, broken) = (slice.refused, slice.broken);
+        if slice.done > 0 && refused + broken == 0 {
+            return;
+        }
+        let complaint = slice.complaint.as_deref().unwrap_or_default();
+        let said = format!("{what}: {} good answers, {refused} refused, {broken} broken {complaint}", slice.done);
+        if slice.done > refused + broken { &mut self.remarks } else { &mut self.void }.push(said);
     }
 
     /// Says how the machine is, in one line of the report.

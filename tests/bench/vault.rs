@@ -118,24 +118,27 @@ impl Vault {
         Actor::new(&self.serving().public, None)
     }
 
-    /// Captures values until there are so many.
+    /// Captures values until there are so many. What is refused is sent again: that is not measured.
     pub async fn preload(&mut self, values: u64) {
         let batch = BULK as u64;
         let requests = values.div_ceil(batch);
-        let mut target = self.bulk();
-        target.fill = request::only(requests, target.fill);
-        // The first batch's keys are what the flows use.
-        target.keep_one_of = 1;
-        let mut left = requests;
+        let (mut left, mut idle) = (requests, 0);
         while left > 0 {
+            let mut target = self.bulk();
+            target.fill = request::only(left, target.fill);
+            // The first batch's keys are what the flows use.
+            target.keep_one_of = u64::from(self.stored.is_empty());
             let slice = load::closed(&target, 4, Duration::from_secs(5)).await;
-            assert_eq!(slice.refused + slice.broken, 0, "preloading: {:?}", slice.complaint);
-            if self.stored.len() < BULK {
+            if self.stored.is_empty() {
                 self.stored.extend(slice.kept);
                 self.stored.truncate(BULK);
             }
-            target.keep_one_of = 0;
+            idle = if slice.done == 0 { idle + 1 } else { 0 };
+            assert!(idle < 6, "no value can be put in: {:?}", slice.complaint);
             left = left.saturating_sub(slice.done);
+            if let Some(complaint) = slice.complaint {
+                eprintln!("  {} batches were refused and are sent again: {complaint}", slice.refused);
+            }
             if requests > 20 {
                 eprintln!("  {} of {values} values are in", (requests - left) * batch);
             }
