@@ -1,7 +1,5 @@
 //! Requests that come at a fixed rate, whatever the answers do: at six tenths of the most, and at multiples of the most.
 
-use std::time::Instant;
-
 use super::cost;
 use super::figures::{Spread, Table};
 use super::flags::Flags;
@@ -75,10 +73,9 @@ pub async fn overload(factor: u32, stage: &mut Stage, flags: &Flags) -> Overload
         let closed = load::closed(&stage.vault.capture(), 256, flags.length).await;
         let rate = (closed.rate() * f64::from(factor)).max(10.0);
         let crowd = if flags.quick { FEWER } else { CROWD };
-        let (begun, before) = (Instant::now(), spent(&stage.vault));
+        let before = spent(&stage.vault);
         let slice = load::open(&stage.vault.capture(), rate, crowd, flags.length).await;
-        let machine =
-            begun.elapsed().as_secs_f64() * std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        let machine = slice.whole.as_secs_f64() * std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         for (at, after) in spent(&stage.vault).into_iter().enumerate() {
             cpu[at] += (after - before[at]) / machine / flags.rounds as f64 * 100.0;
         }
