@@ -6,6 +6,8 @@ PROFILE := --profile ci --locked
 # How much `make test-long` does.
 ROUNDS  ?= 50
 CASES   ?= 2000
+# What `make bench` does besides, or instead: docs/performance.md.
+BENCH   ?=
 
 .PHONY: demo test test-rust test-js test-long bench bench-smoke lint fmt deny build-tests install-test-deps
 
@@ -34,11 +36,11 @@ test-long: build-tests ## the slow half: every point of the fault sweeps, more r
 	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast
 	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
 
-bench: ## throughput and latency, printed as ratios to work of the same kind on the same machine
+bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run (BENCH="--write")
 	$(CARGO) build $(PROFILE) --workspace --bins
-	$(CARGO) run $(PROFILE) -p tests --bin bench
+	$(CARGO) run $(PROFILE) -p tests --bin bench -- $(BENCH)
 
-bench-smoke: build-tests ## the benchmark runs at all; its figures mean nothing
+bench-smoke: build-tests ## every path of the benchmark once on both databases; its figures mean nothing
 	$(CARGO) run $(PROFILE) -p tests --bin bench -- --quick
 
 lint: ## rustfmt and clippy; fails where the toolchain lacks them

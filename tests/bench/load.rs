@@ -1,139 +1,151 @@
-//! A closed loop of clients over HTTP/1.1 keep-alive, with an HDR histogram of latencies.
+//! Load: a closed loop of clients, or requests at a fixed rate whatever the answers do (open loop).
+//!
+//! Two threads with a runtime each, so that a client is never moved from one core to the other.
 
-use std::io::Write as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::LocalSet;
 
-/// One kind of request.
-pub struct Target {
-    /// What the table calls it.
-    pub name: &'static str,
-    host: String,
-    request: Arc<Vec<u8>>,
+use super::connection::Connection;
+use super::request::Target;
+use super::slice::Slice;
+
+const THREADS: usize = 2;
+
+/// Runs so many clients, each sending its next request when the answer to the one before is there.
+pub async fn closed(target: &Target, clients: usize, length: Duration) -> Slice {
+    let threads = THREADS.min(clients);
+    let start = Arc::new(Barrier::new(threads));
+    on_threads(threads, length, |thread| {
+        let share = (clients + threads - 1 - thread) / threads;
+        let (target, start) = (target.clone(), Arc::clone(&start));
+        move || on_its_own(closed_share(target, share, length, start))
+    })
+    .await
 }
 
-/// What one slice measured.
-pub struct Slice {
-    /// Answers that were 2xx.
-    pub done: u64,
-    /// Answers that were not 2xx.
-    pub refused: u64,
-    length: Duration,
-    /// In microseconds.
-    pub latencies: Histogram<u64>,
+/// Sends `rate` requests a second over as many connections as it takes, up to `most`. A latency counts from the moment the
+/// request was meant to go out: waiting for a free connection is part of it.
+pub async fn open(target: &Target, rate: f64, most: usize, length: Duration) -> Slice {
+    let start = Arc::new(Barrier::new(THREADS));
+    on_threads(THREADS, length, |_| {
+        let (target, start) = (target.clone(), Arc::clone(&start));
+        #[allow(clippy::cast_precision_loss, reason = "two")]
+        let rate = rate / THREADS as f64;
+        move || on_its_own(open_share(target, rate, most / THREADS, length, start))
+    })
+    .await
 }
 
-impl Target {
-    /// A POST of JSON.
-    pub fn new(name: &'static str, host: &str, path: &str, bearer: Option<&str>, body: &Value) -> Self {
-        let body = body.to_string();
-        let bearer = bearer.map_or_else(String::new, |bearer| format!("authorization: Bearer {bearer}\r\n"));
-        let head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\n{bearer}content-type: application/json\r\n");
-        let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-        Self { name, host: host.to_owned(), request: Arc::new(request.into_bytes()) }
+async fn on_threads<W>(threads: usize, length: Duration, work: impl Fn(usize) -> W) -> Slice
+where
+    W: FnOnce() -> Slice + Send + 'static,
+{
+    let threads: Vec<_> = (0..threads).map(|thread| tokio::task::spawn_blocking(work(thread))).collect();
+    let mut slice = Slice::of(length);
+    for thread in threads {
+        slice.add(thread.await.unwrap());
     }
-}
-
-impl Slice {
-    /// Good answers a second.
-    #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
-    pub fn rate(&self) -> f64 {
-        self.done as f64 / self.length.as_secs_f64()
-    }
-}
-
-/// A histogram of 1 µs to 60 s.
-pub fn empty() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).unwrap()
-}
-
-/// Runs one slice.
-pub async fn run(target: &Target, clients: usize, length: Duration) -> Slice {
-    let begun = Instant::now();
-    let tasks: Vec<_> = (0..clients)
-        .map(|_| tokio::spawn(client(target.host.clone(), Arc::clone(&target.request), begun + length)))
-        .collect();
-    let mut slice = Slice { done: 0, refused: 0, length, latencies: empty() };
-    for task in tasks {
-        let (done, refused, latencies) = task.await.unwrap();
-        slice.done += done;
-        slice.refused += refused;
-        slice.latencies.add(&latencies).unwrap();
-    }
-    slice.length = begun.elapsed();
     slice
 }
 
-async fn client(host: String, request: Arc<Vec<u8>>, end: Instant) -> (u64, u64, Histogram<u64>) {
-    let (mut done, mut refused, mut latencies) = (0, 0, empty());
-    let mut stream: Option<TcpStream> = None;
-    let mut buffer = Vec::with_capacity(16 * 1024);
-    while Instant::now() < end {
-        let begun = Instant::now();
-        let mut connection = match stream.take() {
-            Some(stream) => stream,
-            None => match TcpStream::connect(&host).await {
-                Ok(stream) => {
-                    let _ = stream.set_nodelay(true);
-                    stream
-                }
-                Err(_) => continue,
-            },
-        };
-        let Some((status, keeps)) = exchange(&mut connection, &request, &mut buffer).await else { continue };
-        latencies.saturating_record(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
-        if (200..300).contains(&status) {
-            done += 1
-        } else {
-            refused += 1
-        }
-        if keeps {
-            stream = Some(connection);
-        }
-    }
-    (done, refused, latencies)
+fn on_its_own(work: impl Future<Output = Slice>) -> Slice {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, work)
 }
 
-/// One request and its answer: status, and whether the connection stays. Nothing if it broke.
-async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Option<(u16, bool)> {
-    stream.write_all(request).await.ok()?;
-    buffer.clear();
-    loop {
-        if stream.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-        let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
-        let head = std::str::from_utf8(&buffer[..end]).ok()?.to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse::<usize>().ok());
-        let length = length.unwrap_or(0);
-        while buffer.len() < end + 4 + length {
-            if stream.read_buf(buffer).await.ok()? == 0 {
-                return None;
+async fn connections(target: &Target, count: usize) -> Vec<Connection> {
+    let mut opened = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut connection = Connection::to(&target.host);
+        connection.open().await;
+        opened.push(connection);
+    }
+    opened
+}
+
+async fn closed_share(target: Target, clients: usize, length: Duration, start: Arc<Barrier>) -> Slice {
+    let connections = connections(&target, clients).await;
+    start.wait();
+    let (begun, target) = (Instant::now(), Rc::new(target));
+    let slice = Rc::new(RefCell::new(Slice::of(length)));
+    let client = |mut connection: Connection| {
+        let (target, slice) = (Rc::clone(&target), Rc::clone(&slice));
+        async move {
+            let (end, mut request) = (begun + length, Vec::new());
+            while Instant::now() < end {
+                request.clear();
+                if !(target.fill)(&mut request) {
+                    let mut slice = slice.borrow_mut();
+                    slice.length = slice.length.min(begun.elapsed());
+                    break;
+                }
+                let sent = Instant::now();
+                let answer = connection.exchange(&request).await;
+                slice.borrow_mut().count(answer, &target, (sent, sent), end);
             }
         }
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        return Some((status, !head.contains("connection: close")));
+    };
+    let clients: Vec<_> = connections.into_iter().map(|c| tokio::task::spawn_local(client(c))).collect();
+    for client in clients {
+        client.await.unwrap();
     }
+    slice.borrow_mut().whole = begun.elapsed();
+    Rc::into_inner(slice).unwrap().into_inner()
 }
 
-/// How many times a second this disk makes 8 KiB durable.
-#[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
-pub fn fdatasync_rate(folder: &Path) -> f64 {
-    let path = folder.join("fdatasync");
-    let mut file = std::fs::File::create(&path).unwrap();
-    let (begun, mut count) = (Instant::now(), 0_u32);
-    while begun.elapsed() < Duration::from_secs(1) {
-        file.write_all(&[7; 8192]).unwrap();
-        file.sync_data().unwrap();
-        count += 1;
+async fn open_share(target: Target, rate: f64, most: usize, length: Duration, start: Arc<Barrier>) -> Slice {
+    let connections = connections(&target, most).await;
+    start.wait();
+    let (begun, target) = (Instant::now(), Rc::new(target));
+    let (due, waits) = mpsc::unbounded_channel();
+    let beats = std::thread::spawn(move || beat(rate, begun, length, &due));
+    let (waits, slice) = (Rc::new(Mutex::new(waits)), Rc::new(RefCell::new(Slice::of(length))));
+    let client = |mut connection: Connection| {
+        let (target, slice, waits) = (Rc::clone(&target), Rc::clone(&slice), Rc::clone(&waits));
+        async move {
+            let (end, mut request) = (begun + length, Vec::new());
+            loop {
+                let meant = waits.lock().await.recv().await;
+                // What nobody was free to send before the end is not sent: under overload that is most of it.
+                let Some(meant) = meant.filter(|_| Instant::now() < end) else { break };
+                request.clear();
+                if !(target.fill)(&mut request) {
+                    break;
+                }
+                let sent = Instant::now();
+                let answer = connection.exchange(&request).await;
+                slice.borrow_mut().count(answer, &target, (meant, sent), end);
+            }
+        }
+    };
+    let clients: Vec<_> = connections.into_iter().map(|c| tokio::task::spawn_local(client(c))).collect();
+    for client in clients {
+        client.await.unwrap();
     }
-    let rate = f64::from(count) / begun.elapsed().as_secs_f64();
-    let _ = std::fs::remove_file(path);
-    rate
+    beats.join().unwrap();
+    slice.borrow_mut().whole = begun.elapsed();
+    Rc::into_inner(slice).unwrap().into_inner()
+}
+
+/// Says when each request is due, from a thread of its own: a runtime's timers are a millisecond coarse.
+fn beat(rate: f64, begun: Instant, length: Duration, due: &mpsc::UnboundedSender<Instant>) {
+    let step = Duration::from_secs_f64(1.0 / rate);
+    let mut next = begun;
+    while next < begun + length {
+        let now = Instant::now();
+        if next > now {
+            std::thread::sleep(next - now);
+        }
+        while next <= Instant::now() {
+            if due.send(next).is_err() {
+                return;
+            }
+            next += step;
+        }
+    }
 }

@@ -1,110 +1,13 @@
 //! The commands an operator types, on an installation made by `siv init`.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::siv::binary;
 
-pub(super) const SETTINGS: &str = r#"
-database   = "sqlite:rows/siv.db"
-key_store  = "dir:key-store"
-root_key   = "file:root/root.key"
-realm      = "test"
-public_url = "https://vault.example"
-[public]
-address = "127.0.0.1:0"
-[private]
-address = "127.0.0.1:0"
-"#;
-
-/// An installation in a folder of its own, as `siv.toml` describes it.
-pub(super) struct Installation {
-    pub(super) folder: TempDir,
-}
-
-impl Installation {
-    pub(super) fn described() -> Self {
-        let folder = TempDir::new().unwrap();
-        std::fs::write(folder.path().join("siv.toml"), SETTINGS).unwrap();
-        Self { folder }
-    }
-
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.path().join("siv.toml")
-    }
-
-    pub(super) fn rewrite(&self, from: &str, to: &str) {
-        assert!(SETTINGS.contains(from), "{from}");
-        std::fs::write(self.path(), SETTINGS.replacen(from, to, 1)).unwrap();
-    }
-
-    pub(super) fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(binary()).args(arguments).arg("--config").arg(self.path()).env_clear().output().unwrap()
-    }
-
-    pub(super) fn init(&self) -> Value {
-        let output = self.run(&["init", "--json"]);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
-
-/// A running `siv serve`.
-pub(super) struct Serving {
-    child: Child,
-    pub(super) private: String,
-}
-
-impl Serving {
-    pub(super) fn start(installation: &Installation) -> Self {
-        let errors = std::fs::File::create(installation.folder.path().join("stderr")).unwrap();
-        let mut child = Command::new(binary())
-            .args(["serve", "--config"])
-            .arg(installation.path())
-            .env_clear()
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
-        let mut private = String::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
-            if let Some(address) = line.strip_prefix("private") {
-                private = format!("http://{}", address.trim());
-            }
-            if line.contains("siv is ready") {
-                return Self { child, private };
-            }
-        }
-        let _ = child.wait();
-        panic!("{}", std::fs::read_to_string(installation.folder.path().join("stderr")).unwrap());
-    }
-
-    pub(super) fn command(&self, credential: &str, arguments: &[&str]) -> Output {
-        Command::new(binary())
-            .args(arguments)
-            .env_clear()
-            .env("SIV_URL", &self.private)
-            .env("SIV_CREDENTIAL", credential)
-            .output()
-            .unwrap()
-    }
-
-    pub(super) fn stop(mut self) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+pub(super) use tests::installation::{Installation, SETTINGS, Serving};
 
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

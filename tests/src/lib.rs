@@ -5,9 +5,11 @@
 pub mod actor;
 pub mod bodies;
 pub mod crash;
+pub mod installation;
 pub mod postgres;
 pub mod siv;
 
 pub use actor::{Actor, Answer};
+pub use installation::{Installation, Serving};
 pub use postgres::Postgres;
 pub use siv::Siv;

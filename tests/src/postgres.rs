@@ -14,8 +14,13 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server with default durability, reached by a socket only.
     pub fn start() -> Self {
+        Self::start_with("shared_buffers=32MB")
+    }
+
+    /// The same with another setting in the place of the small memory that suits many servers at once.
+    pub fn start_with(setting: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("throwaway-postgres");
-        let mut child = Command::new(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(script).arg(setting).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let mut folder = String::new();
         answers.read_line(&mut folder).unwrap();
@@ -25,7 +30,12 @@ impl Postgres {
 
     /// The address of the database every server has.
     pub fn address(&self) -> String {
-        format!("postgres:///postgres?host={}&user=postgres", self.folder)
+        self.address_of("postgres")
+    }
+
+    /// The address of a database of this server.
+    pub fn address_of(&self, database: &str) -> String {
+        format!("postgres:///{database}?host={}&user=postgres", self.folder)
     }
 
     /// Kills the server as a power cut does.
