@@ -18,6 +18,7 @@ mod read;
 mod requests;
 mod transaction;
 mod values;
+mod waiting;
 mod writer;
 
 use std::time::Duration;
