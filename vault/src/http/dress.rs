@@ -15,6 +15,7 @@ use http::{HeaderMap, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::edge::Peer;
@@ -85,7 +86,13 @@ async fn attend(State(desk): State<Arc<Desk>>, mut request: Request, next: Next)
     let place = desk.metrics.place(request.method(), matched.map(MatchedPath::as_str));
     request.extensions_mut().insert(arrival);
     // At debug: where nobody reads it, it costs nothing.
-    let span = tracing::debug_span!("request", request_id = %arrival.request_id, route = desk.metrics.route(place));
+    let span = tracing::debug_span!(
+        "request",
+        request_id = %arrival.request_id,
+        route = desk.metrics.route(place),
+        status = Empty,
+        outcome = Empty
+    );
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = render(response, Some(arrival.request_id));
     let https = desk.settings.public_origin.starts_with("https:");
@@ -95,7 +102,7 @@ async fn attend(State(desk): State<Arc<Desk>>, mut request: Request, next: Next)
     if let Some(code) = code {
         desk.metrics.refused(code);
     }
-    span.in_scope(|| tracing::debug!(status, outcome = code.map(Code::as_str), "request answered"));
+    span.record("status", status).record("outcome", code.map_or("done", Code::as_str));
     response
 }
 

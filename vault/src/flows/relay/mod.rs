@@ -98,7 +98,6 @@ impl Relay {
         let sent = self.sent(tenant, request).instrument(span.clone()).await;
         self.meter.times.took(began.elapsed());
         span.record("outcome", self.meter.ended(&sent));
-        span.in_scope(|| tracing::debug!("the destination was asked"));
         sent
     }
 

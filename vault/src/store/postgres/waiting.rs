@@ -23,12 +23,13 @@ impl PostgresStore {
             .bind(most)
             .fetch_all(connection)
             .await?;
-            rows.iter().map(read).collect()
+            rows.iter().map(read_waiting).collect()
         })
     }
 }
 
-fn read(row: &PgRow) -> Result<Waiting, Error> {
+fn read_waiting(row: &PgRow) -> Result<Waiting, Error> {
     let columns = Columns::of("log_groups", row);
-    Ok(Waiting { log: columns.word("tenant")?, entries: columns.number("entries")?, since: columns.time("oldest")? })
+    let log = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
+    Ok(Waiting { log, entries: columns.number("entries")?, since: columns.time("oldest")? })
 }
