@@ -56,7 +56,7 @@ pub fn start(level: LogLevel) {
     let _ = if std::io::stderr().is_terminal() {
         builder.with_target(false).compact().try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(true).try_init()
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(true).try_init()
     };
 }
 

@@ -96,6 +96,9 @@ impl Command {
         let sender = Sender::new(client.clone(), self.app.clone(), position.import_id.clone());
         let run = sender.run(batches, &mut results, (position, self.resume.as_deref()), &progress).await;
         progress.end();
+        if run.is_err() && self.resume.is_none() {
+            results.discard_if_empty();
+        }
         let done = run?;
         let summary = json!({
             "importId": done.import_id, "resumed": resumed, "captured": done.captured, "rejected": done.rejected,

@@ -31,6 +31,8 @@ struct Out {
     file: File,
     lines: bool,
     length: u64,
+    /// How long it was at first.
+    begun: u64,
 }
 
 impl Results {
@@ -41,6 +43,14 @@ impl Results {
         let out = Out::open(out, header.0, known.map(|known| known.0))?;
         let rejects = rejects.map(|file| Out::open(file, header.1, known.map(|known| known.1))).transpose()?;
         Ok(Self { out, rejects })
+    }
+
+    /// Takes away files in which nothing is, so that the command can be run again as it stands.
+    pub(super) fn discard_if_empty(&self) {
+        let all = std::iter::once(&self.out).chain(&self.rejects);
+        if all.clone().all(|file| file.length == file.begun) {
+            all.for_each(|file| drop(std::fs::remove_file(&file.path)));
+        }
     }
 
     /// How long the files are.
@@ -91,8 +101,9 @@ impl Out {
         let Some(length) = known else {
             let file = open.create_new(true).open(path);
             let file = file.map_err(|error| failed(&error).so("name a file that is not there yet"))?;
-            let mut out = Self { path: path.to_owned(), file, lines, length: 0 };
+            let mut out = Self { path: path.to_owned(), file, lines, length: 0, begun: 0 };
             out.append(if lines { b"" } else { header.as_bytes() })?;
+            out.begun = out.length;
             return Ok(out);
         };
         let back = "put back the file of the import that broke off";
@@ -103,7 +114,7 @@ impl Out {
         }
         // What stands behind is of a batch that is asked for again.
         file.set_len(length).and_then(|()| file.seek(SeekFrom::End(0))).map_err(|error| failed(&error))?;
-        Ok(Self { path: path.to_owned(), file, lines, length })
+        Ok(Self { path: path.to_owned(), file, lines, length, begun: length })
     }
 
     /// A row as the file has them. Empty cells are null in JSON. No cell of ours needs a quote in CSV: a field's name is a
