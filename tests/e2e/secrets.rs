@@ -32,7 +32,12 @@ async fn a_captured_value_stands_in_no_file_and_in_no_log_line() {
     }
     let folder = siv.folder().to_owned();
     assert!(siv.runs());
-    assert!(siv.log_text().contains("\"DEBUG\""), "the log is scanned at its most talkative");
+    let log = siv.log_text();
+    assert!(log.contains("\"DEBUG\""), "the log is scanned at its most talkative");
+    for span in ["request", "batch", "kms", "integration", "relay"] {
+        assert!(log.contains(&format!("\"name\":\"{span}\"")), "no line of a span {span} was there to scan");
+    }
+    assert!(log.contains("\"route\":\"/v1/flows/{name}/invoke\"") && log.contains("\"outcome\":\"answered\""));
     scan(&folder, &secrets);
     siv.terminate();
     scan(&folder, &secrets);

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Foreign crates that print bodies, headers or statements at their finest levels. They stay at `warn` whatever the setting says.
 const QUIET: [&str; 9] =
@@ -49,11 +50,13 @@ impl LogLevel {
 /// Starts telling, to standard error, once per process; a second call changes nothing.
 pub fn start(level: LogLevel) {
     let filter = EnvFilter::builder().parse_lossy(level.directives());
+    // Spans are at debug; the line at the end of one tells how long it took.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_span_events(FmtSpan::CLOSE);
     let _ = if std::io::stderr().is_terminal() {
         builder.with_target(false).compact().try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(true).try_init()
     };
 }
 

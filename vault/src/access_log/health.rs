@@ -36,6 +36,8 @@ pub struct SelfCheck {
     pub all: Option<Timestamp>,
     /// What was found altered, in words for an operator; empty is good.
     pub alarms: Vec<String>,
+    /// When the heads were last compared with those outside the database, and how often since the start.
+    pub compared: (Option<Timestamp>, u64),
 }
 
 /// Shared by clones.
@@ -128,6 +130,12 @@ impl LogHealth {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let count = count.min(state.unrecorded.len());
         state.unrecorded.drain(..count);
+    }
+
+    /// Notes a comparison of the heads with those outside, whatever it said.
+    pub fn compared(&self, at: Timestamp) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.check.compared = (Some(at), state.check.compared.1 + 1);
     }
 
     /// Notes when a pass of the self-check ended.

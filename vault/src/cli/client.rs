@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::body::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ use super::installation::chain;
 
 /// How often an answer that is pending is asked for again, each 200 ms.
 const PENDING_TRIES: usize = 50;
+
+/// An answer to a request that can be sent again.
+pub(super) type Once = (StatusCode, Option<u64>, Value);
 
 /// Speaks to one private listener with one credential.
 #[derive(Debug, Clone)]
@@ -99,6 +103,18 @@ impl Client {
     pub(super) async fn exchange(&self, path: &str, body: &Value) -> Result<(StatusCode, Value), Failure> {
         let body = ("application/json", Zeroizing::new(body.to_string()));
         whatever(self.send_any(Method::POST, path, &[], Some(body)).await?).await
+    }
+
+    /// POST of a JSON document under a key of the caller's own, so that it can be sent again: the status, how many seconds to
+    /// wait where the answer says so, and the JSON of whatever came back. Nothing if no answer came.
+    pub(super) async fn post_once(&self, path: &str, key: &str, body: Bytes) -> Result<Option<Once>, Failure> {
+        let request = self.http.request(Method::POST, self.address(path, &[])?).header(AUTHORIZATION, self.bearer()?);
+        let request = request.header("idempotency-key", key).header(CONTENT_TYPE, "application/json").body(body);
+        let Ok(answer) = request.send().await else { return Ok(None) };
+        let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let status = answer.status();
+        // An answer that breaks off is none: sent again, the same request gets the whole of it.
+        Ok(answer.json().await.ok().map(|document| (status, wait, document)))
     }
 
     /// PUT of a TOML document; the status and the JSON of whatever came back.

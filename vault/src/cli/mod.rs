@@ -12,6 +12,7 @@ mod dev;
 mod dev_file;
 mod failure;
 mod flow;
+mod import;
 mod init;
 mod installation;
 mod keys;
@@ -88,6 +89,7 @@ enum Command {
     /// Manage a tenant's keys.
     #[command(subcommand, after_help = "Examples:\n  siv keys rotate --dry-run\n  siv keys rewrap\n  siv keys seal")]
     Keys(keys::Command),
+    Import(import::Command),
     /// Take the access log home and check it there.
     #[command(
         subcommand,
@@ -125,6 +127,7 @@ fn execute(command: Command, environment: &Environment, output: &Output) -> Resu
             Command::Flow(command) => command.run(environment, output).await,
             Command::Destination(command) => command.run(&Client::from_environment(environment)?, output).await,
             Command::Credential(command) => command.run(&Client::from_environment(environment)?, output).await,
+            Command::Import(command) => command.run(&Client::from_environment(environment)?, output).await,
             Command::Log(command) => command.run(environment, output).await,
             Command::Keys(command) => command.run(&Client::from_environment(environment)?, output).await,
         }

@@ -1,6 +1,7 @@
 //! A node: the inner rooms opened and started, the two listeners in front of them, and the orderly end of all of it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access_log::NodeIdentity;
 use crate::capture::Capture;
-use crate::config::{self, Settings};
+use crate::config::{self, Database, Settings};
 use crate::console;
 use crate::domain::TenantName;
 use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
@@ -198,7 +199,17 @@ fn http_settings(settings: &Settings, doors: &Doors) -> Result<http::Settings, F
         most_requests: limits.requests,
         request_time: Duration::from_secs(limits.request_seconds),
         trusted_proxies: settings.trusted_proxies.clone(),
+        disks: disks(settings),
     })
+}
+
+/// The folders of this machine that must not run full.
+fn disks(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
+    let mut disks = vec![("key_store", settings.key_store.clone())];
+    if let Database::Sqlite(file) = &settings.database {
+        disks.extend(file.parent().map(|folder| ("database", folder.to_owned())));
+    }
+    disks
 }
 
 /// The tenant that `siv dev` means where none is named.

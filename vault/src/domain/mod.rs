@@ -12,6 +12,7 @@ pub mod ids;
 pub mod lp;
 pub mod luhn;
 pub mod metadata;
+pub mod meter;
 pub mod names;
 pub mod plaintext;
 pub mod retention;

@@ -42,7 +42,7 @@ pub use inputs::{Inputs, RawInputs};
 pub use label::{Label, NotALabel};
 pub use password::{Passwords, Refused};
 pub use perform::{Outputs, Tools};
-pub use relay::{EgressPolicy, Relay, RelayRequest};
+pub use relay::{EgressPolicy, Meter as RelayMeter, Relay, RelayRequest};
 pub use run::{InvokeRequest, Runner};
 pub use run_describe::{FlowVersion, RunDescription};
 pub use run_error::RunError;

@@ -84,6 +84,12 @@ impl Runner {
         &self.inner
     }
 
+    /// What speaks to destinations.
+    #[must_use]
+    pub fn relay(&self) -> &Relay {
+        &self.inner.relay
+    }
+
     /// Runs a flow: 200 with `{"runId","outputs","receipts"}`. Dropping the future never stops a run in its middle.
     ///
     /// # Errors

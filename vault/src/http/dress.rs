@@ -2,12 +2,11 @@
 
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
@@ -16,6 +15,8 @@ use http::{HeaderMap, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::util::MapResponseLayer;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::edge::{CarriesPlaintext, Peer};
@@ -69,7 +70,7 @@ pub(crate) fn dress(routes: Router, desk: Arc<Desk>) -> Router {
     let panics = Arc::clone(&desk.metrics);
     routes
         .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| {
-            panics.panics.fetch_add(1, Ordering::Relaxed);
+            panics.panics.inc();
             Problem::new(Code::Internal).into_response()
         }))
         .layer(from_fn_with_state(desk, attend))
@@ -80,11 +81,27 @@ async fn attend(State(desk): State<Arc<Desk>>, mut request: Request, next: Next)
     let began = Instant::now();
     let version = request.version();
     let arrival = arrive(&desk, &request);
+    let matched = request.extensions().get::<MatchedPath>();
+    let place = desk.metrics.place(request.method(), matched.map(MatchedPath::as_str));
     request.extensions_mut().insert(arrival);
-    let mut response = render(admit(&desk, request, next).await, Some(arrival.request_id));
+    // At debug: where nobody reads it, it costs nothing.
+    let span = tracing::debug_span!(
+        "request",
+        request_id = %arrival.request_id,
+        route = desk.metrics.route(place),
+        status = Empty,
+        outcome = Empty
+    );
+    let response = admit(&desk, request, next).instrument(span.clone()).await;
+    let mut response = render(response, Some(arrival.request_id));
     let https = desk.settings.public_origin.starts_with("https:");
     finish(response.headers_mut(), arrival.request_id, version, https);
-    desk.metrics.answered(response.status().as_u16(), began.elapsed());
+    let (status, code) = (response.status().as_u16(), response.extensions_mut().remove::<Code>());
+    desk.metrics.answered(place, status, began.elapsed());
+    if let Some(code) = code {
+        desk.metrics.refused(code);
+    }
+    span.record("status", status).record("outcome", code.map_or("done", Code::as_str));
     response
 }
 
@@ -138,7 +155,7 @@ impl Place {
     /// `overloaded` if none is free.
     pub(crate) fn take_again(&self) -> Result<(), Problem> {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            self.desk.metrics.shed.fetch_add(1, Ordering::Relaxed);
+            self.desk.metrics.shed.inc();
             return Err(Problem::new(Code::Overloaded));
         };
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);

@@ -252,6 +252,8 @@ pub(crate) fn render(mut response: Response, request_id: Option<RequestId>) -> R
     let problem = response.extensions_mut().remove::<Problem>().or_else(|| bare(&response));
     let Some(problem) = problem else { return response };
     let code = problem.code;
+    // For whoever counts it.
+    response.extensions_mut().insert(code);
     if code.status() >= 500 {
         let id = request_id.map(|id| id.to_string());
         let cause = problem.cause.as_deref();

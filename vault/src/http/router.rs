@@ -176,14 +176,18 @@ fn administrative_routes() -> [Route; 14] {
 /// The public listener's router.
 pub(crate) fn public(state: &State) -> Router {
     let desk = desk(state, 1, Arc::clone(state.public_metrics()));
-    let routes = assemble("siv public", public_routes(), &client_routes(), state).merge(client_files::routes());
+    let (routes, files) = (public_routes(), client_routes());
+    desk.metrics.name(routes.iter().chain(&files));
+    let routes = assemble("siv public", routes, &files, state).merge(client_files::routes());
     dress(routes, Arc::new(desk))
 }
 
 /// The private listener's router, with the console's pages.
 pub(crate) fn private(state: &State, console: Router) -> Router {
     let desk = desk(state, 2, Arc::clone(state.private_metrics()));
-    let routes = assemble("siv private", private_routes(), &[], state).merge(console);
+    let routes = private_routes();
+    desk.metrics.name(routes.iter());
+    let routes = assemble("siv private", routes, &[], state).merge(console);
     dress(routes, Arc::new(desk))
 }
 

@@ -1,6 +1,7 @@
 //! What the listeners are told: the public origin, limits, the switches of `siv dev`. Read from files by config, not here.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub request_time: Duration,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Folders whose disk is watched, each with what lies there.
+    pub disks: Vec<(&'static str, PathBuf)>,
 }
 
 impl Default for Settings {
@@ -38,6 +41,7 @@ impl Default for Settings {
             most_requests: 1024,
             request_time: Duration::from_secs(30),
             trusted_proxies: Vec::new(),
+            disks: Vec::new(),
         }
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Scrapes};
 use super::notes::Notes;
 use super::problem::{Code, Problem};
 use super::rate::Limits;
@@ -66,6 +67,7 @@ struct Inner {
     exports: Arc<Semaphore>,
     public: Arc<Metrics>,
     private: Arc<Metrics>,
+    scrapes: Scrapes,
     /// Whether this node has recorded that the first operator credential is in use.
     bootstrap_closed: AtomicBool,
 }
@@ -75,6 +77,7 @@ impl State {
     #[must_use]
     pub fn new(rooms: Rooms, settings: Settings) -> Self {
         let limits = Limits::new(&settings.rates);
+        let scrapes = Scrapes::new(rooms.clock.now());
         let strangers = Waiting::new(STRANGERS, settings.rates.loopback_free);
         let inner = Inner {
             rooms,
@@ -86,6 +89,7 @@ impl State {
             exports: Arc::new(Semaphore::new(EXPORTS)),
             public: Arc::default(),
             private: Arc::default(),
+            scrapes,
             bootstrap_closed: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -135,6 +139,11 @@ impl State {
         &self.inner.private
     }
 
+    /// What scrapes share.
+    pub(crate) fn scrapes(&self) -> &Scrapes {
+        &self.inner.scrapes
+    }
+
     /// Places for bundles under way.
     pub(crate) fn exports(&self) -> Arc<Semaphore> {
         Arc::clone(&self.inner.exports)
@@ -159,7 +168,7 @@ impl State {
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
         // In a box: it is large, and would be copied with every future that holds it.
-        let work = self.inner.works.spawn(Box::pin(work));
+        let work = self.inner.works.spawn(Box::pin(work).in_current_span());
         async move { work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal))) }
     }
 

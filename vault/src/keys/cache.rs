@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
+use super::meter::Meter;
 use crate::crypto::DataKey;
 use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
 
@@ -28,6 +29,7 @@ pub(super) enum Flight {
 /// The opened keys of this process.
 pub(super) struct Cache {
     clock: Clock,
+    meter: Arc<Meter>,
     shelves: Mutex<Shelves>,
     flights: Mutex<HashMap<Flight, Arc<AsyncMutex<()>>>>,
 }
@@ -56,8 +58,8 @@ struct Opened {
 }
 
 impl Cache {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, shelves: Mutex::default(), flights: Mutex::default() }
+    pub(super) fn new(clock: Clock, meter: Arc<Meter>) -> Self {
+        Self { clock, meter, shelves: Mutex::default(), flights: Mutex::default() }
     }
 
     /// Sets how long a tenant's opened keys may stay; keys already older go at once.
@@ -65,12 +67,12 @@ impl Cache {
         let mut shelves = guard(&self.shelves);
         let shelf = shelves.entry(tenant.clone()).or_default();
         shelf.age = age.min(LONGEST_AGE);
-        shelf.sweep(self.clock.now());
+        self.meter.wiped.add(shelf.sweep(self.clock.now()));
     }
 
     /// A key that is opened and fresh.
     pub(super) fn get(&self, tenant: &TenantName, id: DataKeyId) -> Option<Arc<DataKey>> {
-        guard(&self.shelves).get_mut(tenant)?.take(id, self.clock.now())
+        guard(&self.shelves).get_mut(tenant)?.take(id, self.clock.now(), &self.meter)
     }
 
     /// The key that seals for a class and epoch, if it is opened and fresh.
@@ -78,11 +80,12 @@ impl Cache {
         let mut shelves = guard(&self.shelves);
         let shelf = shelves.get_mut(tenant)?;
         let id = *shelf.current.get(&(class, epoch))?;
-        shelf.take(id, self.clock.now())
+        shelf.take(id, self.clock.now(), &self.meter)
     }
 
     /// Keeps an opened key, unless the tenant keeps none.
     pub(super) fn put(&self, tenant: &TenantName, class: DataKeyClass, epoch: Epoch, key: &Arc<DataKey>) {
+        self.meter.misses.inc();
         let at = self.clock.now();
         let mut shelves = guard(&self.shelves);
         let shelf = shelves.entry(tenant.clone()).or_default();
@@ -96,7 +99,7 @@ impl Cache {
     /// Drops, and so wipes, every key whose time is over.
     pub(super) fn sweep(&self) {
         let now = self.clock.now();
-        guard(&self.shelves).values_mut().for_each(|shelf| shelf.sweep(now));
+        self.meter.wiped.add(guard(&self.shelves).values_mut().map(|shelf| shelf.sweep(now)).sum());
         // Gates of requests that were given up while they waited.
         guard(&self.flights).retain(|_, gate| Arc::strong_count(gate) > 1);
     }
@@ -104,6 +107,7 @@ impl Cache {
     /// Drops every key of a tenant (sealed, shredded, states changed); its choice of age stays.
     pub(super) fn forget(&self, tenant: &TenantName) {
         if let Some(shelf) = guard(&self.shelves).get_mut(tenant) {
+            self.meter.wiped.add(shelf.opened.len() as u64);
             shelf.opened.clear();
             shelf.current.clear();
         }
@@ -118,20 +122,25 @@ impl Cache {
 }
 
 impl Shelf {
-    fn take(&mut self, id: DataKeyId, now: Timestamp) -> Option<Arc<DataKey>> {
+    fn take(&mut self, id: DataKeyId, now: Timestamp, meter: &Meter) -> Option<Arc<DataKey>> {
         let opened = self.opened.get_mut(&id)?;
         if !opened.is_fresh(now, self.age) {
             self.opened.remove(&id);
+            meter.wiped.inc();
             return None;
         }
+        meter.hits.inc();
         opened.uses += 1;
         Some(Arc::clone(&opened.key))
     }
 
-    fn sweep(&mut self, now: Timestamp) {
+    /// Wipes what is not fresh any more; how many.
+    fn sweep(&mut self, now: Timestamp) -> u64 {
         let Self { age, opened, current } = self;
+        let held = opened.len();
         opened.retain(|_, key| key.is_fresh(now, *age));
         current.retain(|_, id| opened.contains_key(id));
+        (held - opened.len()) as u64
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::cache::Flight;
@@ -68,7 +69,7 @@ impl Keys {
                 let key = DataKey::generate(DataKeyId::generate(at))?;
                 let row = Self::row(tenant, (class, epoch), &key, kek, at);
                 let context = wrapping::context(self.realm(), &row);
-                self.inner.provider.wrap(&row, &context, key.bytes()).await.map(drop)
+                self.wrapped(&row, &context, &key).await.map(drop)
             }
         }
     }
@@ -184,10 +185,16 @@ impl Keys {
         Ok(())
     }
 
+    /// W, from the key provider.
+    async fn wrapped(&self, row: &DataKeyRow, context: &[u8], key: &DataKey) -> Result<Vec<u8>, Error> {
+        let span = tracing::debug_span!("kms", operation = "wrap", tenant = %row.tenant, kek_id = %row.kek_id);
+        self.inner.meter.wraps.count(self.inner.provider.wrap(row, context, key.bytes()).instrument(span)).await
+    }
+
     /// The row with W, H and seal made anew under the KEK it names.
     async fn wrap(&self, mut row: DataKeyRow, key: &DataKey, erasure: Option<&[u8; 32]>) -> Result<DataKeyRow, Error> {
         let context = wrapping::context(self.realm(), &row);
-        let wrapped = self.inner.provider.wrap(&row, &context, key.bytes()).await?;
+        let wrapped = self.wrapped(&row, &context, key).await?;
         let mac = self.inner.macs.newest(MacPurpose::DataKey);
         row.sealed = wrapping::stored(&wrapped, &mac, erasure, self.realm(), &row)?;
         Ok(row)
@@ -220,7 +227,9 @@ impl Keys {
         let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
         let wrapped = wrapping::wrapped(macs, erasure.as_deref(), self.realm(), row)?;
         let context = wrapping::context(self.realm(), row);
-        let bytes = self.inner.provider.unwrap(row, &context, &wrapped).await?;
+        let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
+        let unwrapped = self.inner.provider.unwrap(row, &context, &wrapped).instrument(span);
+        let bytes = self.inner.meter.unwraps.count(unwrapped).await?;
         if bytes.len() != 32 {
             return Err(Error::Altered);
         }

@@ -13,6 +13,7 @@ mod key_store;
 mod local_kms;
 mod log_signer;
 mod macs;
+pub mod meter;
 mod opening;
 mod provider;
 mod records;
@@ -51,6 +52,7 @@ struct Inner {
     provider: provider::KeyProvider,
     macs: macs::Macs,
     cache: cache::Cache,
+    meter: Arc<meter::Meter>,
     signers: Mutex<HashMap<TenantName, Arc<LogSigner>>>,
     writing_heads: tokio::sync::Mutex<()>,
     after_wiping: Mutex<Vec<AfterWiping>>,
@@ -64,6 +66,12 @@ impl Keys {
     #[must_use]
     pub fn realm(&self) -> &Realm {
         self.inner.store.realm()
+    }
+
+    /// What they counted.
+    #[must_use]
+    pub fn meter(&self) -> &meter::Meter {
+        &self.inner.meter
     }
 
     /// The installation's id; the database must hold the same.

@@ -8,6 +8,7 @@ use super::cache::Cache;
 use super::key_store::KeyStore;
 use super::local_kms::LocalKms;
 use super::macs::Macs;
+use super::meter::Meter;
 use super::provider::KeyProvider;
 use super::{Error, Inner, Keys, MacPurpose, RootKeySource, heads};
 use crate::crypto::MacKey;
@@ -38,10 +39,12 @@ impl Keys {
 
     fn with(store: Arc<KeyStore>, macs: Macs, clock: Clock) -> Self {
         let provider = KeyProvider::LocalKms(LocalKms::new(Arc::clone(&store)));
-        let cache = Cache::new(clock.clone());
+        let meter = Arc::<Meter>::default();
+        let cache = Cache::new(clock.clone(), Arc::clone(&meter));
         let (signers, writing_heads) = (Mutex::new(HashMap::new()), tokio::sync::Mutex::new(()));
         let after_wiping = Mutex::default();
-        Self { inner: Arc::new(Inner { clock, store, provider, macs, cache, signers, writing_heads, after_wiping }) }
+        let inner = Inner { clock, store, provider, macs, cache, meter, signers, writing_heads, after_wiping };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The HMAC key that new MACs of a purpose are made with.

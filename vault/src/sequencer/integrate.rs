@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::judge::{Numbers, judge};
 use super::progress::Progress;
@@ -304,7 +305,10 @@ impl Integrator {
             next: lane.next,
             previous: lane.previous,
         });
-        self.store.integrate(&step).await?;
+        let entries: usize = step.logs.iter().map(|log| log.positions.len()).sum();
+        let span =
+            tracing::debug_span!("integration", boot = %lane.boot, lane = lane.lane, logs = step.logs.len(), entries);
+        self.store.integrate(&step).instrument(span).await?;
         self.known.insert((lane.boot, lane.lane), *lane);
         self.unnoted.extend(edges.iter().map(|(log, (head, _))| (log.clone(), *head)));
         self.edges.extend(edges);

@@ -46,6 +46,7 @@ impl Watch {
         };
         self.seen = Instant::now();
         self.health.settle(before.as_ref(), distrust);
+        self.health.compared(self.store.clock().now());
         Ok(())
     }
 

@@ -222,7 +222,9 @@ impl Store {
     /// # Errors
     /// [`Error::Conflict`] if another sequencer came first, [`Error::Database`].
     pub async fn integrate(&self, step: &Integration) -> Result<(), Error> {
-        engine!(self, integrate(step))
+        engine!(self, integrate(step))?;
+        self.meter().integrated(step);
+        Ok(())
     }
 
     /// Stores a signed tree head, durably; gives the one that is stored for its size, were it another.

@@ -18,6 +18,7 @@ pub mod listing;
 mod log_reads;
 #[cfg(test)]
 pub(crate) mod meddling;
+pub mod meter;
 pub mod node_key;
 pub mod once;
 mod postgres;
@@ -31,6 +32,7 @@ pub mod tenants;
 pub(crate) mod testing;
 #[cfg(test)]
 mod vectors;
+pub mod waiting;
 mod writer;
 
 use std::sync::Arc;
@@ -48,6 +50,7 @@ use crate::access_log::{Heartbeat, Leaf, LogHealth};
 use crate::domain::{CaptureSessionId, Clock, DataKeyClass, Epoch, RunId, TenantName, Timestamp, ValueId};
 use crate::keys::Keys;
 use batch::{Expired, LoadedValue};
+use meter::Meter;
 use postgres::PostgresStore;
 use row_seal::RowSeal;
 use rows::{CaptureKeyRow, DecidingRow, RunRow, Table};
@@ -65,6 +68,7 @@ struct Inner {
     keys: Keys,
     clock: Clock,
     log_health: LogHealth,
+    meter: Meter,
 }
 
 /// The engines. Each has the same functions and passes the same suite (contract.rs).
@@ -78,12 +82,13 @@ const ATTEMPTS: u32 = 3;
 
 /// Calls a function of the engine.
 macro_rules! engine {
-    ($store:expr, $function:ident ( $($argument:expr),* )) => {
+    ($store:expr, $function:ident ( $($argument:expr),* )) => {{
+        $store.inner.meter.calls.inc();
         match &$store.inner.engine {
             crate::store::Engine::Sqlite(engine) => engine.$function($($argument),*).await,
             crate::store::Engine::Postgres(engine) => engine.$function($($argument),*).await,
         }
-    };
+    }};
 }
 use engine;
 
@@ -104,7 +109,16 @@ impl Store {
             }
         };
         let seal = RowSeal::new(keys.clone());
-        Ok(Self { inner: Arc::new(Inner { engine, seal, keys, clock, log_health: LogHealth::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                engine,
+                seal,
+                keys,
+                clock,
+                log_health: LogHealth::default(),
+                meter: Meter::default(),
+            }),
+        })
     }
 
     /// Closes every connection in order: for the end of the process.
@@ -122,6 +136,12 @@ impl Store {
     #[must_use]
     pub fn log_health(&self) -> &LogHealth {
         &self.inner.log_health
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.inner.meter
     }
 
     /// The clock it judges expiry by.

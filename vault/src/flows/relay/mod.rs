@@ -7,10 +7,11 @@ mod addresses;
 mod answer;
 mod client;
 mod egress;
+mod meter;
 mod resolver;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use hyper::body::Bytes;
@@ -18,9 +19,11 @@ use moka::sync::Cache;
 use reqwest::Certificate;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 pub use self::egress::EgressPolicy;
+pub use self::meter::Meter;
 use super::error::{Error, FailedReason};
 use crate::domain::TenantName;
 
@@ -48,6 +51,7 @@ pub struct Relay {
     policy: Arc<EgressPolicy>,
     roots: Arc<[Certificate]>,
     clients: Cache<(TenantName, String), reqwest::Client>,
+    meter: Arc<Meter>,
 }
 
 impl Relay {
@@ -55,7 +59,7 @@ impl Relay {
     #[must_use]
     pub fn new(policy: EgressPolicy) -> Self {
         let clients = Cache::builder().max_capacity(MOST_CLIENTS).time_to_idle(IDLE).build();
-        Self { policy: Arc::new(policy), roots: Arc::new([]), clients }
+        Self { policy: Arc::new(policy), roots: Arc::new([]), clients, meter: Arc::default() }
     }
 
     /// The same relay that trusts these root certificates (PEM) too, for destinations of a private authority.
@@ -89,6 +93,21 @@ impl Relay {
     /// [`Error::DestinationDenied`], [`Error::DestinationFailed`], [`Error::DestinationTimeout`]: classes only, never
     /// a word of the destination's.
     pub async fn send(&self, tenant: &TenantName, request: RelayRequest) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let span = tracing::debug_span!("relay", destination = request.url.host_str(), outcome = tracing::field::Empty);
+        let began = Instant::now();
+        let sent = self.sent(tenant, request).instrument(span.clone()).await;
+        self.meter.times.took(began.elapsed());
+        span.record("outcome", self.meter.ended(&sent));
+        sent
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    async fn sent(&self, tenant: &TenantName, request: RelayRequest) -> Result<Zeroizing<Vec<u8>>, Error> {
         self.policy.admit(&request.url)?;
         let timeout = request.timeout;
         let exchange = self.exchange(tenant, request);

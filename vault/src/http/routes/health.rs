@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{DataKeyClass, TenantName};
+use crate::http::metrics::scrape;
 use crate::http::state::State;
 
 /// Alive.
@@ -92,34 +93,8 @@ async fn reasons(state: &State, name: &TenantName) -> Vec<&'static str> {
 
 /// Counts for a scraper.
 pub(crate) async fn metrics(Shared(state): Shared<State>) -> Response {
-    let mut text = String::new();
-    state.public_metrics().write("public", &mut text);
-    state.private_metrics().write("private", &mut text);
-    write_log_health(&state, &mut text);
-    let mut response = text.into_response();
+    let mut response = scrape(&state).await.into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
-}
-
-/// Whether the logs can be relied on, and when they were last found whole.
-fn write_log_health(state: &State, text: &mut String) {
-    use std::fmt::Write as _;
-
-    let health = state.rooms().store.log_health();
-    let check = health.self_check();
-    let seconds = |at: Option<crate::domain::Timestamp>| at.map_or(0, |at| at.as_millis() / 1000);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "# TYPE siv_log_serving gauge\nsiv_log_serving {}\n\
-         # TYPE siv_log_alarms gauge\nsiv_log_alarms {}\n\
-         # TYPE siv_log_self_check_seconds gauge\n\
-         siv_log_self_check_seconds{{pass=\"recent\",period=\"3600\"}} {}\n\
-         siv_log_self_check_seconds{{pass=\"all\",period=\"86400\"}} {}\n",
-        u8::from(health.is_serving()),
-        check.alarms.len(),
-        seconds(check.recent),
-        seconds(check.all),
-    );
 }

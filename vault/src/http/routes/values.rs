@@ -23,6 +23,9 @@ const MOST: usize = 1_000;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PutValues {
+    /// The app that is meant: refused where the credential is another one's.
+    #[serde(default)]
+    app: Option<String>,
     items: Vec<PutValue>,
 }
 
@@ -69,6 +72,10 @@ pub(crate) async fn put(
 ) -> Result<Response, Problem> {
     if body.items.is_empty() || body.items.len() > MOST {
         return Err(Problem::invalid("items", "count"));
+    }
+    let own = caller.credential.app.as_ref();
+    if body.app.is_some_and(|meant| own.is_none_or(|own| own.as_str() != meant)) {
+        return Err(Problem::new(Code::PolicyDenied));
     }
     let items = body.items.into_iter().map(|item| PutItem {
         field: item.field,

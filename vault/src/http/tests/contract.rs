@@ -43,7 +43,8 @@ async fn both_listeners_say_that_they_live() {
     assert_eq!(vault.browse("GET", "/readyz", "", Sent::Nothing, &[]).await.expect(200).json()["status"], "ready");
     let metrics = vault.ask("GET", "/metrics", "", Sent::Nothing).await.expect(200);
     assert!(metrics.text.contains("siv_log_serving 1\n"));
-    assert!(metrics.text.contains("siv_http_answers_total{listener=\"private\",class=\"2xx\"}"));
+    let alive = "siv_http_requests_total{listener=\"private\",method=\"GET\",route=\"/healthz\",status=\"200\"} 1\n";
+    assert!(metrics.text.contains(alive), "{}", metrics.text);
     assert_eq!(vault.browse("GET", "/metrics", "", Sent::Nothing, &[]).await.status, 404);
 }
 

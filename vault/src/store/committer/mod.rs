@@ -4,6 +4,7 @@ mod announcement;
 mod gathered;
 mod gathering;
 mod housekeeping;
+pub mod meter;
 mod numbering;
 pub mod operation;
 mod overlay;
@@ -144,7 +145,10 @@ impl Committer {
         let (reply, answer) = oneshot::channel();
         let job = Job { operation, openings, output: None, reply };
         self.inner.queue.try_send(Message::Job(Box::new(job))).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Overloaded,
+            TrySendError::Full(_) => {
+                self.inner.store.meter().committer.refused.inc();
+                Error::Overloaded
+            }
             TrySendError::Closed(_) => Error::Unavailable,
         })?;
         match tokio::time::timeout_at(until, answer).await {
@@ -196,6 +200,13 @@ impl Committer {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneEnd> {
         self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many operations wait in the queue now, and how many may.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        let most = self.inner.queue.max_capacity();
+        (most - self.inner.queue.capacity(), most)
     }
 
     /// This start of the node.

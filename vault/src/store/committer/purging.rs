@@ -27,7 +27,9 @@ impl Committer {
         let now = self.inner.clock.now();
         let sessions = oldest_session(now).to_string();
         let requests = self.inner.store.purge_requests(now, &sessions, &erased(now)).await;
-        Ok(values? + requests?)
+        let (values, requests) = (values?, requests?);
+        self.inner.store.meter().purge.passed(requests, now);
+        Ok(values + requests)
     }
 
     async fn purge_values(&self) -> Result<u64, Error> {
@@ -67,7 +69,12 @@ impl Committer {
                 values: values.clone(),
             };
             match self.submit(purging).await {
-                Ok(done) => removed += done.output,
+                Ok(done) => {
+                    for (class, count) in done.output {
+                        self.inner.store.meter().purge.values(class).add(count);
+                        removed += usize::try_from(count).unwrap_or(usize::MAX);
+                    }
+                }
                 Err(Error::Tampered(_) | Error::Unreadable(_)) if values.len() > 1 => {
                     left.push(values.split_off(values.len() / 2));
                     left.push(values);
@@ -91,8 +98,8 @@ struct Purging {
 }
 
 impl Operation for Purging {
-    /// How many went.
-    type Output = usize;
+    /// How many went, by class.
+    type Output = BTreeMap<RetentionClass, u64>;
 
     fn tenant(&self) -> &TenantName {
         &self.tenant
@@ -116,7 +123,7 @@ impl Operation for Purging {
 
     fn hold(&mut self, _data_key: Arc<DataKey>) {}
 
-    fn decide(&mut self, rows: &dyn Rows) -> Decision<usize> {
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<Self::Output> {
         let now = rows.now();
         let mut classes: BTreeMap<RetentionClass, u64> = BTreeMap::new();
         let mut removed = Vec::with_capacity(self.values.len());
@@ -128,16 +135,15 @@ impl Operation for Purging {
             }
         }
         if removed.is_empty() {
-            return Decision::Answer(0);
+            return Decision::Answer(classes);
         }
-        let entry = |(class, count)| Entry {
-            retention: Some(class),
-            count: Some(count),
+        let entry = |(class, count): (&RetentionClass, &u64)| Entry {
+            retention: Some(*class),
+            count: Some(*count),
             ..announcement::by_node(&self.identity, &self.tenant, Action::ValueExpired, now)
         };
-        let count = removed.len();
-        let entries = classes.into_iter().map(entry).collect();
-        Decision::Write(Changes { entries, removed, ..Changes::default() }, count)
+        let entries = classes.iter().map(entry).collect();
+        Decision::Write(Changes { entries, removed, ..Changes::default() }, classes)
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
 
 use super::gathered::{End, Gathered, Left, Waiting, fail_all};
 use super::numbering::Numbering;
@@ -81,6 +83,7 @@ impl BatchWriter {
         while !jobs.is_empty() {
             let Left { split, later } = self.commit(jobs).await;
             for job in split {
+                self.store.meter().committer.split.inc();
                 self.commit(vec![job]).await;
             }
             jobs = later;
@@ -90,15 +93,19 @@ impl BatchWriter {
     /// Commits operations, anew where another transaction came between: they are decided and numbered anew then too.
     async fn commit(&mut self, mut jobs: Vec<Box<dyn Queued>>) -> Left {
         let store = self.store.clone();
+        let meter = &store.meter().committer;
         let mut writer = store.writer().await;
         let mut left = ATTEMPTS;
         loop {
+            let came = jobs.len();
             jobs = in_time(jobs, store.clock().now());
+            meter.dropped.add((came - jobs.len()) as u64);
             if jobs.is_empty() {
                 return Left::default();
             }
             left -= 1;
-            let transacted = self.transact(jobs, &mut writer).await;
+            let (began, span) = (Instant::now(), tracing::debug_span!("batch", operations = jobs.len()));
+            let transacted = self.transact(jobs, &mut writer).instrument(span).await;
             match transacted {
                 Transacted::NotRead(again, error) => {
                     let fault = match &error {
@@ -108,6 +115,7 @@ impl BatchWriter {
                     if !fault.passes() || left == 0 {
                         return alone_or_failed(again, error);
                     }
+                    meter.retried.inc();
                     jobs = again;
                 }
                 Transacted::NotWritten(mut gathered, error) => {
@@ -119,11 +127,13 @@ impl BatchWriter {
                         let later = std::mem::take(&mut gathered.later);
                         return Left { later, ..gathered.failed(fault.is_own_row(), Error::Conflict) };
                     }
+                    meter.retried.inc();
                     jobs = gathered.into_jobs();
                 }
                 Transacted::Unknown(mut gathered, error) => {
                     // Nobody knows whether it happened: this lane's numbers may be taken, so it is never used again.
                     tracing::error!(%error, "the result of a commit is not known; a new lane is opened");
+                    meter.unknown.inc();
                     writer.failed(&error).await;
                     self.open_next_lane();
                     let later = std::mem::take(&mut gathered.later);
@@ -131,6 +141,7 @@ impl BatchWriter {
                 }
                 Transacted::Committed(gathered, at) => {
                     drop(writer);
+                    meter.transactions.took(began.elapsed());
                     return self.committed(gathered, at);
                 }
             }
@@ -167,7 +178,10 @@ impl BatchWriter {
             let _ = batch.rollback().await;
             return Transacted::NotWritten(gathered, error);
         }
-        match batch.commit().await {
+        let began = Instant::now();
+        let committed = batch.commit().await;
+        self.store.meter().committer.commits.took(began.elapsed());
+        match committed {
             Ok(()) => Transacted::Committed(gathered, now),
             Err(error) => Transacted::Unknown(gathered, error),
         }
@@ -187,6 +201,9 @@ impl BatchWriter {
             tracing::error!(%error, "a batch is not the next of its lane; a new lane is opened");
             self.open_next_lane();
         }
+        if let Ok(set) = &gathered.set {
+            self.store.meter().committer.committed(set, gathered.waiting.len());
+        }
         self.announced.extend(gathered.announced);
         self.publish_lane();
         let now = self.store.clock().now();
@@ -201,6 +218,7 @@ impl BatchWriter {
     }
 
     fn open_next_lane(&mut self) {
+        self.store.meter().committer.lanes.inc();
         self.lane = Lane::open(self.identity.boot(), self.lane.end().lane.saturating_add(1));
         self.publish_lane();
     }

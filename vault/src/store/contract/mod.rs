@@ -9,6 +9,7 @@ mod postgres;
 mod purging;
 mod racing;
 mod vault;
+mod watching;
 
 /// Makes a test of each function for each engine.
 macro_rules! on_every_engine {

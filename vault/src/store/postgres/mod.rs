@@ -20,6 +20,7 @@ mod read;
 mod requests;
 mod transaction;
 mod values;
+mod waiting;
 mod writer;
 
 use std::time::Duration;

@@ -15,6 +15,7 @@ mod requests;
 mod sql;
 mod transaction;
 mod values;
+mod waiting;
 mod writer;
 
 use std::path::Path;

@@ -1,0 +1,118 @@
+//! `siv import`: many values at once, from standard input into the vault, in batches that are never captured twice.
+
+mod batches;
+mod csv;
+mod input;
+mod item;
+mod jsonl;
+mod position;
+mod results;
+mod sending;
+mod telling;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::domain::{AppName, Clock};
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output::Output;
+
+use batches::{Batches, Plan};
+use position::{Arguments, Beginning};
+use results::Results;
+use sending::Sender;
+use telling::Progress;
+
+/// How the lines of the input are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    /// A header and comma-separated cells (RFC 4180).
+    Csv,
+    /// One JSON object for each value, as an item of `POST /v1/values`.
+    Jsonl,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  siv import --app shop --out keys.csv < values.csv                 header: field,value
+  siv import --app shop --field-columns card-number,iban=bank-account --out keys.csv < customers.csv
+  siv import --app shop --format jsonl --out keys.jsonl --resume import.state < values.jsonl
+
+It speaks to the private listener at SIV_URL with SIV_CREDENTIAL, an app's credential. The output holds secureValueKeys: they
+are shown this once. Run again with the same --resume after a break, within a day and on the same input, it goes on where it
+was: no line is captured twice.";
+
+/// Put many values in, from standard input.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Command {
+    /// The app the values are for. The vault refuses if the credential is another app's.
+    #[arg(long)]
+    app: Option<AppName>,
+    /// How the input is written.
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    format: Format,
+    /// CSV with one column for each field: which columns hold values, as FIELD or COLUMN=FIELD. Other columns are not sent.
+    /// Without it the header names `field` and `value`, and may name `ttlSeconds`, `uses`, `flows` and `purposes`.
+    #[arg(long, value_delimiter = ',')]
+    field_columns: Vec<String>,
+    /// The file for line, field, valueId, secureValueKey and expiresAt, readable by its owner alone: JSON lines if its name
+    /// ends so (.jsonl), else CSV.
+    #[arg(long)]
+    out: PathBuf,
+    /// The file for what was refused: line and code, never the value. Without it they go to standard error.
+    #[arg(long)]
+    rejects: Option<PathBuf>,
+    /// A file that keeps how far it is, so that the same command goes on after a break.
+    #[arg(long)]
+    resume: Option<PathBuf>,
+    /// Values in one request.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    batch: u16,
+}
+
+impl Command {
+    pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Failure> {
+        let plan = Plan::new(self.format, &self.field_columns, usize::from(self.batch))?;
+        let arguments = Arguments {
+            app: self.app.clone(),
+            format: self.format,
+            field_columns: self.field_columns,
+            batch: self.batch,
+            out: self.out.clone(),
+            rejects: self.rejects.clone(),
+        };
+        let beginning = Beginning::open(self.resume.as_deref(), arguments, Clock::System.now())?;
+        let (position, resumed) = (beginning.position, beginning.resumed);
+        let known = resumed.then_some((position.out, position.rejects));
+        let mut results = Results::open(&self.out, self.rejects.as_deref(), known)?;
+        let progress = Progress::new(input::length());
+        let batches = Batches::read(plan, (position.done, position.bytes));
+        let sender = Sender::new(client.clone(), self.app.clone(), position.import_id.clone());
+        let run = sender.run(batches, &mut results, (position, self.resume.as_deref()), &progress).await;
+        progress.end();
+        if run.is_err() && self.resume.is_none() {
+            results.discard_if_empty();
+        }
+        let done = run?;
+        let summary = json!({
+            "importId": done.import_id, "resumed": resumed, "captured": done.captured, "rejected": done.rejected,
+            "out": self.out.display().to_string(),
+        });
+        let text = format!("{} values are captured; their keys are in {}", done.captured, self.out.display());
+        output.sentence(&summary, &text);
+        if done.rejected > 0 {
+            let place = self.rejects.map_or_else(|| "above".to_owned(), |file| format!("in {}", file.display()));
+            let failure = Failure::new(format!("{} values were refused", done.rejected));
+            return Err(failure
+                .because(format!("each stands {place} with its line"))
+                .so("mend those lines and import them alone"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,72 @@
+//! JSON lines: one object for each value.
+
+use std::io::{self, Read};
+
+use zeroize::Zeroizing;
+
+use super::input::Input;
+use super::item::{Found, Item, LONGEST, Reject};
+
+/// Reads the next line that is not empty; nothing at the end.
+pub(super) fn next<R: Read>(input: &mut Input<R>) -> io::Result<Option<Found>> {
+    loop {
+        let (number, mut line, mut fits) = (input.line, Zeroizing::new(Vec::with_capacity(LONGEST)), true);
+        let ended = loop {
+            let there = input.peek()?;
+            if there.is_empty() {
+                break true;
+            }
+            let end = there.iter().position(|byte| *byte == b'\n');
+            let part = &there[..end.unwrap_or(there.len())];
+            // The buffer never grows: growing would leave a copy behind.
+            fits &= line.len() + part.len() <= LONGEST;
+            if fits {
+                line.extend_from_slice(part);
+            }
+            let count = part.len() + usize::from(end.is_some());
+            input.take(count);
+            if end.is_some() {
+                break false;
+            }
+        };
+        if !fits {
+            return Ok(Some(Found::Reject(Reject::of(number, "too_long"))));
+        }
+        if line.trim_ascii().is_empty() {
+            if ended {
+                return Ok(None);
+            }
+            continue;
+        }
+        // What is wrong with it is not told: such a message may repeat a value.
+        return Ok(Some(match serde_json::from_slice::<Item>(&line) {
+            Ok(item) => Found::Item { line: number, item, named: false },
+            Err(_) => Found::Reject(Reject::of(number, "malformed")),
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_one_by_one_and_a_bad_one_stops_no_other() {
+        let long = format!("{{\"field\":\"note\",\"value\":\"{}\"}}", "a".repeat(LONGEST));
+        let text = format!(
+            "\n{{\"field\":\"note\",\"value\":\"one\"}}\r\nnot json\n{long}\n{{\"field\":\"note\",\"value\":\"x\",\"more\":1}}\n\
+             {{\"field\":\"note\",\"value\":\"two\",\"uses\":2}}"
+        );
+        let mut input = Input::of(text.as_bytes());
+        let mut seen = Vec::new();
+        while let Some(found) = next(&mut input).unwrap() {
+            seen.push(match found {
+                Found::Item { line, item, .. } => (line, item.field),
+                Found::Reject(reject) => (reject.line, reject.code),
+            });
+        }
+        let expected = [(2, "note"), (3, "malformed"), (4, "too_long"), (5, "malformed"), (6, "note")];
+        assert_eq!(seen, expected.map(|(line, what)| (line, what.to_owned())));
+        assert_eq!(input.taken, text.len() as u64);
+    }
+}

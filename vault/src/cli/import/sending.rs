@@ -1,0 +1,171 @@
+//! Sending batches: a few at once, each under a key of its own, so that one that is sent again is not captured again.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use hyper::body::Bytes;
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
+
+use super::batches::Batch;
+use super::item::Reject;
+use super::position::Position;
+use super::results::{Captured, Results};
+use super::telling::Progress;
+use crate::cli::client::{Client, refused};
+use crate::cli::failure::Failure;
+use crate::domain::{AppName, Clock};
+
+/// Requests under way at once.
+const AT_ONCE: usize = 4;
+/// How long one request is sent again and again while the vault is away or full.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest wait between two attempts, in seconds.
+const LONGEST_WAIT: u64 = 10;
+
+/// Sends the batches of one import.
+#[derive(Clone)]
+pub(super) struct Sender {
+    client: Client,
+    app: Option<AppName>,
+    import_id: String,
+}
+
+/// A body that is wiped when the last reader lets go of it.
+struct Body(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A batch with the vault's word on each of its items, and when it was first sent.
+type Answered = (Batch, Vec<Value>, u64);
+
+impl Sender {
+    pub(super) const fn new(client: Client, app: Option<AppName>, import_id: String) -> Self {
+        Self { client, app, import_id }
+    }
+
+    /// Sends all there is. Results are written in the input's order, then the position, so that whatever ends this in
+    /// between leaves only batches that can be asked for again.
+    pub(super) async fn run(
+        self,
+        batches: impl Stream<Item = Result<Batch, Failure>>,
+        results: &mut Results,
+        (mut position, file): (Position, Option<&Path>),
+        progress: &Progress,
+    ) -> Result<Position, Failure> {
+        position.under_way_since.get_or_insert_with(now);
+        (position.out, position.rejects) = results.lengths();
+        file.map_or(Ok(()), |file| position.keep(file))?;
+        let sent = batches.map(|batch| {
+            let sender = self.clone();
+            async move {
+                // A task of its own: it goes on while results are written.
+                let sent = tokio::spawn(sender.send(batch?)).await;
+                sent.unwrap_or_else(|_| Err(Failure::new("a request ended badly")))
+            }
+        });
+        let mut sent = std::pin::pin!(sent.buffered(AT_ONCE));
+        while let Some(answered) = sent.next().await {
+            let (batch, answers, since) = answered?;
+            let (captured, rejected) = parted(&batch, &answers);
+            progress.aside(|| results.write(&captured, &rejected))?;
+            (position.out, position.rejects) = results.lengths();
+            position.captured += captured.len() as u64;
+            position.rejected += rejected.len() as u64;
+            (position.done, position.bytes, position.line) = (batch.number + 1, batch.bytes, batch.line);
+            // Those that are under way behind it were not sent before it.
+            position.under_way_since = Some(since);
+            file.map_or(Ok(()), |file| position.keep(file))?;
+            progress.tell(&position);
+        }
+        position.under_way_since = None;
+        file.map_or(Ok(()), |file| position.keep(file))?;
+        Ok(position)
+    }
+
+    async fn send(self, batch: Batch) -> Result<Answered, Failure> {
+        let since = now();
+        if batch.places.is_empty() {
+            return Ok((batch, Vec::new(), since));
+        }
+        let key = format!("siv-import-{}-{}", self.import_id, batch.number);
+        let body = Bytes::from_owner(Body(batch.body(self.app.as_ref())));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.client.post_once("/v1/values", &key, body.clone()).await?;
+            let wait = match answer {
+                Some((StatusCode::OK, _, document)) => {
+                    let answers = document.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
+                    if answers.len() != batch.places.len() {
+                        return Err(Failure::new("the vault's answer has another number of results"));
+                    }
+                    return Ok((batch, answers, since));
+                }
+                Some((status, wait, problem)) if is_passing(status, &problem) && Instant::now() < end => {
+                    wait.unwrap_or(1)
+                }
+                Some((status, _, problem)) => return Err(broken_off(status, &problem)),
+                None if Instant::now() < end => 1,
+                None => {
+                    let failure = Failure::new(format!("the vault at {} does not answer", self.client.base()));
+                    return Err(failure
+                        .so("when it is back, run the same command again; with --resume it goes on where it was"));
+                }
+            };
+            sleep(Duration::from_secs(wait.clamp(1, LONGEST_WAIT))).await;
+        }
+    }
+}
+
+/// Whether the same request may do better in a moment.
+fn is_passing(status: StatusCode, problem: &Value) -> bool {
+    let code = problem.get("code").and_then(Value::as_str).unwrap_or_default();
+    let away = matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504) && code != "tenant.sealed";
+    away || code == "idempotency.in_progress"
+}
+
+fn broken_off(status: StatusCode, problem: &Value) -> Failure {
+    match problem.get("code").and_then(Value::as_str) {
+        Some("idempotency.mismatch") => Failure::new("the input is not the one this import began with")
+            .so("give it the same bytes again from their beginning; it skips by itself what is done"),
+        Some("idempotency.completed") => Failure::new("these values were captured with another credential")
+            .so("go on with the credential the import began with: their keys are given to nobody else"),
+        _ => refused(status, problem),
+    }
+}
+
+/// What the vault captured, and what it refused beside what was never sent, by line.
+fn parted<'a>(batch: &'a Batch, answers: &'a [Value]) -> (Vec<Captured<'a>>, Vec<Reject>) {
+    let (mut captured, mut rejected) = (Vec::with_capacity(answers.len()), batch.rejects.clone());
+    for ((line, field, named), answer) in batch.places.iter().zip(answers) {
+        if answer.get("secureValueKey").is_some() {
+            captured.push(Captured { line: *line, field, answer });
+        } else {
+            rejected.push(Reject { line: *line, field: named.then(|| field.clone()), code: why(answer) });
+        }
+    }
+    rejected.sort_by_key(|reject| reject.line);
+    (captured, rejected)
+}
+
+/// The vault's codes, which repeat nothing of the input: `validation checksum`, `validation uses range`.
+fn why(answer: &Value) -> String {
+    let text = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut words = vec![text(answer, "code")];
+    for error in answer.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        words.extend([text(error, "field"), text(error, "code")]);
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
+}
+
+fn now() -> u64 {
+    Clock::System.now().as_millis()
+}

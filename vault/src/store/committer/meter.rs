@@ -1,0 +1,97 @@
+//! What the committer counts: batches, how large and how long, what came back, which entries became durable.
+
+use crate::domain::meter::{Counter, Histogram};
+use crate::store::batch::{EntryRow, WriteSet};
+
+/// Actions told apart; `admin.*` and `key.*` are one each.
+pub const ACTIONS: [&str; 14] = [
+    "value.captured",
+    "value.dereferenced",
+    "value.revealed",
+    "value.deleted",
+    "value.extended",
+    "value.expired",
+    "relay.intent",
+    "relay.outcome",
+    "access.denied",
+    "log.read",
+    "node.started",
+    "node.stopped",
+    "admin",
+    "key",
+];
+
+/// Outcomes, as entries have them.
+pub const OUTCOMES: [&str; 4] = ["allowed", "denied", "failed", "unknown"];
+
+/// The counts of a node's one writer.
+#[derive(Debug)]
+pub struct Meter {
+    /// Operations of each batch that was committed.
+    pub operations: Histogram,
+    /// From the beginning of a batch's transaction until it is durable: reading, deciding, signing, writing, committing.
+    pub transactions: Histogram,
+    /// The commit alone: what the disk takes.
+    pub commits: Histogram,
+    /// Operations refused because the queue was full.
+    pub refused: Counter,
+    /// Operations that nobody waited for any more when their batch was due, or that were too late.
+    pub dropped: Counter,
+    /// Transactions made once more because another one came between.
+    pub retried: Counter,
+    /// Operations that were committed alone after a neighbour's row failed.
+    pub split: Counter,
+    /// Commits of which nobody knows the result.
+    pub unknown: Counter,
+    /// Lanes opened after the first one.
+    pub lanes: Counter,
+    entries: [[Counter; OUTCOMES.len()]; ACTIONS.len()],
+    /// Values stored.
+    pub values: Counter,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            operations: Histogram::of_sizes(),
+            transactions: Histogram::of_times(),
+            commits: Histogram::of_times(),
+            refused: Counter::default(),
+            dropped: Counter::default(),
+            retried: Counter::default(),
+            split: Counter::default(),
+            unknown: Counter::default(),
+            lanes: Counter::default(),
+            entries: Default::default(),
+            values: Counter::default(),
+        }
+    }
+}
+
+impl Meter {
+    /// Counts a batch that is durable.
+    pub(super) fn committed(&self, set: &WriteSet, operations: usize) {
+        self.operations.observe(operations as u64);
+        self.values.add(set.new_values.len() as u64);
+        for row in &set.entries {
+            self.entry(row).inc();
+        }
+    }
+
+    /// Each action and outcome with its count.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        ACTIONS.iter().zip(&self.entries).flat_map(|(action, counts)| {
+            OUTCOMES.iter().zip(counts).map(|(outcome, count)| (*action, *outcome, count.get()))
+        })
+    }
+
+    fn entry(&self, row: &EntryRow) -> &Counter {
+        let group = |action: &str| match action.split_once('.') {
+            Some(("admin", _)) => ACTIONS.len() - 2,
+            Some(("key", _)) => ACTIONS.len() - 1,
+            _ => ACTIONS.iter().position(|known| *known == action).unwrap_or(ACTIONS.len() - 2),
+        };
+        let outcome = OUTCOMES.iter().position(|known| *known == row.outcome).unwrap_or(OUTCOMES.len() - 1);
+        &self.entries[group(&row.action)][outcome]
+    }
+}

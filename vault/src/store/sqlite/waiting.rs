@@ -1,0 +1,33 @@
+//! What waits for integration, log by log, as the shares of the batches count it.
+
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteStore;
+use super::column::Columns;
+use crate::domain::TenantName;
+use crate::store::Error;
+use crate::store::waiting::Waiting;
+
+impl SqliteStore {
+    /// Of the first `most` batches that nothing has integrated yet.
+    pub(in crate::store) async fn waiting(&self, most: i64) -> Result<Vec<Waiting>, Error> {
+        let rows = sqlx::query(
+            "SELECT g.tenant AS tenant, sum(g.count) AS entries, min(b.time) AS oldest FROM \
+             (SELECT b.boot, b.lane, b.first, b.time FROM log_lanes l JOIN log_batches b ON b.tenant = l.tenant \
+             AND b.boot = l.boot AND b.lane = l.lane AND b.first >= l.next WHERE l.tenant = ?1 LIMIT ?2) AS b \
+             JOIN log_groups g ON g.boot = b.boot AND g.lane = b.lane AND g.batch = b.first \
+             GROUP BY g.tenant ORDER BY g.tenant",
+        )
+        .bind(TenantName::SYSTEM)
+        .bind(most)
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter().map(read_waiting).collect()
+    }
+}
+
+fn read_waiting(row: &SqliteRow) -> Result<Waiting, Error> {
+    let columns = Columns::of("log_groups", row);
+    let log = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
+    Ok(Waiting { log, entries: columns.number("entries")?, since: columns.time("oldest")? })
+}
