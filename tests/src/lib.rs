@@ -5,9 +5,14 @@
 pub mod actor;
 pub mod bodies;
 pub mod crash;
+pub mod load;
 pub mod postgres;
+pub mod process;
+pub mod served;
 pub mod siv;
 
 pub use actor::{Actor, Answer};
+pub use load::{Load, Told};
 pub use postgres::Postgres;
+pub use served::Served;
 pub use siv::Siv;
