@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use tests::{Load, Postgres, Served, Told};
 
+use super::seed;
+
 const CALLERS: usize = 8;
 
 /// A node at work on a server whose disk fails so, from its next start on.
@@ -32,10 +34,15 @@ async fn everything_is_kept(fault: &str, served: &Served, told: &Mutex<Told>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_sync_of_postgresql_that_failed_nothing_is_acknowledged_before_its_restart() {
+    for call in seed::calls(40, 160) {
+        // One failure only: the next syncs would succeed, and say nothing about what the first one lost.
+        acknowledges_nothing_before_a_restart(&format!("fdatasync:error=EIO:when={call}..{}", call + 1)).await;
+    }
+}
+
+async fn acknowledges_nothing_before_a_restart(fault: &str) {
     // It does not start again by itself, so that nothing but the restart can be what heals.
     let postgres = Postgres::start_with(&["restart_after_crash=off"]);
-    // One failure only: the next syncs would succeed, and say nothing about what the first one lost.
-    let fault = "fdatasync:error=EIO:when=60..61";
     let (mut postgres, served, told) = failing(postgres, fault).await;
     let load = Load::begin(CALLERS, &served, &told);
     load.until(|told| told.refused >= 60).await;
@@ -68,10 +75,14 @@ async fn heals(fault: &str, cause: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_under_postgresql_loses_nothing_acknowledged_and_the_node_goes_on_by_itself() {
-    heals("pwrite64:error=ENOSPC:when=150+", "No space left on device").await;
+    for call in seed::calls(120, 300) {
+        heals(&format!("pwrite64:error=ENOSPC:when={call}+"), "No space left on device").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_under_postgresql_that_cannot_be_written_loses_nothing_acknowledged() {
-    heals("pwrite64:error=EIO:when=150+", "Input/output error").await;
+    for call in seed::calls(120, 300) {
+        heals(&format!("pwrite64:error=EIO:when={call}+"), "Input/output error").await;
+    }
 }

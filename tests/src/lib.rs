@@ -6,6 +6,7 @@ pub mod actor;
 pub mod bodies;
 pub mod crash;
 pub mod load;
+pub mod patroni;
 pub mod postgres;
 pub mod process;
 pub mod served;

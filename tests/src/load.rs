@@ -75,11 +75,17 @@ struct Caller {
     peek: Actor,
     told: Arc<Mutex<Told>>,
     ending: Arc<AtomicBool>,
+    pause: Duration,
 }
 
 impl Load {
     /// So many callers begin to work, and go on whatever they are answered.
     pub fn begin(callers: usize, served: &Served, told: &Arc<Mutex<Told>>) -> Self {
+        Self::begin_paced(callers, Duration::ZERO, served, told)
+    }
+
+    /// The same, each with a pause after its turn.
+    pub fn begin_paced(callers: usize, pause: Duration, served: &Served, told: &Arc<Mutex<Told>>) -> Self {
         let ending = Arc::new(AtomicBool::new(false));
         let caller = Caller {
             app: served.app(),
@@ -87,6 +93,7 @@ impl Load {
             peek: served.flow("peek"),
             told: Arc::clone(told),
             ending: Arc::clone(&ending),
+            pause,
         };
         let workers = (0..callers).map(|_| tokio::spawn(caller.clone().work())).collect();
         Self { told: Arc::clone(told), ending, workers }
@@ -138,6 +145,9 @@ impl Caller {
             if answer.status == 200 {
                 assert_eq!(answer.json()["outputs"]["last4"], "4242", "another value's outputs");
                 self.ran(&answer);
+            }
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
             }
         }
     }

@@ -117,6 +117,26 @@ impl Served {
         (self.auditor, self.app, self.flows) = (auditor, app, flows.into());
     }
 
+    /// A copy of everything of an installation whose node is stopped; nothing runs on it yet.
+    pub fn copy_of(stopped: &Self) -> Self {
+        assert!(stopped.child.is_none(), "it runs");
+        let folder = TempDir::new().unwrap();
+        let from = stopped.folder.path().join(".");
+        let copied = Command::new("cp").arg("-a").arg(from).arg(folder.path()).status().unwrap();
+        assert!(copied.success());
+        Self {
+            child: None,
+            folder,
+            environment: Vec::new(),
+            private: String::new(),
+            public: String::new(),
+            operator: stopped.operator.clone(),
+            auditor: stopped.auditor.clone(),
+            app: stopped.app.clone(),
+            flows: stopped.flows.clone(),
+        }
+    }
+
     /// What the process finds in its environment from its next start on.
     pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
         self.environment = environment;
@@ -246,6 +266,14 @@ impl Served {
         let item = json!({"field": field, "value": "4242424242424242"});
         let answer = self.app().post("/v1/values", &json!({"items": [item]})).await;
         answer.json()["results"][0]["secureValueKey"].as_str().map(str::to_owned).ok_or(answer)
+    }
+
+    /// Puts many in at once: a key for each text, in their order.
+    pub async fn put_all(&self, field: &str, texts: &[&str]) -> Vec<String> {
+        let items: Vec<Value> = texts.iter().map(|text| json!({"field": field, "value": text})).collect();
+        let answer = self.app().post("/v1/values", &json!({ "items": items })).await.expect(200).json();
+        let key = |result: &Value| result["secureValueKey"].as_str().unwrap_or_else(|| panic!("{result}")).to_owned();
+        answer["results"].as_array().unwrap().iter().map(key).collect()
     }
 
     /// Puts one in as soon as the node does that again by itself.
