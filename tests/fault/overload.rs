@@ -1,20 +1,23 @@
 //! Many times the callers a node takes at once: who is refused is told when to come back, and afterwards all is as before.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tests::{Load, Postgres, Served, Told, process};
 
 /// Under way at once, and callers who want to be.
-const LIMITS: &str = "[limits]\nrequests = 16\n";
+const LIMITS: &str = "[limits]\nrequests = 40\n";
 const CALLERS: usize = 400;
 
 async fn is_overloaded(served: Served) {
     let told = Arc::new(Mutex::new(Told::default()));
+    let began = Instant::now();
     let load = Load::begin(CALLERS, &served, &told);
     load.until(|told| told.runs.len() >= 200 && told.refused >= 10 * CALLERS).await;
     let alive = served.stranger().get("/healthz").await;
     assert_eq!(alive.status, 200, "whoever asks whether it lives does not hear that it is full");
     load.end().await;
+    let took = began.elapsed();
     for _ in 0..20 {
         served.put("card-number").await.unwrap_or_else(|answer| panic!("it is not as before: {}", answer.text));
     }
@@ -24,7 +27,7 @@ async fn is_overloaded(served: Served) {
         assert_eq!(told.unanswered, 0, "somebody was not answered");
         (told.runs.len(), told.refused)
     };
-    println!("{kept} runs, {refused} refused, {} kB in use", process::resident_kilobytes(served.pid()));
+    println!("{kept} runs, {refused} refused in {took:?}, {} kB in use", process::resident_kilobytes(served.pid()));
     served.kept(&told).await;
     served.recorded(&told).await;
 }

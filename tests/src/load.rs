@@ -217,16 +217,27 @@ impl Served {
             let answer = self.invoke("card-summary", card, None).await.expect(200);
             assert_eq!(answer.json()["outputs"]["last4"], "4242");
         }
-        for (once, key) in &unknown {
-            let answer = self.invoke("peek", once, Some(key)).await;
-            assert_eq!(answer.status, 200, "a use whose answer was lost: {}", answer.text);
-            let mut told = told.lock().unwrap();
-            told.runs.push(answer.json()["runId"].as_str().unwrap().to_owned());
-            told.spent.push(once.clone());
+        // The newest of them: thousands were refused under overload, long before anything was done.
+        let unknown: Vec<_> = unknown.into_iter().rev().take(200).collect();
+        for some in unknown.chunks(8) {
+            let asked = some.iter().map(|(once, key)| async move {
+                let answer = self.invoke("peek", once, Some(key)).await;
+                assert_eq!(answer.status, 200, "a use whose answer was lost: {}", answer.text);
+                (once.clone(), answer.json()["runId"].as_str().unwrap().to_owned())
+            });
+            for (once, run) in join_all(asked).await {
+                let mut told = told.lock().unwrap();
+                told.runs.push(run);
+                told.spent.push(once);
+            }
         }
-        for once in spent.iter().chain(unknown.iter().map(|(once, _)| once)) {
-            let again = self.invoke("peek", once, None).await;
-            assert_eq!(again.refusal(), (404, "value.not_found".to_owned()), "a spent value came back");
+        let spent: Vec<String> = spent.into_iter().chain(unknown.into_iter().map(|(once, _)| once)).collect();
+        for some in spent.chunks(8) {
+            let asked = some.iter().map(|once| async move {
+                let again = self.invoke("peek", once, None).await;
+                assert_eq!(again.refusal(), (404, "value.not_found".to_owned()), "a spent value came back");
+            });
+            join_all(asked).await;
         }
     }
 
