@@ -23,7 +23,10 @@ async fn a_failover_of_the_database_loses_nothing_acknowledged() {
         let old = patroni.kill_the_leader();
         patroni.has_another_leader(old).await;
         let promoted = Instant::now();
-        let (refused, slowest) = (load.told().refused, load.told().slowest_refusal);
+        let (refused, slowest) = {
+            let told = load.told();
+            (told.refused, told.slowest_refusal)
+        };
         load.runs(1).await;
         let behind = promoted.elapsed();
         println!(

@@ -29,6 +29,11 @@ async fn works(served: &Served, keys: &[String]) {
         served.put("card-number").await.unwrap();
     }
     println!("100 values opened and 100 put in in {:?}", began.elapsed());
+    let began = Instant::now();
+    for filter in ["", "&action=value.dereferenced", "&action=value.captured&outcome=allowed"] {
+        served.auditor().get(&format!("/v1/log/entries?limit=100{filter}")).await.expect(200);
+    }
+    println!("3 pages of the log in {:?}", began.elapsed());
 }
 
 #[ignore = "minutes: make test-long runs it"]

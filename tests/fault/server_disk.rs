@@ -86,3 +86,21 @@ async fn a_disk_under_postgresql_that_cannot_be_written_loses_nothing_acknowledg
         heals(&format!("pwrite64:error=EIO:when={call}+"), "Input/output error").await;
     }
 }
+
+/// A second for each commit: who waits for too long is refused in time, and nothing is done without its entry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_disk_under_postgresql_costs_time_and_no_entry() {
+    let fault = "fdatasync:delay_enter=1000000:when=20+";
+    let (mut postgres, served, told) = failing(Postgres::start(), fault).await;
+    let load = Load::begin(CALLERS, &served, &told);
+    load.until(|told| told.runs.len() + told.refused >= 60).await;
+    load.end().await;
+    let slowest = told.lock().unwrap().slowest_refusal;
+    // Two seconds are promised; what is above is this machine's.
+    assert!(slowest < std::time::Duration::from_secs(10), "503 after {slowest:?}");
+    assert_eq!(told.lock().unwrap().unanswered, 0, "the node itself lives");
+    postgres.kill();
+    postgres.mend();
+    postgres.start_again();
+    everything_is_kept(fault, &served, &told).await;
+}

@@ -207,6 +207,8 @@ impl Served {
             let spent: Vec<String> = told.spent.iter().rev().take(60).cloned().collect();
             (told.cards[from..].to_vec(), spent, std::mem::take(&mut told.unknown))
         };
+        // After hours of work, a sample of them.
+        let cards: Vec<String> = cards.iter().step_by(cards.len().div_ceil(4000).max(1)).cloned().collect();
         for some in cards.chunks(32) {
             let found = some.iter().map(|card| async move {
                 self.app().post("/v1/values/lookup", &json!({"secureValueKey": card})).await.expect(200);

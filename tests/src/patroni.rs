@@ -208,14 +208,13 @@ fn postgres_user() -> Option<u32> {
 }
 
 fn spawn(program: &str, arguments: &[&str], folder: &TempDir) -> Child {
-    let mut command = match postgres_user() {
-        None => Command::new(program),
-        Some(_) => {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", program]);
-            command
-        }
-    };
+    // It ends when this process does, however that ends.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]);
+    if postgres_user().is_some() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command.arg(program);
     let log = File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
     command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).stdout(log.try_clone().unwrap());
     command.stderr(log).spawn().unwrap_or_else(|why| panic!("{program}: {why}; tests/install-dependencies failover"))

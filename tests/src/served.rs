@@ -1,7 +1,8 @@
 //! An installation that `siv serve` runs, on either engine, with a tenant at work.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -73,6 +74,8 @@ impl Served {
             "database = \"{database}\"\n{places}\npublic_url = \"https://vault.example\"\n{public}\n{private}\n{more}\n"
         );
         fs::write(folder.path().join("siv.toml"), settings).unwrap();
+        // The address may hold a password.
+        fs::set_permissions(folder.path().join("siv.toml"), Permissions::from_mode(0o600)).unwrap();
         let mut served = Self {
             child: None,
             folder,
@@ -294,7 +297,7 @@ impl Served {
         let (auditor, mut all, mut cursor) = (self.auditor(), Vec::new(), String::new());
         for _ in 0..10_000 {
             let path = format!("/v1/log/entries?limit=100&{filter}{cursor}");
-            let page = auditor.get(&path).await.expect(200).json();
+            let page = retried(|| auditor.get(&path)).await.expect(200).json();
             all.extend(page["data"].as_array().cloned().unwrap_or_default());
             match page["page"]["next"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -339,6 +342,18 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Asks again while the answer is 503, as its `Retry-After` says; not for ever.
+async fn retried<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> Answer {
+    for _ in 0..60 {
+        let answer = ask().await;
+        if answer.status != 503 {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    ask().await
 }
 
 fn credential(output: &Output) -> String {

@@ -1,10 +1,10 @@
-//! Random requests with lost requests and lost answers, on each engine, against the model. The seed is printed by proptest.
+//! Random requests with lost requests and lost answers, on each engine, against the model. The seed is printed.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use super::model::{Kind, Worlds};
 use super::working::Nodes;
@@ -96,10 +96,22 @@ fn asking() -> impl Strategy<Value = Asking> {
     (step(), fate, 0..2_usize)
 }
 
-/// A handful of cases in `make test`; `CASES` in `make test-long`, and no more than a thousand.
+/// A number from the environment.
 #[expect(clippy::disallowed_methods, reason = "how much a test does is no setting of the vault")]
+fn told(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|told| told.parse().ok())
+}
+
+/// A handful of cases in `make test`; `CASES` in `make test-long`, and no more than a thousand.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).map_or(6, |cases: u32| cases.min(1000))
+    told("PROPTEST_CASES").map_or(6, |cases| u32::try_from(cases.min(1000)).unwrap())
+}
+
+/// Another one each time, unless one is to be repeated.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).unwrap();
+    told("SIV_TEST_SEED").unwrap_or_else(|| u64::from_be_bytes(bytes))
 }
 
 /// Runs the cases on nodes that go on from one to the next: every case has values of its own.
@@ -109,7 +121,10 @@ fn never_diverge(start: impl AsyncFnOnce() -> Nodes) {
     let nodes = runtime.block_on(start());
     let config =
         ProptestConfig { cases: cases(), failure_persistence: None, max_shrink_iters: 60, ..Default::default() };
-    let mut runner = TestRunner::new(config);
+    let (seed, mut bytes) = (seed(), [0; 32]);
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    println!("SIV_TEST_SEED={seed}");
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let steps = prop::collection::vec(asking(), STEPS);
     let run = runner.run(&steps, |steps| {
         let case = std::panic::AssertUnwindSafe(|| runtime.block_on(case(&nodes, &steps)));
@@ -119,12 +134,10 @@ fn never_diverge(start: impl AsyncFnOnce() -> Nodes) {
         })
     });
     println!("{} cases of {STEPS} steps: {:?}", cases(), nodes.tally());
-    if let Err(error) = run {
-        let seed = runner.rng().clone();
-        match error {
-            TestError::Fail(why, steps) => panic!("{why}\nin {steps:#?}\nseed {seed:?}"),
-            TestError::Abort(why) => panic!("{why}"),
-        }
+    match run {
+        Ok(()) => {}
+        Err(TestError::Fail(why, steps)) => panic!("{why}\nin {steps:#?}\nSIV_TEST_SEED={seed}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
     }
     nodes.assert_that_little_was_lost_by_itself();
 }
