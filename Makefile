@@ -8,6 +8,8 @@ ROUNDS  ?= 50
 CASES   ?= 2000
 # What `make bench` does besides, or instead: docs/performance.md.
 BENCH   ?=
+# Seconds of the soak, on each engine.
+SOAK_SECONDS ?= 3600
 
 .PHONY: demo test test-rust test-js test-long bench bench-smoke lint fmt deny build-tests install-test-deps
 
@@ -33,7 +35,9 @@ test-js: ## what runs in the page and in the frame, on its own: types, lints, te
 	npm test --prefix client-js
 
 test-long: build-tests ## the slow half: every point of the fault sweeps, more rounds, more random cases (docs/test-long.md)
+	tests/install-dependencies failover
 	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) -p vault -p tests --test fault --no-fail-fast -- --ignored --nocapture
 	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
 
 bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run (BENCH="--write")

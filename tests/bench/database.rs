@@ -33,7 +33,7 @@ impl Databases {
         if engine == Engine::Sqlite {
             return Self::Sqlite;
         }
-        let server = Postgres::start_with("shared_buffers=128MB");
+        let server = Postgres::start_with(&["shared_buffers=128MB"]);
         let postmaster = checked(&server).await;
         Self::Postgres { server, postmaster }
     }

@@ -1,10 +1,11 @@
-// Preloaded into the real binary: ends the process on entry to its n-th durable step, counted over all threads; or takes
-// away the system's random numbers.
+// Preloaded into the real binary: ends the process on entry to its n-th durable step, counted over all threads; takes away
+// the system's random numbers; or moves its clock.
 //
 // strace counts the calls of each thread on its own, so a step on another thread could never be named. Here the count is
-// one, in a file that the test writes (SIV_CRASH_AT), two numbers of eight bytes. The first: 0 counts nothing, n ends the
+// one, in a file that the test writes (SIV_CRASH_AT), three numbers of eight bytes. The first: 0 counts nothing, n ends the
 // process at the n-th step from now on, and what is left in it says how many steps were taken. A step is a call that
-// changes a file or makes a change durable. The second: the error that getrandom and the devices of random numbers give.
+// changes a file or makes a change durable. The second: the error that getrandom and the devices of random numbers give. The
+// third: by how many seconds the clock of the day is moved; that of intervals is left alone, as by whoever sets a clock.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 static long *left;
@@ -23,7 +25,7 @@ __attribute__((constructor)) static void begin(void) {
   const char *path = getenv("SIV_CRASH_AT");
   int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
   if (file < 0) _exit(99);
-  left = mmap(NULL, 2 * sizeof *left, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  left = mmap(NULL, 3 * sizeof *left, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   if (left == MAP_FAILED) _exit(99);
   close(file);
 }
@@ -62,6 +64,14 @@ int open64(const char *path, int flags, ...) {
   if (!strncmp(path, "/dev/", 5) && strstr(path, "random") && no_random()) return -1;
   if (!real) real = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open64");
   return real(path, flags, mode);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  static int (*real)(clockid_t, struct timespec *);
+  if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+  int result = real(clock, now);
+  if (result == 0 && clock == CLOCK_REALTIME && left) now->tv_sec += __atomic_load_n(left + 2, __ATOMIC_SEQ_CST);
+  return result;
 }
 
 int fsync(int fd) { REAL(int, "fsync", int) return real(fd); }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::{Actor, Siv};
 
+use super::seed;
+
 /// What a caller saw.
 #[derive(Default)]
 struct Seen {
@@ -78,7 +80,9 @@ async fn fails(fault: &str, enough: fn(&Seen) -> bool) -> Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_loses_nothing_acknowledged_and_goes_on_answering() {
-    fails("pwrite64:error=ENOSPC:when=400+", |seen| seen.refused >= 40).await;
+    for call in seed::calls(400, 800) {
+        fails(&format!("pwrite64:error=ENOSPC:when={call}+"), |seen| seen.refused >= 40).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,12 +93,16 @@ async fn a_disk_that_is_full_for_a_while_is_written_to_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_cannot_be_written_loses_nothing_acknowledged() {
-    fails("pwrite64:error=EIO:when=400+", |seen| seen.refused >= 40).await;
+    for call in seed::calls(400, 800) {
+        fails(&format!("pwrite64:error=EIO:when={call}+"), |seen| seen.refused >= 40).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_sync_that_failed_nothing_is_acknowledged_before_a_restart() {
-    // One failure only: the next syncs would succeed, and say nothing about what the first one lost.
-    let seen = fails("fsync:error=EIO:when=90..91", |seen| seen.refused >= 40).await;
-    assert_eq!(seen.after, 0, "acknowledged after a failed sync");
+    for call in seed::calls(90, 200) {
+        // One failure only: the next syncs would succeed, and say nothing about what the first one lost.
+        let seen = fails(&format!("fsync:error=EIO:when={call}..{}", call + 1), |seen| seen.refused >= 40).await;
+        assert_eq!(seen.after, 0, "acknowledged after a failed sync");
+    }
 }

@@ -16,7 +16,7 @@ struct Told {
 }
 
 /// Rounds: a sample by default, hundreds for `make test-long`.
-fn rounds() -> u32 {
+pub(super) fn rounds() -> usize {
     std::env::var("SIV_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
 }
 
@@ -64,7 +64,7 @@ async fn kill_nine_under_load_loses_nothing_acknowledged() {
             Arc::new(Callers { app: siv.app(), charge: siv.flow("charge-card"), summary: siv.flow("card-summary") });
         let workers: Vec<_> = (0..16).map(|_| tokio::spawn(work(Arc::clone(&callers), Arc::clone(&told)))).collect();
         // Killed when this round has had some work acknowledged, a little more of it each round.
-        let (before, more) = (told.lock().unwrap().runs.len(), 12 + usize::try_from(round).unwrap() * 7 % 40);
+        let (before, more) = (told.lock().unwrap().runs.len(), 12 + round * 7 % 40);
         let worked = async {
             while told.lock().unwrap().runs.len() < before + more {
                 tokio::time::sleep(Duration::from_millis(2)).await;

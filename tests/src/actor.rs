@@ -30,6 +30,8 @@ impl Actor {
     pub fn new(base: &str, bearer: Option<&str>) -> Self {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(40))
+            // Less than the vault keeps one: a request must not meet its end.
+            .pool_idle_timeout(Duration::from_millis(500))
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()

@@ -1,4 +1,5 @@
-//! Ends the real process at its n-th durable step, or takes its random numbers away: what `fault/crash.c` is told in a file.
+//! Ends the real process at its n-th durable step, takes its random numbers away or moves its clock: what `fault/crash.c` is
+//! told in a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ impl Crash {
     /// A counter that counts nothing yet.
     pub fn new(folder: &Path) -> Self {
         let crash = Self { file: folder.join("steps-left") };
-        crash.write(0, 0);
+        crash.write(0, 0, 0);
         crash
     }
 
@@ -29,17 +30,22 @@ impl Crash {
 
     /// From now on, ends the process on entry to its n-th step.
     pub fn at_step(&self, n: usize) {
-        self.write(i64::try_from(n).unwrap(), 0);
+        self.write(i64::try_from(n).unwrap(), 0, 0);
     }
 
     /// From now on, only counts.
     pub fn count(&self) {
-        self.write(FAR, 0);
+        self.write(FAR, 0, 0);
     }
 
     /// From now on the system's random numbers fail with this error; with 0 they are there again.
     pub fn random_fails(&self, error: i32) {
-        self.write(0, i64::from(error));
+        self.write(0, i64::from(error), 0);
+    }
+
+    /// From now on the clock is so many seconds ahead; fewer than none is behind.
+    pub fn clock_is_ahead(&self, seconds: i64) {
+        self.write(0, 0, seconds);
     }
 
     /// How many steps were taken since [`Crash::count`].
@@ -48,11 +54,11 @@ impl Crash {
         usize::try_from(FAR - i64::from_ne_bytes(bytes[..8].try_into().unwrap())).unwrap()
     }
 
-    fn write(&self, left: i64, error: i64) {
+    fn write(&self, left: i64, error: i64, ahead: i64) {
         use std::io::Write as _;
         // In place: the running process has mapped this very file.
         let mut file = fs::File::options().create(true).write(true).truncate(false).open(&self.file).unwrap();
-        file.write_all(&[left.to_ne_bytes(), error.to_ne_bytes()].concat()).unwrap();
+        file.write_all(&[left.to_ne_bytes(), error.to_ne_bytes(), ahead.to_ne_bytes()].concat()).unwrap();
     }
 }
 

@@ -6,10 +6,16 @@ pub mod actor;
 pub mod bodies;
 pub mod crash;
 pub mod installation;
+pub mod load;
+pub mod patroni;
 pub mod postgres;
+pub mod process;
+pub mod served;
 pub mod siv;
 
 pub use actor::{Actor, Answer};
 pub use installation::{Installation, Serving};
+pub use load::{Load, Told};
 pub use postgres::Postgres;
+pub use served::Served;
 pub use siv::Siv;

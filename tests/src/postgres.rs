@@ -1,8 +1,13 @@
-//! A PostgreSQL of a test's own.
+//! A PostgreSQL of a test's own, and what may happen to one.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+use rustix::process::Signal;
+
+use super::process;
 
 /// A server with its folder. It ends when this process does, because its standard input does.
 pub struct Postgres {
@@ -14,13 +19,14 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server with default durability, reached by a socket only.
     pub fn start() -> Self {
-        Self::start_with("shared_buffers=32MB")
+        Self::start_with(&[])
     }
 
-    /// The same with another setting in the place of the small memory that suits many servers at once.
-    pub fn start_with(setting: &str) -> Self {
+    /// The same with settings, such as `restart_after_crash=off`.
+    pub fn start_with(settings: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("throwaway-postgres");
-        let mut child = Command::new(script).arg(setting).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new(script);
+        let mut child = command.args(settings).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let mut folder = String::new();
         answers.read_line(&mut folder).unwrap();
@@ -38,9 +44,14 @@ impl Postgres {
         format!("postgres:///{database}?host={}&user=postgres", self.folder)
     }
 
-    /// Kills the server as a power cut does.
+    /// Ends the server at once and without a word, as `pg_ctl restart -m immediate` does.
     pub fn kill(&mut self) {
         self.say("kill");
+    }
+
+    /// Ends the server in order: nothing is left for its next start to recover.
+    pub fn stop(&mut self) {
+        self.say("stop");
     }
 
     /// Starts it again.
@@ -48,16 +59,84 @@ impl Postgres {
         self.say("start");
     }
 
+    /// `kill -9` of every process of it.
+    pub fn kill_nine(&mut self) {
+        let all = self.processes();
+        // Stopped first: the postmaster must see no child die, and make none.
+        for signal in [Signal::STOP, Signal::KILL] {
+            all.iter().for_each(|pid| process::signal(*pid, signal));
+        }
+        while all.iter().any(|pid| process::is_alive(*pid)) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        // As after a restart of the machine nobody has its number: where nobody buries it, the dead one would still have it.
+        for lock in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
+            let _ = fs::remove_file(format!("{}/{lock}", self.folder));
+        }
+    }
+
+    /// No process of it does anything until [`Postgres::thaw`]: connections are taken by the system, and nobody answers.
+    pub fn freeze(&self) {
+        self.processes().iter().for_each(|pid| process::signal(*pid, Signal::STOP));
+    }
+
+    /// They go on.
+    pub fn thaw(&self) {
+        self.processes().iter().for_each(|pid| process::signal(*pid, Signal::CONT));
+    }
+
+    /// From its next start on, strace does to its system calls what this says: `fdatasync:error=EIO:when=40..41` and the
+    /// like, counted in each process of it on its own.
+    pub fn inject(&mut self, fault: &str) {
+        let answered = self.ask(&format!("fault {fault}"));
+        assert_eq!(answered, "fault");
+    }
+
+    /// From its next start on, nothing fails any more.
+    pub fn mend(&mut self) {
+        let answered = self.ask("fault");
+        assert_eq!(answered, "fault");
+    }
+
+    /// True if its postmaster is there.
+    pub fn runs(&self) -> bool {
+        self.postmaster().is_some_and(process::is_alive)
+    }
+
+    /// What it wrote about itself.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(format!("{}/log", self.folder)).unwrap_or_default()).into_owned()
+    }
+
+    fn postmaster(&self) -> Option<u32> {
+        let file = fs::read_to_string(format!("{}/data/postmaster.pid", self.folder)).ok()?;
+        file.lines().next()?.trim().parse().ok()
+    }
+
+    /// The postmaster first, so that whoever stops them in this order lets it make no new one.
+    fn processes(&self) -> Vec<u32> {
+        let Some(postmaster) = self.postmaster() else { return Vec::new() };
+        let mut all = vec![postmaster];
+        all.extend(process::children_of(postmaster));
+        all
+    }
+
     fn say(&mut self, word: &str) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
+        assert_eq!(self.ask(word), word);
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer.trim_end(), word);
+        answer.trim_end().to_owned()
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        // A frozen one could not be ended.
+        self.thaw();
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }

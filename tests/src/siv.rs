@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::process::{children_of, signal};
 use super::{Actor, Answer};
 
 /// A running vault with its demo tenant.
@@ -356,24 +357,6 @@ pub fn binary() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let profile = own.ancestors().find(|folder| folder.join("siv").is_file() && folder.join("deps").is_dir());
     profile.map(|folder| folder.join("siv")).unwrap_or_else(|| PathBuf::from("siv"))
-}
-
-/// The processes that a process started, from the fourth field of `/proc/*/stat`.
-fn children_of(parent: u32) -> Vec<u32> {
-    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_child = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let after_name = stat.rsplit(") ").next().unwrap_or_default();
-        after_name.split(' ').nth(1).and_then(|id| id.parse().ok()) == Some(parent)
-    };
-    processes.filter(is_child).collect()
-}
-
-/// A signal to a process that this harness started; one that has ended hears nothing.
-fn signal(pid: u32, signal: rustix::process::Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, signal);
-    }
 }
 
 fn path(path: &Path) -> &str {

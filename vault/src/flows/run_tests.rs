@@ -304,5 +304,9 @@ async fn hash(text: &str) -> Zeroizing<String> {
     Passwords::new(1).hash(&"demo".parse().unwrap(), &password).await.unwrap()
 }
 
+mod model;
+mod node;
 mod outbound;
+mod random;
 mod repeats;
+mod working;

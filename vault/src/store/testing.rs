@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::administration::{Act, Administrator, credential_message};
+use super::contract::postgres::Cluster;
 use super::records::{FlowRecord, StoredCredential};
 use super::{Caller, Catalog, Committer, DatabaseSettings, Store, meddling, tenants};
 use crate::access_log::{Leaf, NodeIdentity, ParsedEntry};
@@ -26,26 +27,47 @@ pub(crate) struct TestVault {
     pub(crate) committer: Committer,
     pub(crate) catalog: Catalog,
     pub(crate) tenant: TenantName,
+    settings: DatabaseSettings,
     // Dropped last: the files are in it.
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 impl TestVault {
     /// The tenant `demo`, whose flows may reveal.
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings::Sqlite { path: folder.path().join("siv.db") };
+        Self::start_on(settings, folder).await
+    }
+
+    /// The same on PostgreSQL.
+    pub(crate) async fn start_on_postgres() -> Self {
+        let address = Cluster::shared().database().await;
+        let settings = DatabaseSettings::Postgres { address, migration_lock: true };
+        Self::start_on(settings, tempfile::tempdir().unwrap()).await
+    }
+
+    /// A second node on the same database, with the same keys and clock.
+    pub(crate) async fn second_node(&self) -> Self {
+        Self::node(self.settings.clone(), (self.keys.clone(), self.clock.clone()), Arc::clone(&self.folder)).await
+    }
+
+    async fn node(settings: DatabaseSettings, (keys, clock): (Keys, Clock), folder: Arc<tempfile::TempDir>) -> Self {
+        let store = Store::open(&settings, keys.clone(), clock.clone()).await.unwrap();
+        let identity = NodeIdentity::generate(keys.realm().clone(), "node-1", "test", clock.now()).unwrap();
+        let committer = Committer::start(store.clone(), keys.clone(), clock.clone(), identity).await.unwrap();
+        let catalog = Catalog::start(store.clone());
+        let tenant: TenantName = "demo".parse().unwrap();
+        Self { keys, clock, store, committer, catalog, tenant, settings, folder }
+    }
+
+    async fn start_on(settings: DatabaseSettings, folder: tempfile::TempDir) -> Self {
         let clock = Clock::held(NOW);
         let root = RootKeySource::FileBeside(folder.path().join("root.key"));
         let realm: crate::domain::Realm = "eu-1".parse().unwrap();
         let place = folder.path().join("keys");
-        let keys = Keys::create_or_open(&place, root, realm.clone(), clock.clone(), true).await.unwrap();
-        let settings = DatabaseSettings::Sqlite { path: folder.path().join("siv.db") };
-        let store = Store::open(&settings, keys.clone(), clock.clone()).await.unwrap();
-        let identity = NodeIdentity::generate(realm, "node-1", "test", clock.now()).unwrap();
-        let committer = Committer::start(store.clone(), keys.clone(), clock.clone(), identity).await.unwrap();
-        let catalog = Catalog::start(store.clone());
-        let tenant: TenantName = "demo".parse().unwrap();
-        let vault = Self { keys, clock, store, committer, catalog, tenant, folder };
+        let keys = Keys::create_or_open(&place, root, realm, clock.clone(), true).await.unwrap();
+        let vault = Self::node(settings, (keys, clock), Arc::new(folder)).await;
         let own = Tenant {
             name: vault.tenant.clone(),
             reveal: true,
@@ -128,6 +150,20 @@ impl TestVault {
             credential: record,
             secret: Arc::new(secret),
         }
+    }
+
+    /// Ends a caller's credential.
+    pub(crate) async fn revoke(&self, caller: &Caller) {
+        self.catalog.refresh(&self.tenant);
+        let tenant = self.catalog.tenant(&self.tenant).await.unwrap().unwrap();
+        let (version, stored) = tenant.credentials.get(&caller.credential.credential_id).unwrap();
+        let by = self.by(self.tenant.clone());
+        self.act(Act::revoke_credential(by, stored, *version, self.clock.now()).unwrap()).await;
+    }
+
+    /// The next commit happens, but nobody hears of it.
+    pub(crate) async fn lose_the_next_answer(&self) {
+        self.store.writer().await.lose_the_next_answer();
     }
 
     /// The same caller with the settings of now, as its next request would come.

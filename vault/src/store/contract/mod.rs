@@ -5,7 +5,7 @@ mod committing;
 mod file;
 mod logging;
 mod opening;
-mod postgres;
+pub(in crate::store) mod postgres;
 mod purging;
 mod racing;
 mod vault;

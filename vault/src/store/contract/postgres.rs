@@ -11,7 +11,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::store::settings::PostgresAddress;
 
 /// A server with its folder. It ends when this process does, because its standard input does.
-pub(super) struct Cluster {
+pub(in crate::store) struct Cluster {
     folder: PathBuf,
     words: Mutex<(Child, BufReader<ChildStdout>)>,
     databases: AtomicU32,
@@ -30,13 +30,13 @@ impl Cluster {
     }
 
     /// The server all tests share.
-    pub(super) fn shared() -> &'static Self {
+    pub(in crate::store) fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
     /// The address of a new database.
-    pub(super) async fn database(&self) -> PostgresAddress {
+    pub(in crate::store) async fn database(&self) -> PostgresAddress {
         let name = format!("siv_{}", self.databases.fetch_add(1, Ordering::SeqCst));
         // A test's own text, made once: the architecture allows no other way to a statement put together.
         let create: &'static str = format!("CREATE DATABASE {name}").leak();

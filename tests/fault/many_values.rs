@@ -1,0 +1,83 @@
+//! A million values (`SIV_TEST_VALUES`): a node starts without reading them, and works as with a few.
+
+use std::fs;
+use std::time::Instant;
+
+use sqlx::{Connection as _, PgConnection};
+use tests::{Postgres, Served};
+
+fn values() -> usize {
+    std::env::var("SIV_TEST_VALUES").ok().and_then(|values| values.parse().ok()).unwrap_or(1_000_000)
+}
+
+/// Puts them in, a thousand at a time, and keeps the key of one in each thousand.
+async fn fill(served: &Served) -> Vec<String> {
+    let (began, texts) = (Instant::now(), vec!["4242424242424242"; 1000]);
+    let mut keys = Vec::new();
+    while keys.len() * 1000 < values() {
+        keys.push(served.put_all("card-number", &texts).await.swap_remove(0));
+    }
+    println!("{} values in {:?}", values(), began.elapsed());
+    keys
+}
+
+async fn works(served: &Served, keys: &[String]) {
+    let began = Instant::now();
+    for key in keys.iter().step_by(keys.len().div_ceil(100)) {
+        let answer = served.invoke("card-summary", key, None).await.expect(200);
+        assert_eq!(answer.json()["outputs"]["last4"], "4242");
+        served.put("card-number").await.unwrap();
+    }
+    println!("100 values opened and 100 put in in {:?}", began.elapsed());
+    let began = Instant::now();
+    for filter in ["", "&action=value.dereferenced", "&action=value.captured&outcome=allowed"] {
+        served.auditor().get(&format!("/v1/log/entries?limit=100{filter}")).await.expect(200);
+    }
+    println!("3 pages of the log in {:?}", began.elapsed());
+}
+
+#[ignore = "minutes: make test-long runs it"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_million_values_starts_without_reading_them() {
+    let mut served = Served::on_sqlite();
+    let keys = fill(&served).await;
+    assert_eq!(served.terminate(), Some(0));
+    let began = Instant::now();
+    served.begin().unwrap();
+    let started = began.elapsed();
+    // All that it read, from the page cache too.
+    let io = fs::read_to_string(format!("/proc/{}/io", served.pid())).unwrap();
+    let read: u64 = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap();
+    let size = fs::metadata(served.database()).unwrap().len();
+    println!("ready after {started:?}, {read} of {size} bytes read");
+    assert!(read < size / 10, "it read {read} of {size} bytes to start");
+    works(&served, &keys).await;
+}
+
+/// Rows that the server read by going through a whole table.
+async fn scanned(postgres: &Postgres) -> i64 {
+    let mut connection = PgConnection::connect(&postgres.address()).await.unwrap();
+    sqlx::query_scalar("SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+#[ignore = "minutes: make test-long runs it"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_on_postgresql_with_a_million_values_starts_without_reading_them() {
+    let postgres = Postgres::start();
+    let mut served = Served::on_postgres(&postgres);
+    let keys = fill(&served).await;
+    assert_eq!(served.terminate(), Some(0));
+    let before = scanned(&postgres).await;
+    let began = Instant::now();
+    served.begin().unwrap();
+    println!("ready after {:?}", began.elapsed());
+    works(&served, &keys).await;
+    // The server tells what a connection did when the connection has ended.
+    assert_eq!(served.terminate(), Some(0));
+    let rows = scanned(&postgres).await - before;
+    println!("{rows} rows read by going through a table");
+    assert!(usize::try_from(rows).unwrap() < values() / 10, "{rows} rows read by going through a table");
+}
