@@ -230,7 +230,8 @@ fn http_client() -> Result<reqwest::Client, Failure> {
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(120))
+        // Between two pieces of an answer: an export of a large log takes as long as it takes.
+        .read_timeout(Duration::from_secs(120))
         .build()
         .map_err(|error| Failure::new("the HTTP client did not start").because(error))
 }
