@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::{RngSeed, TestCaseError, TestError, TestRunner};
 
 use super::model::{Kind, Worlds};
 use super::working::Nodes;
 
 /// Steps of one case.
 const STEPS: usize = 50;
+/// The cases of proptest where nothing is said.
+const UNSAID: u32 = 256;
 
 /// One step. Which value it is about is chosen among those there are then.
 #[derive(Debug, Clone)]
@@ -96,22 +98,17 @@ fn asking() -> impl Strategy<Value = Asking> {
     (step(), fate, 0..2_usize)
 }
 
-/// A number from the environment.
-#[expect(clippy::disallowed_methods, reason = "how much a test does is no setting of the vault")]
-fn told(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|told| told.parse().ok())
-}
-
-/// A handful of cases in `make test`; `CASES` in `make test-long`, and no more than a thousand.
-fn cases() -> u32 {
-    told("PROPTEST_CASES").map_or(6, |cases| u32::try_from(cases.min(1000)).unwrap())
-}
-
-/// Another one each time, unless one is to be repeated.
-fn seed() -> u64 {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).unwrap();
-    told("SIV_TEST_SEED").unwrap_or_else(|| u64::from_be_bytes(bytes))
+/// What proptest reads in the environment. A handful of cases where nothing is said, `CASES` in `make test-long`, and no more
+/// than a thousand.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig { failure_persistence: None, max_shrink_iters: 60, ..ProptestConfig::default() };
+    config.cases = if config.cases == UNSAID { 6 } else { config.cases.min(1000) };
+    if matches!(config.rng_seed, RngSeed::Random) {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).unwrap();
+        config.rng_seed = RngSeed::Fixed(u64::from_be_bytes(bytes));
+    }
+    config
 }
 
 /// Runs the cases on nodes that go on from one to the next: every case has values of its own.
@@ -119,12 +116,10 @@ fn seed() -> u64 {
 fn never_diverge(start: impl AsyncFnOnce() -> Nodes) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let nodes = runtime.block_on(start());
-    let config =
-        ProptestConfig { cases: cases(), failure_persistence: None, max_shrink_iters: 60, ..Default::default() };
-    let (seed, mut bytes) = (seed(), [0; 32]);
-    bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    println!("SIV_TEST_SEED={seed}");
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let config = config();
+    let (cases, RngSeed::Fixed(seed)) = (config.cases, config.rng_seed) else { panic!("a seed was chosen") };
+    println!("PROPTEST_RNG_SEED={seed}");
+    let mut runner = TestRunner::new(config);
     let steps = prop::collection::vec(asking(), STEPS);
     let run = runner.run(&steps, |steps| {
         let case = std::panic::AssertUnwindSafe(|| runtime.block_on(case(&nodes, &steps)));
@@ -133,10 +128,10 @@ fn never_diverge(start: impl AsyncFnOnce() -> Nodes) {
             TestCaseError::fail(said.unwrap_or_else(|| "it panicked".to_owned()))
         })
     });
-    println!("{} cases of {STEPS} steps: {:?}", cases(), nodes.tally());
+    println!("{cases} cases of {STEPS} steps: {:?}", nodes.tally());
     match run {
         Ok(()) => {}
-        Err(TestError::Fail(why, steps)) => panic!("{why}\nin {steps:#?}\nSIV_TEST_SEED={seed}"),
+        Err(TestError::Fail(why, steps)) => panic!("{why}\nin {steps:#?}\nPROPTEST_RNG_SEED={seed}"),
         Err(TestError::Abort(why)) => panic!("{why}"),
     }
     nodes.assert_that_little_was_lost_by_itself();
