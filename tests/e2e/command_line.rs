@@ -92,9 +92,14 @@ impl Serving {
             .unwrap()
     }
 
-    pub(super) fn stop(mut self) {
+    /// Sends a signal to the process.
+    pub(super) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub(super) fn stop(mut self) {
+        self.signal(rustix::process::Signal::TERM);
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
 }

@@ -9,6 +9,7 @@ mod first_run;
 mod flows;
 mod idempotency;
 mod log;
+mod nodes;
 mod operators;
 mod postgres;
 mod refusals;

@@ -28,6 +28,15 @@ impl Postgres {
         format!("postgres:///postgres?host={}&user=postgres", self.folder)
     }
 
+    /// Makes a second database and gives its address.
+    pub fn create_database(&self, name: &str) -> String {
+        let script =
+            r#"exec "$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)/createdb" -h "$1" -U postgres "$2""#;
+        let made = Command::new("sh").args(["-c", script, "sh", &self.folder, name]).status().unwrap();
+        assert!(made.success());
+        format!("postgres:///{name}?host={}&user=postgres", self.folder)
+    }
+
     /// Kills the server as a power cut does.
     pub fn kill(&mut self) {
         self.say("kill");

@@ -96,6 +96,7 @@ impl From<sequencer::Error> for Problem {
             | Error::Lane
             | Error::History(_)
             | Error::Checkpoint
+            | Error::NodeAlive
             | Error::Output(_) => Self::new(Code::LogUnavailable).because(&error),
         }
     }
