@@ -11,6 +11,7 @@ mod idempotency;
 mod import;
 mod log;
 mod metrics;
+mod nodes;
 mod operators;
 mod postgres;
 mod refusals;

@@ -39,6 +39,15 @@ impl Postgres {
         self.address_of("postgres")
     }
 
+    /// Makes a second database and gives its address.
+    pub fn create_database(&self, name: &str) -> String {
+        let script =
+            r#"exec "$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)/createdb" -h "$1" -U postgres "$2""#;
+        let made = Command::new("sh").args(["-c", script, "sh", &self.folder, name]).status().unwrap();
+        assert!(made.success());
+        format!("postgres:///{name}?host={}&user=postgres", self.folder)
+    }
+
     /// The address of a database of this server.
     pub fn address_of(&self, database: &str) -> String {
         format!("postgres:///{database}?host={}&user=postgres", self.folder)

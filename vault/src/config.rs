@@ -56,6 +56,20 @@ pub enum Database {
     },
 }
 
+/// Where what must not lie in the database's backups is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyStore {
+    /// A folder of one node.
+    Directory(PathBuf),
+    /// A second PostgreSQL database, for several nodes.
+    Postgres {
+        /// Where it is, and as whom.
+        address: PostgresAddress,
+        /// Whether migrations take an advisory lock.
+        migration_lock: bool,
+    },
+}
+
 /// Where the root key comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootKey {
@@ -145,7 +159,7 @@ pub struct Settings {
     /// Where rows live.
     pub database: Database,
     /// What must not lie in the database's backups.
-    pub key_store: PathBuf,
+    pub key_store: KeyStore,
     /// What the key store is sealed under.
     pub root_key: RootKey,
     /// The region in every AAD.
@@ -192,7 +206,7 @@ impl Settings {
         let listener = |address| Listener { address, tls_certificate: None, tls_key: None, behind_proxy: false };
         Self {
             database: Database::Sqlite(folder.join("siv.db")),
-            key_store: folder.join("key-store"),
+            key_store: KeyStore::Directory(folder.join("key-store")),
             root_key: RootKey::File(folder.join("root.key")),
             realm,
             node: node_name(),
@@ -215,7 +229,7 @@ impl Settings {
         };
         Ok(Self {
             database: database(&document.database, document.migration_lock, folder)?,
-            key_store: key_store(&document.key_store, folder)?,
+            key_store: key_store(&document.key_store, document.migration_lock, folder)?,
             root_key: root_key(&document.root_key, folder)?,
             realm: document.realm,
             node: document.node,
@@ -237,16 +251,13 @@ fn node_name() -> String {
 
 fn database(text: &str, migration_lock: Option<bool>, folder: &Path) -> Result<Database, Error> {
     let no = |change: &str| Err(Error::setting("database", change));
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+    if is_postgres(text) {
         let address = PostgresAddress::parse(text).map_err(|change| Error::setting("database", change))?;
         return Ok(Database::Postgres { address, migration_lock: migration_lock.unwrap_or(true) });
     }
     let Some(path) = text.strip_prefix("sqlite:") else {
         return no("set it to \"sqlite:/path/to/siv.db\" or \"postgres://user@host/database?sslmode=verify-full\"");
     };
-    if migration_lock.is_some() {
-        return Err(Error::setting("migration_lock", "take it away; it is for PostgreSQL"));
-    }
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.contains('?') {
         return no("take away what stands after \"?\"; siv always runs SQLite with WAL and synchronous=FULL");
@@ -257,11 +268,22 @@ fn database(text: &str, migration_lock: Option<bool>, folder: &Path) -> Result<D
     Ok(Database::Sqlite(folder.join(path)))
 }
 
-fn key_store(text: &str, folder: &Path) -> Result<PathBuf, Error> {
-    match text.strip_prefix("dir:") {
-        Some(path) if !path.is_empty() => Ok(folder.join(path)),
-        _ => Err(Error::setting("key_store", "set it to \"dir:/path/to/key-store\"")),
+fn key_store(text: &str, migration_lock: Option<bool>, folder: &Path) -> Result<KeyStore, Error> {
+    if is_postgres(text) {
+        let address = PostgresAddress::parse(text).map_err(|change| Error::setting("key_store", change))?;
+        return Ok(KeyStore::Postgres { address, migration_lock: migration_lock.unwrap_or(true) });
     }
+    match text.strip_prefix("dir:") {
+        Some(path) if !path.is_empty() => Ok(KeyStore::Directory(folder.join(path))),
+        _ => Err(Error::setting(
+            "key_store",
+            "set it to \"dir:/path/to/key-store\" or, for several nodes, to \"postgres://user@host/database?sslmode=verify-full\"",
+        )),
+    }
+}
+
+fn is_postgres(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
 }
 
 fn root_key(text: &str, folder: &Path) -> Result<RootKey, Error> {

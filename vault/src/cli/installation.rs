@@ -3,14 +3,15 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::config::{Database, Environment, RootKey, Settings};
+use crate::config::{Database, Environment, KeyStore, RootKey, Settings};
 use crate::domain::Clock;
-use crate::keys::{Keys, RootKeySource};
-use crate::store::{DatabaseSettings, Store};
+use crate::keys::{self, Keys, RootKeySource};
+use crate::store::{DatabaseSettings, KeyStoreDatabase, Store};
 
 use super::failure::Failure;
 
@@ -38,13 +39,8 @@ impl Installation {
     /// Opens the key store first, then the database: rows are authenticated by keys.
     pub(super) async fn open(settings: &Settings, environment: &Environment, making: Making) -> Result<Self, Failure> {
         let database = database(settings, making)?;
-        let (clock, root) = (Clock::System, root_key(settings, environment)?);
-        let create = making == Making::Yes;
-        let opened = Keys::create_or_open(&settings.key_store, root, settings.realm.clone(), clock.clone(), create);
-        let keys = opened.await.map_err(|error| {
-            Failure::new(format!("the key store at {} cannot be opened", settings.key_store.display()))
-                .because(chain(&error))
-        })?;
+        let clock = Clock::System;
+        let keys = keys(settings, environment, &clock, making).await?;
         let store = Store::open(&database, keys.clone(), clock.clone()).await.map_err(|error| {
             let what = match &settings.database {
                 Database::Sqlite(path) => format!("the database at {} cannot be opened", path.display()),
@@ -54,6 +50,28 @@ impl Installation {
         })?;
         Ok(Self { keys, store, clock })
     }
+}
+
+/// Opens the key store, or makes it where that is wanted.
+async fn keys(settings: &Settings, environment: &Environment, clock: &Clock, making: Making) -> Result<Keys, Failure> {
+    let (root, realm, create) = (root_key(settings, environment)?, settings.realm.clone(), making == Making::Yes);
+    let (what, opened) = match &settings.key_store {
+        KeyStore::Directory(folder) => {
+            let what = format!("the key store at {} cannot be opened", folder.display());
+            (what, Keys::create_or_open(folder, root, realm, clock.clone(), create).await)
+        }
+        KeyStore::Postgres { address, migration_lock } => {
+            let what = "the key store's database cannot be opened".to_owned();
+            let medium = KeyStoreDatabase::open(address, *migration_lock, create).await;
+            let medium = medium.map_err(|error| Failure::new(what.clone()).because(chain(&error)))?;
+            let opened = match medium {
+                Some(medium) => Keys::create_or_open_on(Arc::new(medium), root, realm, clock.clone(), create).await,
+                None => Err(keys::Error::NoKeyStore),
+            };
+            (what, opened)
+        }
+    };
+    opened.map_err(|error| Failure::new(what).because(chain(&error)))
 }
 
 /// Where the database is. A file must be there, or be wanted.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Database, Error, Listener, RootKey, Settings};
+use super::{Database, Error, KeyStore, Listener, RootKey, Settings};
 
 /// Refuses unsafe settings.
 ///
@@ -15,7 +15,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
         Database::Postgres { .. } => None,
     };
     apart(rows.as_deref(), settings)?;
-    closed("key_store", &settings.key_store)?;
+    if let KeyStore::Directory(folder) = &settings.key_store {
+        closed("key_store", folder)?;
+    }
     if let Database::Sqlite(database) = &settings.database {
         closed("database", database)?;
         if let Some(folder) = database.parent() {
@@ -41,8 +43,21 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
 
 /// The database, the key store and the root key must not travel in one backup.
 fn apart(rows: Option<&Path>, settings: &Settings) -> Result<(), Error> {
-    let keys = real(&settings.key_store);
-    if rows.is_some_and(|rows| keys.starts_with(rows) || rows.starts_with(&keys)) {
+    let keys = match (&settings.key_store, &settings.database) {
+        (KeyStore::Postgres { address, .. }, Database::Postgres { address: rows, .. })
+            if address.is_same_database(rows) =>
+        {
+            return Err(Error::setting(
+                "key_store",
+                "name another database than `database`: one backup must not hold both",
+            ));
+        }
+        (KeyStore::Postgres { .. }, _) => None,
+        (KeyStore::Directory(folder), _) => Some(real(folder)),
+    };
+    if let (Some(keys), Some(rows)) = (&keys, rows)
+        && (keys.starts_with(rows) || rows.starts_with(keys))
+    {
         return Err(Error::setting(
             "key_store",
             "put it outside the folder of the database: one backup must not hold both",
@@ -50,16 +65,21 @@ fn apart(rows: Option<&Path>, settings: &Settings) -> Result<(), Error> {
     }
     let (RootKey::File(path) | RootKey::PassphraseFile(path)) = &settings.root_key else { return Ok(()) };
     let root = real(path);
-    if rows.is_some_and(|rows| root.starts_with(rows)) || root.starts_with(&keys) {
+    if [rows, keys.as_deref()].into_iter().flatten().any(|folder| root.starts_with(folder)) {
         return Err(Error::setting("root_key", "put it outside the folders of the database and of the key store"));
     }
     Ok(())
 }
 
-/// A file of settings that holds the database's password is for its owner only.
+/// A file of settings that holds a database's password is for its owner only.
 pub(super) fn closed_with_password(path: &Path, settings: &Settings) -> Result<(), Error> {
-    match &settings.database {
-        Database::Postgres { address, .. } if address.has_password() => closed("database", path),
+    if let Database::Postgres { address, .. } = &settings.database
+        && address.has_password()
+    {
+        closed("database", path)?;
+    }
+    match &settings.key_store {
+        KeyStore::Postgres { address, .. } if address.has_password() => closed("key_store", path),
         _ => Ok(()),
     }
 }

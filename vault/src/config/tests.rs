@@ -42,6 +42,9 @@ fn each_unsafe_setting_is_refused_in_one_line_that_names_it() {
         ("realm = \"eu\"", "realm = \"eu\"\nmigration_lock = true", "migration_lock"),
         ("dir:keys", "dir:db/keys", "key_store"),
         ("dir:keys", "dir:.", "key_store"),
+        ("dir:keys", "postgres://db.example/keys", "key_store"),
+        ("dir:keys", "postgres://a,b/keys", "key_store"),
+        ("dir:keys", "sqlite:keys.db", "key_store"),
         ("file:root/root.key", "file:db/root.key", "root_key"),
         ("file:root/root.key", "file:keys/root.key", "root_key"),
         ("file:root/root.key", "systemd:../up", "root_key"),
@@ -93,6 +96,20 @@ fn a_database_of_many_nodes_is_taken_and_never_shown() {
     assert!(refusal.starts_with("database") && refusal.contains("chmod 0600"), "{refusal}");
     let settings = load(&text.replacen("realm", "migration_lock = false\nrealm", 1)).unwrap();
     assert!(matches!(settings.database, Database::Postgres { migration_lock: false, .. }));
+}
+
+#[test]
+fn a_key_store_of_many_nodes_is_another_database_than_that_of_the_values() {
+    let with =
+        |rows: &str, keys: &str| load(&SOUND.replacen("sqlite:db/siv.db", rows, 1).replacen("dir:keys", keys, 1));
+    let (rows, keys) = ("postgres://siv:3f9c1e7a@localhost/siv", "postgres://siv:3f9c1e7a@localhost/siv_keys");
+    let settings = with(rows, keys).unwrap();
+    assert!(matches!(settings.key_store, KeyStore::Postgres { migration_lock: true, .. }));
+    assert!(!format!("{settings:?}").contains("3f9c1e7a"));
+    let refusal = with(rows, "postgres://keys@127.0.0.1:5432/siv").unwrap_err();
+    assert!(refusal.starts_with("key_store") && refusal.contains("another database"), "{refusal}");
+    // The root key lies in no folder of theirs, whatever it is called.
+    assert!(with("sqlite:db/siv.db", keys).is_ok() && with(rows, "dir:keys").is_ok());
 }
 
 #[test]

@@ -52,7 +52,8 @@ impl From<keys::Error> for Problem {
             | Error::NoDataKey
             | Error::Erased
             | Error::Altered
-            | Error::Io { .. } => Code::KmsUnavailable,
+            | Error::Io { .. }
+            | Error::Unavailable(_) => Code::KmsUnavailable,
             Error::ReservedName => Code::Validation,
             Error::HeadContradicts => Code::LogUnavailable,
             Error::Records(_) => Code::StoreUnavailable,
@@ -95,6 +96,7 @@ impl From<sequencer::Error> for Problem {
             | Error::Lane
             | Error::History(_)
             | Error::Checkpoint
+            | Error::NodeAlive
             | Error::Output(_) => Self::new(Code::LogUnavailable).because(&error),
         }
     }

@@ -12,6 +12,9 @@ use super::{DataKeyRow, Error, KekRecord, KeyRecords, Keys, MacPurpose, RecordsE
 use crate::crypto::DataKey;
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
 
+/// So long a data key may take where the key store is not of this machine: who asks is told within two seconds.
+const PATIENCE: Duration = Duration::from_millis(1900);
+
 impl Keys {
     /// The data key that seals what is created at `at`; erasure key, then data key, then row are made on first use.
     ///
@@ -25,10 +28,20 @@ impl Keys {
         class: DataKeyClass,
         at: Timestamp,
     ) -> Result<Arc<DataKey>, Error> {
-        let epoch = class.epoch(at);
-        if let Some(key) = self.inner.cache.current(tenant, class, epoch) {
+        if let Some(key) = self.inner.cache.current(tenant, class, class.epoch(at)) {
             return Ok(key);
         }
+        self.in_time(self.find_or_make(records, tenant, class, at)).await
+    }
+
+    async fn find_or_make<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        class: DataKeyClass,
+        at: Timestamp,
+    ) -> Result<Arc<DataKey>, Error> {
+        let epoch = class.epoch(at);
         let _turn = self.inner.cache.fly(Flight::Make(tenant.clone(), class, epoch)).await;
         if let Some(key) = self.inner.cache.current(tenant, class, epoch) {
             return Ok(key);
@@ -74,6 +87,15 @@ impl Keys {
         }
     }
 
+    /// Waits no longer than a caller may be kept, in the line behind others included. A folder answers by itself; a key
+    /// store behind a network may hang.
+    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if !self.inner.store.is_shared() {
+            return asked.await;
+        }
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(Error::timed_out()))
+    }
+
     /// A row for a new data key, not yet wrapped.
     fn row(
         tenant: &TenantName,
@@ -109,6 +131,15 @@ impl Keys {
         if let Some(key) = self.cached(tenant, id) {
             return Ok(key);
         }
+        self.in_time(self.load(records, tenant, id)).await
+    }
+
+    async fn load<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        id: DataKeyId,
+    ) -> Result<Arc<DataKey>, Error> {
         let _turn = self.inner.cache.fly(Flight::Open(tenant.clone(), id)).await;
         if let Some(key) = self.cached(tenant, id) {
             return Ok(key);

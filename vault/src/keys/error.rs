@@ -53,6 +53,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The key store does not answer in time, or not at all.
+    #[error("the key store does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database could not answer about a key's record.
     #[error(transparent)]
     Records(#[from] super::RecordsError),
@@ -68,6 +71,13 @@ impl Error {
     /// Turns an I/O error into one that says what was being done.
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, source }
+    }
+}
+
+impl Error {
+    /// Nothing came in the time there was.
+    pub(super) fn timed_out() -> Self {
+        Self::Unavailable(Box::new(io::Error::from(io::ErrorKind::TimedOut)))
     }
 }
 

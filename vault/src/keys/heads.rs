@@ -8,6 +8,8 @@ use crate::domain::TenantName;
 
 const FILE: &str = "heads";
 const TITLE: &str = "siv/v1/heads";
+/// So often the file may have been swapped by another node in between, each time with larger heads than before.
+const SWAPS: u32 = 32;
 
 /// A log's head: size and root of its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +28,16 @@ impl Keys {
     /// # Errors
     /// [`Error::Damaged`] if the file is missing or was altered.
     pub async fn read_heads(&self) -> Result<Vec<Head>, Error> {
+        self.heads_as_stored().await.map(|(_, heads)| heads)
+    }
+
+    /// The same with the file's bytes, for the swap.
+    async fn heads_as_stored(&self) -> Result<(Vec<u8>, Vec<Head>), Error> {
         let signer = self.log_signer(&TenantName::system()).await?;
         let bytes =
             self.inner.store.read_clear(FILE).await?.ok_or(Error::Damaged("the heads of the logs are missing"))?;
-        parse(&bytes, &signer).ok_or(Error::Damaged("the heads of the logs were altered"))
+        let heads = parse(&bytes, &signer).ok_or(Error::Damaged("the heads of the logs were altered"))?;
+        Ok((bytes, heads))
     }
 
     /// The heads in the file whichever of the system log's keys signed them: a recovery that broke off may have made a
@@ -50,18 +58,16 @@ impl Keys {
     /// # Errors
     /// [`Error::HeadContradicts`] for another root at the same size: the log has forked, and nothing is written.
     pub async fn write_heads(&self, heads: &[Head]) -> Result<(), Error> {
+        // One at a time in this node; other nodes by the swap.
         let _alone = self.inner.writing_heads.lock().await;
-        let mut stored = self.read_heads().await?;
-        let before = stored.clone();
-        for head in heads {
-            match stored.iter_mut().find(|old| old.log == head.log) {
-                Some(old) if old.size == head.size && old.root != head.root => return Err(Error::HeadContradicts),
-                Some(old) if old.size >= head.size => {}
-                Some(old) => *old = head.clone(),
-                None => stored.push(head.clone()),
+        for _ in 0..SWAPS {
+            let (bytes, stored) = self.heads_as_stored().await?;
+            let merged = merged(&stored, heads)?;
+            if merged == stored || self.swap_heads(Some(bytes), merged).await? {
+                return Ok(());
             }
         }
-        if stored == before { Ok(()) } else { self.put_heads(stored).await }
+        Err(Error::Io { doing: "noting heads", source: std::io::ErrorKind::ResourceBusy.into() })
     }
 
     /// Replaces the file whatever stands in it: for `siv recover`, which records the loss in the logs themselves.
@@ -70,13 +76,34 @@ impl Keys {
     /// The key store cannot be written.
     pub async fn replace_heads_after_recovery(&self, heads: Vec<Head>) -> Result<(), Error> {
         let _alone = self.inner.writing_heads.lock().await;
-        self.put_heads(heads).await
+        for _ in 0..SWAPS {
+            let there = self.inner.store.read_clear(FILE).await?;
+            if self.swap_heads(there, heads.clone()).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Io { doing: "replacing heads", source: std::io::ErrorKind::ResourceBusy.into() })
     }
 
-    async fn put_heads(&self, heads: Vec<Head>) -> Result<(), Error> {
+    async fn swap_heads(&self, old: Option<Vec<u8>>, mut new: Vec<Head>) -> Result<bool, Error> {
         let signer = self.log_signer(&TenantName::system()).await?;
-        put(&self.inner.store, &signer, heads).await
+        new.sort_by(|a, b| a.log.cmp(&b.log));
+        self.inner.store.swap_clear(FILE, old, write(&new, &signer)).await
     }
+}
+
+/// The stored heads with those of `newer` that are larger.
+fn merged(stored: &[Head], newer: &[Head]) -> Result<Vec<Head>, Error> {
+    let mut merged = stored.to_vec();
+    for head in newer {
+        match merged.iter_mut().find(|old| old.log == head.log) {
+            Some(old) if old.size == head.size && old.root != head.root => return Err(Error::HeadContradicts),
+            Some(old) if old.size >= head.size => {}
+            Some(old) => *old = head.clone(),
+            None => merged.push(head.clone()),
+        }
+    }
+    Ok(merged)
 }
 
 /// Writes the first, empty file while a key store is being made.
@@ -85,12 +112,8 @@ pub(super) async fn begin(store: &KeyStore) -> Result<(), Error> {
         return Ok(());
     }
     let signer = LogSigner::open(store, &TenantName::system()).await?;
-    put(store, &signer, Vec::new()).await
-}
-
-async fn put(store: &KeyStore, signer: &LogSigner, mut heads: Vec<Head>) -> Result<(), Error> {
-    heads.sort_by(|a, b| a.log.cmp(&b.log));
-    store.replace_clear(FILE, write(&heads, signer)).await
+    // Where another node was first, that one stays.
+    store.swap_clear(FILE, None, write(&[], &signer)).await.map(drop)
 }
 
 /// A signed note (c2sp.org/signed-note): title, origin, a line per log, an empty line, the signature line.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Error;
 use super::key_store::{KeyStore, SecretKind, SecretName};
-use crate::crypto::MacKey;
-use crate::domain::{SecretId, Timestamp};
+use crate::crypto::{MacKey, derive};
+use crate::domain::{InstallationId, SecretId};
 
 /// What an HMAC key is for. One purpose each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,15 +54,15 @@ pub(super) struct Macs {
 
 impl Macs {
     /// Loads all keys; makes the first of each purpose if `create` says so.
-    pub(super) async fn load(store: &KeyStore, now: Timestamp, create: bool) -> Result<Self, Error> {
-        let ring = async |purpose: MacPurpose| Ring::load(store, purpose.kind(), now, create).await;
+    pub(super) async fn load(store: &KeyStore, create: bool) -> Result<Self, Error> {
+        let ring = async |purpose: MacPurpose| Ring::load(store, purpose.kind(), create).await;
         Ok(Self {
             data_key: ring(MacPurpose::DataKey).await?,
             config: ring(MacPurpose::Config).await?,
             credential: ring(MacPurpose::Credential).await?,
             node: ring(MacPurpose::Node).await?,
             idempotency_lookup: ring(MacPurpose::IdempotencyLookup).await?,
-            pepper: Ring::load(store, SecretKind::Pepper, now, create).await?,
+            pepper: Ring::load(store, SecretKind::Pepper, create).await?,
         })
     }
 
@@ -113,10 +113,10 @@ impl Macs {
 }
 
 impl Ring {
-    async fn load(store: &KeyStore, kind: SecretKind, now: Timestamp, create: bool) -> Result<Self, Error> {
+    async fn load(store: &KeyStore, kind: SecretKind, create: bool) -> Result<Self, Error> {
         let mut names = store.list(kind).await?;
         if names.is_empty() && create {
-            let name = SecretName::mac(kind, SecretId::generate(now));
+            let name = SecretName::mac(kind, first(store.installation_id(), kind));
             store.create_key(&name).await?;
             names.push(name);
         }
@@ -135,6 +135,19 @@ impl Ring {
     fn by_id(&self, id: SecretId) -> Option<Arc<MacKey>> {
         self.all.iter().find(|key| key.id() == id).map(Arc::clone)
     }
+}
+
+/// The id of the first key of a kind. It follows from the installation's: two nodes that make an installation at once make
+/// one key, not one each. Its time is the installation's, so that every later one is newer.
+fn first(installation: InstallationId, kind: SecretKind) -> SecretId {
+    let derived = derive(installation.as_bytes(), &[], &format!("siv/v1/first/{}", kind.as_str()));
+    let mut id = [0; 16];
+    id.copy_from_slice(&derived[..16]);
+    id[..6].copy_from_slice(&installation.as_bytes()[..6]);
+    // Version and variant of a UUIDv7 (RFC 9562 section 5.7).
+    id[6] = 0x70 | (id[6] & 0x0f);
+    id[8] = 0x80 | (id[8] & 0x3f);
+    SecretId::from_bytes(id)
 }
 
 #[cfg(test)]

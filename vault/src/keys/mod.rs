@@ -13,6 +13,7 @@ mod key_store;
 mod local_kms;
 mod log_signer;
 mod macs;
+mod medium;
 pub mod meter;
 mod opening;
 mod provider;
@@ -32,9 +33,10 @@ use std::sync::{Arc, Mutex};
 pub use error::Error;
 pub use heads::Head;
 pub use held::HeldKeys;
-pub use key_store::RootKeySource;
+pub use key_store::{RootKeySource, SecretKind, SecretName};
 pub use log_signer::LogSigner;
 pub use macs::MacPurpose;
+pub use medium::{Answer, Medium};
 pub use records::{DataKeyRow, KekRecord, KekState, KeyRecords, RecordsError};
 
 use crate::domain::{Clock, InstallationId, Realm, TenantName};
@@ -72,6 +74,12 @@ impl Keys {
     #[must_use]
     pub fn meter(&self) -> &meter::Meter {
         &self.inner.meter
+    }
+
+    /// Whether other nodes may use the key store at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.inner.store.is_shared()
     }
 
     /// The installation's id; the database must hold the same.

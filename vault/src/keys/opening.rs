@@ -10,7 +10,7 @@ use super::local_kms::LocalKms;
 use super::macs::Macs;
 use super::meter::Meter;
 use super::provider::KeyProvider;
-use super::{Error, Inner, Keys, MacPurpose, RootKeySource, heads};
+use super::{Error, Inner, Keys, MacPurpose, Medium, RootKeySource, heads};
 use crate::crypto::MacKey;
 use crate::domain::{Clock, Realm, SecretId};
 
@@ -26,14 +26,33 @@ impl Keys {
         clock: Clock,
         create: bool,
     ) -> Result<Self, Error> {
-        let now = clock.now();
-        let store = Arc::new(KeyStore::open(dir, root, realm, now, create).await?);
+        let store = KeyStore::open(dir, root, realm, clock.now(), create).await?;
+        Self::made_whole(store, clock, create).await
+    }
+
+    /// The same on a medium that is open, which other nodes may use too.
+    ///
+    /// # Errors
+    /// As [`Keys::create_or_open`], and [`Error::Unavailable`].
+    pub async fn create_or_open_on(
+        medium: Arc<dyn Medium>,
+        root: RootKeySource,
+        realm: Realm,
+        clock: Clock,
+        create: bool,
+    ) -> Result<Self, Error> {
+        let store = KeyStore::open_on(medium, root, realm, clock.now(), create).await?;
+        Self::made_whole(store, clock, create).await
+    }
+
+    async fn made_whole(store: KeyStore, clock: Clock, create: bool) -> Result<Self, Error> {
+        let store = Arc::new(store);
         let making = create && !Macs::complete(&store).await?;
         // The MAC keys are made last: while one is missing the making is not finished, and heads may still be begun.
         if making {
             heads::begin(&store).await?;
         }
-        let macs = Macs::load(&store, now, making).await?;
+        let macs = Macs::load(&store, making).await?;
         Ok(Self::with(store, macs, clock))
     }
 

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Error;
 use super::integrate::certificate;
 use super::record::record;
 use super::watch::is_kept;
 use crate::access_log::node::LaneEnd;
 use crate::access_log::{Action, Entry, Heartbeat, Leaf, Outcome};
-use crate::domain::{Actor, BootId, TenantName};
+use crate::domain::{Actor, BootId, TenantName, Timestamp};
 use crate::store::node_key::NodeKeyRecord;
 use crate::store::records::Body as _;
 use crate::store::rows::Table;
@@ -23,34 +25,62 @@ const AT_ONCE: usize = 200;
 /// Finds and closes ended boots; remembers those that are closed.
 pub(super) struct Closing {
     store: Store,
-    closed: Option<BTreeSet<BootId>>,
+    closed: BTreeSet<BootId>,
+    /// The last sign of life of each boot, and since when it is the last: other nodes' clocks may be wrong.
+    last: BTreeMap<BootId, (Timestamp, Instant)>,
 }
+
+/// A boot that gave no sign of life for long, with its last one.
+pub(super) type Silent = (NodeKeyRecord, Option<Heartbeat>);
 
 impl Closing {
     pub(super) const fn new(store: Store) -> Self {
-        Self { store, closed: None }
+        Self { store, closed: BTreeSet::new(), last: BTreeMap::new() }
     }
 
-    /// Closes every boot but this one that is silent and not closed.
-    pub(super) async fn run(&mut self, committer: &Committer) -> Result<(), Error> {
-        if self.closed.is_none() {
-            self.closed = Some(BTreeSet::from([committer.identity().boot()]));
-            let stopped = self.stopped().await.inspect_err(|_| self.closed = None)?;
-            self.closed.get_or_insert_default().extend(stopped);
-        }
+    /// Boots that are silent and, as far as is known here, not closed.
+    pub(super) async fn silent(&mut self) -> Result<Vec<Silent>, Error> {
         let now = self.store.clock().now();
         let beats = self.store.heartbeats().await?;
         let beats: BTreeMap<BootId, Heartbeat> = beats.into_iter().map(|beat| (beat.boot, beat)).collect();
+        let mut silent = Vec::new();
         for boot in self.boots(&beats).await? {
-            let last = beats.get(&boot.boot);
-            let seen = last.map_or(boot.started_at, |beat| beat.time);
-            let is_closed = self.closed.as_ref().is_some_and(|closed| closed.contains(&boot.boot));
-            if is_closed || now.since(seen) < SILENCE {
+            if self.closed.contains(&boot.boot) {
                 continue;
             }
-            let promised = self.hold_to(last, &boot).await?;
+            let last = beats.get(&boot.boot);
+            let seen = last.map_or(boot.started_at, |beat| beat.time);
+            // Both: a clock that is wrong makes no living boot a dead one.
+            if self.is_still(boot.boot, seen) && now.since(seen) >= SILENCE {
+                silent.push((boot, last.cloned()));
+            }
+        }
+        Ok(silent)
+    }
+
+    /// Whether nothing new came from a boot for as long as this node looked. A node alone trusts its own clock.
+    fn is_still(&mut self, boot: BootId, seen: Timestamp) -> bool {
+        let known = self.last.entry(boot).or_insert_with(|| (seen, Instant::now()));
+        if known.0 != seen {
+            *known = (seen, Instant::now());
+        }
+        !self.store.keys().is_shared() || known.1.elapsed() >= SILENCE
+    }
+
+    /// Closes boots that were found silent, but this one and those that somebody closed already.
+    pub(super) async fn close_all(&mut self, silent: Vec<Silent>, committer: &Committer) -> Result<(), Error> {
+        if silent.is_empty() {
+            return Ok(());
+        }
+        self.closed = stopped(&self.store).await?;
+        self.closed.insert(committer.identity().boot());
+        for (boot, last) in silent {
+            if self.closed.contains(&boot.boot) {
+                continue;
+            }
+            let promised = self.hold_to(last.as_ref(), &boot).await?;
             self.close(&boot, promised, committer).await?;
-            self.closed.get_or_insert_default().insert(boot.boot);
+            self.closed.insert(boot.boot);
         }
         Ok(())
     }
@@ -96,13 +126,6 @@ impl Closing {
         Ok(beat.lanes.clone())
     }
 
-    /// Boots with a `node.stopped` entry in the system log, by themselves or by whoever closed them.
-    async fn stopped(&self) -> Result<BTreeSet<BootId>, Error> {
-        let leaves = self.store.farewells().await?;
-        let read = |leaf: &Vec<u8>| Leaf::parse(leaf).ok()?.fact("boot")?.parse().ok();
-        Ok(leaves.iter().filter_map(read).collect())
-    }
-
     /// One entry for each lane, in every log: the boot greeted them all. The system log's come last and together, since
     /// they are what says that the boot is closed.
     async fn close(&self, boot: &NodeKeyRecord, promised: Vec<LaneEnd>, committer: &Committer) -> Result<(), Error> {
@@ -142,4 +165,18 @@ impl Closing {
         record(of_system, committer, now).await?;
         Ok(())
     }
+}
+
+/// Boots with a `node.stopped` entry in the system log, by themselves or by whoever closed them.
+async fn stopped(store: &Store) -> Result<BTreeSet<BootId>, Error> {
+    let leaves = store.farewells().await?;
+    let read = |leaf: &Vec<u8>| Leaf::parse(leaf).ok()?.fact("boot")?.parse().ok();
+    Ok(leaves.iter().filter_map(read).collect())
+}
+
+/// Whether some boot gave a sign of life just now and did not end in order.
+pub(super) async fn is_any_alive(store: &Store) -> Result<bool, Error> {
+    let (now, stopped) = (store.clock().now(), stopped(store).await?);
+    let beats = store.heartbeats().await?;
+    Ok(beats.iter().any(|beat| now.since(beat.time) < SILENCE && !stopped.contains(&beat.boot)))
 }

@@ -39,6 +39,9 @@ pub enum Error {
     /// The checkpoint named for a recovery is not one of this installation.
     #[error("not a checkpoint of this installation that the database had reached")]
     Checkpoint,
+    /// A recovery while a node runs, or ran until just now.
+    #[error("another node gave a sign of life within the last 30 seconds; stop every node first")]
+    NodeAlive,
     /// What a bundle is written to failed.
     #[error("the bundle could not be written")]
     Output(#[source] std::io::Error),

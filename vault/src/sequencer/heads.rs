@@ -7,7 +7,7 @@ use crate::access_log::tree::tiles::Tiles;
 use crate::access_log::tree::{consistency_proof, proof, verify_consistency};
 use crate::access_log::{Distrust, LogHealth};
 use crate::domain::TenantName;
-use crate::keys::{Head, Keys};
+use crate::keys::{self, Head, Keys};
 use crate::store::Store;
 use crate::store::integration::LogHead;
 
@@ -29,7 +29,12 @@ impl HeadWatch {
     /// after all of it.
     pub(super) async fn look(&mut self, health: &LogHealth) -> Result<Option<Distrust>, Error> {
         let before = health.distrust();
-        let Ok(file) = self.keys.read_heads().await else { return Ok(Some(Distrust::Heads)) };
+        let file = match self.keys.read_heads().await {
+            Ok(file) => file,
+            // A key store that does not answer is no evidence either; one that is altered or gone is.
+            Err(error @ keys::Error::Unavailable(_)) => return Err(error.into()),
+            Err(_) => return Ok(Some(Distrust::Heads)),
+        };
         let current: BTreeMap<TenantName, LogHead> = self.store.heads().await?.into_iter().collect();
         for (log, head) in &current {
             let is_known = before.is_none() && self.highest.get(log) == Some(head);

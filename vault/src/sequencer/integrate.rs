@@ -23,6 +23,9 @@ use crate::store::{Error as StoreError, Store};
 /// The most entries of one step; a batch is never split.
 const SLICE: u64 = 256;
 
+/// So long after another node was seen to integrate this one stands by: an office is taken over within five seconds.
+const STAND_BY: Duration = Duration::from_secs(2);
+
 /// The one sequencer of a node; on one database several may run, the head's compare-and-swap lets one win.
 pub(super) struct Integrator {
     store: Store,
@@ -36,6 +39,8 @@ pub(super) struct Integrator {
     counted: bool,
     edges: HashMap<TenantName, (LogHead, Tiles)>,
     refused: BTreeSet<Place>,
+    /// When another node was last seen to integrate.
+    yielded: Option<Instant>,
     /// Heads that are committed and not yet noted outside the database.
     unnoted: BTreeMap<TenantName, LogHead>,
 }
@@ -64,6 +69,7 @@ impl Integrator {
             counted: false,
             edges: HashMap::new(),
             refused: BTreeSet::new(),
+            yielded: None,
             unnoted: BTreeMap::new(),
         }
     }
@@ -75,6 +81,28 @@ impl Integrator {
     pub(super) async fn run(&mut self, at_most: Duration) -> Result<(), Error> {
         let lanes = self.lanes().await?;
         self.run_lanes(lanes, at_most).await
+    }
+
+    /// Whether another node integrates: two that race for every head only undo each other's work. When it is not seen to
+    /// for a moment, this one takes over.
+    pub(super) fn stands_by(&self) -> bool {
+        self.yielded.is_some_and(|at| at.elapsed() < STAND_BY)
+    }
+
+    /// Integrates nothing, and proves what another node says it integrated.
+    ///
+    /// # Errors
+    /// As [`Integrator::run`].
+    pub(super) async fn look(&mut self) -> Result<(), Error> {
+        for (lane, waits) in self.lanes().await? {
+            if self.refused.contains(&(lane.boot, lane.lane)) {
+                continue;
+            }
+            if let Err(error) = self.believe(&lane, waits).await {
+                self.judge_error(error, &lane)?;
+            }
+        }
+        self.note_heads().await
     }
 
     /// Integrates one boot's lanes to their end: for a recovery, whose entries come before those that waited.
@@ -145,7 +173,10 @@ impl Integrator {
     /// Evidence stops what it speaks of; that somebody came first is nothing; the rest is for the next run.
     fn judge_error(&mut self, error: Error, lane: &LaneProgress) -> Result<(), Error> {
         match error {
-            Error::Store(StoreError::Conflict) => Ok(()),
+            Error::Store(StoreError::Conflict) => {
+                self.yielded = Some(Instant::now());
+                Ok(())
+            }
             Error::History(log) => {
                 self.health.alarm(&format!("log {log}: its head in the database is not one that was signed"));
                 self.health.set(Some(Distrust::History(log)));
@@ -185,6 +216,9 @@ impl Integrator {
         }
         match self.check(row, remembered.as_ref(), waits).await {
             Ok(()) => {
+                if remembered.is_some() {
+                    self.yielded = Some(Instant::now());
+                }
                 self.numbers.remove(&place);
                 self.known.insert(place, *row);
                 Ok(())

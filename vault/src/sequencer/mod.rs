@@ -3,6 +3,7 @@
 mod anchoring;
 mod checkpoints;
 mod closing;
+mod duty;
 mod error;
 mod export;
 mod heads;
@@ -42,8 +43,12 @@ use watch::Watch;
 const POLL: Duration = Duration::from_millis(200);
 /// So often the heads and the acknowledged numbers are compared (promise 5: within ten seconds).
 const LOOK: Duration = Duration::from_secs(5);
-/// So often a tenant's checkpoint goes into the system log, if it grew; and so often ended boots are closed.
+/// So often where the heads could not be compared: a key store that is back is noticed soon.
+const AGAIN: Duration = Duration::from_secs(1);
+/// So often a tenant's checkpoint goes into the system log, if it grew.
 const MINUTE: Duration = Duration::from_secs(60);
+/// So often boots that ended are looked for.
+const ENDED: Duration = Duration::from_secs(20);
 /// Passes of the self-check: recent entries each hour, all of them each day, both at the start.
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -120,7 +125,7 @@ impl Work {
     async fn run(mut self, stop: CancellationToken) {
         let mut polls = interval(POLL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut minute = None::<Instant>;
+        let (mut minute, mut ended) = (None::<Instant>, None::<Instant>);
         loop {
             let stopping = tokio::select! {
                 () = stop.cancelled() => true,
@@ -133,13 +138,26 @@ impl Work {
             if stopping {
                 return;
             }
-            if due(&mut minute, MINUTE) && self.health.is_serving() {
-                let anchored = self.anchoring.run(&self.committer).await;
-                tell("noting checkpoints in the system log", anchored);
-                let closed = self.closing.run(&self.committer).await;
-                tell("closing ended boots", closed);
+            let (is_minute, is_ended) = (due(&mut minute, MINUTE), due(&mut ended, ENDED));
+            if (is_minute || is_ended) && self.health.is_serving() {
+                let done = self.duties(is_minute, is_ended).await;
+                tell("what one node does for all", done);
             }
         }
+    }
+
+    /// What is done once, however many nodes there are.
+    async fn duties(&mut self, is_minute: bool, is_ended: bool) -> Result<(), Error> {
+        // Every node watches, so that one that takes over knows who lives.
+        let silent = if is_ended { self.closing.silent().await? } else { Vec::new() };
+        if !duty::is_on_duty(&self.committer, &self.store).await? {
+            return Ok(());
+        }
+        if is_minute {
+            let anchored = self.anchoring.run(&self.committer).await;
+            tell("noting checkpoints in the system log", anchored);
+        }
+        self.closing.close_all(silent, &self.committer).await
     }
 
     /// Integrates; a log that cannot be relied on does not grow.
@@ -147,7 +165,11 @@ impl Work {
         if !self.health.is_serving() {
             return;
         }
-        let integrated = self.integrator.run(at_most).await;
+        let integrated = if self.integrator.stands_by() && at_most != Duration::MAX {
+            self.integrator.look().await
+        } else {
+            self.integrator.run(at_most).await
+        };
         tell("integration", integrated);
         let boot = self.committer.identity().boot();
         if self.integrator.refused().iter().any(|(of, _)| *of == boot) {
@@ -177,14 +199,17 @@ impl Work {
 
 /// Looks every few seconds, and once more at the end.
 async fn watch_over(mut watch: Watch, stop: CancellationToken) {
-    let mut looks = interval(LOOK);
+    let mut looks = interval(AGAIN);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked = None::<Instant>;
     loop {
         let stopping = tokio::select! {
             () = stop.cancelled() => true,
             _ = looks.tick() => false,
         };
-        watch.look().await;
+        if due(&mut looked, LOOK) || stopping || watch.waits_for_heads() {
+            watch.look().await;
+        }
         if stopping {
             return;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 
+use super::closing::is_any_alive;
 use super::integrate::Integrator;
 use super::record::PATIENCE;
 use super::{Error, checkpoints, heads};
@@ -56,8 +57,12 @@ impl Recovery {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the note is not one of this installation, or the database is not the one of that
-    /// checkpoint; [`Error::History`] for a log that was not signed.
+    /// checkpoint; [`Error::History`] for a log that was not signed; [`Error::NodeAlive`].
     pub async fn check(note: &str, store: Store, keys: Keys) -> Result<Self, Error> {
+        // A folder is locked by the node that runs; of a key store that is shared only signs of life tell.
+        if keys.is_shared() && is_any_alive(&store).await? {
+            return Err(Error::NodeAlive);
+        }
         let lost = keys.read_heads_for_recovery().await?;
         let mut holds = false;
         for (log, head) in store.heads().await? {

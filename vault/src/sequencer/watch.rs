@@ -59,6 +59,11 @@ impl Watch {
         tell("comparing the heads", compared);
     }
 
+    /// Whether nothing is served because the heads could not be compared.
+    pub(super) fn waits_for_heads(&self) -> bool {
+        self.health.distrust() == Some(Distrust::Heads)
+    }
+
     /// What this node acknowledged must be there: integrated, or waiting for it. All of it since the last look, not only
     /// the last of it.
     async fn lanes(&mut self) -> Result<Option<Distrust>, Error> {

@@ -43,6 +43,7 @@ pub use committer::operation::{Changes, Decision, Generation, Operation, ReadVal
 pub use committer::{Committed, Committer, FirstWords};
 pub use error::Error;
 pub use listing::{EntryFilter, Page, StoredEntry};
+pub use postgres::KeyStoreDatabase;
 pub use settings::DatabaseSettings;
 
 pub use crate::access_log::NodeIdentity;

@@ -97,6 +97,21 @@ impl PostgresAddress {
         Url::parse(&self.url).is_ok_and(|url| url.password().is_some())
     }
 
+    /// Whether both name one database of one server, as far as their words tell.
+    #[must_use]
+    pub fn is_same_database(&self, other: &Self) -> bool {
+        let place = |address: &Self| {
+            let options = PgConnectOptions::from_str(&address.url).ok()?;
+            let host = match options.get_socket() {
+                Some(socket) => socket.display().to_string(),
+                None if is_near(&Url::parse(&address.url).ok()?) => "localhost".to_owned(),
+                None => options.get_host().to_ascii_lowercase(),
+            };
+            Some((host, options.get_port(), options.get_database()?.to_owned()))
+        };
+        place(self).is_some_and(|place_of_self| Some(place_of_self) == place(other))
+    }
+
     pub(super) fn options(&self) -> Result<PgConnectOptions, Error> {
         let options = PgConnectOptions::from_str(&self.url).map_err(|_| Error::Setting("not an address"))?;
         Ok(options.application_name("siv").disable_statement_logging())
@@ -139,6 +154,18 @@ mod tests {
             DatabaseSettings::parse("sqlite:///var/lib/siv/siv.db").ok(),
             Some(DatabaseSettings::Sqlite { path })
         );
+    }
+
+    #[test]
+    fn two_names_of_one_database_are_seen_through() {
+        let same = |one: &str, other: &str| {
+            PostgresAddress::parse(one).unwrap().is_same_database(&PostgresAddress::parse(other).unwrap())
+        };
+        assert!(same("postgres://siv@localhost/siv", "postgres://other:secret@127.0.0.1:5432/siv"));
+        assert!(same("postgres:///siv?host=/run/postgresql", "postgres://u@/siv?host=/run/postgresql"));
+        assert!(same("postgres://db.example/siv?sslmode=verify-full", "postgres://DB.example/siv?sslmode=verify-ca"));
+        assert!(!same("postgres://siv@localhost/siv", "postgres://siv@localhost/siv_keys"));
+        assert!(!same("postgres://siv@localhost/siv", "postgres://siv@localhost:5433/siv"));
     }
 
     #[test]

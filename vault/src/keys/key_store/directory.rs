@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::secret_name::{SecretKind, SecretName};
 use crate::domain::text::hex;
@@ -17,6 +18,7 @@ const TEMPORARY: &str = ".tmp-";
 pub(super) struct Directory {
     dir: PathBuf,
     _lock: File,
+    swapping: Mutex<()>,
 }
 
 impl Directory {
@@ -38,7 +40,7 @@ impl Directory {
             Err(source) => return Err(Error::Io { doing: "opening its folder", source }),
         }
         let lock = lock(&dir.join(LOCK))?;
-        let directory = Self { dir: dir.to_owned(), _lock: lock };
+        let directory = Self { dir: dir.to_owned(), _lock: lock, swapping: Mutex::new(()) };
         directory.sweep(&directory.dir)?;
         Ok(directory)
     }
@@ -63,11 +65,22 @@ impl Directory {
         Ok(created)
     }
 
-    /// Replaces a file at the top as a whole, durably.
-    pub(super) fn replace(&self, file: &str, bytes: &[u8]) -> Result<(), Error> {
-        let temporary = write_temporary(&self.dir, bytes)?;
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Replaces a file at the top as a whole, durably, if it is still `old`.
+    pub(super) fn swap(&self, file: &str, old: Option<&[u8]>, new: &[u8]) -> Result<bool, Error> {
+        // No other process has the folder.
+        let _alone = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.read(Path::new(file))?.as_deref() != old {
+            return Ok(false);
+        }
+        let temporary = write_temporary(&self.dir, new)?;
         fs::rename(&temporary, self.dir.join(file)).map_err(Error::io("replacing a file"))?;
-        sync(&self.dir)
+        sync(&self.dir)?;
+        Ok(true)
     }
 
     /// A file's content, if it is there.
@@ -77,11 +90,6 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::Io { doing: "reading a secret", source }),
         }
-    }
-
-    /// The content of a file at the top that lies in clear.
-    pub(super) fn read_clear(&self, file: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.read(Path::new(file))
     }
 
     /// The names of all secrets of a kind.

@@ -3,6 +3,7 @@
 //! Every secret is sealed under the root key before it reaches the medium; the medium sees ids and ciphertext.
 
 mod directory;
+mod folder;
 mod identity;
 mod root_key;
 mod secret_name;
@@ -16,27 +17,23 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Error;
+use super::medium::Medium;
 use crate::crypto::envelope;
 use crate::domain::{InstallationId, KeyStoreId, Realm, Timestamp, lp};
-use directory::Directory;
+use folder::Folder;
+use identity::Identity;
 use root_key::RootKey;
-pub(super) use secret_name::{SecretKind, SecretName};
+pub use secret_name::{SecretKind, SecretName};
 pub use source::RootKeySource;
 
-/// A key store that is open: the root key fits and no other process uses it.
+/// A key store that is open: the root key fits, and no other process uses a folder.
 pub(super) struct KeyStore {
     id: KeyStoreId,
     installation_id: InstallationId,
     realm: Realm,
     root: RootKey,
-    medium: Medium,
+    medium: Arc<dyn Medium>,
     making: tokio::sync::Mutex<()>,
-}
-
-/// Where the sealed bytes lie. A second database can follow here without a change elsewhere.
-#[derive(Clone)]
-enum Medium {
-    Directory(Arc<Directory>),
 }
 
 impl KeyStore {
@@ -48,40 +45,42 @@ impl KeyStore {
         now: Timestamp,
         create: bool,
     ) -> Result<Self, Error> {
-        let dir = dir.to_owned();
-        blocking(move || Self::open_directory(&dir, &root, realm, now, create)).await
+        let folder = Folder::open(dir, create).await?;
+        Self::open_on(Arc::new(folder), root, realm, now, create).await
     }
 
-    fn open_directory(
-        dir: &Path,
-        source: &RootKeySource,
+    /// The same on a medium that is open.
+    pub(super) async fn open_on(
+        medium: Arc<dyn Medium>,
+        source: RootKeySource,
         realm: Realm,
         now: Timestamp,
         create: bool,
     ) -> Result<Self, Error> {
-        let directory = Directory::open(dir, create)?;
-        let (identity, root) = match directory.read_clear(identity::FILE)? {
-            Some(bytes) => {
-                let identity = identity::Identity::from_bytes(&bytes)?;
-                let root = source.root_key(dir, &identity.salt, false)?;
-                (identity, root)
-            }
+        let source = Arc::new(source);
+        let (identity, root) = match medium.read_clear(identity::FILE).await? {
+            Some(bytes) => known(&bytes, &source, &medium).await?,
             None if !create => return Err(Error::NoKeyStore),
             // A key store that lost its identity still holds secrets: making a new one would orphan them all.
-            None if !directory.is_empty()? => return Err(Error::Damaged("its identity is missing")),
+            None if !medium.is_empty().await? => return Err(Error::Damaged("its identity is missing")),
             None => {
                 let salt = crate::crypto::random()?;
-                let root = source.root_key(dir, &salt, true)?;
-                let identity = identity::Identity::create(&root, &realm, salt, now)?;
-                directory.create(Path::new(identity::FILE), &identity.to_bytes())?;
-                (identity, root)
+                let root = root_key(&source, salt, true, &medium).await?;
+                let identity = Identity::create(&root, &realm, salt, now)?;
+                if medium.swap_clear(identity::FILE, None, identity.to_bytes()).await? {
+                    (identity, root)
+                } else {
+                    // Another node made it meanwhile: then it is that one.
+                    let bytes =
+                        medium.read_clear(identity::FILE).await?.ok_or(Error::Damaged("its identity vanished"))?;
+                    known(&bytes, &source, &medium).await?
+                }
             }
         };
         if identity.realm != realm {
             return Err(Error::OtherRealm);
         }
         identity.check(&root)?;
-        let medium = Medium::Directory(Arc::new(directory));
         let (id, installation_id) = (identity.key_store_id, identity.installation_id);
         Ok(Self { id, installation_id, realm, root, medium, making: tokio::sync::Mutex::new(()) })
     }
@@ -97,14 +96,12 @@ impl KeyStore {
     /// Stores a secret durably unless the name has one already; true if this call stored it.
     async fn create(&self, name: &SecretName, secret: &[u8]) -> Result<bool, Error> {
         let sealed = envelope::seal(&self.sealing_key(name), &self.aad(name), secret)?;
-        let (Medium::Directory(directory), path) = (self.medium.clone(), name.path());
-        blocking(move || directory.create(&path, &sealed)).await
+        self.medium.create(name, sealed).await
     }
 
     /// A secret, if it is there.
     pub(super) async fn load(&self, name: &SecretName) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-        let (Medium::Directory(directory), path) = (self.medium.clone(), name.path());
-        let Some(sealed) = blocking(move || directory.read(&path)).await? else { return Ok(None) };
+        let Some(sealed) = self.medium.read(name).await? else { return Ok(None) };
         Ok(Some(envelope::open(&self.sealing_key(name), &self.aad(name), &sealed)?))
     }
 
@@ -136,26 +133,32 @@ impl KeyStore {
 
     /// The names of all secrets of a kind.
     pub(super) async fn list(&self, kind: SecretKind) -> Result<Vec<SecretName>, Error> {
-        let Medium::Directory(directory) = self.medium.clone();
-        blocking(move || directory.list(kind)).await
+        self.medium.list(kind).await
     }
 
     /// Destroys a secret; false if it was not there.
     pub(super) async fn destroy(&self, name: &SecretName) -> Result<bool, Error> {
-        let (Medium::Directory(directory), path) = (self.medium.clone(), name.path());
-        blocking(move || directory.destroy(&path)).await
+        self.medium.destroy(name).await
     }
 
     /// A file that lies in clear.
     pub(super) async fn read_clear(&self, file: &'static str) -> Result<Option<Vec<u8>>, Error> {
-        let Medium::Directory(directory) = self.medium.clone();
-        blocking(move || directory.read_clear(file)).await
+        self.medium.read_clear(file).await
     }
 
-    /// Replaces a file that lies in clear, as a whole and durably.
-    pub(super) async fn replace_clear(&self, file: &'static str, bytes: Vec<u8>) -> Result<(), Error> {
-        let Medium::Directory(directory) = self.medium.clone();
-        blocking(move || directory.replace(file, &bytes)).await
+    /// Replaces a file that lies in clear, as a whole and durably, if it is still `old`.
+    pub(super) async fn swap_clear(
+        &self,
+        file: &'static str,
+        old: Option<Vec<u8>>,
+        new: Vec<u8>,
+    ) -> Result<bool, Error> {
+        self.medium.swap_clear(file, old, new).await
+    }
+
+    /// Whether other nodes may use it at the same time.
+    pub(super) fn is_shared(&self) -> bool {
+        self.medium.is_shared()
     }
 
     fn sealing_key(&self, name: &SecretName) -> Zeroizing<[u8; 32]> {
@@ -172,6 +175,27 @@ impl KeyStore {
             &name.version.to_be_bytes(),
         ])
     }
+}
+
+/// The identity that is there, with the root key it asks for.
+async fn known(
+    bytes: &[u8],
+    source: &Arc<RootKeySource>,
+    medium: &Arc<dyn Medium>,
+) -> Result<(Identity, RootKey), Error> {
+    let identity = Identity::from_bytes(bytes)?;
+    let root = root_key(source, identity.salt, false, medium).await?;
+    Ok((identity, root))
+}
+
+async fn root_key(
+    source: &Arc<RootKeySource>,
+    salt: [u8; 16],
+    create: bool,
+    medium: &Arc<dyn Medium>,
+) -> Result<RootKey, Error> {
+    let (source, medium) = (Arc::clone(source), Arc::clone(medium));
+    blocking(move || source.root_key(medium.folder(), &salt, create)).await
 }
 
 /// Runs file work where it does not hold up the runtime.

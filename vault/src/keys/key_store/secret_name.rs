@@ -6,7 +6,7 @@ use crate::domain::{DataKeyClass, Epoch, KekId, SecretId, TenantName};
 
 /// What a secret is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum SecretKind {
+pub enum SecretKind {
     /// A KEK of the built-in KMS.
     Kek,
     /// An erasure key.
@@ -29,7 +29,8 @@ pub(crate) enum SecretKind {
 
 impl SecretKind {
     /// The name in paths, infos and AADs.
-    pub(crate) const fn as_str(self) -> &'static str {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kek => "kek",
             Self::Erasure => "erasure",
@@ -46,11 +47,15 @@ impl SecretKind {
 
 /// A secret's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct SecretName {
-    pub(crate) kind: SecretKind,
-    pub(crate) tenant: TenantName,
-    pub(crate) id: String,
-    pub(crate) version: u32,
+pub struct SecretName {
+    /// What it is.
+    pub kind: SecretKind,
+    /// Whose it is; the installation's own stand under the system's name.
+    pub tenant: TenantName,
+    /// Its id within the kind.
+    pub id: String,
+    /// Its version, from 1.
+    pub version: u32,
 }
 
 impl SecretName {

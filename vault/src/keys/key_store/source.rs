@@ -30,10 +30,10 @@ pub enum RootKeySource {
 
 impl RootKeySource {
     /// The root key; a missing key file is made if the key store is being made.
-    pub(super) fn root_key(&self, key_store: &Path, salt: &[u8; 16], create: bool) -> Result<RootKey, Error> {
+    pub(super) fn root_key(&self, key_store: Option<&Path>, salt: &[u8; 16], create: bool) -> Result<RootKey, Error> {
         match self {
             Self::File(path) => {
-                outside(path, key_store)?;
+                key_store.map_or(Ok(()), |folder| outside(path, folder))?;
                 from_file(path, create)
             }
             Self::FileBeside(path) => from_file(path, create),

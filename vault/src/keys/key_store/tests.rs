@@ -61,12 +61,25 @@ async fn folders_are_0700_and_files_0600_whatever_the_umask() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), true).await.unwrap();
     store.create_key(&erasure(1)).await.unwrap();
-    store.replace_clear("heads", b"x".to_vec()).await.unwrap();
+    assert!(store.swap_clear("heads", None, b"x".to_vec()).await.unwrap());
     for path in everything(&dir.path().join("keys")) {
         let mode = fs::metadata(&path).unwrap().mode() & 0o777;
         assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
     }
     assert_eq!(fs::metadata(dir.path().join("root-key")).unwrap().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_file_in_clear_is_replaced_only_where_it_is_the_one_that_was_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), true).await.unwrap();
+    let swap = |old: Option<&str>, new: &str| {
+        store.swap_clear("heads", old.map(|text| text.as_bytes().to_vec()), new.as_bytes().to_vec())
+    };
+    assert!(!swap(Some("a"), "b").await.unwrap(), "there is none");
+    assert!(swap(None, "a").await.unwrap() && !swap(None, "b").await.unwrap());
+    assert!(swap(Some("a"), "c").await.unwrap() && !swap(Some("a"), "d").await.unwrap());
+    assert_eq!(store.read_clear("heads").await.unwrap(), Some(b"c".to_vec()));
 }
 
 #[tokio::test]

@@ -25,7 +25,9 @@ impl Vault {
     }
 
     async fn close_ended(&self) {
-        Closing::new(self.store.clone()).run(&self.committer).await.unwrap();
+        let mut closing = Closing::new(self.store.clone());
+        let silent = closing.silent().await.unwrap();
+        closing.close_all(silent, &self.committer).await.unwrap();
     }
 }
 

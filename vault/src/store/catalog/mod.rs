@@ -18,6 +18,9 @@ use crate::domain::{AppName, CredentialId, TenantName};
 
 /// How often generations are read.
 const POLL: Duration = Duration::from_millis(500);
+/// A generation older than this is read again before it is relied on: what was changed on another node is effective on
+/// this one within a second, also when this one was frozen meanwhile.
+const FRESH: Duration = Duration::from_secs(1);
 /// A node that does not know the generations for this long serves nothing (docs/formats.md section 9).
 const BLIND: Duration = Duration::from_secs(2);
 /// Settings are read again after this though their generation stands still: the number is not authenticated, so whoever
@@ -127,7 +130,11 @@ impl Catalog {
         let tenant = match known {
             Some(tenant) => tenant,
             None => match self.inner.store.row_by_id(Table::Credentials, &credential.to_string()).await? {
-                Some(row) => row.tenant,
+                // Settings that do not know it are older than it is: another node made it just now.
+                Some(row) => {
+                    self.refresh(&row.tenant);
+                    row.tenant
+                }
                 None => return Ok(None),
             },
         };
@@ -136,9 +143,9 @@ impl Catalog {
         Ok(found.map(|(_, stored)| (tenant, stored.record.clone(), stored.hash)))
     }
 
-    /// The generation of a tenant, at most two seconds old.
+    /// The generation of a tenant, at most a second old.
     async fn generation(&self, tenant: &TenantName) -> Result<Generation, Error> {
-        let fresh = self.read(|seen| (seen.at.elapsed() < BLIND).then(|| seen.generations.get(tenant).copied()));
+        let fresh = self.read(|seen| (seen.at.elapsed() < FRESH).then(|| seen.generations.get(tenant).copied()));
         match fresh {
             Some(generation) => Ok(generation.unwrap_or_default()),
             None => {

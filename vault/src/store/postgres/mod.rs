@@ -12,6 +12,7 @@ mod fault;
 mod generations;
 mod integration;
 mod key_rows;
+mod key_store;
 mod lane_ends;
 mod log_read;
 mod pending;
@@ -25,9 +26,11 @@ mod writer;
 
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection, Row};
 
+pub use key_store::KeyStoreDatabase;
 pub(in crate::store) use transaction::PostgresBatch;
 pub(in crate::store) use writer::Writer;
 
@@ -64,8 +67,11 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<Self, Error> {
         let options = address.options()?;
-        migrate(&options, migration_lock).await?;
         let mut connection = connect(&options).await?;
+        if key_store::is_there("secrets", &mut connection).await? {
+            return Err(Error::Setting("it is the key store: name another database for the values"));
+        }
+        migrate(&options, sqlx::migrate!("migrations/postgres"), migration_lock).await?;
         belongs_to(installation, realm, now, &mut connection).await?;
         let readers = PgPoolOptions::new()
             .max_connections(READERS)
@@ -220,9 +226,8 @@ async fn is_safe(connection: &mut PgConnection) -> Result<Result<(), &'static st
 
 /// Brings the schema up to date. The lock (an advisory one, which some engines do not have) keeps nodes that start at once
 /// from doing it twice; without it one of them fails and is started again.
-async fn migrate(options: &PgConnectOptions, lock: bool) -> Result<(), Error> {
+async fn migrate(options: &PgConnectOptions, mut migrations: Migrator, lock: bool) -> Result<(), Error> {
     let mut connection = within(PgConnection::connect_with(options)).await?;
-    let mut migrations = sqlx::migrate!("migrations/postgres");
     migrations.set_locking(lock);
     let done = tokio::time::timeout(MIGRATING, migrations.run(&mut connection)).await;
     done.unwrap_or_else(|_| Err(sqlx::migrate::MigrateError::Execute(timed_out())))?;
