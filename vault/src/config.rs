@@ -227,6 +227,9 @@ impl Settings {
             tls_key: listener.tls_key.map(|path| folder.join(path)),
             ..listener
         };
+        if document.migration_lock.is_some() && !is_postgres(&document.database) && !is_postgres(&document.key_store) {
+            return Err(Error::setting("migration_lock", "take it away: it is for PostgreSQL alone"));
+        }
         Ok(Self {
             database: database(&document.database, document.migration_lock, folder)?,
             key_store: key_store(&document.key_store, document.migration_lock, folder)?,

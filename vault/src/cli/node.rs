@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access_log::NodeIdentity;
 use crate::capture::Capture;
-use crate::config::{self, Database, Settings};
+use crate::config::{self, Database, KeyStore, Settings};
 use crate::console;
 use crate::domain::TenantName;
 use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
@@ -205,7 +205,10 @@ fn http_settings(settings: &Settings, doors: &Doors) -> Result<http::Settings, F
 
 /// The folders of this machine that must not run full.
 fn disks(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
-    let mut disks = vec![("key_store", settings.key_store.clone())];
+    let mut disks = Vec::new();
+    if let KeyStore::Directory(folder) = &settings.key_store {
+        disks.push(("key_store", folder.clone()));
+    }
     if let Database::Sqlite(file) = &settings.database {
         disks.extend(file.parent().map(|folder| ("database", folder.to_owned())));
     }
