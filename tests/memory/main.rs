@@ -138,6 +138,44 @@ async fn no_plaintext_lingers_two_seconds_after_the_last_answer() {
     assert!(lingering.is_empty(), "{} copies: {:#?}", lingering.len(), &lingering[..lingering.len().min(20)]);
 }
 
+/// Sends on a connection that stays, and reads the answer's status line.
+async fn exchange(stream: &mut tokio::net::TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut seen, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut chunk).await.unwrap();
+        assert!(read > 0, "the connection ended");
+        seen.extend_from_slice(&chunk[..read]);
+        let text = String::from_utf8_lossy(&seen).to_ascii_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or("0", str::trim);
+        if body.len() >= length.parse::<usize>().unwrap() {
+            return head.lines().next().unwrap().to_owned();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_on_after_a_plaintext_keeps_nothing_of_it() {
+    let siv = Siv::start();
+    let host = siv.app().base().trim_start_matches("http://").to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&host).await.unwrap();
+    let secret = bodies::canary();
+    let body = json!({"items": [{"field": "password", "value": secret}]}).to_string();
+    let head = format!("POST /v1/values HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\n", siv.app().bearer());
+    let length = body.len();
+    let sent = format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+    assert_eq!(exchange(&mut stream, &sent).await, "http/1.1 200 ok");
+    // Shorter requests, which would leave the end of the longer one in a buffer that is not wiped.
+    let alive = format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(exchange(&mut stream, &alive).await, "http/1.1 200 ok");
+    }
+    let lingering = copies(siv.pid(), &bodies::spellings(&secret));
+    assert!(lingering.is_empty(), "{lingering:#?}");
+}
+
 #[tokio::test]
 async fn the_scan_finds_what_is_there() {
     // What the vault does keep while it runs: the app's name in its catalog. Found it must be, or the scan above proves nothing.
