@@ -162,7 +162,7 @@ mod tests {
             PostgresAddress::parse(one).unwrap().is_same_database(&PostgresAddress::parse(other).unwrap())
         };
         assert!(same("postgres://siv@localhost/siv", "postgres://other:secret@127.0.0.1:5432/siv"));
-        assert!(same("postgres:///siv?host=/run/postgresql", "postgres://u@/siv?host=/run/postgresql"));
+        assert!(same("postgres:///siv?host=/run/postgresql", "postgres:///siv?host=/run/postgresql&user=u"));
         assert!(same("postgres://db.example/siv?sslmode=verify-full", "postgres://DB.example/siv?sslmode=verify-ca"));
         assert!(!same("postgres://siv@localhost/siv", "postgres://siv@localhost/siv_keys"));
         assert!(!same("postgres://siv@localhost/siv", "postgres://siv@localhost:5433/siv"));
