@@ -1,4 +1,4 @@
-//! The sequencer's rows. Only `log_heads` fences: who compares and swaps it first is the sequencer.
+//! The sequencer's rows. `log_lanes` and `log_heads` fence: who compares and swaps them first is the sequencer.
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
@@ -52,7 +52,7 @@ impl PostgresStore {
         super::writing!(self, |connection| {
             write(step, connection).await.map_err(|error| match error {
                 sqlx::Error::RowNotFound => Error::Conflict,
-                // The head was swapped, so nobody else can have written these indices: somebody put a row there before.
+                // Lane and head were swapped, so nobody else can have written these indices: somebody put a row there before.
                 error if fault(&error).is_own_row() => Error::Tampered("log_index"),
                 error => Error::Database(error),
             })
@@ -190,12 +190,14 @@ pub(super) fn group(row: &PgRow) -> Result<Group, Error> {
 }
 
 async fn write(step: &Integration, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // The lanes first: a sequencer that read a lane before another one integrated it, and the head after, must meet the
+    // lane that moved on and not the indices that are taken.
+    for lane in &step.lanes {
+        move_lane(lane, connection).await?;
+    }
     for log in &step.logs {
         swap_head(log, connection).await?;
         write_log(log, connection).await?;
-    }
-    for lane in &step.lanes {
-        move_lane(lane, connection).await?;
     }
     Ok(())
 }
