@@ -70,8 +70,8 @@ impl Leaf {
     }
 
     /// Whether leaf bytes, signed by the node that wrote them, say that they are a tenant's at this position. These two
-    /// members stand last, and no string of a JSON text holds a bare quotation mark: so the end of the bytes tells, for
-    /// a hundredth of what reading them costs.
+    /// members stand last, and no string of a JSON text holds a bare quotation mark: so the end of the bytes tells,
+    /// and nothing has to be read.
     #[must_use]
     pub fn is_placed(bytes: &[u8], tenant: &TenantName, position: &Position) -> bool {
         let end = canonical(&Placed { tenant, position });
