@@ -72,9 +72,7 @@ pub async fn since(begin: &Place, rows: &Rows) -> Option<Written> {
 /// Bytes in the columns of one captured value and of its entry, on average.
 pub async fn columns(rows: &Rows) -> f64 {
     let mut sum = 0.0;
-    for (table, only) in
-        [("secure_values", ""), ("access_log", " WHERE action = 'value.captured'"), ("log_openings", "")]
-    {
+    for (table, only) in [("secure_values", ""), ("access_log", " WHERE action = 'value.captured'")] {
         let Look::Postgres(mut connection) = rows.look().await else { return 0.0 };
         let listed = sqlx::query_as::<_, (String, String)>(
             "SELECT column_name::text, data_type::text FROM information_schema.columns WHERE table_name = $1",

@@ -59,7 +59,7 @@ async fn scanned(postgres: &Postgres) -> i64 {
     let mut connection = PgConnection::connect(&postgres.address()).await.unwrap();
     sqlx::query_scalar(
         "SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables \
-         WHERE relname IN ('secure_values', 'access_log', 'log_index', 'log_openings')",
+         WHERE relname IN ('secure_values', 'access_log', 'log_index')",
     )
     .fetch_one(&mut connection)
     .await

@@ -236,26 +236,17 @@ CREATE TABLE access_log (
     object_version bigint,                    -- that row's version
     state_version  bigint,                    -- the value's state version from this entry on
     leaf           bytea            NOT NULL, -- version byte and canonical JSON, as hashed
+    opening_key    bytea,                     -- data key (class log-opening) of the openings' seals; NULL is none, or erased
+    on_behalf_of   bytea,                     -- sealed opening of a personal member: for whom, in the caller's words
+    address        bytea,                     -- likewise: the peer address
+    actor_name     bytea,                     -- likewise: display name of the actor
+    reference      bytea,                     -- likewise: the caller's reference
     PRIMARY KEY (tenant, boot, lane, number)
 );
 CREATE INDEX access_log_by_value ON access_log (tenant, value_id, state_version) WHERE value_id IS NOT NULL;
 -- Ends of boots: few rows, asked at each start.
 CREATE INDEX access_log_farewells ON access_log (tenant, action) WHERE action = 'node.stopped';
 CREATE INDEX access_log_by_object ON access_log (tenant, object, object_version) WHERE object IS NOT NULL;
-
--- Openings of an entry's personal members, each sealed of its own; NULL is absent or erased.
-CREATE TABLE log_openings (
-    tenant       text COLLATE "C" NOT NULL, -- whose log
-    boot         bytea            NOT NULL, -- position of the entry
-    lane         bigint           NOT NULL, -- position of the entry
-    number       bigint           NOT NULL, -- position of the entry
-    data_key_id  bytea            NOT NULL, -- the data key (class log-opening) of the seals
-    actor_name   bytea,                     -- display name of the actor
-    address      bytea,                     -- peer address
-    on_behalf_of bytea,                     -- for whom, in the caller's words
-    reference    bytea,                     -- the caller's reference
-    PRIMARY KEY (tenant, boot, lane, number)
-);
 
 -- Batches as their node signed them; each is chained to the one before it in its lane.
 CREATE TABLE log_batches (
@@ -296,13 +287,15 @@ CREATE TABLE log_lanes (
     PRIMARY KEY (tenant, boot, lane)
 );
 
--- Index of each tenant's log: which entry stands at which leaf.
+-- Index of each tenant's log: which entries stand at which leaves. A row is a stretch: leaf_index + n is entry
+-- number + n of the lane, for n under count; a step of integration makes one for each log.
 CREATE TABLE log_index (
     tenant     text COLLATE "C" NOT NULL, -- whose log
-    leaf_index bigint           NOT NULL, -- the index, from 0, without gaps
-    boot       bytea            NOT NULL, -- position of the entry
-    lane       bigint           NOT NULL, -- position of the entry
-    number     bigint           NOT NULL, -- position of the entry
+    leaf_index bigint           NOT NULL, -- index of its first leaf; stretches follow each other from 0, without gaps
+    count      bigint           NOT NULL, -- how many leaves
+    boot       bytea            NOT NULL, -- position of its first entry
+    lane       bigint           NOT NULL, -- position of its first entry
+    number     bigint           NOT NULL, -- position of its first entry
     PRIMARY KEY (tenant, leaf_index),
     UNIQUE (tenant, boot, lane, number)
 );

@@ -234,26 +234,17 @@ CREATE TABLE access_log (
     object_version INTEGER,          -- that row's version
     state_version  INTEGER,          -- the value's state version from this entry on
     leaf           BLOB    NOT NULL, -- version byte and canonical JSON, as hashed
+    opening_key    BLOB,             -- data key (class log-opening) of the openings' seals; NULL is none, or erased
+    on_behalf_of   BLOB,             -- sealed opening of a personal member: for whom, in the caller's words
+    address        BLOB,             -- likewise: the peer address
+    actor_name     BLOB,             -- likewise: display name of the actor
+    reference      BLOB,             -- likewise: the caller's reference
     PRIMARY KEY (tenant, boot, lane, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX access_log_by_value ON access_log (tenant, value_id, state_version) WHERE value_id IS NOT NULL;
 -- Ends of boots: few rows, asked at each start.
 CREATE INDEX access_log_farewells ON access_log (tenant, action) WHERE action = 'node.stopped';
 CREATE INDEX access_log_by_object ON access_log (tenant, object, object_version) WHERE object IS NOT NULL;
-
--- Openings of an entry's personal members, each sealed of its own; NULL is absent or erased.
-CREATE TABLE log_openings (
-    tenant       TEXT    NOT NULL, -- whose log
-    boot         BLOB    NOT NULL, -- position of the entry
-    lane         INTEGER NOT NULL, -- position of the entry
-    number       INTEGER NOT NULL, -- position of the entry
-    data_key_id  BLOB    NOT NULL, -- the data key (class log-opening) of the seals
-    actor_name   BLOB,             -- display name of the actor
-    address      BLOB,             -- peer address
-    on_behalf_of BLOB,             -- for whom, in the caller's words
-    reference    BLOB,             -- the caller's reference
-    PRIMARY KEY (tenant, boot, lane, number)
-) STRICT, WITHOUT ROWID;
 
 -- Batches as their node signed them; each is chained to the one before it in its lane.
 CREATE TABLE log_batches (
@@ -294,13 +285,15 @@ CREATE TABLE log_lanes (
     PRIMARY KEY (tenant, boot, lane)
 ) STRICT, WITHOUT ROWID;
 
--- Index of each tenant's log: which entry stands at which leaf.
+-- Index of each tenant's log: which entries stand at which leaves. A row is a stretch: leaf_index + n is entry
+-- number + n of the lane, for n under count; a step of integration makes one for each log.
 CREATE TABLE log_index (
     tenant     TEXT    NOT NULL, -- whose log
-    leaf_index INTEGER NOT NULL, -- the index, from 0, without gaps
-    boot       BLOB    NOT NULL, -- position of the entry
-    lane       INTEGER NOT NULL, -- position of the entry
-    number     INTEGER NOT NULL, -- position of the entry
+    leaf_index INTEGER NOT NULL, -- index of its first leaf; stretches follow each other from 0, without gaps
+    count      INTEGER NOT NULL, -- how many leaves
+    boot       BLOB    NOT NULL, -- position of its first entry
+    lane       INTEGER NOT NULL, -- position of its first entry
+    number     INTEGER NOT NULL, -- position of its first entry
     PRIMARY KEY (tenant, leaf_index),
     UNIQUE (tenant, boot, lane, number)
 ) STRICT, WITHOUT ROWID;

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::node::{LaneEnd, signature_hash};
 use super::{Certificate, Entry, Error, Leaf, NodeIdentity, Opening, Position, Salts, leaf_hash, tree};
-use crate::domain::{BootId, Realm, TenantName, Timestamp, lp};
+use crate::domain::{BootId, Realm, TenantName, Timestamp, lp, lp_length};
 
 /// One tenant's share of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,8 @@ impl Group {
     /// The digest of a group with these leaves.
     #[must_use]
     pub fn digest_of<'a>(leaves: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-        leaves.into_iter().fold(Sha256::new(), |hash, leaf| hash.chain_update(lp(&[leaf]))).finalize().into()
+        let each = |hash: Sha256, leaf: &[u8]| hash.chain_update(lp_length(leaf)).chain_update(leaf);
+        leaves.into_iter().fold(Sha256::new(), each).finalize().into()
     }
 }
 
@@ -178,7 +179,8 @@ impl Draft<'_> {
         let (boot, lane) = (self.lane.boot, self.lane.end.lane);
         let position = Position { boot, lane, number: share.first + share.count };
         let (leaf, openings) = Leaf::seal(entry, &position, &Salts::generate()?)?;
-        share.digest.update(lp(&[leaf.as_bytes()]));
+        share.digest.update(lp_length(leaf.as_bytes()));
+        share.digest.update(leaf.as_bytes());
         share.count += 1;
         self.count += 1;
         Ok((position, leaf, openings))

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Error, Position};
-use crate::domain::{TenantName, lp};
+use crate::domain::{TenantName, lp, lp_length};
 
 const LABEL: &[u8] = b"siv/v1/commit";
 
@@ -87,7 +87,9 @@ impl Commitment {
 
 impl Serialize for Commitment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&Base64UrlUnpadded::encode_string(&self.0))
+        let mut text = [0; 43];
+        let text = Base64UrlUnpadded::encode(&self.0, &mut text).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(text)
     }
 }
 
@@ -122,19 +124,23 @@ impl Opening {
     #[must_use]
     pub fn commitment(&self) -> Commitment {
         let name = self.member.as_str().as_bytes();
-        let bytes = match &self.value {
-            Some(value) => lp(&[LABEL, &self.salt, name, value.as_bytes()]),
-            None => lp(&[LABEL, &self.salt, name]),
-        };
-        Commitment(Sha256::digest(Zeroizing::new(bytes).as_slice()).into())
+        let fields = [Some(LABEL), Some(&self.salt), Some(name), self.value.as_ref().map(|value| value.as_bytes())];
+        // The bytes of lp(), piece by piece: the value is copied nowhere.
+        let hash = fields.into_iter().flatten().fold(Sha256::new(), |hash, field| {
+            hash.chain_update(lp_length(field)).chain_update(field)
+        });
+        Commitment(hash.finalize().into())
     }
 
     /// The bytes to seal: salt ‖ 0, or salt ‖ 1 ‖ value.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(self.salt.to_vec());
+        let value = self.value().unwrap_or("");
+        // Room for all of it at once: growing would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.salt.len() + 1 + value.len()));
+        bytes.extend_from_slice(&self.salt);
         bytes.push(u8::from(self.value.is_some()));
-        bytes.extend_from_slice(self.value().unwrap_or("").as_bytes());
+        bytes.extend_from_slice(value.as_bytes());
         bytes
     }
 

@@ -8,10 +8,15 @@ use serde_json::ser::{Formatter, Serializer};
 /// The one text of `document`.
 pub(super) fn canonical(document: &impl Serialize) -> String {
     let mut bytes = Vec::with_capacity(512);
-    let written = document.serialize(&mut Serializer::with_formatter(&mut bytes, Ascii));
+    write_canonical(document, &mut bytes);
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The same, behind what stands in `bytes` already.
+pub(super) fn write_canonical(document: &impl Serialize, bytes: &mut Vec<u8>) {
+    let written = document.serialize(&mut Serializer::with_formatter(bytes, Ascii));
     // Our own types hold strings, numbers and lists only, and a Vec takes every write.
     debug_assert!(written.is_ok(), "a type of this room does not serialise");
-    String::from_utf8(bytes).unwrap_or_default()
 }
 
 struct Ascii;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::json::canonical;
+use super::json::{canonical, write_canonical};
 use super::{Commitment, Entry, Error, Opening, Personal, Position, Salts, leaf_hash};
 use crate::domain::text::hex;
 use crate::domain::{
@@ -35,13 +35,12 @@ impl Leaf {
             };
             Opening::new(member, salts.of(member), value)
         });
-        let text = canonical(&ParsedEntry::of(entry, position, &openings));
-        if text.len() >= LONGEST_LEAF {
+        let mut bytes = Vec::with_capacity(1024);
+        bytes.push(LEAF_VERSION);
+        write_canonical(&ParsedEntry::of(entry, position, &openings), &mut bytes);
+        if bytes.len() > LONGEST_LEAF {
             return Err(Error::LeafTooLong);
         }
-        let mut bytes = Vec::with_capacity(text.len() + 1);
-        bytes.push(LEAF_VERSION);
-        bytes.extend_from_slice(text.as_bytes());
         Ok((Self(bytes), openings))
     }
 

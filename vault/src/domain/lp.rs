@@ -7,12 +7,17 @@
 pub fn lp(fields: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(fields.iter().map(|field| field.len() + 4).sum());
     for field in fields {
-        // A field over 4 GiB cannot exist: bodies are capped at 64 KiB and documents at 1 MiB.
-        let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
-        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&lp_length(field));
         bytes.extend_from_slice(field);
     }
     bytes
+}
+
+/// What stands before a field in [`lp`]: for who hashes or writes fields one after the other.
+#[must_use]
+pub fn lp_length(field: &[u8]) -> [u8; 4] {
+    // A field over 4 GiB cannot exist: bodies are capped at 64 KiB and documents at 1 MiB.
+    u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub use ids::{
     BootId, CaptureSessionId, CredentialId, DataKeyId, InstallationId, KekId, KeyStoreId, RequestId, RunId, SecretId,
     ValueId,
 };
-pub use lp::lp;
+pub use lp::{lp, lp_length};
 pub use metadata::{Binding, Metadata};
 pub use names::{AppName, DestinationName, FieldName, FlowName, PurposeName, Realm, TenantName};
 pub use plaintext::Plaintext;

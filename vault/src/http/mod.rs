@@ -4,6 +4,7 @@ mod answer;
 mod authentication;
 mod client_files;
 mod creation;
+mod detached;
 mod dress;
 mod edge;
 mod frame;

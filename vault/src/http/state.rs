@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
+use super::detached::ToTheEnd;
 use super::metrics::{Metrics, Scrapes};
 use super::notes::Notes;
 use super::problem::{Code, Problem};
@@ -162,14 +162,12 @@ impl State {
     }
 
     /// Does work that must not stop in the middle when the client goes away or the request's time is up.
-    pub(crate) fn to_the_end<T, W>(&self, work: W) -> impl Future<Output = Result<T, Problem>> + use<T, W>
+    pub(crate) fn to_the_end<T, W>(&self, work: W) -> ToTheEnd<Result<T, Problem>>
     where
         T: Send + 'static,
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        // In a box: it is large, and would be copied with every future that holds it.
-        let work = self.inner.works.spawn(Box::pin(work).in_current_span());
-        async move { work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal))) }
+        ToTheEnd::new(work, &self.inner.works)
     }
 
     /// Nothing is served from logs that cannot be relied on; auditors may still look.

@@ -31,7 +31,8 @@ impl Keys {
         if let Some(key) = self.inner.cache.current(tenant, class, class.epoch(at)) {
             return Ok(key);
         }
-        self.in_time(self.find_or_make(records, tenant, class, at)).await
+        // In a box: the rare way is long, and every request's future would carry it.
+        Box::pin(self.in_time(self.find_or_make(records, tenant, class, at))).await
     }
 
     async fn find_or_make<R: KeyRecords>(
@@ -131,7 +132,7 @@ impl Keys {
         if let Some(key) = self.cached(tenant, id) {
             return Ok(key);
         }
-        self.in_time(self.load(records, tenant, id)).await
+        Box::pin(self.in_time(self.load(records, tenant, id))).await
     }
 
     async fn load<R: KeyRecords>(

@@ -124,6 +124,9 @@ impl LogReader {
                 Some(_) => {}
             }
         }
+        if let Some((index, ..)) = found.next() {
+            health.alarm(&format!("log {log}: entry {index} stands there twice"));
+        }
         for (index, position) in self.store.contradictions(log, indices).await? {
             health.alarm(&format!("log {log}: entry {index} at {position}: its index columns contradict its bytes"));
         }

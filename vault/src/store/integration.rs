@@ -94,6 +94,36 @@ pub struct LogAdvance {
     pub checkpoint: Option<Checkpointed>,
 }
 
+/// Entries that follow each other in a lane, at leaves that follow each other in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Index of the first leaf.
+    pub index: u64,
+    /// How many.
+    pub count: u64,
+    /// Position of the first entry.
+    pub begin: Position,
+}
+
+impl LogAdvance {
+    /// The new leaves in as few stretches as there are.
+    #[must_use]
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for (index, position) in (self.from.map_or(0, |head| head.size)..).zip(&self.positions) {
+            match stretches.last_mut() {
+                Some(Stretch { count, begin, .. })
+                    if *position == (Position { number: begin.number + *count, ..*begin }) =>
+                {
+                    *count += 1;
+                }
+                _ => stretches.push(Stretch { index, count: 1, begin: *position }),
+            }
+        }
+        stretches
+    }
+}
+
 /// A signed tree head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpointed {

@@ -81,13 +81,14 @@ enum Engine {
 /// So often a transaction is made: more than once only where another one came between (SQLSTATE 40001, 40P01).
 const ATTEMPTS: u32 = 3;
 
-/// Calls a function of the engine.
+/// Calls a function of the engine. In a box: an engine's futures hold connections being made and rows being read, several
+/// KiB that every request's future would carry otherwise, and that would be wiped with it.
 macro_rules! engine {
     ($store:expr, $function:ident ( $($argument:expr),* )) => {{
         $store.inner.meter.calls.inc();
         match &$store.inner.engine {
-            crate::store::Engine::Sqlite(engine) => engine.$function($($argument),*).await,
-            crate::store::Engine::Postgres(engine) => engine.$function($($argument),*).await,
+            crate::store::Engine::Sqlite(engine) => Box::pin(engine.$function($($argument),*)).await,
+            crate::store::Engine::Postgres(engine) => Box::pin(engine.$function($($argument),*)).await,
         }
     }};
 }

@@ -121,7 +121,9 @@ async fn an_index_that_is_taken_already_is_an_alarm() {
     let vault = Vault::start().await;
     vault.write(1).await;
     vault
-        .meddle("INSERT INTO log_index (tenant, leaf_index, boot, lane, number) VALUES ('demo', 0, x'00', 0, 0)")
+        .meddle(
+            "INSERT INTO log_index (tenant, leaf_index, count, boot, lane, number) VALUES ('demo', 0, 1, x'00', 0, 0)",
+        )
         .await;
     assert_eq!(vault.integrate().await.len(), 1);
     assert!(vault.alarms().contains("log_index was tampered with"), "{}", vault.alarms());

@@ -137,7 +137,7 @@ async fn a_row_that_was_moved_past_what_waits_is_not_believed_after_a_crash_not_
             if with_index {
                 let (size, number) = (dead.size(&tenant()).await, only.entries[0].1.number);
                 let boot = hex(boot_of(dead).as_bytes());
-                dead.meddle(format!("INSERT INTO log_index (tenant, leaf_index, boot, lane, number) VALUES ('demo', {size}, x'{boot}', 0, {number})")).await;
+                dead.meddle(format!("INSERT INTO log_index (tenant, leaf_index, count, boot, lane, number) VALUES ('demo', {size}, 1, x'{boot}', 0, {number})")).await;
             }
         })
         .await;

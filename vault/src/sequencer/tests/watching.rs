@@ -140,7 +140,13 @@ async fn the_self_check_names_what_was_altered_after_integration() {
         ("DELETE FROM access_log WHERE tenant = 'demo' AND number = 3", "entry 3 is missing"),
         ("UPDATE access_log SET action = 'log.raed' WHERE tenant = 'demo' AND number = 2", "contradict"),
         ("UPDATE access_log SET actor_id = 'x' WHERE tenant = 'demo' AND number = 2", "contradict"),
-        ("UPDATE log_index SET number = 90 WHERE tenant = 'demo' AND leaf_index = 2", "entry 2 is missing"),
+        ("UPDATE log_index SET number = 90 WHERE tenant = 'demo'", "entry 2 is missing"),
+        ("UPDATE log_index SET count = 2 WHERE tenant = 'demo'", "entry 2 is missing"),
+        ("UPDATE log_index SET leaf_index = 1 WHERE tenant = 'demo'", "entry 0 is missing"),
+        (
+            "INSERT INTO log_index SELECT tenant, 2, 1, boot, lane, 1 FROM log_index WHERE tenant = 'demo'",
+            "entry 2 stands there twice",
+        ),
         (
             "UPDATE log_tiles SET hashes = zeroblob(length(hashes)) WHERE tenant = 'demo'",
             "does not lead to the signed root",

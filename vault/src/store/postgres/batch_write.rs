@@ -1,5 +1,5 @@
 //! What almost every batch writes, in one statement: values, runs, entries with their openings, the signed batch. One round
-//! trip where there were six; its parts do not see each other, and none of them needs to.
+//! trip where there were five; its parts do not see each other, and none of them needs to.
 
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
@@ -24,15 +24,13 @@ const WRITE: &str = "WITH \
      ON CONFLICT (tenant, run_id) DO UPDATE SET outcome = excluded.outcome, code = excluded.code, \
      finished = excluded.finished), \
      entries AS (INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, flow, app, \
-     object, object_version, state_version, leaf) SELECT e.tenant, $29, $30, e.number, e.time, e.action, e.outcome, \
-     e.value_id, e.actor_id, e.flow, e.app, e.object, e.object_version, e.state_version, e.leaf \
+     object, object_version, state_version, leaf, opening_key, on_behalf_of, address, actor_name, reference) \
+     SELECT e.tenant, $29, $30, e.number, e.time, e.action, e.outcome, e.value_id, e.actor_id, e.flow, e.app, e.object, \
+     e.object_version, e.state_version, e.leaf, e.opening_key, e.one, e.two, e.three, e.four \
      FROM unnest($31::text[], $32::bigint[], $33::bigint[], $34::text[], $35::text[], $36::bytea[], $37::text[], \
-     $38::text[], $39::text[], $40::text[], $41::bigint[], $42::bigint[], $43::bytea[]) AS e(tenant, number, time, action, \
-     outcome, value_id, actor_id, flow, app, object, object_version, state_version, leaf)), \
-     openings AS (INSERT INTO log_openings (tenant, boot, lane, number, data_key_id, on_behalf_of, address, actor_name, \
-     reference) SELECT o.tenant, $29, $30, o.number, o.data_key_id, o.one, o.two, o.three, o.four \
-     FROM unnest($31::text[], $32::bigint[], $44::bytea[], $45::bytea[], $46::bytea[], $47::bytea[], $48::bytea[]) \
-     AS o(tenant, number, data_key_id, one, two, three, four) WHERE o.data_key_id IS NOT NULL), \
+     $38::text[], $39::text[], $40::text[], $41::bigint[], $42::bigint[], $43::bytea[], $44::bytea[], $45::bytea[], \
+     $46::bytea[], $47::bytea[], $48::bytea[]) AS e(tenant, number, time, action, outcome, value_id, actor_id, flow, app, \
+     object, object_version, state_version, leaf, opening_key, one, two, three, four)), \
      groups AS (INSERT INTO log_groups (tenant, boot, lane, first, count, batch, salt, hash) \
      SELECT g.tenant, $29, $30, g.first, g.count, $49, g.salt, g.hash FROM unnest($50::text[], $51::bigint[], \
      $52::bigint[], $53::bytea[], $54::bytea[]) AS g(tenant, first, count, salt, hash)) \

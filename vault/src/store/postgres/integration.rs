@@ -6,13 +6,16 @@ use sqlx::postgres::PgRow;
 use super::PostgresStore;
 use super::column::{Columns, column, int, millis};
 use super::fault::fault;
-use crate::access_log::{Batch, Group, Position};
+use crate::access_log::{Batch, Group};
 use crate::domain::{BootId, TenantName};
 use crate::store::Error;
 use crate::store::integration::{Checkpointed, Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead};
 
-const INSERT_INDEX: &str = "INSERT INTO log_index (tenant, leaf_index, boot, lane, number) \
-     SELECT $1, n.* FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[]) AS n";
+/// Only behind the newest stretch of the log, and of the lane: one that somebody put there before is not written over.
+const INSERT_STRETCH: &str = "INSERT INTO log_index (tenant, leaf_index, count, boot, lane, number) \
+     SELECT $1, $2, $3, $4, $5, $6 WHERE $2 = coalesce((SELECT leaf_index + count FROM log_index WHERE tenant = $1 \
+     ORDER BY leaf_index DESC LIMIT 1), 0) AND $6 >= coalesce((SELECT number + count FROM log_index WHERE tenant = $1 \
+     AND boot = $4 AND lane = $5 ORDER BY number DESC LIMIT 1), 0)";
 const UPSERT_TILE: &str = "INSERT INTO log_tiles (tenant, level, tile, hashes) \
      SELECT $1, n.* FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS n \
      ON CONFLICT (tenant, level, tile) DO UPDATE SET hashes = excluded.hashes \
@@ -51,10 +54,8 @@ impl PostgresStore {
     pub(in crate::store) async fn integrate(&self, step: &Integration) -> Result<(), Error> {
         super::writing!(self, |connection| {
             write(step, connection).await.map_err(|error| match error {
-                sqlx::Error::RowNotFound => Error::Conflict,
-                // Lane and head were swapped, so nobody else can have written these indices: somebody put a row there before.
-                error if fault(&error).is_own_row() => Error::Tampered("log_index"),
-                error => Error::Database(error),
+                Error::Database(error) if fault(&error).is_own_row() => Error::Tampered("log_index"),
+                error => error,
             })
         })
     }
@@ -189,7 +190,7 @@ pub(super) fn group(row: &PgRow) -> Result<Group, Error> {
     })
 }
 
-async fn write(step: &Integration, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn write(step: &Integration, connection: &mut PgConnection) -> Result<(), Error> {
     // The lanes first: a sequencer that read a lane before another one integrated it, and the head after, must meet the
     // lane that moved on and not the indices that are taken.
     for lane in &step.lanes {
@@ -202,7 +203,7 @@ async fn write(step: &Integration, connection: &mut PgConnection) -> Result<(), 
     Ok(())
 }
 
-async fn swap_head(log: &LogAdvance, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn swap_head(log: &LogAdvance, connection: &mut PgConnection) -> Result<(), Error> {
     let query = match &log.from {
         None => sqlx::query("INSERT INTO log_heads (size, root, tenant) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"),
         Some(_) => {
@@ -217,17 +218,22 @@ async fn swap_head(log: &LogAdvance, connection: &mut PgConnection) -> Result<()
     one(query.execute(connection).await?)
 }
 
-async fn write_log(log: &LogAdvance, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let first = log.from.map_or(0, |head| head.size);
-    let rows: Vec<(u64, &Position)> = (first..).zip(&log.positions).collect();
-    sqlx::query(INSERT_INDEX)
-        .bind(log.log.as_str())
-        .bind(column(&rows, |(index, _)| int(*index)))
-        .bind(column(&rows, |(_, position)| &position.boot.as_bytes()[..]))
-        .bind(column(&rows, |(_, position)| i64::from(position.lane)))
-        .bind(column(&rows, |(_, position)| int(position.number)))
-        .execute(&mut *connection)
-        .await?;
+async fn write_log(log: &LogAdvance, connection: &mut PgConnection) -> Result<(), Error> {
+    for stretch in log.stretches() {
+        let done = sqlx::query(INSERT_STRETCH)
+            .bind(log.log.as_str())
+            .bind(int(stretch.index))
+            .bind(int(stretch.count))
+            .bind(&stretch.begin.boot.as_bytes()[..])
+            .bind(i64::from(stretch.begin.lane))
+            .bind(int(stretch.begin.number))
+            .execute(&mut *connection)
+            .await?;
+        // Lane and head were swapped, so no other sequencer wrote these: somebody put a row there before.
+        if done.rows_affected() != 1 {
+            return Err(Error::Tampered("log_index"));
+        }
+    }
     sqlx::query(UPSERT_TILE)
         .bind(log.log.as_str())
         .bind(column(&log.tiles, |tile| i64::from(tile.level)))
@@ -236,7 +242,7 @@ async fn write_log(log: &LogAdvance, connection: &mut PgConnection) -> Result<()
         .execute(&mut *connection)
         .await?;
     match &log.checkpoint {
-        Some(checkpoint) => insert_checkpoint(checkpoint, &log.log, connection).await,
+        Some(checkpoint) => Ok(insert_checkpoint(checkpoint, &log.log, connection).await?),
         None => Ok(()),
     }
 }
@@ -256,7 +262,7 @@ async fn insert_checkpoint(
         .map(|_| ())
 }
 
-async fn move_lane(lane: &LaneAdvance, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn move_lane(lane: &LaneAdvance, connection: &mut PgConnection) -> Result<(), Error> {
     let done = sqlx::query(
         "UPDATE log_lanes SET next = $1, previous = $2 WHERE tenant = $3 AND boot = $4 AND lane = $5 AND next = $6",
     )
@@ -272,6 +278,6 @@ async fn move_lane(lane: &LaneAdvance, connection: &mut PgConnection) -> Result<
 }
 
 /// A compare-and-swap that did not find its row: somebody came first.
-fn one(done: sqlx::postgres::PgQueryResult) -> Result<(), sqlx::Error> {
-    if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+fn one(done: sqlx::postgres::PgQueryResult) -> Result<(), Error> {
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Conflict) }
 }

@@ -54,7 +54,7 @@ impl KeyStoreDatabase {
     }
 
     async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
-        Ok(self.connections.acquire().await?)
+        Ok(Box::pin(self.connections.acquire()).await?)
     }
 
     async fn insert(&self, name: &SecretName, sealed: &[u8]) -> Result<bool, Error> {

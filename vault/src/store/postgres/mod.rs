@@ -83,7 +83,8 @@ impl PostgresStore {
 
     /// A connection that reads.
     async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
-        Ok(self.readers.acquire().await?)
+        // In a box: the pool may have to make one, and that is long.
+        Ok(Box::pin(self.readers.acquire()).await?)
     }
 
     /// The connection that writes; whoever holds it is alone in this node.
@@ -195,7 +196,9 @@ fn bounded(options: &PgConnectOptions) -> PgConnectOptions {
 
 /// Opens a connection that writes and makes sure that it writes as safely as it must.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
-    let mut connection = within(PgConnection::connect_with(&bounded(options))).await?;
+    // Its statements are few and always find their rows by a key: planning one anew for each batch costs more than it.
+    let options = bounded(options).options([("plan_cache_mode", "force_generic_plan")]);
+    let mut connection = within(Box::pin(PgConnection::connect_with(&options))).await?;
     let safe = within(is_safe(&mut connection)).await?;
     safe.map(|()| connection).map_err(Error::Setting)
 }

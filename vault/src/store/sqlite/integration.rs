@@ -14,8 +14,11 @@ use crate::store::integration::{
     Checkpointed, Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead, PendingBatch,
 };
 
-const INSERT_INDEX: Texts =
-    texts!("INSERT INTO log_index (tenant, leaf_index, boot, lane, number) VALUES ", "(?,?,?,?,?)", "");
+/// Only behind the newest stretch of the log, and of the lane: one that somebody put there before is not written over.
+const INSERT_STRETCH: &str = "INSERT INTO log_index (tenant, leaf_index, count, boot, lane, number) \
+     SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?2 = coalesce((SELECT leaf_index + count FROM log_index WHERE tenant = ?1 \
+     ORDER BY leaf_index DESC LIMIT 1), 0) AND ?6 >= coalesce((SELECT number + count FROM log_index WHERE tenant = ?1 \
+     AND boot = ?4 AND lane = ?5 ORDER BY number DESC LIMIT 1), 0)";
 const UPSERT_TILE: Texts = texts!(
     "INSERT INTO log_tiles (tenant, level, tile, hashes) VALUES ",
     "(?,?,?,?)",
@@ -85,10 +88,8 @@ impl SqliteStore {
         let mut writer = self.writer().await;
         let mut batch = writer.begin().await?;
         let written = write(step, &mut batch.transaction).await.map_err(|error| match error {
-            sqlx::Error::RowNotFound => Error::Conflict,
-            // The head was swapped, so nobody else can have written these indices: somebody put a row there before.
-            error if fault(&error).is_own_row() => Error::Tampered("log_index"),
-            error => Error::Database(error),
+            Error::Database(error) if fault(&error).is_own_row() => Error::Tampered("log_index"),
+            error => error,
         });
         let done = batch.finish(written).await;
         writer.settle(done).await
@@ -242,7 +243,7 @@ fn group(row: &SqliteRow) -> Result<Group, Error> {
     })
 }
 
-async fn write(step: &Integration, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+async fn write(step: &Integration, connection: &mut SqliteConnection) -> Result<(), Error> {
     for log in &step.logs {
         swap_head(log, connection).await?;
         write_log(log, connection).await?;
@@ -253,7 +254,7 @@ async fn write(step: &Integration, connection: &mut SqliteConnection) -> Result<
     Ok(())
 }
 
-async fn swap_head(log: &LogAdvance, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+async fn swap_head(log: &LogAdvance, connection: &mut SqliteConnection) -> Result<(), Error> {
     let query = match &log.from {
         None => sqlx::query("INSERT INTO log_heads (size, root, tenant) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"),
         Some(_) => sqlx::query("UPDATE log_heads SET size = ?, root = ? WHERE tenant = ? AND size = ? AND root = ?"),
@@ -266,20 +267,21 @@ async fn swap_head(log: &LogAdvance, connection: &mut SqliteConnection) -> Resul
     one(query.execute(connection).await?)
 }
 
-async fn write_log(log: &LogAdvance, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let first = log.from.map_or(0, |head| head.size);
-    let rows: Vec<(u64, &Position)> = (first..).zip(&log.positions).collect();
-    for (text, part) in sql::parts(&INSERT_INDEX, &rows) {
-        let mut query = sqlx::query(text);
-        for (index, position) in part {
-            query = query
-                .bind(log.log.as_str())
-                .bind(int(*index))
-                .bind(&position.boot.as_bytes()[..])
-                .bind(position.lane)
-                .bind(int(position.number));
+async fn write_log(log: &LogAdvance, connection: &mut SqliteConnection) -> Result<(), Error> {
+    for stretch in log.stretches() {
+        let done = sqlx::query(INSERT_STRETCH)
+            .bind(log.log.as_str())
+            .bind(int(stretch.index))
+            .bind(int(stretch.count))
+            .bind(&stretch.begin.boot.as_bytes()[..])
+            .bind(stretch.begin.lane)
+            .bind(int(stretch.begin.number))
+            .execute(&mut *connection)
+            .await?;
+        // Lane and head were swapped, so no other sequencer wrote these: somebody put a row there before.
+        if done.rows_affected() != 1 {
+            return Err(Error::Tampered("log_index"));
         }
-        query.execute(&mut *connection).await?;
     }
     for (text, part) in sql::parts(&UPSERT_TILE, &log.tiles) {
         let mut query = sqlx::query(text);
@@ -289,7 +291,7 @@ async fn write_log(log: &LogAdvance, connection: &mut SqliteConnection) -> Resul
         query.execute(&mut *connection).await?;
     }
     match &log.checkpoint {
-        Some(checkpoint) => insert_checkpoint(checkpoint, &log.log, connection).await,
+        Some(checkpoint) => Ok(insert_checkpoint(checkpoint, &log.log, connection).await?),
         None => Ok(()),
     }
 }
@@ -309,7 +311,7 @@ async fn insert_checkpoint(
         .map(|_| ())
 }
 
-async fn move_lane(lane: &LaneAdvance, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+async fn move_lane(lane: &LaneAdvance, connection: &mut SqliteConnection) -> Result<(), Error> {
     let done = sqlx::query(
         "UPDATE log_lanes SET next = ?, previous = ? WHERE tenant = ? AND boot = ? AND lane = ? AND next = ?",
     )
@@ -325,6 +327,6 @@ async fn move_lane(lane: &LaneAdvance, connection: &mut SqliteConnection) -> Res
 }
 
 /// A compare-and-swap that did not find its row: somebody came first.
-fn one(done: sqlx::sqlite::SqliteQueryResult) -> Result<(), sqlx::Error> {
-    if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+fn one(done: sqlx::sqlite::SqliteQueryResult) -> Result<(), Error> {
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Conflict) }
 }

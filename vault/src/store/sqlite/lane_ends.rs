@@ -16,7 +16,9 @@ use crate::store::integration::{LaneTail, PlacedBatch};
 const THERE: &str = "SELECT count(*), count(CASE WHEN g.batch < ?5 AND i.leaf_index IS NULL THEN 1 END) FROM log_groups g \
      CROSS JOIN access_log a ON a.tenant = g.tenant AND a.boot = g.boot AND a.lane = g.lane AND a.number >= g.first \
      AND a.number < g.first + g.count \
-     LEFT JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane AND i.number = a.number \
+     LEFT JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane AND i.number = (SELECT max(n.number) \
+     FROM log_index n WHERE n.tenant = a.tenant AND n.boot = a.boot AND n.lane = a.lane AND n.number <= a.number) \
+     AND a.number < i.number + i.count \
      WHERE g.boot = ?1 AND g.lane = ?2 AND g.batch >= ?3 AND g.batch < ?4";
 
 impl SqliteStore {
@@ -82,7 +84,9 @@ impl SqliteStore {
         let mut indices = Vec::with_capacity(batch.entries.len());
         for (log, position, _) in &batch.entries {
             let row = sqlx::query(
-                "SELECT leaf_index FROM log_index WHERE tenant = ? AND boot = ? AND lane = ? AND number = ?",
+                "SELECT leaf_index + (?4 - number) AS leaf_index FROM log_index WHERE tenant = ?1 AND boot = ?2 AND lane = ?3 \
+                 AND number = (SELECT max(number) FROM log_index WHERE tenant = ?1 AND boot = ?2 AND lane = ?3 \
+                 AND number <= ?4) AND ?4 < number + count",
             )
             .bind(log.as_str())
             .bind(&boot.as_bytes()[..])

@@ -14,13 +14,37 @@ use crate::store::listing::{Cursor, EntryColumns, EntryFilter, Listing, RawEntry
 macro_rules! columns {
     () => {
         "a.tenant, a.boot, a.lane, a.number, a.time, a.action, a.outcome, a.value_id, a.actor_id, a.flow, a.app, \
-         a.object, a.object_version, a.state_version, a.leaf, o.data_key_id, o.on_behalf_of, o.address, o.actor_name, \
-         o.reference"
+         a.object, a.object_version, a.state_version, a.leaf, a.opening_key, a.on_behalf_of, a.address, a.actor_name, \
+         a.reference"
     };
 }
-macro_rules! openings {
+/// The index of an entry, by the stretch that holds it.
+macro_rules! index {
     () => {
-        " LEFT JOIN log_openings o ON o.tenant = a.tenant AND o.boot = a.boot AND o.lane = a.lane AND o.number = a.number"
+        "i.leaf_index + (a.number - i.number)"
+    };
+}
+/// The stretch that holds an entry, by a step through the key: those of one lane follow each other.
+macro_rules! stretch_of_entry {
+    () => {
+        "i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane AND i.number = (SELECT max(n.number) FROM log_index n \
+         WHERE n.tenant = a.tenant AND n.boot = a.boot AND n.lane = a.lane AND n.number <= a.number) \
+         AND a.number < i.number + i.count"
+    };
+}
+/// The stretches that hold indices of a range, and their entries in it.
+macro_rules! of_stretches {
+    () => {
+        concat!(
+            " FROM log_index i CROSS JOIN access_log a ON a.tenant = i.tenant AND a.boot = i.boot AND a.lane = i.lane \
+             AND a.number >= i.number AND a.number < i.number + i.count WHERE i.tenant = ?1 AND i.leaf_index < ?11 \
+             AND i.leaf_index >= coalesce((SELECT max(f.leaf_index) FROM log_index f WHERE f.tenant = ?1 \
+             AND f.leaf_index <= ?10), 0) AND ",
+            index!(),
+            " >= ?10 AND ",
+            index!(),
+            " < ?11"
+        )
     };
 }
 macro_rules! filter {
@@ -32,36 +56,39 @@ macro_rules! filter {
 }
 /// In the order of the index; the planner may not turn the join around.
 const INTEGRATED: &str = concat!(
-    "SELECT i.leaf_index, ",
+    "SELECT ",
+    index!(),
+    " AS leaf_index, ",
     columns!(),
-    " FROM log_index i CROSS JOIN access_log a ON a.tenant = i.tenant AND a.boot = i.boot AND a.lane = i.lane \
-     AND a.number = i.number",
-    openings!(),
-    " WHERE i.tenant = ?1 AND i.leaf_index >= ?10 AND i.leaf_index < ?11",
+    of_stretches!(),
     filter!(),
-    " ORDER BY i.leaf_index LIMIT ?12"
+    " ORDER BY i.leaf_index, a.number LIMIT ?12"
 );
 /// The same, newest first.
 const INTEGRATED_NEWEST: &str = concat!(
-    "SELECT i.leaf_index, ",
+    "SELECT ",
+    index!(),
+    " AS leaf_index, ",
     columns!(),
-    " FROM log_index i CROSS JOIN access_log a ON a.tenant = i.tenant AND a.boot = i.boot AND a.lane = i.lane \
-     AND a.number = i.number",
-    openings!(),
-    " WHERE i.tenant = ?1 AND i.leaf_index >= ?10 AND i.leaf_index < ?11",
+    of_stretches!(),
     filter!(),
-    " ORDER BY i.leaf_index DESC LIMIT ?12"
+    " ORDER BY i.leaf_index DESC, a.number DESC LIMIT ?12"
 );
 /// One value's entries, by the value's index.
 const INTEGRATED_OF_VALUE: &str = concat!(
-    "SELECT i.leaf_index, ",
+    "SELECT ",
+    index!(),
+    " AS leaf_index, ",
     columns!(),
-    " FROM access_log a CROSS JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane \
-     AND i.number = a.number",
-    openings!(),
-    " WHERE a.tenant = ?1 AND a.value_id = ?2 AND i.leaf_index >= ?10 AND i.leaf_index < ?11",
+    " FROM access_log a CROSS JOIN log_index i ON ",
+    stretch_of_entry!(),
+    " WHERE a.tenant = ?1 AND a.value_id = ?2 AND ",
+    index!(),
+    " >= ?10 AND ",
+    index!(),
+    " < ?11",
     filter!(),
-    " ORDER BY i.leaf_index LIMIT ?12"
+    " ORDER BY leaf_index LIMIT ?12"
 );
 /// Entries of batches that are not yet integrated.
 const PENDING: &str = concat!(
@@ -69,20 +96,23 @@ const PENDING: &str = concat!(
     columns!(),
     " FROM log_lanes l CROSS JOIN log_groups g ON g.boot = l.boot AND g.lane = l.lane AND g.batch >= l.next \
      CROSS JOIN access_log a ON a.tenant = g.tenant AND a.boot = g.boot AND a.lane = g.lane AND a.number >= g.first \
-     AND a.number < g.first + g.count",
-    openings!(),
-    " WHERE l.tenant = '-system' AND g.tenant = ?1 AND (a.boot, a.lane, a.number) > (?10, ?11, ?12)",
+     AND a.number < g.first + g.count WHERE l.tenant = '-system' AND g.tenant = ?1 \
+     AND (a.boot, a.lane, a.number) > (?10, ?11, ?12)",
     filter!(),
     " ORDER BY a.boot, a.lane, a.number LIMIT ?13"
 );
 const AT: &str = concat!(
-    "SELECT i.leaf_index, ",
+    "SELECT ",
+    index!(),
+    " AS leaf_index, ",
     columns!(),
-    " FROM access_log a LEFT JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane \
-     AND i.number = a.number",
-    openings!(),
+    " FROM access_log a LEFT JOIN log_index i ON ",
+    stretch_of_entry!(),
     " WHERE a.tenant = ? AND a.boot = ? AND a.lane = ? AND a.number = ?"
 );
+
+const ERASE: &str = "UPDATE access_log SET opening_key = NULL, on_behalf_of = NULL, address = NULL, actor_name = NULL, \
+     reference = NULL WHERE tenant = ? AND boot = ? AND lane = ? AND number = ?";
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
@@ -221,7 +251,7 @@ async fn waiting(
 }
 
 async fn erase(position: &Position, log: &TenantName, connection: &mut SqliteConnection) -> Result<(), Error> {
-    sqlx::query("DELETE FROM log_openings WHERE tenant = ? AND boot = ? AND lane = ? AND number = ?")
+    sqlx::query(ERASE)
         .bind(log.as_str())
         .bind(&position.boot.as_bytes()[..])
         .bind(position.lane)
@@ -256,6 +286,6 @@ fn entry(row: &SqliteRow) -> Result<RawEntry, Error> {
             object: object.zip(columns.number_or_none("object_version")?),
             state_version: columns.number_or_none("state_version")?,
         },
-        openings: columns.id_or_none("data_key_id", DataKeyId::from_bytes)?.map(|id| (id, sealed)),
+        openings: columns.id_or_none("opening_key", DataKeyId::from_bytes)?.map(|id| (id, sealed)),
     })
 }

@@ -1,4 +1,4 @@
-//! Writing the access log: entries, openings, batches and lanes, generations.
+//! Writing the access log: entries with their openings, batches and lanes, generations.
 
 use sqlx::SqliteConnection;
 
@@ -10,14 +10,8 @@ use crate::store::batch::EntryRow;
 
 const INSERT_ENTRY: Texts = texts!(
     "INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, flow, app, object, \
-     object_version, state_version, leaf) VALUES ",
-    "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-    ""
-);
-const INSERT_OPENINGS: Texts = texts!(
-    "INSERT INTO log_openings (tenant, boot, lane, number, data_key_id, on_behalf_of, address, actor_name, reference) \
-     VALUES ",
-    "(?,?,?,?,?,?,?,?,?)",
+     object_version, state_version, leaf, opening_key, on_behalf_of, address, actor_name, reference) VALUES ",
+    "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     ""
 );
 const INSERT_GROUP: Texts = texts!(
@@ -46,25 +40,10 @@ pub(super) async fn insert_entries(rows: &[EntryRow], connection: &mut SqliteCon
                 .bind(row.object.as_ref().map(|(object, _)| &object[..]))
                 .bind(row.object.as_ref().map(|(_, version)| int(*version)))
                 .bind(row.state_version.map(int))
-                .bind(&row.leaf[..]);
-        }
-        query.execute(&mut *connection).await?;
-    }
-    insert_openings(rows, connection).await
-}
-
-async fn insert_openings(rows: &[EntryRow], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let opened: Vec<_> = rows.iter().filter_map(|row| Some((row, row.openings.as_ref()?))).collect();
-    for (text, part) in sql::parts(&INSERT_OPENINGS, &opened) {
-        let mut query = sqlx::query(text);
-        for (row, (data_key_id, sealed)) in part {
-            query = query
-                .bind(row.tenant.as_str())
-                .bind(&row.position.boot.as_bytes()[..])
-                .bind(row.position.lane)
-                .bind(int(row.position.number))
-                .bind(&data_key_id.as_bytes()[..]);
-            query = sealed.iter().fold(query, |query, sealed| query.bind(&sealed[..]));
+                .bind(&row.leaf[..])
+                .bind(row.openings.as_ref().map(|(key, _)| &key.as_bytes()[..]));
+            let member = |at: usize| row.openings.as_ref().map(|(_, sealed)| &sealed[at][..]);
+            query = (0..4).fold(query, |query, at| query.bind(member(at)));
         }
         query.execute(&mut *connection).await?;
     }
