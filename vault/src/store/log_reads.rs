@@ -98,7 +98,8 @@ impl Store {
         log: &TenantName,
         indices: std::ops::Range<u64>,
     ) -> Result<Vec<(u64, Position, Vec<u8>)>, Error> {
-        let limit = usize::try_from(indices.end.saturating_sub(indices.start)).unwrap_or(usize::MAX);
+        // One more than there are: where index rows overlap, whoever counts them must see it.
+        let limit = usize::try_from(indices.end.saturating_sub(indices.start)).unwrap_or(usize::MAX).saturating_add(1);
         let raw = engine!(self, integrated(log, &EntryFilter::default(), indices, limit))?;
         Ok(raw.into_iter().filter_map(|entry| Some((entry.index?, entry.position, entry.leaf))).collect())
     }
