@@ -4,11 +4,16 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::json;
+use tests::installation::{Installation, Serving};
 use tests::{Siv, bodies};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Every copy of one of the needles in the process, with what stands around it and the region it lies in.
 fn copies(pid: u32, needles: &[Vec<u8>]) -> Vec<String> {
@@ -138,21 +143,50 @@ async fn no_plaintext_lingers_two_seconds_after_the_last_answer() {
     assert!(lingering.is_empty(), "{} copies: {:#?}", lingering.len(), &lingering[..lingering.len().min(20)]);
 }
 
-/// Sends on a connection that stays, and reads the answer's status line.
-async fn exchange(stream: &mut tokio::net::TcpStream, request: &str) -> String {
+/// Sends on a connection that stays, and reads the answer: its status line and its body.
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> (String, String) {
     stream.write_all(request.as_bytes()).await.unwrap();
     let (mut seen, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         let read = stream.read(&mut chunk).await.unwrap();
         assert!(read > 0, "the connection ended");
         seen.extend_from_slice(&chunk[..read]);
-        let text = String::from_utf8_lossy(&seen).to_ascii_lowercase();
+        let text = String::from_utf8_lossy(&seen);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let head = head.to_ascii_lowercase();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or("0", str::trim);
         if body.len() >= length.parse::<usize>().unwrap() {
-            return head.lines().next().unwrap().to_owned();
+            assert!(!head.contains("connection: close"), "{head}");
+            return (head.lines().next().unwrap().to_owned(), body.to_owned());
         }
     }
+}
+
+/// A request with a body.
+fn request(method: &str, path: &str, host: &str, bearer: &str, (kind, body): (&str, &str)) -> String {
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {bearer}\r\n");
+    format!("{head}content-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Sends a value, then shorter requests, which would leave the end of the longer one in a buffer that is not wiped; then
+/// looks for the value.
+async fn goes_on_after_a_value(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    (host, bearer): (&str, &str),
+    pid: u32,
+) {
+    let secret = bodies::canary();
+    let body = json!({"items": [{"field": "password", "value": secret}]}).to_string();
+    let (status, answer) =
+        exchange(stream, &request("POST", "/v1/values", host, bearer, ("application/json", &body))).await;
+    assert!(status == "http/1.1 200 ok" && answer.contains("svk_"), "{answer}");
+    let alive = format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(exchange(stream, &alive).await.0, "http/1.1 200 ok");
+    }
+    let lingering = copies(pid, &bodies::spellings(&secret));
+    assert!(lingering.is_empty(), "{lingering:#?}");
 }
 
 #[tokio::test]
@@ -160,20 +194,49 @@ async fn a_connection_that_goes_on_after_a_plaintext_keeps_nothing_of_it() {
     let siv = Siv::start();
     let host = siv.app().base().trim_start_matches("http://").to_owned();
     let mut stream = tokio::net::TcpStream::connect(&host).await.unwrap();
-    let secret = bodies::canary();
-    let body = json!({"items": [{"field": "password", "value": secret}]}).to_string();
-    let head = format!("POST /v1/values HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\n", siv.app().bearer());
-    let length = body.len();
-    let sent = format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
-    assert_eq!(exchange(&mut stream, &sent).await, "http/1.1 200 ok");
-    // Shorter requests, which would leave the end of the longer one in a buffer that is not wiped.
-    let alive = format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n");
-    for _ in 0..8 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(exchange(&mut stream, &alive).await, "http/1.1 200 ok");
-    }
-    let lingering = copies(siv.pid(), &bodies::spellings(&secret));
-    assert!(lingering.is_empty(), "{lingering:#?}");
+    goes_on_after_a_value(&mut stream, (&host, siv.app().bearer()), siv.pid()).await;
+}
+
+/// A connection that trusts this certificate.
+async fn secured(host: &str, certificate: &str) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let stream = tokio::net::TcpStream::connect(host).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_over_tls_goes_on_likewise() {
+    let installation = Installation::described();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (installation.folder.path().join("own.pem"), installation.folder.path().join("own.key"));
+    fs::write(certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    installation.rewrite("[private]", "[private]\ntls_certificate = \"own.pem\"\ntls_key = \"own.key\"");
+    let operator = installation.init()["credential"].as_str().unwrap().to_owned();
+    let serving = Serving::start(&installation);
+    let host = serving.private.trim_start_matches("http://");
+    let mut stream = secured(host, &made.cert.pem()).await;
+    let tenant = ("application/json", r#"{"name":"shop"}"#);
+    let app = (
+        "application/toml",
+        "name = \"shop\"\norigins = [\"https://shop.example\"]\n[fields.password]\ntype = \"password\"\npurposes = [\"login\"]\nflows = [\"check\"]\n",
+    );
+    let credential = ("application/json", r#"{"kind":"app","name":"server","app":"shop"}"#);
+    let mut ask = async |method, path, body| {
+        let (status, answer) = exchange(&mut stream, &request(method, path, host, &operator, body)).await;
+        assert!(status.starts_with("http/1.1 20"), "{path}: {status} {answer}");
+        serde_json::from_str::<serde_json::Value>(&answer).unwrap()
+    };
+    ask("POST", "/v1/tenants", tenant).await;
+    ask("PUT", "/v1/apps/shop?tenant=shop", app).await;
+    let made = ask("POST", "/v1/credentials?tenant=shop", credential).await;
+    goes_on_after_a_value(&mut stream, (host, made["credential"].as_str().unwrap()), serving.pid()).await;
 }
 
 #[tokio::test]

@@ -126,9 +126,10 @@ impl Opening {
         let name = self.member.as_str().as_bytes();
         let fields = [Some(LABEL), Some(&self.salt), Some(name), self.value.as_ref().map(|value| value.as_bytes())];
         // The bytes of lp(), piece by piece: the value is copied nowhere.
-        let hash = fields.into_iter().flatten().fold(Sha256::new(), |hash, field| {
-            hash.chain_update(lp_length(field)).chain_update(field)
-        });
+        let hash = fields
+            .into_iter()
+            .flatten()
+            .fold(Sha256::new(), |hash, field| hash.chain_update(lp_length(field)).chain_update(field));
         Commitment(hash.finalize().into())
     }
 

@@ -51,9 +51,6 @@ pub(super) struct Activity {
     offered: AtomicU32,
     /// Set by an answer that ends the connection.
     closing: AtomicBool,
-    /// Whether what is read comes straight into the buffer of HTTP/1, which we can wipe: not through TLS, which has
-    /// buffers of its own.
-    direct: bool,
     /// A request or an answer carried a plaintext: from now on the read buffer is wiped before it is read into again.
     stained: AtomicBool,
     /// The read buffer was larger once than it is made: what lies where in it is not known.
@@ -62,14 +59,14 @@ pub(super) struct Activity {
     since: Mutex<Instant>,
     /// When the client last took something.
     moved: Mutex<Instant>,
-    changed: Notify,
+    /// Told when the connection may have to go at once.
+    worn: Notify,
 }
 
 impl Activity {
-    pub(super) fn new(pace: Pace, direct: bool) -> Arc<Self> {
+    pub(super) fn new(pace: Pace) -> Arc<Self> {
         Arc::new(Self {
             pace,
-            direct,
             stained: AtomicBool::new(false),
             grown: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
@@ -79,7 +76,7 @@ impl Activity {
             ambiguous: AtomicBool::new(false),
             since: Mutex::new(Instant::now()),
             moved: Mutex::new(Instant::now()),
-            changed: Notify::new(),
+            worn: Notify::new(),
         })
     }
 
@@ -102,14 +99,14 @@ impl Activity {
     /// Ends the connection after the answers under way.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        self.changed.notify_one();
+        self.worn.notify_one();
     }
 
     /// A request or answer with a plaintext passes. True if its buffers can be wiped while the connection goes on; else
     /// the connection must end, and its buffers with it.
     pub(super) fn stain(&self) -> bool {
         self.stained.store(true, Ordering::Release);
-        self.direct && !self.grown.load(Ordering::Acquire)
+        !self.grown.load(Ordering::Acquire)
     }
 
     pub(super) fn is_stained(&self) -> bool {
@@ -133,25 +130,31 @@ impl Activity {
     }
 
     /// Waits until the connection has to go; true if an answer is under way for too long.
+    ///
+    /// Requests that come and go do not wake it: no deadline that follows from them is nearer than an idle connection's,
+    /// so it looks again that often, and then knows the moment.
     pub(super) async fn over(&self) -> bool {
         loop {
             let busy = self.in_flight() > 0;
-            let worn = self.closing.load(Ordering::Acquire) || self.served() >= MOST_REQUESTS;
             let allowance = match (busy, self.served()) {
-                (false, _) if worn => return false,
+                (false, _) if self.is_worn() => return false,
                 (true, _) => self.pace.longest_answer,
                 (false, 0) => self.pace.first_request,
                 (false, _) => self.pace.idle,
             };
-            let deadline = self.since() + allowance;
-            if Instant::now() >= deadline {
+            let (deadline, now) = (self.since() + allowance, Instant::now());
+            if now >= deadline {
                 return busy;
             }
             tokio::select! {
-                () = tokio::time::sleep_until(deadline) => {}
-                () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(deadline.min(now + self.pace.idle)) => {}
+                () = self.worn.notified() => {}
             }
         }
+    }
+
+    fn is_worn(&self) -> bool {
+        self.closing.load(Ordering::Acquire) || self.served() >= MOST_REQUESTS
     }
 
     /// Waits until nothing is in flight; false if that is given up, because the client takes nothing more.
@@ -210,7 +213,9 @@ impl Drop for InFlight {
         self.activity.touch();
         self.activity.served.fetch_add(1, Ordering::AcqRel);
         self.activity.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.activity.changed.notify_one();
+        if self.activity.is_worn() {
+            self.activity.worn.notify_one();
+        }
     }
 }
 
@@ -261,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_connection_goes_on_and_an_idle_one_ends() {
-        let activity = Activity::new(QUICK, true);
+        let activity = Activity::new(QUICK);
         let guard = activity.begin();
         assert!(lasts(&activity, 300).await);
         drop(guard);
@@ -270,14 +275,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_a_request_lasts_longer_than_an_idle_one() {
-        let activity = Activity::new(QUICK, true);
+        let activity = Activity::new(QUICK);
         assert!(lasts(&activity, 100).await);
         assert!(!lasts(&activity, 10_000).await);
     }
 
     #[tokio::test]
     async fn a_thousand_requests_are_enough() {
-        let activity = Activity::new(PACE, true);
+        let activity = Activity::new(PACE);
         for _ in 0..MOST_REQUESTS {
             drop(activity.begin());
         }
@@ -290,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_nobody_takes_is_not_waited_for() {
-        let activity = Activity::new(QUICK, true);
+        let activity = Activity::new(QUICK);
         let (slow, untaken) = (activity.begin(), activity.begin());
         untaken.asked(true);
         assert_eq!(settles(&activity).await, None, "one is still being answered");
@@ -304,9 +309,8 @@ mod tests {
 
     #[test]
     fn a_plaintext_ends_a_connection_whose_buffers_cannot_be_wiped() {
-        assert!(Activity::new(PACE, true).stain());
-        assert!(!Activity::new(PACE, false).stain(), "TLS keeps records of its own");
-        let grown = Activity::new(PACE, true);
+        assert!(Activity::new(PACE).stain());
+        let grown = Activity::new(PACE);
         grown.offers(READ_BUFFER);
         assert!(grown.stain());
         grown.offers(READ_BUFFER + 1);

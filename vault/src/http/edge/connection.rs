@@ -21,6 +21,7 @@ use tower::ServiceExt;
 use super::activity::{Activity, Pace, counted};
 use super::ambiguity::Watched;
 use super::leftover::Leftover;
+use super::wiped::Wiped;
 use crate::http::problem::{Code, Problem};
 
 /// A client has this long for its TLS handshake.
@@ -61,12 +62,12 @@ pub(super) async fn serve(
                 () = ending.cancelled() => return,
             };
             let Ok(Ok(is_http2)) = begun else { return };
-            converse((stream, is_http2), peer, router, Activity::new(pace, true), ending).await;
+            converse((stream, is_http2), peer, router, Activity::new(pace), ending).await;
         }
         Some(acceptor) => {
-            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(Wiped(stream))).await {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                converse((stream, is_http2), peer, router, Activity::new(pace, false), ending).await;
+                converse((stream, is_http2), peer, router, Activity::new(pace), ending).await;
             }
         }
     }

@@ -8,6 +8,7 @@ pub(super) mod listener;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod wiped;
 
 pub(super) use connection::{CarriesPlaintext, Peer};
 pub use listener::Listener;
