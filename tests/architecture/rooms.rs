@@ -10,11 +10,12 @@ const ROOMS: [&str; 11] =
 /// Files beside the rooms; rooms get plain arguments instead of using them.
 const BESIDE: [&str; 5] = ["lib", "main", "config", "telemetry", "wiping_allocator"];
 /// Paths that may be named in the given rooms only.
-const ONLY_IN: [(&str, &[&str]); 9] = [
+const ONLY_IN: [(&str, &[&str]); 10] = [
     ("sqlx::", &["store"]),
     ("axum::", &["http", "console"]),
     ("aes_gcm_siv::", &["crypto", "keys"]),
     ("hpke::", &["crypto"]),
+    ("aws_lc_rs::agreement", &["crypto"]),
     ("hsm::", &["keys"]),
     ("cryptoki::", &[]),
     ("crate::config", &["http", "console", "cli"]),

@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use hpke::aead::{AeadTag, AesGcm256};
-use hpke::inout::InOutBuf;
-use hpke::kdf::HkdfSha256;
-use hpke::kem::DhP256HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use aws_lc_rs::agreement::{self, ECDH_P256};
+use rustls::crypto::aws_lc_rs::hpke::DH_KEM_P256_HKDF_SHA256_AES_256 as SUITE;
+use rustls::crypto::hpke::{EncapsulatedSecret, Hpke as _, HpkePrivateKey, HpkePublicKey};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -16,17 +14,16 @@ use crate::domain::{AppName, CaptureSessionId, FieldName};
 /// The version byte of a sealed capture: P-256, HKDF-SHA256, AES-256-GCM.
 pub const SEALED_CAPTURE_VERSION: u8 = 1;
 const INFO: &str = "siv/v1/capture-private";
+const SCALAR: usize = 32;
 const ENC: usize = 65;
 const TAG: usize = 16;
-
-type PrivateKey = <DhP256HkdfSha256 as Kem>::PrivateKey;
-type PublicKey = <DhP256HkdfSha256 as Kem>::PublicKey;
-type EncappedKey = <DhP256HkdfSha256 as Kem>::EncappedKey;
+/// Of 2^32 random scalars one is none of the curve's order: so often in a row means that they are not random.
+const DRAWS: usize = 4;
 
 /// A tenant's capture key pair of one day. The private half is wiped on drop.
 pub struct CaptureKeyPair {
     key_id: [u8; 16],
-    private: PrivateKey,
+    private: HpkePrivateKey,
     public: [u8; ENC],
 }
 
@@ -36,18 +33,25 @@ impl CaptureKeyPair {
     /// # Errors
     /// [`Error::Random`] if there is no randomness.
     pub fn generate() -> Result<Self, Error> {
-        // Not `gen_keypair`, which panics when the system has no randomness.
-        let mut seed = Zeroizing::new([0_u8; 32]);
-        getrandom::fill(&mut seed[..]).map_err(Error::Random)?;
-        let (private, _) = DhP256HkdfSha256::derive_keypair(&seed[..]);
-        Ok(Self::from_private(random()?, private))
+        let key_id = random()?;
+        let mut drawn = Err(Error::Refused);
+        for _ in 0..DRAWS {
+            let mut scalar = Zeroizing::new([0; SCALAR]);
+            getrandom::fill(&mut scalar[..]).map_err(Error::Random)?;
+            drawn = Self::from_private(key_id, &scalar);
+            if drawn.is_ok() {
+                break;
+            }
+        }
+        drawn
     }
 
     /// The public half always comes from the private one, never from storage.
-    pub(super) fn from_private(key_id: [u8; 16], private: PrivateKey) -> Self {
-        let mut public = [0; ENC];
-        DhP256HkdfSha256::sk_to_pk(&private).write_exact(&mut public);
-        Self { key_id, private, public }
+    pub(super) fn from_private(key_id: [u8; 16], scalar: &[u8; SCALAR]) -> Result<Self, Error> {
+        let own = agreement::PrivateKey::from_private_key(&ECDH_P256, scalar).map_err(|_| Error::Refused)?;
+        let public = own.compute_public_key().map_err(|_| Error::Refused)?;
+        let public = public.as_ref().try_into().map_err(|_| Error::Refused)?;
+        Ok(Self { key_id, private: HpkePrivateKey::from(scalar.to_vec()), public })
     }
 
     /// Its id: 16 random bytes.
@@ -67,9 +71,7 @@ impl CaptureKeyPair {
     /// # Errors
     /// [`Error::Random`] if there is no randomness.
     pub fn seal_private(&self, data_key: &DataKey, aad: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut bytes = Zeroizing::new([0_u8; 32]);
-        self.private.write_exact(&mut bytes[..]);
-        seal_bytes(data_key, INFO, &private_aad(&self.key_id, aad), &bytes[..])
+        seal_bytes(data_key, INFO, &private_aad(&self.key_id, aad), self.private.secret_bytes())
     }
 
     /// Opens a stored private half.
@@ -78,8 +80,8 @@ impl CaptureKeyPair {
     /// [`Error::Refused`] for another key id, data key, AAD or content.
     pub fn open_private(key_id: [u8; 16], data_key: &DataKey, aad: &[u8], sealed: &[u8]) -> Result<Self, Error> {
         let bytes = open_bytes(data_key, INFO, &private_aad(&key_id, aad), sealed)?;
-        let private = PrivateKey::from_bytes(&bytes).map_err(|_| Error::Refused)?;
-        Ok(Self::from_private(key_id, private))
+        let scalar: &[u8; SCALAR] = bytes[..].try_into().map_err(|_| Error::Refused)?;
+        Self::from_private(key_id, scalar)
     }
 
     /// Opens version ‖ keyId ‖ enc ‖ ciphertext; gives the text and SHA-256(enc), which may be used once a session.
@@ -95,25 +97,14 @@ impl CaptureKeyPair {
     ) -> Result<(Zeroizing<String>, [u8; 32]), Error> {
         let (head, rest) = sealed.split_first_chunk::<17>().ok_or(Error::Refused)?;
         let (enc, rest) = rest.split_first_chunk::<ENC>().ok_or(Error::Refused)?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG>().ok_or(Error::Refused)?;
-        if head[0] != SEALED_CAPTURE_VERSION
-            || head[1..] != self.key_id
-            || !padding::BUCKETS.contains(&ciphertext.len())
-        {
+        let padded_length = rest.len().checked_sub(TAG).ok_or(Error::Refused)?;
+        if head[0] != SEALED_CAPTURE_VERSION || head[1..] != self.key_id || !padding::BUCKETS.contains(&padded_length) {
             return Err(Error::Refused);
         }
-        let point = EncappedKey::from_bytes(enc).map_err(|_| Error::Refused)?;
-        let tag = AeadTag::<AesGcm256>::from_bytes(tag).map_err(|_| Error::Refused)?;
         let info = aad::capture(&self.key_id, app, session, field);
-        let mut padded = Zeroizing::new(ciphertext.to_vec());
-        let mut context = hpke::setup_receiver::<AesGcm256, HkdfSha256, DhP256HkdfSha256>(
-            &OpModeR::Base,
-            &self.private,
-            &point,
-            &info,
-        )
-        .map_err(|_| Error::Refused)?;
-        context.open_inout_detached(InOutBuf::from(&mut padded[..]), &[], &tag).map_err(|_| Error::Refused)?;
+        let enc_bytes = EncapsulatedSecret(enc.to_vec());
+        let mut context = SUITE.setup_opener(&enc_bytes, &info, &self.private).map_err(|_| Error::Refused)?;
+        let padded = Zeroizing::new(context.open(&[], rest).map_err(|_| Error::Refused)?);
         Ok((padding::unpad(&padded)?, Sha256::digest(enc).into()))
     }
 }
@@ -142,13 +133,11 @@ pub fn seal_capture(
     text: &str,
 ) -> Result<Vec<u8>, Error> {
     let mut padded = padding::pad(text)?;
-    let public = PublicKey::from_bytes(public).map_err(|_| Error::Refused)?;
     let info = aad::capture(key_id, app, session, field);
-    let (enc, mut context) =
-        hpke::setup_sender::<AesGcm256, HkdfSha256, DhP256HkdfSha256>(&OpModeS::Base, &public, &info)
-            .map_err(|_| Error::Refused)?;
-    let tag = context.seal_inout_detached(InOutBuf::from(&mut padded[..]), &[]).map_err(|_| Error::Refused)?;
-    let sealed = [&[SEALED_CAPTURE_VERSION][..], key_id, &enc.to_bytes(), &padded, &tag.to_bytes()].concat();
+    let public = HpkePublicKey(public.to_vec());
+    let (enc, mut context) = SUITE.setup_sealer(&info, &public).map_err(|_| Error::Refused)?;
+    let ciphertext = context.seal(&[], &padded).map_err(|_| Error::Refused)?;
+    let sealed = [&[SEALED_CAPTURE_VERSION][..], key_id, &enc.0, &ciphertext].concat();
     padded.zeroize();
     Ok(sealed)
 }

@@ -7,7 +7,7 @@ use hpke::inout::InOutBuf;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::DhP256HkdfSha256;
 use hpke::rand_core::{TryCryptoRng, TryRng};
-use hpke::{Deserializable, Kem, OpModeS, Serializable};
+use hpke::{Kem, OpModeS, Serializable};
 use serde_json::{Value, json};
 
 use super::fixture::{CREATED, TEXT, data_key, key, metadata, plaintext, uuid};
@@ -209,8 +209,8 @@ fn capture() {
     );
     let stored = committed("capture.json");
     let bytes = |member: &str| hex::decode(stored[member].as_str().unwrap()).unwrap();
-    let private = <DhP256HkdfSha256 as Kem>::PrivateKey::from_bytes(&bytes("privateKey")).unwrap();
-    let pair = CaptureKeyPair::from_private(key_id, private);
+    let scalar: [u8; 32] = bytes("privateKey").try_into().unwrap();
+    let pair = CaptureKeyPair::from_private(key_id, &scalar).unwrap();
     assert_eq!(pair.public_bytes()[..], bytes("publicKey"));
     assert_eq!(*pair.open(&bytes("sealed"), &app, session, &field).unwrap().0, TEXT);
 }
