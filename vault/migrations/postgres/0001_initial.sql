@@ -171,7 +171,7 @@ CREATE TABLE capture_sessions (
     mac        bytea            NOT NULL, -- HMAC under the key store's key `config`
     mac_key_id bytea            NOT NULL, -- that key's id
     PRIMARY KEY (tenant, key)
-);
+) WITH (fillfactor = 50); -- each capture makes a new version of its session's row: with room beside it no index moves
 CREATE INDEX capture_sessions_by_id ON capture_sessions (key);
 
 CREATE TABLE keks (
