@@ -7,6 +7,7 @@ mod console;
 mod docs;
 mod first_run;
 mod flows;
+mod frozen;
 mod idempotency;
 mod import;
 mod log;

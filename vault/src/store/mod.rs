@@ -2,6 +2,7 @@
 
 pub mod administration;
 pub(in crate::store) mod batch;
+mod boots;
 pub mod caller;
 pub mod catalog;
 pub mod committer;

@@ -62,11 +62,16 @@ fn alive(weak: &Weak<Inner>) -> Option<Committer> {
 }
 
 impl Committer {
-    /// Writes a signed sign of life: how far the boot's lanes must be there.
+    /// Writes a signed sign of life: how far the boot's lanes must be there. One that was closed meanwhile hears of it here,
+    /// if it has nothing to write.
     ///
     /// # Errors
-    /// [`Error::Database`].
+    /// [`Error::Database`], [`Error::Closed`].
     pub async fn beat(&self) -> Result<(), Error> {
+        if !self.inner.store.is_open(self.inner.identity.boot()).await? {
+            self.inner.closed.cancel();
+            return Err(Error::Closed);
+        }
         let lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let heartbeat = self.inner.identity.heartbeat(self.inner.clock.now(), lanes);
         self.inner.store.write_heartbeat(&heartbeat).await

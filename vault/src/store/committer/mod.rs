@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Error, Store};
 use crate::access_log::node::LaneEnd;
@@ -73,6 +74,8 @@ struct Inner {
     clock: Clock,
     identity: Arc<NodeIdentity>,
     lanes: Lanes,
+    /// Set once another node closed this boot.
+    closed: CancellationToken,
 }
 
 impl Committer {
@@ -97,9 +100,11 @@ impl Committer {
     ) -> Result<Self, Error> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let (identity, lanes) = (Arc::new(identity), Lanes::default());
-        let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes));
+        let closed = CancellationToken::new();
+        let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes), closed.clone());
+        store.open_boot(identity.boot()).await?;
         tokio::spawn(writer.run(messages));
-        let committer = Self { inner: Arc::new(Inner { queue, store, keys, clock, identity, lanes }) };
+        let committer = Self { inner: Arc::new(Inner { queue, store, keys, clock, identity, lanes, closed }) };
         committer.announce(words).await?;
         housekeeping::spawn(&committer);
         Ok(committer)
@@ -200,6 +205,12 @@ impl Committer {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneEnd> {
         self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until another node closed this boot, as one that gave no sign of life: it was frozen, or cut off. From then on it
+    /// writes nothing; whoever runs it starts it anew.
+    pub async fn closed(&self) {
+        self.inner.closed.cancelled().await;
     }
 
     /// How many operations wait in the queue now, and how many may.
