@@ -21,11 +21,12 @@ impl Store {
         engine!(self, close_boot(boot))
     }
 
-    /// Whether a boot may write, as it is at this moment.
+    /// Whether a boot may write, as it is at this moment. Where the database's clock is the one that counts, the time is
+    /// taken from it with this question.
     ///
     /// # Errors
     /// [`Error::Database`].
     pub(in crate::store) async fn is_open(&self, boot: BootId) -> Result<bool, Error> {
-        engine!(self, is_open(boot))
+        engine!(self, is_open(boot, &self.inner.clock))
     }
 }

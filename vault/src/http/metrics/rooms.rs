@@ -1,5 +1,7 @@
 //! The counts of the inner rooms, with their names.
 
+use std::time::Duration;
+
 use super::text::{Kind, MICROSECONDS, ONES, Text};
 use crate::domain::{RetentionClass, Timestamp};
 use crate::http::state::State;
@@ -46,6 +48,10 @@ pub(super) fn write_committer(state: &State, text: &mut Text) {
 /// The database and the purge.
 pub(super) fn write_store(state: &State, answers: bool, text: &mut Text) {
     let meter = state.rooms().store.meter();
+    let help = "By how much the machine's clock is behind the one that counts (below 0: ahead).";
+    let behind = Duration::from_millis(state.rooms().clock.machine_is_behind().unsigned_abs()).as_secs_f64();
+    let behind = if state.rooms().clock.machine_is_behind() < 0 { -behind } else { behind };
+    text.family("siv_clock_behind_seconds", Kind::Gauge, help).float(&[], behind);
     text.gauge("siv_store_up", "Whether the database answered this scrape.", u64::from(answers));
     text.counter("siv_store_calls_total", "Calls to the database beside the batches.", meter.calls.get());
     let help = "Values that were removed because their time was over, by class.";

@@ -31,7 +31,8 @@ pub(super) fn spawn(committer: &Committer) {
     every(PURGE, now + PURGE, inner, "the purge", |committer| async move { committer.purge().await.map(|_| ()) });
     // At once too: a key whose time came while the node was down has waited long enough.
     every(ERASURE, now, inner, "the end of erasure keys", |committer| async move {
-        let now = committer.inner.clock.now();
+        // By the machine's own clock: whoever has the database must not end what its backups need.
+        let now = committer.inner.clock.machine();
         Ok(committer.inner.keys.destroy_due_erasure_keys(now).await.map(|_| ())?)
     });
 }
@@ -72,6 +73,7 @@ impl Committer {
             self.inner.closed.cancel();
             return Err(Error::Closed);
         }
+        self.watch_clock().await?;
         let lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let heartbeat = self.inner.identity.heartbeat(self.inner.clock.now(), lanes);
         self.inner.store.write_heartbeat(&heartbeat).await

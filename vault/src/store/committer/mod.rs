@@ -1,6 +1,7 @@
 //! The committer: what is queued becomes one transaction and one fsync (docs/formats.md section 9).
 
 mod announcement;
+mod clock_watch;
 mod gathered;
 mod gathering;
 mod housekeeping;
@@ -14,6 +15,7 @@ mod queued;
 mod start;
 mod writer;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +78,8 @@ struct Inner {
     lanes: Lanes,
     /// Set once another node closed this boot.
     closed: CancellationToken,
+    /// Whether it was recorded that the machine's clock is wrong.
+    clock_told: AtomicBool,
 }
 
 impl Committer {
@@ -104,8 +108,20 @@ impl Committer {
         let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes), closed.clone());
         store.open_boot(identity.boot()).await?;
         tokio::spawn(writer.run(messages));
-        let committer = Self { inner: Arc::new(Inner { queue, store, keys, clock, identity, lanes, closed }) };
+        let committer = Self {
+            inner: Arc::new(Inner {
+                queue,
+                store,
+                keys,
+                clock,
+                identity,
+                lanes,
+                closed,
+                clock_told: AtomicBool::new(false),
+            }),
+        };
         committer.announce(words).await?;
+        committer.compare_with_signs_of_life().await?;
         housekeeping::spawn(&committer);
         Ok(committer)
     }

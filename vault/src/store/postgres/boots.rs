@@ -1,7 +1,8 @@
 //! Boots that may write: the row that every batch of a boot holds.
 
 use super::PostgresStore;
-use crate::domain::{BootId, TenantName};
+use super::column::Columns;
+use crate::domain::{BootId, Clock, TenantName};
 use crate::store::Error;
 
 impl PostgresStore {
@@ -29,15 +30,20 @@ impl PostgresStore {
         })
     }
 
-    /// Whether it may write.
-    pub(in crate::store) async fn is_open(&self, boot: BootId) -> Result<bool, Error> {
+    /// Whether it may write; with the server's time.
+    pub(in crate::store) async fn is_open(&self, boot: BootId, clock: &Clock) -> Result<bool, Error> {
         super::reading!(self, |connection| {
-            let found = sqlx::query("SELECT 1 FROM open_boots WHERE tenant = $1 AND boot = $2")
-                .bind(TenantName::SYSTEM)
-                .bind(&boot.as_bytes()[..])
-                .fetch_optional(connection)
-                .await?;
-            Ok(found.is_some())
+            let row = sqlx::query(
+                "SELECT EXISTS (SELECT 1 FROM open_boots WHERE tenant = $1 AND boot = $2) AS is_open, \
+                 (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now",
+            )
+            .bind(TenantName::SYSTEM)
+            .bind(&boot.as_bytes()[..])
+            .fetch_one(connection)
+            .await?;
+            let columns = Columns::of("open_boots", &row);
+            let _ = clock.by_database(columns.time("now")?);
+            columns.get::<bool, _>("is_open")
         })
     }
 }

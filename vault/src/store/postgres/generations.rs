@@ -49,7 +49,7 @@ pub(super) async fn share(
         found.insert(tenant, Generation(columns.number("generation")?));
     }
     let now = now.ok_or(Error::Closed)?;
-    Ok((if matches!(clock, Clock::Held(_)) { clock.now() } else { now }, found))
+    Ok((clock.by_database(now), found))
 }
 
 /// A tenant's generation as it is at this moment; 0 before its first change.

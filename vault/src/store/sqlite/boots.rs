@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use crate::domain::{BootId, TenantName};
+use crate::domain::{BootId, Clock, TenantName};
 use crate::store::Error;
 
 impl SqliteStore {
@@ -17,8 +17,8 @@ impl SqliteStore {
         self.change(boot, "DELETE FROM open_boots WHERE tenant = ? AND boot = ?").await
     }
 
-    /// Whether it may write.
-    pub(in crate::store) async fn is_open(&self, boot: BootId) -> Result<bool, Error> {
+    /// Whether it may write. The machine's clock is the only one there is.
+    pub(in crate::store) async fn is_open(&self, boot: BootId, _clock: &Clock) -> Result<bool, Error> {
         is_open(boot, &mut *self.reader().await?).await
     }
 
