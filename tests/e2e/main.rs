@@ -10,6 +10,7 @@ mod flows;
 mod frozen;
 mod idempotency;
 mod import;
+mod key_store;
 mod log;
 mod metrics;
 mod nodes;

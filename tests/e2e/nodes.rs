@@ -38,7 +38,7 @@ pub(super) struct Nodes {
 }
 
 /// The settings of one node.
-fn described(name: &str, rows: &str, keys: &str) -> Installation {
+pub(super) fn described(name: &str, rows: &str, keys: &str) -> Installation {
     let installation = Installation::described();
     let settings = SETTINGS.replacen("sqlite:rows/siv.db", rows, 1).replacen("dir:key-store", keys, 1).replacen(
         "realm ",

@@ -42,10 +42,15 @@ type      = "card-number"
 purposes  = ["support"]
 flows     = ["peek"]
 uses      = 1
+[fields.brief]
+type        = "card-number"
+purposes    = ["support"]
+flows       = ["glance"]
+ttl_seconds = 10
 "#;
 
 /// Flows with the field each reads.
-const FLOWS: [(&str, &str); 2] = [("card-summary", "card-number"), ("peek", "once")];
+const FLOWS: [(&str, &str); 3] = [("card-summary", "card-number"), ("peek", "once"), ("glance", "brief")];
 
 fn flow(name: &str, field: &str) -> String {
     format!(
