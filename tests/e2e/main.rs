@@ -17,5 +17,6 @@ mod nodes;
 mod operators;
 mod postgres;
 mod refusals;
+mod replica;
 mod secrets;
 mod strangers;

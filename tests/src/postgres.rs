@@ -24,8 +24,18 @@ impl Postgres {
 
     /// The same with settings, such as `restart_after_crash=off`.
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::launch(settings, None)
+    }
+
+    /// A streaming standby of another one.
+    pub fn standby_of(primary: &Self) -> Self {
+        Self::launch(&[], Some(&primary.folder))
+    }
+
+    fn launch(settings: &[&str], primary: Option<&str>) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("throwaway-postgres");
         let mut command = Command::new(script);
+        command.envs(primary.map(|folder| ("SIV_STANDBY_OF", folder)));
         let mut child = command.args(settings).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let mut folder = String::new();

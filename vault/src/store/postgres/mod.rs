@@ -20,6 +20,7 @@ mod log_read;
 mod pending;
 mod purge;
 mod read;
+mod replica;
 mod requests;
 mod transaction;
 mod values;
