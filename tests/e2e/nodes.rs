@@ -6,22 +6,17 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::{Actor, Answer, Postgres};
 
-use super::command_line::{FLOW, Installation, SETTINGS, Serving, credential, text, write};
+use super::command_line::{APP, FLOW, Installation, SETTINGS, Serving, credential, text, write};
 
 /// Rounds in which both nodes want the same value.
 const ROUNDS: usize = 20;
 /// What comes at all comes sooner.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-const APP: &str = r#"
-name    = "shop"
-origins = ["https://shop.example"]
-[fields.card-number]
-type     = "card-number"
-purposes = ["support"]
-flows    = ["card-summary"]
-uses     = 1
-"#;
+/// The app with values that are used once.
+fn app_of_single_uses() -> String {
+    APP.replace("retention = \"stored\"", "uses      = 1")
+}
 
 /// Two nodes of one installation, and a tenant.
 pub(super) struct Nodes {
@@ -80,7 +75,11 @@ impl Nodes {
         });
         run(&one, &operator, &["tenant", "create", "acme", "--cache-seconds", "60", "--json"]);
         // Each of what follows is asked of the node that did not do what it rests on.
-        run(&two, &operator, &["app", "apply", &write(first.folder.path(), "shop.toml", APP), "--tenant", "acme"]);
+        run(
+            &two,
+            &operator,
+            &["app", "apply", &write(first.folder.path(), "shop.toml", &app_of_single_uses()), "--tenant", "acme"],
+        );
         settle();
         run(&one, &operator, &["flow", "apply", &write(first.folder.path(), "flow.toml", FLOW), "--tenant", "acme"]);
         let make = |node: &Serving, kind: &str, bound: &[&str]| {

@@ -158,10 +158,10 @@ impl Store {
         &self.inner.log_health
     }
 
-    /// Whether lists of the access log are read from a standby now, and how many were; none without one.
+    /// Whether lists of the access log are read from a standby now, and how many were.
     #[must_use]
-    pub fn replica(&self) -> Option<(bool, u64)> {
-        self.inner.replica.as_ref().map(|replica| (replica.is_fresh(), replica.reads.get()))
+    pub fn replica(&self) -> (bool, u64) {
+        self.inner.replica.as_ref().map_or((false, 0), |replica| (replica.is_fresh(), replica.reads.get()))
     }
 
     /// What it counted.

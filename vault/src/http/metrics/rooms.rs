@@ -54,11 +54,10 @@ pub(super) fn write_store(state: &State, answers: bool, text: &mut Text) {
     text.family("siv_clock_behind_seconds", Kind::Gauge, help).float(&[], behind);
     text.gauge("siv_store_up", "Whether the database answered this scrape.", u64::from(answers));
     text.counter("siv_store_calls_total", "Calls to the database beside the batches.", meter.calls.get());
-    if let Some((is_read, reads)) = state.rooms().store.replica() {
-        let help = "Whether the read replica is at most a second behind, so that lists of the log are read from it.";
-        text.gauge("siv_read_replica_fresh", help, u64::from(is_read));
-        text.counter("siv_read_replica_reads_total", "Lists of the log that were read from the replica.", reads);
-    }
+    let (is_fresh, reads) = state.rooms().store.replica();
+    let help = "Whether the read replica is at most a second behind, so that lists of the log are read from it.";
+    text.gauge("siv_read_replica_fresh", help, u64::from(is_fresh));
+    text.counter("siv_read_replica_reads_total", "Lists of the log that were read from the replica.", reads);
     let help = "Values that were removed because their time was over, by class.";
     let mut family = text.family("siv_purge_values_total", Kind::Counter, help);
     for class in [RetentionClass::SensitiveAuthentication, RetentionClass::Session, RetentionClass::Stored] {
