@@ -10,7 +10,11 @@ impl Store {
     /// # Errors
     /// [`Error::Database`].
     pub(in crate::store) async fn open_boot(&self, boot: BootId) -> Result<(), Error> {
-        engine!(self, open_boot(boot))
+        engine!(self, open_boot(boot))?;
+        if let Some(replica) = &self.inner.replica {
+            replica.must_know(boot);
+        }
+        Ok(())
     }
 
     /// Lets a boot write no more. A batch of it that is under way ends first: afterwards the ends of its lanes are final.

@@ -2,7 +2,7 @@
 //! decides and no key is read from it, since it may be behind; there is no function here that would.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::listing::{Cursor, Listing};
@@ -10,7 +10,7 @@ use super::postgres::PostgresStore;
 use super::settings::PostgresAddress;
 use super::{EntryFilter, Error};
 use crate::domain::meter::Counter;
-use crate::domain::{InstallationId, Realm, TenantName};
+use crate::domain::{BootId, InstallationId, Realm, TenantName};
 
 /// What it shows is never older than this; else the primary is asked.
 const FRESH: Duration = Duration::from_secs(1);
@@ -23,6 +23,8 @@ const POSITIONS: usize = 150;
 pub(in crate::store) struct Replica {
     engine: PostgresStore,
     of: (InstallationId, Realm),
+    /// This start of the node, once it is there: a standby that does not know it does not follow the primary.
+    boot: OnceLock<BootId>,
     seen: Mutex<Seen>,
     /// Lists that were read from it.
     pub(in crate::store) reads: Counter,
@@ -45,7 +47,7 @@ impl Replica {
     /// [`Error::Setting`] if it is of another installation, or no standby.
     pub(in crate::store) async fn open(address: &PostgresAddress, of: (InstallationId, Realm)) -> Result<Self, Error> {
         let engine = PostgresStore::reading_only(address)?;
-        let replica = Self { engine, of, seen: Mutex::default(), reads: Counter::default() };
+        let replica = Self { engine, of, boot: OnceLock::new(), seen: Mutex::default(), reads: Counter::default() };
         match replica.replayed().await {
             Err(error @ Error::Setting(_)) => Err(error),
             Err(error) => {
@@ -54,6 +56,11 @@ impl Replica {
             }
             Ok(_) => Ok(replica),
         }
+    }
+
+    /// From now on it must know this start of the node.
+    pub(in crate::store) fn must_know(&self, boot: BootId) {
+        let _ = self.boot.set(boot);
     }
 
     /// Compares it with the primary from now on, as long as somebody holds it.
@@ -82,7 +89,9 @@ impl Replica {
             }
         }
         match replayed {
-            Ok(replayed) => {
+            // This start of the node is not there yet, or it never will be.
+            Ok(None) => seen.fresh = None,
+            Ok(Some(replayed)) => {
                 seen.told = None;
                 while let Some((at, _)) = seen.positions.front().copied().filter(|(_, written)| *written <= replayed) {
                     seen.fresh = Some(at);
@@ -99,13 +108,16 @@ impl Replica {
         }
     }
 
-    /// How far it has come, if it is what it should be.
-    async fn replayed(&self) -> Result<i64, Error> {
-        let (installation, realm, replayed) = self.engine.replayed().await?;
-        if installation != self.of.0.as_bytes()[..] || realm != self.of.1.as_str() {
+    /// How far it has come, if it is what it should be; nothing while it does not know this start of the node.
+    async fn replayed(&self) -> Result<Option<i64>, Error> {
+        let standby = self.engine.replayed(self.boot.get().copied()).await?;
+        if standby.installation != self.of.0.as_bytes()[..] || standby.realm != self.of.1.as_str() {
             return Err(Error::Setting("read_replica is a database of another installation"));
         }
-        replayed.ok_or(Error::Setting("read_replica is no standby: name a streaming replica of `database`"))
+        let replayed = standby.replayed;
+        let replayed =
+            replayed.ok_or(Error::Setting("read_replica is no standby: name a streaming replica of `database`"))?;
+        Ok(standby.follows.then_some(replayed))
     }
 
     /// Whether what it shows is at most a second old.

@@ -4,9 +4,19 @@ use sqlx::postgres::PgPoolOptions;
 
 use super::column::Columns;
 use super::{PATIENCE, PostgresStore, READERS, Writer, bounded};
-use crate::domain::TenantName;
+use crate::domain::{BootId, TenantName};
 use crate::store::Error;
 use crate::store::settings::PostgresAddress;
+
+/// What a database says of itself that should be a standby.
+pub(in crate::store) struct Standby {
+    pub(in crate::store) installation: Vec<u8>,
+    pub(in crate::store) realm: String,
+    /// It has the row that this start of the node made in the primary: it follows it, and not one that was put back.
+    pub(in crate::store) follows: bool,
+    /// Up to where it has come; nothing if it is no standby.
+    pub(in crate::store) replayed: Option<i64>,
+}
 
 impl PostgresStore {
     /// A database that is only read, and asked nothing before it is needed.
@@ -30,19 +40,26 @@ impl PostgresStore {
         })
     }
 
-    /// Whose database a standby is, and up to where it has come; nothing if it is no standby.
-    pub(in crate::store) async fn replayed(&self) -> Result<(Vec<u8>, String, Option<i64>), Error> {
+    /// Whose database a standby is, and how far it has come.
+    pub(in crate::store) async fn replayed(&self, boot: Option<BootId>) -> Result<Standby, Error> {
         super::reading!(self, |connection| {
             let row = sqlx::query(
-                "SELECT installation_id, realm, CASE WHEN pg_is_in_recovery() \
+                "SELECT installation_id, realm, EXISTS (SELECT 1 FROM open_boots WHERE tenant = $1 AND boot = $2) \
+                 AS follows, CASE WHEN pg_is_in_recovery() \
                  THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint END AS replayed \
                  FROM installation WHERE tenant = $1",
             )
             .bind(TenantName::SYSTEM)
+            .bind(boot.map(|boot| boot.as_bytes().to_vec()))
             .fetch_one(connection)
             .await?;
             let columns = Columns::of("installation", &row);
-            Ok((columns.get("installation_id")?, columns.get("realm")?, columns.get("replayed")?))
+            Ok(Standby {
+                installation: columns.get("installation_id")?,
+                realm: columns.get("realm")?,
+                follows: columns.get("follows")?,
+                replayed: columns.get("replayed")?,
+            })
         })
     }
 }
