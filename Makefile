@@ -37,7 +37,7 @@ test-js: ## what runs in the page and in the frame, on its own: types, lints, te
 test-long: build-tests ## the slow half: every point of the fault sweeps, more rounds, more random cases (docs/test-long.md)
 	tests/install-dependencies failover
 	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast
-	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) -p vault -p tests --test fault --no-fail-fast -- --ignored --nocapture
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) -p vault -p tests --test fault --test e2e --no-fail-fast -- --ignored --nocapture
 	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
 
 bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run (BENCH="--write")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::installation::SETTINGS;
+use tests::installation::{FLOW, SETTINGS};
 use tests::{Actor, Installation, Serving};
 
 use super::database::{Databases, Rows};
@@ -22,15 +22,6 @@ retention   = "stored"
 purposes    = ["support"]
 flows       = ["card-summary", "reveal-card"]
 ttl_seconds = 31536000
-"#;
-const SUMMARY: &str = r#"
-name    = "card-summary"
-purpose = "support"
-app     = "shop"
-[inputs]
-card = { secure = "card-number" }
-[outputs]
-last4 = "{{ inputs.card | last4 }}"
 "#;
 const REVEAL: &str = r#"
 name    = "reveal-card"
@@ -78,7 +69,7 @@ impl Vault {
         let operator = Actor::new(&serving.private, Some(&operator));
         let tenant = json!({"name": "bench", "keyProvider": "local", "cacheSeconds": 300, "reveal": true});
         operator.post("/v1/tenants", &tenant).await.expect(201);
-        for (path, document) in [("apps/shop", APP), ("flows/card-summary", SUMMARY), ("flows/reveal-card", REVEAL)] {
+        for (path, document) in [("apps/shop", APP), ("flows/card-summary", FLOW), ("flows/reveal-card", REVEAL)] {
             let answer = operator.put_toml(&format!("/v1/{path}?tenant=bench"), document).await;
             assert!(answer.status < 300, "{path}: {}", answer.text);
         }
@@ -209,7 +200,7 @@ impl Vault {
 
     /// Starts it again.
     pub fn start_again(&mut self) -> Result<(), String> {
-        self.serving = Some(Serving::begin(&self.installation)?);
+        self.serving = Some(Serving::begin(&self.installation, &[])?);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::siv::binary;
 
-pub(super) use tests::installation::{Installation, SETTINGS, Serving};
+pub(super) use tests::installation::{APP, FLOW, Installation, SETTINGS, Serving};
 
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -131,6 +131,7 @@ fn a_node_refuses_unsafe_settings_in_one_line() {
         (private, "[private]\naddress = \"0.0.0.0:0\"", "private"),
         ("realm      = \"test\"", "realm = \"test\"\nunknown = 1", "unknown"),
         ("https://vault.example", "http://vault.example", "public_url"),
+        ("realm      = \"test\"", "realm = \"test\"\nread_replica = \"postgres://siv@localhost/siv\"", "read_replica"),
     ] {
         installation.rewrite(from, to);
         for command in ["serve", "init"] {
@@ -180,24 +181,4 @@ url    = "URL"
 json   = { number = "{{ inputs.card }}" }
 [steps.http.response]
 status = { from = "$.status", type = "enum", values = ["taken"] }
-"#;
-
-pub(super) const APP: &str = r#"
-name    = "shop"
-origins = ["https://shop.example"]
-[fields.card-number]
-type      = "card-number"
-retention = "stored"
-purposes  = ["support"]
-flows     = ["card-summary"]
-"#;
-
-pub(super) const FLOW: &str = r#"
-name    = "card-summary"
-purpose = "support"
-app     = "shop"
-[inputs]
-card = { secure = "card-number" }
-[outputs]
-last4 = "{{ inputs.card | last4 }}"
 "#;

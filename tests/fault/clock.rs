@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tests::crash::Crash;
-use tests::{Answer, Served};
+use tests::{Answer, Postgres, Served};
 
 const HALF_AN_HOUR: i64 = 1800;
 
@@ -48,4 +48,73 @@ async fn a_clock_that_jumps_revives_nothing_and_leaves_the_log_in_order() {
     assert_eq!(served.terminate(), Some(0));
     served.begin().unwrap();
     served.invoke("card-summary", &stays, None).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_lengthens_no_lifetime() {
+    let mut served = Served::on_sqlite();
+    assert_eq!(served.terminate(), Some(0));
+    let crash = Crash::new(served.folder());
+    served.set_environment(crash.environment());
+    served.begin().unwrap();
+    let brief = served.put("brief").await.unwrap();
+    served.invoke("glance", &brief, None).await.expect(200);
+    crash.clock_is_ahead(-HALF_AN_HOUR);
+    // By the clock that was set back it would live for half an hour.
+    let over = async {
+        while served.invoke("glance", &brief, None).await.status == 200 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), over).await.expect("ten seconds are over, whatever the clock says");
+    let refused = served.invoke("glance", &brief, None).await;
+    assert_eq!(refused.refusal(), (404, "value.not_found".to_owned()), "{}", refused.text);
+    shows_its_clock(&served, |behind| (1700.0..1900.0).contains(&behind)).await;
+    // And what is captured now is whole.
+    let stays = served.put("card-number").await.unwrap();
+    served.invoke("card-summary", &stays, None).await.expect(200);
+    served.verify_log().unwrap_or_else(|why| panic!("{why}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_clock_is_wrong_works_by_the_databases_and_says_so() {
+    let postgres = Postgres::start();
+    let mut served = Served::on_postgres(&postgres);
+    assert_eq!(served.terminate(), Some(0));
+    let crash = Crash::new(served.folder());
+    served.set_environment(crash.environment());
+    crash.clock_is_ahead(HALF_AN_HOUR);
+    served.begin().unwrap();
+    let brief = served.put("brief").await.unwrap();
+    served.invoke("glance", &brief, None).await.expect(200);
+    let once = served.put("once").await.unwrap();
+    served.invoke("peek", &once, None).await.expect(200);
+    shows_its_clock(&served, |behind| (-1900.0..-1700.0).contains(&behind)).await;
+    let captured = served.entries("action=value.captured").await;
+    let newest = captured.iter().filter_map(|entry| entry["time"].as_str()).max().unwrap();
+    let newest: jiff::Timestamp = newest.parse().unwrap();
+    let off = newest.duration_since(jiff::Timestamp::now()).abs();
+    assert!(off < jiff::SignedDuration::from_mins(10), "{newest} is the node's own time");
+    served.verify_log().unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// The metric tells by how much the clock is wrong, and an entry of the system's log says that it is.
+async fn shows_its_clock(served: &Served, is: impl Fn(f64) -> bool) {
+    let value = |metrics: &str, name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        line.and_then(|number| number.parse::<f64>().ok())
+    };
+    let shown = async {
+        loop {
+            let metrics = served.stranger().get("/metrics").await.expect(200).text;
+            let recorded = value(&metrics, "siv_log_entries_total{action=\"admin\",outcome=\"failed\"}");
+            if value(&metrics, "siv_clock_behind_seconds").is_some_and(&is)
+                && recorded.is_some_and(|count| count >= 1.0)
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), shown).await.expect("the wrong clock is shown and recorded");
 }

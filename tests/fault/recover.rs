@@ -6,23 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use tests::installation::SETTINGS;
 use tests::siv::binary;
 use tests::{Actor, Siv};
 
 use super::put_back_whole::copy;
 use super::transplant::lookup;
-
-const SETTINGS: &str = r#"
-database   = "sqlite:rows/siv.db"
-key_store  = "dir:key-store"
-root_key   = "file:root/root.key"
-realm      = "dev"
-public_url = "https://vault.example"
-[public]
-address = "127.0.0.1:0"
-[private]
-address = "127.0.0.1:0"
-"#;
 
 /// The installation of a `siv dev` as one that `siv serve` runs.
 struct Served {
@@ -43,7 +32,7 @@ impl Served {
         copy(&siv.data(), &folder.join("rows"));
         fs::rename(siv.data().join("key-store"), folder.join("key-store")).unwrap();
         fs::rename(siv.data().join("root.key"), folder.join("root/root.key")).unwrap();
-        fs::write(folder.join("siv.toml"), SETTINGS).unwrap();
+        fs::write(folder.join("siv.toml"), SETTINGS.replace("\"test\"", "\"dev\"")).unwrap();
         Self { folder, child: None, private: String::new(), said: Vec::new() }
     }
 

@@ -1,13 +1,41 @@
 //! An installation made by `siv init` and served by `siv serve`: the real binary with settings of its own.
 
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::process;
 use super::siv::binary;
+
+/// An app with one field, and the flow that reads it.
+pub const APP: &str = r#"
+name    = "shop"
+origins = ["https://shop.example"]
+[fields.card-number]
+type      = "card-number"
+retention = "stored"
+purposes  = ["support"]
+flows     = ["card-summary"]
+"#;
+
+/// The flow.
+pub const FLOW: &str = r#"
+name    = "card-summary"
+purpose = "support"
+app     = "shop"
+[inputs]
+card = { secure = "card-number" }
+[outputs]
+last4 = "{{ inputs.card | last4 }}"
+"#;
 
 /// Settings of a node on SQLite that listens on loopback.
 pub const SETTINGS: &str = r#"
@@ -37,8 +65,15 @@ impl Installation {
     /// A folder with other settings in it.
     pub fn described_as(settings: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        std::fs::write(folder.path().join("siv.toml"), settings).unwrap();
+        fs::write(folder.path().join("siv.toml"), settings).unwrap();
+        // An address may hold a password.
+        fs::set_permissions(folder.path().join("siv.toml"), Permissions::from_mode(0o600)).unwrap();
         Self { folder }
+    }
+
+    /// Everything its node wrote to standard error.
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
     }
 
     /// The file of settings.
@@ -49,7 +84,7 @@ impl Installation {
     /// Writes [`SETTINGS`] with one place of them changed.
     pub fn rewrite(&self, from: &str, to: &str) {
         assert!(SETTINGS.contains(from), "{from}");
-        std::fs::write(self.path(), SETTINGS.replacen(from, to, 1)).unwrap();
+        fs::write(self.path(), SETTINGS.replacen(from, to, 1)).unwrap();
     }
 
     /// Runs a command of the binary on these settings.
@@ -57,9 +92,16 @@ impl Installation {
         Command::new(binary()).args(arguments).arg("--config").arg(self.path()).env_clear().output().unwrap()
     }
 
+    /// `siv init` with this environment.
+    pub fn init_in(&self, environment: &[(String, String)]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(["init", "--json", "--config"]).arg(self.path());
+        command.env_clear().envs(environment.iter().map(|(name, value)| (name, value))).output().unwrap()
+    }
+
     /// `siv init`: what it printed.
     pub fn init(&self) -> Value {
-        let output = self.run(&["init", "--json"]);
+        let output = self.init_in(&[]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -77,33 +119,57 @@ pub struct Serving {
 impl Serving {
     /// Starts the node, and waits until it says that it is ready.
     pub fn start(installation: &Installation) -> Self {
-        Self::begin(installation).unwrap_or_else(|why| panic!("{why}"))
+        Self::begin(installation, &[]).unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// Starts the node; the error is what it wrote instead of getting ready.
-    pub fn begin(installation: &Installation) -> Result<Self, String> {
-        let errors = std::fs::File::create(installation.folder.path().join("stderr")).unwrap();
-        let mut child = Command::new(binary())
+    /// Starts the node with this environment; the error is what it wrote instead of getting ready.
+    pub fn begin(installation: &Installation, environment: &[(String, String)]) -> Result<Self, String> {
+        let log = installation.folder.path().join("stderr");
+        let child = Command::new(binary())
             .args(["serve", "--config"])
             .arg(installation.path())
             .env_clear()
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(errors)
+            .stderr(File::options().create(true).append(true).open(log).unwrap())
             .spawn()
-            .unwrap();
-        let (mut public, mut private) = (String::new(), String::new());
-        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
-            for (listener, address) in [("public", &mut public), ("private", &mut private)] {
+            .map_err(|error| format!("{}: {error}; build it first (make test does)", binary().display()))?;
+        let mut serving = Self { child, public: String::new(), private: String::new() };
+        if serving.becomes_ready() {
+            return Ok(serving);
+        }
+        serving.kill();
+        Err(format!("siv did not become ready:\n{}", installation.log_text()))
+    }
+
+    /// Reads what it says until it is ready, ends, or takes too long.
+    fn becomes_ready(&mut self) -> bool {
+        let lines = BufReader::new(self.child.stdout.take().unwrap()).lines();
+        let (say, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| {
+                let _ = say.send(line);
+            });
+        });
+        let end = Instant::now() + Duration::from_secs(120);
+        while Instant::now() < end {
+            let Ok(line) = said.recv_timeout(Duration::from_millis(50)) else {
+                if self.runs() {
+                    continue;
+                }
+                return false;
+            };
+            for (listener, address) in [("public", &mut self.public), ("private", &mut self.private)] {
                 if let Some(named) = line.strip_prefix(listener) {
                     *address = format!("http://{}", named.trim());
                 }
             }
             if line.contains("siv is ready") {
-                return Ok(Self { child, public, private });
+                return true;
             }
         }
-        let _ = child.wait();
-        Err(std::fs::read_to_string(installation.folder.path().join("stderr")).unwrap())
+        false
     }
 
     /// The process id.
@@ -111,34 +177,49 @@ impl Serving {
         self.child.id()
     }
 
+    /// True while the process runs.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Runs a command of the binary against the private listener.
     pub fn command(&self, credential: &str, arguments: &[&str]) -> Output {
-        Command::new(binary())
-            .args(arguments)
-            .env_clear()
-            .env("SIV_URL", &self.private)
-            .env("SIV_CREDENTIAL", credential)
-            .output()
-            .unwrap()
+        let mut command = Command::new(binary());
+        command.args(arguments).env_clear().env("SIV_URL", &self.private).env("SIV_CREDENTIAL", credential);
+        command.stdin(Stdio::null()).output().unwrap()
     }
 
     /// Sends a signal to the process.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
+    pub fn signal(&self, signal: Signal) {
+        process::signal(self.pid(), signal);
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM; the exit code once it is gone.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        let end = Instant::now() + Duration::from_secs(90);
+        while self.runs() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let ended = self.child.try_wait().ok().flatten();
+        self.kill();
+        ended?.code()
     }
 
     /// Ends the node in order.
     pub fn stop(mut self) {
-        self.signal(rustix::process::Signal::TERM);
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        assert_eq!(self.terminate(), Some(0));
     }
 }
 
-/// `kill -9`, and waits until it is gone.
 impl Drop for Serving {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

@@ -24,8 +24,18 @@ impl Postgres {
 
     /// The same with settings, such as `restart_after_crash=off`.
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::launch(settings, None)
+    }
+
+    /// A streaming standby of another one.
+    pub fn standby_of(primary: &Self) -> Self {
+        Self::launch(&[], Some(&primary.folder))
+    }
+
+    fn launch(settings: &[&str], primary: Option<&str>) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("throwaway-postgres");
         let mut command = Command::new(script);
+        command.envs(primary.map(|folder| ("SIV_STANDBY_OF", folder)));
         let mut child = command.args(settings).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let mut folder = String::new();
@@ -46,6 +56,15 @@ impl Postgres {
         let made = Command::new("sh").args(["-c", script, "sh", &self.folder, name]).status().unwrap();
         assert!(made.success());
         format!("postgres:///{name}?host={}&user=postgres", self.folder)
+    }
+
+    /// Copies a database that nobody uses under another name, and takes away what had it.
+    pub fn replace_database(&self, from: &str, to: &str) {
+        let script = r#"bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+            "$bin/dropdb" --if-exists -f -h "$1" -U postgres --maintenance-db=template1 "$3" &&
+            "$bin/createdb" -h "$1" -U postgres --maintenance-db=template1 -T "$2" "$3""#;
+        let copied = Command::new("sh").args(["-c", script, "sh", &self.folder, from, to]).status().unwrap();
+        assert!(copied.success());
     }
 
     /// The address of a database of this server.

@@ -1,25 +1,22 @@
 //! An installation that `siv serve` runs, on either engine, with a tenant at work.
 
-use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
+use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::siv::binary;
-use super::{Actor, Answer, Postgres, process};
+use super::installation::{self, APP, FLOW};
+use super::{Actor, Answer, Installation, Postgres, Serving};
 
 /// A node with its installation and the credentials of the tenant `acme`.
 pub struct Served {
-    child: Option<Child>,
-    folder: TempDir,
+    serving: Option<Serving>,
+    installation: Installation,
     environment: Vec<(String, String)>,
+    /// Where it listens, or last did.
     private: String,
     public: String,
     operator: String,
@@ -29,29 +26,25 @@ pub struct Served {
     flows: Vec<(&'static str, String)>,
 }
 
-const APP: &str = r#"
-name    = "shop"
-origins = ["https://shop.example"]
-[fields.card-number]
-type      = "card-number"
-retention = "stored"
-purposes  = ["support"]
-flows     = ["card-summary"]
+/// Further fields of the app.
+const FIELDS: &str = r#"
 [fields.once]
 type      = "card-number"
 purposes  = ["support"]
 flows     = ["peek"]
 uses      = 1
+[fields.brief]
+type        = "card-number"
+purposes    = ["support"]
+flows       = ["glance"]
+ttl_seconds = 10
 "#;
 
 /// Flows with the field each reads.
-const FLOWS: [(&str, &str); 2] = [("card-summary", "card-number"), ("peek", "once")];
+const FLOWS: [(&str, &str); 3] = [("card-summary", "card-number"), ("peek", "once"), ("glance", "brief")];
 
 fn flow(name: &str, field: &str) -> String {
-    format!(
-        "name = \"{name}\"\npurpose = \"support\"\napp = \"shop\"\n[inputs]\ncard = {{ secure = \"{field}\" }}\n\
-         [outputs]\nlast4 = \"{{{{ inputs.card | last4 }}}}\"\n"
-    )
+    FLOW.replace("card-summary", name).replace("card-number", field)
 }
 
 impl Served {
@@ -67,18 +60,10 @@ impl Served {
 
     /// On the database of this address, with further lines of settings.
     pub fn on(database: &str, more: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let (public, private) = ("[public]\naddress = \"127.0.0.1:0\"", "[private]\naddress = \"127.0.0.1:0\"");
-        let places = "key_store = \"dir:key-store\"\nroot_key = \"file:root/root.key\"\nrealm = \"test\"";
-        let settings = format!(
-            "database = \"{database}\"\n{places}\npublic_url = \"https://vault.example\"\n{public}\n{private}\n{more}\n"
-        );
-        fs::write(folder.path().join("siv.toml"), settings).unwrap();
-        // The address may hold a password.
-        fs::set_permissions(folder.path().join("siv.toml"), Permissions::from_mode(0o600)).unwrap();
+        let settings = installation::SETTINGS.replacen("sqlite:rows/siv.db", database, 1);
         let mut served = Self {
-            child: None,
-            folder,
+            serving: None,
+            installation: Installation::described_as(&format!("{settings}{more}\n")),
             environment: Vec::new(),
             private: String::new(),
             public: String::new(),
@@ -87,9 +72,7 @@ impl Served {
             app: String::new(),
             flows: Vec::new(),
         };
-        let made = served.run(&["init", "--json"]);
-        assert!(made.status.success(), "{}", text(&made));
-        served.operator = credential(&made);
+        served.operator = credential(&served.installation.init_in(&[]));
         served.begin().unwrap_or_else(|why| panic!("{why}"));
         served.put_to_work();
         served
@@ -102,12 +85,12 @@ impl Served {
             made
         };
         let file = |name: &str, document: &str| {
-            let path = self.folder.path().join(name);
+            let path = self.folder().join(name);
             fs::write(&path, document).unwrap();
             path.display().to_string()
         };
         make(&["tenant", "create", "acme", "--cache-seconds", "60", "--json"]);
-        make(&["app", "apply", &file("shop.toml", APP), "--tenant", "acme", "--json"]);
+        make(&["app", "apply", &file("shop.toml", &format!("{APP}{FIELDS}")), "--tenant", "acme", "--json"]);
         for (name, field) in FLOWS {
             make(&["flow", "apply", &file(name, &flow(name, field)), "--tenant", "acme", "--json"]);
         }
@@ -122,14 +105,14 @@ impl Served {
 
     /// A copy of everything of an installation whose node is stopped; nothing runs on it yet.
     pub fn copy_of(stopped: &Self) -> Self {
-        assert!(stopped.child.is_none(), "it runs");
+        assert!(stopped.serving.is_none(), "it runs");
         let folder = TempDir::new().unwrap();
-        let from = stopped.folder.path().join(".");
+        let from = stopped.folder().join(".");
         let copied = Command::new("cp").arg("-a").arg(from).arg(folder.path()).status().unwrap();
         assert!(copied.success());
         Self {
-            child: None,
-            folder,
+            serving: None,
+            installation: Installation { folder },
             environment: Vec::new(),
             private: String::new(),
             public: String::new(),
@@ -147,90 +130,46 @@ impl Served {
 
     /// Starts the node; the error says what it printed instead of `siv is ready`.
     pub fn begin(&mut self) -> Result<(), String> {
-        assert!(self.child.is_none(), "it runs already");
-        let errors = File::options().create(true).append(true).open(self.folder.path().join("stderr")).unwrap();
-        let mut child = Command::new(binary())
-            .args(["serve", "--config"])
-            .arg(self.folder.path().join("siv.toml"))
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .map_err(|error| format!("{}: {error}; build it first (make test does)", binary().display()))?;
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (say, said) = mpsc::channel();
-        std::thread::spawn(move || {
-            lines.map_while(Result::ok).for_each(|line| {
-                let _ = say.send(line);
-            });
-        });
-        self.child = Some(child);
-        let end = Instant::now() + Duration::from_secs(120);
-        while Instant::now() < end {
-            let Ok(line) = said.recv_timeout(Duration::from_millis(50)) else {
-                if self.runs() {
-                    continue;
-                }
-                break;
-            };
-            for (name, address) in [("private", &mut self.private), ("public", &mut self.public)] {
-                if let Some(said) = line.strip_prefix(name) {
-                    *address = format!("http://{}", said.trim());
-                }
-            }
-            if line.contains("siv is ready") {
-                return Ok(());
-            }
-        }
-        self.kill();
-        Err(format!("siv did not become ready:\n{}", self.log_text()))
+        assert!(self.serving.is_none(), "it runs already");
+        let serving = Serving::begin(&self.installation, &self.environment)?;
+        (self.private, self.public) = (serving.private.clone(), serving.public.clone());
+        self.serving = Some(serving);
+        Ok(())
     }
 
     /// The process id.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().map(Child::id).unwrap_or_default()
+        self.serving.as_ref().map(Serving::pid).unwrap_or_default()
     }
 
     /// True while the process runs.
     pub fn runs(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.serving.as_mut().is_some_and(Serving::runs)
     }
 
     /// `kill -9`, and waits until it is gone.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.serving = None;
     }
 
     /// SIGTERM; the exit code once it is gone.
     pub fn terminate(&mut self) -> Option<i32> {
-        process::signal(self.pid(), Signal::TERM);
-        let end = Instant::now() + Duration::from_secs(90);
-        while self.runs() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let ended = self.child.as_mut()?.try_wait().ok().flatten();
-        self.kill();
-        ended?.code()
+        self.serving.take()?.terminate()
     }
 
     /// Where everything of it lies.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.installation.folder.path()
     }
 
     /// The database's file, on SQLite.
     pub fn database(&self) -> PathBuf {
-        self.folder.path().join("rows/siv.db")
+        self.folder().join("rows/siv.db")
     }
 
     /// Everything the node wrote to standard error.
     pub fn log_text(&self) -> String {
-        fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+        self.installation.log_text()
     }
 
     /// Somebody on the private network without a credential.
@@ -309,7 +248,7 @@ impl Served {
 
     /// Exports the tenant's log as the auditor and verifies it offline.
     pub fn verify_log(&self) -> Result<(), String> {
-        let named = |name: &str| self.folder.path().join(name).display().to_string();
+        let named = |name: &str| self.folder().join(name).display().to_string();
         let (out, file) = (named(&format!("bundle-{}", uuid::Uuid::new_v4())), named("vkey"));
         let vkey = self.command(&self.auditor, &["log", "vkey"]);
         fs::write(&file, &vkey.stdout).map_err(|error| error.to_string())?;
@@ -326,21 +265,12 @@ impl Served {
 
     /// Runs a command that speaks to this node.
     pub fn command(&self, credential: &str, arguments: &[&str]) -> Output {
-        let mut command = Command::new(binary());
-        command.args(arguments).env_clear().env("SIV_URL", &self.private).env("SIV_CREDENTIAL", credential);
-        command.stdin(Stdio::null()).output().unwrap()
+        self.serving.as_ref().expect("it runs").command(credential, arguments)
     }
 
     /// Runs a command that reads the settings.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        let settings = self.folder.path().join("siv.toml");
-        Command::new(binary()).args(arguments).arg("--config").arg(settings).env_clear().output().unwrap()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.kill();
+        self.installation.run(arguments)
     }
 }
 

@@ -135,6 +135,7 @@ impl Default for Limits {
 struct Document {
     database: String,
     migration_lock: Option<bool>,
+    read_replica: Option<String>,
     key_store: String,
     root_key: String,
     realm: Realm,
@@ -158,6 +159,8 @@ struct Document {
 pub struct Settings {
     /// Where rows live.
     pub database: Database,
+    /// A standby of it that lists of the access log are read from.
+    pub read_replica: Option<PostgresAddress>,
     /// What must not lie in the database's backups.
     pub key_store: KeyStore,
     /// What the key store is sealed under.
@@ -206,6 +209,7 @@ impl Settings {
         let listener = |address| Listener { address, tls_certificate: None, tls_key: None, behind_proxy: false };
         Self {
             database: Database::Sqlite(folder.join("siv.db")),
+            read_replica: None,
             key_store: KeyStore::Directory(folder.join("key-store")),
             root_key: RootKey::File(folder.join("root.key")),
             realm,
@@ -232,6 +236,7 @@ impl Settings {
         }
         Ok(Self {
             database: database(&document.database, document.migration_lock, folder)?,
+            read_replica: document.read_replica.as_deref().map(|text| replica(text, &document.database)).transpose()?,
             key_store: key_store(&document.key_store, document.migration_lock, folder)?,
             root_key: root_key(&document.root_key, folder)?,
             realm: document.realm,
@@ -269,6 +274,13 @@ fn database(text: &str, migration_lock: Option<bool>, folder: &Path) -> Result<D
         return no("name a file; a database in memory loses what was acknowledged");
     }
     Ok(Database::Sqlite(folder.join(path)))
+}
+
+fn replica(text: &str, database: &str) -> Result<PostgresAddress, Error> {
+    if !is_postgres(database) {
+        return Err(Error::setting("read_replica", "take it away: it is for PostgreSQL alone"));
+    }
+    PostgresAddress::parse(text).map_err(|change| Error::setting("read_replica", change))
 }
 
 fn key_store(text: &str, migration_lock: Option<bool>, folder: &Path) -> Result<KeyStore, Error> {

@@ -336,6 +336,14 @@ CREATE TABLE heartbeats (
     PRIMARY KEY (tenant, boot)
 );
 
+-- Boots that may write: a boot's row is there from before its first entry until it ends or another node closes it. Every
+-- batch holds its boot's row, so that nothing is written into a lane once the row is gone.
+CREATE TABLE open_boots (
+    tenant text COLLATE "C" NOT NULL, -- '-system'
+    boot   bytea            NOT NULL, -- the start of the node
+    PRIMARY KEY (tenant, boot)
+);
+
 -- Whose database this is; the key store carries the same id.
 CREATE TABLE installation (
     tenant          text COLLATE "C" NOT NULL, -- '-system'

@@ -334,6 +334,14 @@ CREATE TABLE heartbeats (
     PRIMARY KEY (tenant, boot)
 ) STRICT, WITHOUT ROWID;
 
+-- Boots that may write: a boot's row is there from before its first entry until it ends or another node closes it. Every
+-- batch holds its boot's row, so that nothing is written into a lane once the row is gone.
+CREATE TABLE open_boots (
+    tenant TEXT NOT NULL, -- '-system'
+    boot   BLOB NOT NULL, -- the start of the node
+    PRIMARY KEY (tenant, boot)
+) STRICT, WITHOUT ROWID;
+
 -- Whose database this is; the key store carries the same id.
 CREATE TABLE installation (
     tenant          TEXT    NOT NULL, -- '-system'

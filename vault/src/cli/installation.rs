@@ -41,7 +41,9 @@ impl Installation {
         let database = database(settings, making)?;
         let clock = Clock::System;
         let keys = keys(settings, environment, &clock, making).await?;
-        let store = Store::open(&database, keys.clone(), clock.clone()).await.map_err(|error| {
+        // What is made or mended rests on nothing that may be behind.
+        let standby = settings.read_replica.as_ref().filter(|_| making == Making::No);
+        let store = Store::open_beside(&database, standby, keys.clone(), clock.clone()).await.map_err(|error| {
             let what = match &settings.database {
                 Database::Sqlite(path) => format!("the database at {} cannot be opened", path.display()),
                 Database::Postgres { .. } => "the database cannot be opened".to_owned(),

@@ -155,6 +155,24 @@ impl Node {
         self.sequencer.stop().await;
         stopped
     }
+
+    /// Waits until another node took this one for dead and noted where its part of the log ends.
+    pub(super) async fn closed(&self) {
+        self.writer.committer.closed().await;
+    }
+
+    /// Ends without a last word: it was said for this node already. A new start has a name of its own in the log, which is
+    /// the only honest way to go on.
+    pub(super) async fn leave(self) -> Result<(), Failure> {
+        self.ending.cancel();
+        let _ = self.serving.await;
+        self.sequencer.stop().await;
+        Err(Failure::new(
+            "this node gave no sign of life for half a minute (it was frozen, or cut off from the database), so another \
+             node closed its part of the log",
+        )
+        .so("start it again: nothing that it acknowledged is lost, and it goes on in a new part"))
+    }
 }
 
 /// The listeners, with what others must know of them.

@@ -38,7 +38,9 @@ impl Command {
             output.line("closed   the database does not continue what was signed, so nothing is served: put the newer one back, or stop and run siv recover --accept-database-of CHECKPOINT");
         }
         output.line("siv is ready");
-        ended.await;
-        node.stop().await
+        tokio::select! {
+            () = ended => node.stop().await,
+            () = node.closed() => node.leave().await,
+        }
     }
 }

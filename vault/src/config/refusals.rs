@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Database, Error, KeyStore, Listener, RootKey, Settings};
+use super::{Database, Error, KeyStore, Listener, PostgresAddress, RootKey, Settings};
 
 /// Refuses unsafe settings.
 ///
@@ -77,6 +77,9 @@ pub(super) fn closed_with_password(path: &Path, settings: &Settings) -> Result<(
         && address.has_password()
     {
         closed("database", path)?;
+    }
+    if settings.read_replica.as_ref().is_some_and(PostgresAddress::has_password) {
+        closed("read_replica", path)?;
     }
     match &settings.key_store {
         KeyStore::Postgres { address, .. } if address.has_password() => closed("key_store", path),

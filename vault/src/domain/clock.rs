@@ -1,9 +1,9 @@
 //! Time: milliseconds since 1970 (UTC), from a clock that a test can hold.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -74,10 +74,68 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// A clock that never goes back, and never slower than what this process measures: a clock that is set back while the
+/// process runs makes no lifetime longer. One that was set ahead by mistake stays so until the next start.
+struct Steady {
+    /// How far the clock is ahead of [`uptime`], in milliseconds: the most that was ever seen.
+    ahead: AtomicI64,
+    /// Whether the database says what time it is; then the machine is not asked.
+    is_databases: AtomicBool,
+}
+
+/// This process has one.
+static STEADY: Steady = Steady::new();
+
+impl Steady {
+    const fn new() -> Self {
+        Self { ahead: AtomicI64::new(i64::MIN), is_databases: AtomicBool::new(false) }
+    }
+
+    /// The time, when the process is so old and its machine says so.
+    fn now(&self, machine: impl FnOnce() -> Timestamp, uptime: i64) -> Timestamp {
+        if !self.is_databases.load(Ordering::Acquire) {
+            self.ahead.fetch_max(signed(machine()) - uptime, Ordering::AcqRel);
+        }
+        self.at(uptime)
+    }
+
+    /// The same by the database's clock, which is one for all nodes: from now on it is the only one.
+    fn by_database(&self, database: Timestamp, uptime: i64) -> Timestamp {
+        let ahead = signed(database) - uptime;
+        if self.is_databases.swap(true, Ordering::AcqRel) {
+            self.ahead.fetch_max(ahead, Ordering::AcqRel);
+        } else {
+            self.ahead.store(ahead, Ordering::Release);
+        }
+        self.at(uptime)
+    }
+
+    fn at(&self, uptime: i64) -> Timestamp {
+        let ahead = self.ahead.load(Ordering::Acquire);
+        Timestamp(u64::try_from(ahead.saturating_add(uptime)).unwrap_or_default())
+    }
+}
+
+fn signed(at: Timestamp) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
+/// How old the process is, by a clock that nobody sets, in milliseconds.
+fn uptime() -> i64 {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    i64::try_from(BEGUN.elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What the machine's own clock says.
+fn machine() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Where the time comes from.
 #[derive(Debug, Clone, Default)]
 pub enum Clock {
-    /// The machine's.
+    /// The machine's, or once there is one for all nodes the database's. It never goes back.
     #[default]
     System,
     /// One that stands still until a test moves it.
@@ -102,18 +160,68 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match self {
-            Self::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-            }
+            Self::System => STEADY.now(machine, uptime()),
             Self::Held(millis) => Timestamp(millis.load(Ordering::SeqCst)),
         }
+    }
+
+    /// What the machine's own clock says, wherever the time comes from: for what a database must not decide.
+    #[must_use]
+    pub fn machine(&self) -> Timestamp {
+        match self {
+            Self::System => machine(),
+            Self::Held(_) => self.now(),
+        }
+    }
+
+    /// Takes the time from the database, whose clock is one for all nodes, and gives it as it counts here: never earlier
+    /// than it was. A test's clock stands for both.
+    #[must_use]
+    pub fn by_database(&self, database: Timestamp) -> Timestamp {
+        match self {
+            Self::System => STEADY.by_database(database, uptime()),
+            Self::Held(_) => self.now(),
+        }
+    }
+
+    /// By how much the machine's own clock is behind the time that counts (below 0: ahead of it), in milliseconds.
+    #[must_use]
+    pub fn machine_is_behind(&self) -> i64 {
+        signed(self.now()).saturating_sub(signed(self.machine()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOON: u64 = 1_795_489_236_007;
+    const HOUR: u64 = 3_600_000;
+
+    /// The clock of a process of that age on a machine that says so, in milliseconds after noon.
+    fn after_noon(clock: &Steady, machine: u64, uptime: i64) -> u64 {
+        clock.now(|| Timestamp(machine), uptime).0 - NOON
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_goes_on_as_if_it_were_not() {
+        let clock = Steady::new();
+        assert_eq!(after_noon(&clock, NOON, 10), 0);
+        assert_eq!(after_noon(&clock, NOON + 500, 510), 500);
+        assert_eq!(after_noon(&clock, NOON - HOUR, 1_510), 1_500, "what ends in an hour still does");
+        assert_eq!(after_noon(&clock, NOON + HOUR, 2_510), HOUR, "set ahead it is believed");
+        assert_eq!(after_noon(&clock, NOON + 3_000, 3_510), HOUR + 1_000);
+    }
+
+    #[test]
+    fn the_databases_clock_is_the_only_one_once_it_is_known_and_does_not_go_back_either() {
+        let clock = Steady::new();
+        assert_eq!(after_noon(&clock, NOON + HOUR, 0), HOUR);
+        let by_database = |database, uptime| clock.by_database(Timestamp(database), uptime).0 - NOON;
+        assert_eq!(by_database(NOON + 1_000, 1_000), 1_000, "the machine was an hour ahead");
+        assert_eq!(after_noon(&clock, NOON + 2 * HOUR, 2_000), 2_000);
+        assert_eq!(by_database(NOON - HOUR, 3_000), 3_000);
+    }
 
     #[test]
     fn a_time_reads_back_as_it_was_written() {

@@ -19,9 +19,12 @@ impl From<store::Error> for Problem {
             Error::Conflict => Code::Conflict,
             Error::Cursor => Code::Malformed,
             Error::LogUnavailable => Code::LogUnavailable,
-            Error::Late | Error::Unavailable | Error::Tampered(_) | Error::Database(_) | Error::Poisoned => {
-                Code::StoreUnavailable
-            }
+            Error::Late
+            | Error::Unavailable
+            | Error::Closed
+            | Error::Tampered(_)
+            | Error::Database(_)
+            | Error::Poisoned => Code::StoreUnavailable,
             Error::Unreadable(_)
             | Error::Rule(_)
             | Error::Schema(_)

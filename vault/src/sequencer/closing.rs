@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::Error;
 use super::integrate::certificate;
 use super::record::record;
@@ -19,6 +17,9 @@ use crate::store::{Committer, Store};
 
 /// A boot that gave a sign of life so recently may still be there.
 const SILENCE: Duration = Duration::from_secs(30);
+/// So many signs of life of its own, five seconds apart, a node sees come while none comes of a boot that it takes to be
+/// silent: half a minute in which the database took what it was given. While the database is away everybody is silent.
+const OWN_BEATS: u64 = 7;
 /// So many entries go in one commit.
 const AT_ONCE: usize = 200;
 
@@ -26,8 +27,11 @@ const AT_ONCE: usize = 200;
 pub(super) struct Closing {
     store: Store,
     closed: BTreeSet<BootId>,
-    /// The last sign of life of each boot, and since when it is the last: other nodes' clocks may be wrong.
-    last: BTreeMap<BootId, (Timestamp, Instant)>,
+    /// The last sign of life of each boot, and how many of its own this node had seen when it first saw that one. Neither
+    /// clock is asked: other nodes' may be wrong, and this node may have been frozen itself.
+    last: BTreeMap<BootId, (Timestamp, u64)>,
+    /// The last one of its own, and how many it saw.
+    own: (Option<Timestamp>, u64),
 }
 
 /// A boot that gave no sign of life for long, with its last one.
@@ -35,7 +39,20 @@ pub(super) type Silent = (NodeKeyRecord, Option<Heartbeat>);
 
 impl Closing {
     pub(super) const fn new(store: Store) -> Self {
-        Self { store, closed: BTreeSet::new(), last: BTreeMap::new() }
+        Self { store, closed: BTreeSet::new(), last: BTreeMap::new(), own: (None, 0) }
+    }
+
+    /// Looks who gave a sign of life: as often as this node gives one, so that none of its own is missed.
+    pub(super) async fn watch(&mut self, own: BootId) -> Result<(), Error> {
+        let beats = self.store.heartbeats().await?;
+        let latest = beats.iter().find(|beat| beat.boot == own).map(|beat| beat.time);
+        if latest != self.own.0 {
+            self.own = (latest, self.own.1 + 1);
+        }
+        for beat in beats {
+            self.is_still(beat.boot, beat.time);
+        }
+        Ok(())
     }
 
     /// Boots that are silent and, as far as is known here, not closed.
@@ -58,13 +75,14 @@ impl Closing {
         Ok(silent)
     }
 
-    /// Whether nothing new came from a boot for as long as this node looked. A node alone trusts its own clock.
+    /// Whether nothing new came from a boot while this node gave signs of life of its own. A node alone trusts its clock.
     fn is_still(&mut self, boot: BootId, seen: Timestamp) -> bool {
-        let known = self.last.entry(boot).or_insert_with(|| (seen, Instant::now()));
+        let now = self.own.1;
+        let known = self.last.entry(boot).or_insert((seen, now));
         if known.0 != seen {
-            *known = (seen, Instant::now());
+            *known = (seen, now);
         }
-        !self.store.keys().is_shared() || known.1.elapsed() >= SILENCE
+        !self.store.keys().is_shared() || now - known.1 >= OWN_BEATS
     }
 
     /// Closes boots that were found silent, but this one and those that somebody closed already.
@@ -78,6 +96,8 @@ impl Closing {
             if self.closed.contains(&boot.boot) {
                 continue;
             }
+            // It may have been frozen only: from here on it writes nothing more, so that what is found is where it ends.
+            self.store.close_boot(boot.boot).await?;
             let promised = self.hold_to(last.as_ref(), &boot).await?;
             self.close(&boot, promised, committer).await?;
             self.closed.insert(boot.boot);

@@ -49,6 +49,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// So often boots that ended are looked for.
 const ENDED: Duration = Duration::from_secs(20);
+/// So often signs of life are counted: more often than they are given.
+const BEATS: Duration = Duration::from_secs(4);
 /// Passes of the self-check: recent entries each hour, all of them each day, both at the start.
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -125,7 +127,7 @@ impl Work {
     async fn run(mut self, stop: CancellationToken) {
         let mut polls = interval(POLL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut minute, mut ended) = (None::<Instant>, None::<Instant>);
+        let (mut minute, mut ended, mut beats) = (None::<Instant>, None::<Instant>, None::<Instant>);
         loop {
             let stopping = tokio::select! {
                 () = stop.cancelled() => true,
@@ -137,6 +139,10 @@ impl Work {
             tell("recording alarms", recorded);
             if stopping {
                 return;
+            }
+            if due(&mut beats, BEATS) {
+                let counted = self.closing.watch(self.committer.identity().boot()).await;
+                tell("counting signs of life", counted);
             }
             let (is_minute, is_ended) = (due(&mut minute, MINUTE), due(&mut ended, ENDED));
             if (is_minute || is_ended) && self.health.is_serving() {

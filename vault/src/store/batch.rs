@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::committer::operation::Generation;
 use super::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
 use crate::access_log::{Batch, Group, Position};
-use crate::domain::{CaptureSessionId, DataKeyId, RunId, SecretId, TenantName, Timestamp, ValueId};
+use crate::domain::{BootId, CaptureSessionId, DataKeyId, RunId, SecretId, TenantName, Timestamp, ValueId};
 
 /// A row that decides with its MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +47,31 @@ pub(in crate::store) struct Expired {
 }
 
 /// What the operations of a batch asked to read. Sorted, so that locks are taken in one order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::store) struct Wanted {
+    /// Who asks: it must be open still.
+    pub(in crate::store) boot: BootId,
     pub(in crate::store) tenants: BTreeSet<TenantName>,
     pub(in crate::store) values: BTreeMap<TenantName, BTreeSet<ValueId>>,
     pub(in crate::store) rows: BTreeMap<(Table, TenantName), BTreeSet<String>>,
     pub(in crate::store) idempotency: BTreeMap<TenantName, BTreeSet<[u8; 32]>>,
     pub(in crate::store) encs: BTreeMap<(TenantName, CaptureSessionId), BTreeSet<[u8; 32]>>,
     pub(in crate::store) runs: BTreeMap<TenantName, BTreeSet<RunId>>,
+}
+
+impl Wanted {
+    /// Nothing yet.
+    pub(in crate::store) const fn by(boot: BootId) -> Self {
+        Self {
+            boot,
+            tenants: BTreeSet::new(),
+            values: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            idempotency: BTreeMap::new(),
+            encs: BTreeMap::new(),
+            runs: BTreeMap::new(),
+        }
+    }
 }
 
 /// What was found.

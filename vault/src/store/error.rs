@@ -26,6 +26,9 @@ pub enum Error {
     /// The store does not write or read at the moment; nothing was acknowledged.
     #[error("the store is not available")]
     Unavailable,
+    /// Another node closed this start of the node, since it gave no sign of life: only a new start may write.
+    #[error("this start of the node was closed by another node")]
+    Closed,
     /// A data key could not be had.
     #[error("a data key is not available")]
     Keys(#[from] keys::Error),

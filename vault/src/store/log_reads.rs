@@ -31,8 +31,14 @@ impl Store {
     ) -> Result<Page, Error> {
         let limit = limit.clamp(1, LONGEST_PAGE);
         let start: Cursor = cursor.map_or(Ok(Cursor::default()), str::parse)?;
-        let Listing { size, integrated: mut raw, waiting } =
-            engine!(self, listing(tenant, filter, start, limit, LONGEST_SEARCH))?;
+        let listed = match &self.inner.replica {
+            Some(replica) => replica.listing(tenant, filter, (start, limit, LONGEST_SEARCH)).await,
+            None => None,
+        };
+        let Listing { size, integrated: mut raw, waiting } = match listed {
+            Some(listing) => listing,
+            None => engine!(self, listing(tenant, filter, start, limit, LONGEST_SEARCH))?,
+        };
         let end = size.min(start.index.saturating_add(LONGEST_SEARCH));
         let mut next = Cursor {
             index: if raw.len() < limit { end } else { raw.last().and_then(|e| e.index).unwrap_or(end) + 1 },
@@ -66,8 +72,14 @@ impl Store {
         limit: usize,
     ) -> Result<(Vec<StoredEntry>, Option<u64>), Error> {
         let limit = limit.clamp(1, LONGEST_PAGE);
-        let Listing { size, integrated, waiting } =
-            engine!(self, newest(tenant, filter, before, limit, LONGEST_SEARCH))?;
+        let listed = match &self.inner.replica {
+            Some(replica) => replica.newest(tenant, filter, (before, limit, LONGEST_SEARCH)).await,
+            None => None,
+        };
+        let Listing { size, integrated, waiting } = match listed {
+            Some(listing) => listing,
+            None => engine!(self, newest(tenant, filter, before, limit, LONGEST_SEARCH))?,
+        };
         let searched = size.saturating_sub(LONGEST_SEARCH);
         let full = integrated.len() == limit;
         let from = if full { integrated.last().and_then(|entry| entry.index).unwrap_or(searched) } else { searched };

@@ -2,6 +2,7 @@
 
 pub mod administration;
 pub(in crate::store) mod batch;
+mod boots;
 pub mod caller;
 pub mod catalog;
 pub mod committer;
@@ -23,6 +24,7 @@ pub mod node_key;
 pub mod once;
 mod postgres;
 pub mod records;
+mod replica;
 mod row_seal;
 pub mod rows;
 pub mod settings;
@@ -45,6 +47,7 @@ pub use error::Error;
 pub use listing::{EntryFilter, Page, StoredEntry};
 pub use postgres::KeyStoreDatabase;
 pub use settings::DatabaseSettings;
+use settings::PostgresAddress;
 
 pub use crate::access_log::NodeIdentity;
 use crate::access_log::{Heartbeat, Leaf, LogHealth};
@@ -53,6 +56,7 @@ use crate::keys::Keys;
 use batch::{Expired, LoadedValue};
 use meter::Meter;
 use postgres::PostgresStore;
+use replica::Replica;
 use row_seal::RowSeal;
 use rows::{CaptureKeyRow, DecidingRow, RunRow, Table};
 use sqlite::SqliteStore;
@@ -65,6 +69,8 @@ pub struct Store {
 
 struct Inner {
     engine: Engine,
+    /// Where lists of the access log are read from, if there is one.
+    replica: Option<Arc<Replica>>,
     seal: RowSeal,
     keys: Keys,
     clock: Clock,
@@ -100,6 +106,19 @@ impl Store {
     /// # Errors
     /// [`Error::Schema`], [`Error::WrongInstallation`], [`Error::Setting`], [`Error::File`], [`Error::Database`].
     pub async fn open(settings: &DatabaseSettings, keys: Keys, clock: Clock) -> Result<Self, Error> {
+        Self::open_beside(settings, None, keys, clock).await
+    }
+
+    /// The same with a standby that lists of the access log are read from while it is at most a second behind.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; [`Error::Setting`] if it is no standby of this installation's database.
+    pub async fn open_beside(
+        settings: &DatabaseSettings,
+        standby: Option<&PostgresAddress>,
+        keys: Keys,
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let (installation, realm, now) = (keys.installation_id(), keys.realm(), clock.now());
         let engine = match settings {
             DatabaseSettings::Sqlite { path } => {
@@ -110,17 +129,17 @@ impl Store {
                 Engine::Postgres(Box::new(store))
             }
         };
+        let replica = match standby {
+            Some(address) => Some(Arc::new(Replica::open(address, (installation, realm.clone())).await?)),
+            None => None,
+        };
         let seal = RowSeal::new(keys.clone());
-        Ok(Self {
-            inner: Arc::new(Inner {
-                engine,
-                seal,
-                keys,
-                clock,
-                log_health: LogHealth::default(),
-                meter: Meter::default(),
-            }),
-        })
+        let (log_health, meter) = (LogHealth::default(), Meter::default());
+        let inner = Arc::new(Inner { engine, replica, seal, keys, clock, log_health, meter });
+        if let Some(replica) = &inner.replica {
+            Replica::watch(replica, Arc::downgrade(&inner));
+        }
+        Ok(Self { inner })
     }
 
     /// Closes every connection in order: for the end of the process.
@@ -138,6 +157,12 @@ impl Store {
     #[must_use]
     pub fn log_health(&self) -> &LogHealth {
         &self.inner.log_health
+    }
+
+    /// Whether lists of the access log are read from a standby now, and how many were.
+    #[must_use]
+    pub fn replica(&self) -> (bool, u64) {
+        self.inner.replica.as_ref().map_or((false, 0), |replica| (replica.is_fresh(), replica.reads.get()))
     }
 
     /// What it counted.

@@ -225,6 +225,34 @@ mod tests {
         piecewise
     }
 
+    /// A client that sends nothing more.
+    struct Silent;
+
+    impl AsyncRead for Silent {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_buffer_that_held_a_plaintext_is_zeros_while_nothing_more_comes() {
+        let activity = Activity::new(super::super::activity::PACE, true);
+        let mut watched = Watched::new(Silent, Arc::clone(&activity));
+        let mut offered = [b'4'; 4096];
+        let mut poll = |offered: &mut [u8]| {
+            let mut buf = ReadBuf::new(offered);
+            buf.set_filled(8);
+            let polled = Pin::new(&mut watched).poll_read(&mut Context::from_waker(std::task::Waker::noop()), &mut buf);
+            assert!(polled.is_pending());
+        };
+        poll(&mut offered);
+        assert_eq!(offered, [b'4'; 4096], "nothing passed yet that must go");
+        assert!(activity.stain());
+        poll(&mut offered);
+        assert_eq!(offered[..8], [b'4'; 8], "what hyper has not yet read stays");
+        assert!(offered[8..].iter().all(|byte| *byte == 0), "all that is offered is wiped, though nothing came");
+    }
+
     const BOTH: &str = "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n";
 
     #[test]

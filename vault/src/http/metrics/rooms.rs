@@ -1,5 +1,7 @@
 //! The counts of the inner rooms, with their names.
 
+use std::time::Duration;
+
 use super::text::{Kind, MICROSECONDS, ONES, Text};
 use crate::domain::{RetentionClass, Timestamp};
 use crate::http::state::State;
@@ -46,8 +48,16 @@ pub(super) fn write_committer(state: &State, text: &mut Text) {
 /// The database and the purge.
 pub(super) fn write_store(state: &State, answers: bool, text: &mut Text) {
     let meter = state.rooms().store.meter();
+    let help = "By how much the machine's clock is behind the one that counts (below 0: ahead).";
+    let behind = Duration::from_millis(state.rooms().clock.machine_is_behind().unsigned_abs()).as_secs_f64();
+    let behind = if state.rooms().clock.machine_is_behind() < 0 { -behind } else { behind };
+    text.family("siv_clock_behind_seconds", Kind::Gauge, help).float(&[], behind);
     text.gauge("siv_store_up", "Whether the database answered this scrape.", u64::from(answers));
     text.counter("siv_store_calls_total", "Calls to the database beside the batches.", meter.calls.get());
+    let (is_fresh, reads) = state.rooms().store.replica();
+    let help = "Whether the read replica is at most a second behind, so that lists of the log are read from it.";
+    text.gauge("siv_read_replica_fresh", help, u64::from(is_fresh));
+    text.counter("siv_read_replica_reads_total", "Lists of the log that were read from the replica.", reads);
     let help = "Values that were removed because their time was over, by class.";
     let mut family = text.family("siv_purge_values_total", Kind::Counter, help);
     for class in [RetentionClass::SensitiveAuthentication, RetentionClass::Session, RetentionClass::Stored] {

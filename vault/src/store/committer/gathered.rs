@@ -196,6 +196,10 @@ fn is_access(entry: &Entry) -> bool {
 /// One answer for all: nothing of them happened.
 pub(super) fn fail_all(jobs: Vec<Box<dyn Queued>>, error: &Error) {
     for job in jobs {
-        job.fail(if matches!(error, Error::Poisoned) { Error::Poisoned } else { Error::Unavailable });
+        job.fail(match error {
+            Error::Poisoned => Error::Poisoned,
+            Error::Closed => Error::Closed,
+            _ => Error::Unavailable,
+        });
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn spawn(committer: &Committer) {
     every(PURGE, now + PURGE, inner, "the purge", |committer| async move { committer.purge().await.map(|_| ()) });
     // At once too: a key whose time came while the node was down has waited long enough.
     every(ERASURE, now, inner, "the end of erasure keys", |committer| async move {
-        let now = committer.inner.clock.now();
+        // By the machine's own clock: whoever has the database must not end what its backups need.
+        let now = committer.inner.clock.machine();
         Ok(committer.inner.keys.destroy_due_erasure_keys(now).await.map(|_| ())?)
     });
 }
@@ -62,11 +63,17 @@ fn alive(weak: &Weak<Inner>) -> Option<Committer> {
 }
 
 impl Committer {
-    /// Writes a signed sign of life: how far the boot's lanes must be there.
+    /// Writes a signed sign of life: how far the boot's lanes must be there. One that was closed meanwhile hears of it here,
+    /// if it has nothing to write.
     ///
     /// # Errors
-    /// [`Error::Database`].
+    /// [`Error::Database`], [`Error::Closed`].
     pub async fn beat(&self) -> Result<(), Error> {
+        if !self.inner.store.is_open(self.inner.identity.boot()).await? {
+            self.inner.closed.cancel();
+            return Err(Error::Closed);
+        }
+        self.watch_clock().await?;
         let lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let heartbeat = self.inner.identity.heartbeat(self.inner.clock.now(), lanes);
         self.inner.store.write_heartbeat(&heartbeat).await

@@ -1,6 +1,7 @@
 //! The committer: what is queued becomes one transaction and one fsync (docs/formats.md section 9).
 
 mod announcement;
+mod clock_watch;
 mod gathered;
 mod gathering;
 mod housekeeping;
@@ -14,12 +15,14 @@ mod queued;
 mod start;
 mod writer;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Error, Store};
 use crate::access_log::node::LaneEnd;
@@ -73,6 +76,10 @@ struct Inner {
     clock: Clock,
     identity: Arc<NodeIdentity>,
     lanes: Lanes,
+    /// Set once another node closed this boot.
+    closed: CancellationToken,
+    /// Whether it was recorded that the machine's clock is wrong.
+    clock_told: AtomicBool,
 }
 
 impl Committer {
@@ -97,10 +104,24 @@ impl Committer {
     ) -> Result<Self, Error> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let (identity, lanes) = (Arc::new(identity), Lanes::default());
-        let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes));
+        let closed = CancellationToken::new();
+        let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes), closed.clone());
+        store.open_boot(identity.boot()).await?;
         tokio::spawn(writer.run(messages));
-        let committer = Self { inner: Arc::new(Inner { queue, store, keys, clock, identity, lanes }) };
+        let committer = Self {
+            inner: Arc::new(Inner {
+                queue,
+                store,
+                keys,
+                clock,
+                identity,
+                lanes,
+                closed,
+                clock_told: AtomicBool::new(false),
+            }),
+        };
         committer.announce(words).await?;
+        committer.compare_with_signs_of_life().await?;
         housekeeping::spawn(&committer);
         Ok(committer)
     }
@@ -200,6 +221,12 @@ impl Committer {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneEnd> {
         self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until another node closed this boot, as one that gave no sign of life: it was frozen, or cut off. From then on it
+    /// writes nothing; whoever runs it starts it anew.
+    pub async fn closed(&self) {
+        self.inner.closed.cancelled().await;
     }
 
     /// How many operations wait in the queue now, and how many may.

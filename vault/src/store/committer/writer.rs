@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::gathered::{End, Gathered, Left, Waiting, fail_all};
@@ -45,14 +46,16 @@ pub(super) struct BatchWriter {
     pub(super) identity: Arc<NodeIdentity>,
     lane: Lane,
     lanes: Lanes,
+    /// Set once another node closed this boot.
+    closed: CancellationToken,
     /// Tenants in whose logs this boot has announced itself.
     announced: BTreeSet<TenantName>,
 }
 
 impl BatchWriter {
-    pub(super) fn new(store: Store, identity: Arc<NodeIdentity>, lanes: Lanes) -> Self {
+    pub(super) fn new(store: Store, identity: Arc<NodeIdentity>, lanes: Lanes, closed: CancellationToken) -> Self {
         let lane = Lane::open(identity.boot(), 0);
-        Self { store, identity, lane, lanes, announced: BTreeSet::new() }
+        Self { store, identity, lane, lanes, closed, announced: BTreeSet::new() }
     }
 
     /// Works until it is stopped or nobody is left to ask.
@@ -74,7 +77,11 @@ impl BatchWriter {
             self.commit_all(jobs).await;
         }
         if let Some(reply) = stop {
-            let _ = reply.send(self.farewell().await);
+            let said = self.farewell().await;
+            if said.is_ok() {
+                self.close_own().await;
+            }
+            let _ = reply.send(said);
         }
     }
 
@@ -107,6 +114,7 @@ impl BatchWriter {
             let (began, span) = (Instant::now(), tracing::debug_span!("batch", operations = jobs.len()));
             let transacted = self.transact(jobs, &mut writer).instrument(span).await;
             match transacted {
+                Transacted::NotRead(again, Error::Closed) => return self.is_closed(again),
                 Transacted::NotRead(again, error) => {
                     let fault = match &error {
                         Error::Database(error) => writer.failed(error).await,
@@ -154,7 +162,7 @@ impl BatchWriter {
             Ok(batch) => batch,
             Err(error) => return Transacted::NotRead(jobs, error),
         };
-        let mut wanted = Wanted::default();
+        let mut wanted = Wanted::by(self.identity.boot());
         for job in &jobs {
             overlay::want(&mut wanted, job.reads(), job.tenant());
         }
@@ -217,6 +225,14 @@ impl BatchWriter {
         Left { split: Vec::new(), later: gathered.later }
     }
 
+    /// Another node took this boot for dead and noted where its lanes end: none goes on, and none begins.
+    fn is_closed(&self, jobs: Vec<Box<dyn Queued>>) -> Left {
+        tracing::error!("another node closed this start of the node: it writes nothing any more");
+        self.closed.cancel();
+        fail_all(jobs, &Error::Closed);
+        Left::default()
+    }
+
     fn open_next_lane(&mut self) {
         self.store.meter().committer.lanes.inc();
         self.lane = Lane::open(self.identity.boot(), self.lane.end().lane.saturating_add(1));
@@ -229,6 +245,13 @@ impl BatchWriter {
         match lanes.iter_mut().find(|known| known.lane == end.lane) {
             Some(known) => *known = end,
             None => lanes.push(end),
+        }
+    }
+
+    /// After its last word nothing more is to come. If this fails, another node does it.
+    async fn close_own(&self) {
+        if let Err(error) = self.store.close_boot(self.identity.boot()).await {
+            tracing::warn!(%error, "this start of the node is not closed for good");
         }
     }
 

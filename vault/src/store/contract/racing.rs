@@ -20,6 +20,7 @@ on_postgres!(
     a_value_removed_elsewhere_gets_no_state,
     a_generation_moves_on_only_after_the_batches_that_rest_on_it,
     a_batch_that_stood_still_is_over_and_holds_nobody_up,
+    a_boot_is_closed_only_after_the_batch_that_it_has_under_way,
     settings_that_lose_commits_are_refused,
 );
 
@@ -146,8 +147,8 @@ async fn a_value_removed_elsewhere_gets_no_state(vault: Vault) {
 }
 
 /// A batch about the demo tenant.
-fn of_demo() -> Wanted {
-    Wanted { tenants: [demo()].into(), ..Wanted::default() }
+fn of_demo(vault: &Vault) -> Wanted {
+    Wanted { tenants: [demo()].into(), ..Wanted::by(vault.committer.identity().boot()) }
 }
 
 /// A change that was acknowledged is seen by every batch that ends after it: those that began before it are waited for.
@@ -156,7 +157,7 @@ async fn a_generation_moves_on_only_after_the_batches_that_rest_on_it(vault: Vau
     let (_store, second) = vault.second_node().await;
     let mut writer = vault.store.writer().await;
     let mut batch = writer.begin().await.unwrap();
-    batch.load(&of_demo(), vault.keys.realm(), &vault.clock).await.unwrap();
+    batch.load(&of_demo(&vault), vault.keys.realm(), &vault.clock).await.unwrap();
     let change = second.submit(vault.decreed(tenant_row(&demo(), 2, true)));
     tokio::pin!(change);
     let early = tokio::time::timeout(Duration::from_millis(300), &mut change).await;
@@ -172,10 +173,30 @@ async fn a_batch_that_stood_still_is_over_and_holds_nobody_up(vault: Vault) {
     let (_store, second) = vault.second_node().await;
     let mut writer = vault.store.writer().await;
     let mut batch = writer.begin().await.unwrap();
-    batch.load(&of_demo(), vault.keys.realm(), &vault.clock).await.unwrap();
+    batch.load(&of_demo(&vault), vault.keys.realm(), &vault.clock).await.unwrap();
     let changed = async { while second.submit(vault.decreed(tenant_row(&demo(), 2, true))).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(60), changed).await.expect("the server ends what stands still");
     assert!(batch.commit().await.is_err(), "it rested on a generation that is over");
+}
+
+/// What a frozen boot still had under way is written before, or never: between the end that is noted and the last that is
+/// there lies nothing.
+async fn a_boot_is_closed_only_after_the_batch_that_it_has_under_way(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (other, _second) = vault.second_node().await;
+    let boot = vault.committer.identity().boot();
+    let mut writer = vault.store.writer().await;
+    let mut batch = writer.begin().await.unwrap();
+    batch.load(&of_demo(&vault), vault.keys.realm(), &vault.clock).await.unwrap();
+    let close = other.close_boot(boot);
+    tokio::pin!(close);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut close).await;
+    assert!(early.is_err(), "closed while a batch of it is under way");
+    batch.commit().await.unwrap();
+    close.await.unwrap();
+    let mut batch = writer.begin().await.unwrap();
+    let refused = batch.load(&of_demo(&vault), vault.keys.realm(), &vault.clock).await;
+    assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
 }
 
 async fn settings_that_lose_commits_are_refused(vault: Vault) {

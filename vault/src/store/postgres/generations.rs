@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::PgConnection;
 
 use super::column::{Columns, column, int};
-use crate::domain::{Clock, TenantName, Timestamp};
+use crate::domain::{BootId, Clock, TenantName, Timestamp};
 use crate::store::Error;
 use crate::store::committer::operation::Generation;
 
-const SHARE: &str = "SELECT tenant, generation, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now \
-     FROM generations WHERE tenant = ANY($1) ORDER BY tenant FOR SHARE";
+/// With the row of the boot that asks, in one question: every batch asks it.
+const SHARE: &str = "WITH generation AS (SELECT tenant, generation FROM generations WHERE tenant = ANY($1) \
+     ORDER BY tenant FOR SHARE), own AS (SELECT 1 FROM open_boots WHERE tenant = $2 AND boot = $3 FOR SHARE) \
+     SELECT tenant, generation, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now FROM generation \
+     UNION ALL SELECT NULL, NULL, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM own";
 const BUMP_GENERATION: &str = "INSERT INTO generations AS g (tenant, generation) \
      SELECT n.tenant, n.step FROM unnest($1::text[], $2::bigint[]) AS n(tenant, step) ORDER BY n.tenant \
      ON CONFLICT (tenant) DO UPDATE SET generation = g.generation + excluded.generation";
@@ -18,34 +21,35 @@ const BUMP_GENERATION: &str = "INSERT INTO generations AS g (tenant, generation)
 /// The generations of these tenants, which nobody moves on before the transaction ends: what is decided under one is over
 /// when the next is acknowledged. With them the moment a batch is judged by: the database's, which is one for all nodes. A
 /// test's clock stands for both.
+///
+/// The boot's row is held likewise: a boot that was closed meanwhile is told so ([`Error::Closed`]), and one that is closed
+/// now has written all that it will.
 pub(super) async fn share(
     tenants: &BTreeSet<TenantName>,
+    boot: BootId,
     clock: &Clock,
     connection: &mut PgConnection,
 ) -> Result<(Timestamp, BTreeMap<TenantName, Generation>), Error> {
     let names: Vec<&TenantName> = tenants.iter().collect();
-    let rows = sqlx::query(SHARE).bind(column(&names, |name| name.as_str())).fetch_all(&mut *connection).await?;
+    let rows = sqlx::query(SHARE)
+        .bind(column(&names, |name| name.as_str()))
+        .bind(TenantName::SYSTEM)
+        .bind(&boot.as_bytes()[..])
+        .fetch_all(&mut *connection)
+        .await?;
     let mut found: BTreeMap<_, _> = tenants.iter().map(|tenant| (tenant.clone(), Generation::default())).collect();
     let mut now = None;
     for row in &rows {
         let columns = Columns::of("generations", row);
-        let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
+        let Some(tenant) = columns.get::<Option<&str>, _>("tenant")? else {
+            now = Some(columns.time("now")?);
+            continue;
+        };
+        let tenant = TenantName::from_store(tenant).map_err(|_| columns.unreadable())?;
         found.insert(tenant, Generation(columns.number("generation")?));
-        now = Some(columns.time("now")?);
     }
-    let now = match (clock, now) {
-        (Clock::Held(_), _) => clock.now(),
-        (_, Some(now)) => now,
-        (_, None) => read_clock(connection).await?,
-    };
-    Ok((now, found))
-}
-
-async fn read_clock(connection: &mut PgConnection) -> Result<Timestamp, Error> {
-    let row = sqlx::query("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now")
-        .fetch_one(connection)
-        .await?;
-    Columns::of("the database's clock", &row).time("now")
+    let now = now.ok_or(Error::Closed)?;
+    Ok((clock.by_database(now), found))
 }
 
 /// A tenant's generation as it is at this moment; 0 before its first change.

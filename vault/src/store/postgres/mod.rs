@@ -2,10 +2,12 @@
 //! before it is acknowledged.
 //!
 //! Transactions run at READ COMMITTED. What a batch decides on is locked before it is read: generations are shared, so
-//! that none moves on before the batch ends; rows that a batch may change are its own. What turns out to change only when
+//! that none moves on before the batch ends, and so is the leave of the boot to write; rows that a batch may change are its
+//! own. What turns out to change only when
 //! all is decided is locked and compared then ([`transaction`]).
 
 mod batch_write;
+mod boots;
 mod column;
 mod deciding;
 mod fault;
@@ -18,6 +20,7 @@ mod log_read;
 mod pending;
 mod purge;
 mod read;
+mod replica;
 mod requests;
 mod transaction;
 mod values;

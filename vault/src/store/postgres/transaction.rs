@@ -92,7 +92,7 @@ async fn load(
     held: &mut Held,
     connection: &mut PgConnection,
 ) -> Result<Loaded, Error> {
-    let (now, generations) = generations::share(&wanted.tenants, clock, connection).await?;
+    let (now, generations) = generations::share(&wanted.tenants, wanted.boot, clock, connection).await?;
     let mut loaded = Loaded { generations, ..Loaded::at(now) };
     for (tenant, ids) in &wanted.values {
         let ids: Vec<ValueId> = ids.iter().copied().collect();

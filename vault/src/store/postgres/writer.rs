@@ -39,6 +39,19 @@ impl Writer {
         }
     }
 
+    /// One that never writes: a standby's.
+    pub(super) fn never(options: PgConnectOptions) -> Self {
+        Self {
+            options,
+            connection: None,
+            is_doubtful: false,
+            used: Instant::now(),
+            closed: true,
+            #[cfg(test)]
+            loses_answer: false,
+        }
+    }
+
     /// Begins a transaction.
     pub(in crate::store) async fn begin(&mut self) -> Result<PostgresBatch<'_>, Error> {
         if self.closed {

@@ -1,5 +1,6 @@
 //! SQLite: one file, one writer, readers beside it. Every commit is on the disk before it is acknowledged.
 
+mod boots;
 mod column;
 mod deciding;
 mod fault;

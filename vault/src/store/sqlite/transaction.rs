@@ -3,7 +3,7 @@
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::column::Columns;
-use super::{deciding, key_rows, log_write, requests, values};
+use super::{boots, deciding, key_rows, log_write, requests, values};
 use crate::domain::{Clock, Realm, TenantName, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, Wanted, WriteSet};
@@ -25,6 +25,9 @@ impl SqliteBatch<'_> {
         clock: &Clock,
     ) -> Result<Loaded, Error> {
         let connection = &mut *self.transaction;
+        if !boots::is_open(wanted.boot, connection).await? {
+            return Err(Error::Closed);
+        }
         let mut loaded = Loaded::at(clock.now());
         for tenant in &wanted.tenants {
             loaded.generations.insert(tenant.clone(), generation(tenant, connection).await?);

@@ -1,0 +1,49 @@
+//! Boots that may write: the row that every batch of a boot holds.
+
+use super::PostgresStore;
+use super::column::Columns;
+use crate::domain::{BootId, Clock, TenantName};
+use crate::store::Error;
+
+impl PostgresStore {
+    /// Lets a boot write.
+    pub(in crate::store) async fn open_boot(&self, boot: BootId) -> Result<(), Error> {
+        super::writing!(self, |connection| {
+            sqlx::query("INSERT INTO open_boots (tenant, boot) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                .bind(TenantName::SYSTEM)
+                .bind(&boot.as_bytes()[..])
+                .execute(connection)
+                .await?;
+            Ok(())
+        })
+    }
+
+    /// Lets it write no more. Waits for the batch that holds the row; a transaction of its own, so that nobody waits for it.
+    pub(in crate::store) async fn close_boot(&self, boot: BootId) -> Result<(), Error> {
+        super::writing!(self, |connection| {
+            sqlx::query("DELETE FROM open_boots WHERE tenant = $1 AND boot = $2")
+                .bind(TenantName::SYSTEM)
+                .bind(&boot.as_bytes()[..])
+                .execute(connection)
+                .await?;
+            Ok(())
+        })
+    }
+
+    /// Whether it may write; with the server's time.
+    pub(in crate::store) async fn is_open(&self, boot: BootId, clock: &Clock) -> Result<bool, Error> {
+        super::reading!(self, |connection| {
+            let row = sqlx::query(
+                "SELECT EXISTS (SELECT 1 FROM open_boots WHERE tenant = $1 AND boot = $2) AS is_open, \
+                 (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now",
+            )
+            .bind(TenantName::SYSTEM)
+            .bind(&boot.as_bytes()[..])
+            .fetch_one(connection)
+            .await?;
+            let columns = Columns::of("open_boots", &row);
+            let _ = clock.by_database(columns.time("now")?);
+            columns.get::<bool, _>("is_open")
+        })
+    }
+}

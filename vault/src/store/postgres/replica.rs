@@ -1,0 +1,65 @@
+//! A standby, and how far it is behind its primary: both say where they stand in the write-ahead log.
+
+use sqlx::postgres::PgPoolOptions;
+
+use super::column::Columns;
+use super::{PATIENCE, PostgresStore, READERS, Writer, bounded};
+use crate::domain::{BootId, TenantName};
+use crate::store::Error;
+use crate::store::settings::PostgresAddress;
+
+/// What a database says of itself that should be a standby.
+pub(in crate::store) struct Standby {
+    pub(in crate::store) installation: Vec<u8>,
+    pub(in crate::store) realm: String,
+    /// It has the row that this start of the node made in the primary: it follows it, and not one that was put back.
+    pub(in crate::store) follows: bool,
+    /// Up to where it has come; nothing if it is no standby.
+    pub(in crate::store) replayed: Option<i64>,
+}
+
+impl PostgresStore {
+    /// A database that is only read, and asked nothing before it is needed.
+    pub(in crate::store) fn reading_only(address: &PostgresAddress) -> Result<Self, Error> {
+        let options = address.options()?;
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
+            .connect_lazy_with(bounded(&options).options([("default_transaction_read_only", "on")]));
+        Ok(Self { readers, writer: tokio::sync::Mutex::new(Writer::never(options)) })
+    }
+
+    /// Up to where this server has written: what was acknowledged before is below.
+    pub(in crate::store) async fn written(&self) -> Result<i64, Error> {
+        super::reading!(self, |connection| {
+            let row = sqlx::query("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS written")
+                .fetch_one(connection)
+                .await?;
+            Columns::of("the primary", &row).get("written")
+        })
+    }
+
+    /// Whose database a standby is, and how far it has come.
+    pub(in crate::store) async fn replayed(&self, boot: Option<BootId>) -> Result<Standby, Error> {
+        super::reading!(self, |connection| {
+            let row = sqlx::query(
+                "SELECT installation_id, realm, EXISTS (SELECT 1 FROM open_boots WHERE tenant = $1 AND boot = $2) \
+                 AS follows, CASE WHEN pg_is_in_recovery() \
+                 THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint END AS replayed \
+                 FROM installation WHERE tenant = $1",
+            )
+            .bind(TenantName::SYSTEM)
+            .bind(boot.map(|boot| boot.as_bytes().to_vec()))
+            .fetch_one(connection)
+            .await?;
+            let columns = Columns::of("installation", &row);
+            Ok(Standby {
+                installation: columns.get("installation_id")?,
+                realm: columns.get("realm")?,
+                follows: columns.get("follows")?,
+                replayed: columns.get("replayed")?,
+            })
+        })
+    }
+}
