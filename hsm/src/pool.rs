@@ -1,0 +1,268 @@
+//! Sessions that heal: connects when it must, asks the canary what a code cannot tell, and applies at most each remedy once per call.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+use crate::canary::{Anomaly, Canary, Finding, Song};
+use crate::configuration::Configuration;
+use crate::error::HsmError;
+use crate::failure::{Class, Fault, Moment};
+use crate::message::WorkerStatus;
+use crate::profile::{KekRef, Place, round_trip};
+use crate::session::{Live, must_allow};
+
+/// One token of one module, for all lanes of a worker.
+pub(crate) struct Pool {
+    configuration: Configuration,
+    canaries: RwLock<Vec<Canary>>,
+    state: RwLock<State>,
+}
+
+struct State {
+    generation: u64,
+    backoff: Backoff,
+    now: Now,
+}
+
+enum Now {
+    /// Boxed: it is large beside the others.
+    Live(Box<Live>),
+    /// Not before `until`, for `why`.
+    Down {
+        until: Instant,
+        why: HsmError,
+    },
+    Quarantined(HsmError),
+}
+
+/// What was already tried for one call; each only once, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Remedy {
+    None,
+    FindAgain,
+    LogInAgain,
+    Reinitialise,
+}
+
+/// A login younger than this is not torn down for a key that is not there: the key is what is missing.
+const YOUNG: Duration = Duration::from_secs(10);
+
+impl Pool {
+    pub(crate) fn new(configuration: Configuration) -> Self {
+        let canaries = RwLock::new(configuration.canaries.clone());
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let now = Now::Down { until: Instant::now(), why: HsmError::Unavailable("not connected yet".to_owned()) };
+        Self { configuration, canaries, state: RwLock::new(State { generation: 0, backoff, now }) }
+    }
+
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    pub(crate) fn watch(&self, canaries: Vec<Canary>) {
+        *self.canaries.write().unwrap_or_else(PoisonError::into_inner) = canaries;
+    }
+
+    /// Connects, asks every canary, and says what stands. What is wrong with one KEK does not keep others from their work.
+    pub(crate) fn health(&self) -> Result<WorkerStatus, HsmError> {
+        let canaries = self.canaries.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut findings = Vec::new();
+        for canary in canaries {
+            let asked = self.run(0, Moment::Unwrap, &canary.kek, |place| match canary.ask(place) {
+                Song::Healthy => Ok(()),
+                Song::Replaced => Err(HsmError::KekReplaced.into()),
+                Song::Silent(fault) => Err(fault),
+            });
+            if let Err(error) = asked {
+                let what = Anomaly::of(&error).ok_or(error)?;
+                findings.push(Finding { kek: canary.kek, what });
+            }
+        }
+        // With no canary this is what connects.
+        self.with_session(Moment::Connect, |live| {
+            live.session(0).get_session_info()?;
+            Ok(WorkerStatus {
+                module: live.file.clone(),
+                token: live.token.clone(),
+                generation: live.generation,
+                sessions: live.sessions(),
+                findings: findings.clone(),
+            })
+        })
+    }
+
+    /// Does `operation` with the KEK, healing what can be healed.
+    pub(crate) fn run<T>(
+        &self,
+        lane: usize,
+        moment: Moment,
+        kek: &KekRef,
+        operation: impl Fn(Place<'_>) -> Result<T, Fault>,
+    ) -> Result<T, HsmError> {
+        let canaries = self.canaries.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.heal(moment, Some(&kek.selector), |live| {
+            must_allow(kek.profile, &self.configuration, &live.token)?;
+            let session = live.session(lane);
+            let place = live.place(&session, kek, &canaries)?;
+            operation(place).map_err(|fault| settle(fault, moment, kek, place, &canaries))
+        })
+    }
+
+    /// Does `operation` with a login; the operation finds its keys itself.
+    pub(crate) fn with_session<T>(
+        &self,
+        moment: Moment,
+        operation: impl Fn(&Live) -> Result<T, Fault>,
+    ) -> Result<T, HsmError> {
+        self.heal(moment, None, operation)
+    }
+
+    fn heal<T>(
+        &self,
+        moment: Moment,
+        selector: Option<&crate::uri::KekSelector>,
+        operation: impl Fn(&Live) -> Result<T, Fault>,
+    ) -> Result<T, HsmError> {
+        let mut tried = Remedy::None;
+        loop {
+            let (seen, result) = self.with_live(&operation);
+            let fault = match result {
+                Ok(value) => return Ok(value),
+                Err(fault) => fault,
+            };
+            let missing = matches!(fault, Fault::Told(HsmError::KekNotFound));
+            let class = if seen.is_none() { Class::Never } else { fault.class(moment) };
+            let next = match class {
+                Class::FindAgain if tried < Remedy::FindAgain && !missing => Remedy::FindAgain,
+                Class::FindAgain if missing && seen.is_some_and(|seen| seen.age < YOUNG) => {
+                    return Err(fault.into_error(moment));
+                }
+                Class::FindAgain | Class::LogInAgain if tried < Remedy::LogInAgain => Remedy::LogInAgain,
+                Class::FindAgain | Class::LogInAgain | Class::Reinitialise | Class::AskCanary
+                    if tried < Remedy::Reinitialise =>
+                {
+                    Remedy::Reinitialise
+                }
+                Class::Quarantine => {
+                    let error = fault.into_error(moment);
+                    self.quarantine(&error);
+                    return Err(error);
+                }
+                _ => return Err(fault.into_error(moment)),
+            };
+            tried = next;
+            let generation = seen.map_or(0, |seen| seen.generation);
+            if next == Remedy::FindAgain {
+                self.forget(generation, selector);
+            } else {
+                self.renew(generation, next == Remedy::Reinitialise)?;
+            }
+        }
+    }
+
+    /// Runs `operation` on the login there is, connecting if there is none. Holding the lock is what keeps `C_Finalize` away.
+    fn with_live<T>(&self, operation: impl Fn(&Live) -> Result<T, Fault>) -> (Option<Seen>, Result<T, Fault>) {
+        loop {
+            {
+                let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+                match &state.now {
+                    Now::Live(live) => {
+                        let seen = Seen { generation: live.generation, age: live.since.elapsed() };
+                        return (Some(seen), operation(live));
+                    }
+                    Now::Quarantined(why) => return (None, Err(why.clone().into())),
+                    Now::Down { until, why } if Instant::now() < *until => return (None, Err(why.clone().into())),
+                    Now::Down { .. } => {}
+                }
+            }
+            if let Err(error) = self.renew(0, true) {
+                return (None, Err(error.into()));
+            }
+        }
+    }
+
+    /// Logs in anew unless somebody did so since `generation`; with `finalise`, after `C_Finalize` and `C_Initialize`.
+    fn renew(&self, generation: u64, finalise: bool) -> Result<(), HsmError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match &state.now {
+            Now::Live(live) if live.generation != generation => return Ok(()),
+            Now::Quarantined(why) => return Err(why.clone()),
+            Now::Down { until, why } if Instant::now() < *until => return Err(why.clone()),
+            _ => {}
+        }
+        let placeholder = Now::Down { until: Instant::now(), why: HsmError::Unavailable("connecting".to_owned()) };
+        let torn = match std::mem::replace(&mut state.now, placeholder) {
+            Now::Live(live) if finalise => live.abandon(),
+            // Dropped: every session is closed, which logs out.
+            Now::Live(_) => Ok(()),
+            // What an earlier attempt initialised is finalised, or the module would not notice a token's return.
+            _ if state.backoff.failures() > 0 => crate::module::reinitialise_all(),
+            _ => Ok(()),
+        };
+        state.generation += 1;
+        match torn.and_then(|()| Live::connect(&self.configuration, state.generation)) {
+            Ok(live) => {
+                state.backoff.reset();
+                state.now = Now::Live(Box::new(live));
+                Ok(())
+            }
+            Err(fault) => {
+                let why = fault.into_error(Moment::Connect);
+                state.now = if let HsmError::Quarantined(_) = why {
+                    Now::Quarantined(why.clone())
+                } else {
+                    let wait = state.backoff.after_failure();
+                    Now::Down { until: Instant::now() + wait, why: why.clone() }
+                };
+                Err(why)
+            }
+        }
+    }
+
+    fn forget(&self, generation: u64, selector: Option<&crate::uri::KekSelector>) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if let (Now::Live(live), Some(selector)) = (&state.now, selector)
+            && live.generation == generation
+        {
+            live.forget(selector);
+        }
+    }
+
+    fn quarantine(&self, why: &HsmError) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).now = Now::Quarantined(why.clone());
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    generation: u64,
+    age: Duration,
+}
+
+/// Turns a fault that could be altered bytes or a dead token into one of the two.
+fn settle(fault: Fault, moment: Moment, kek: &KekRef, place: Place<'_>, canaries: &[Canary]) -> Fault {
+    if fault.class(moment) != Class::AskCanary {
+        return fault;
+    }
+    let song = match canaries.iter().find(|canary| canary.kek == *kek) {
+        Some(canary) => canary.ask(place),
+        None => match round_trip(kek.profile, place) {
+            Ok(_) => Song::Healthy,
+            Err(fault) => Song::Silent(fault),
+        },
+    };
+    match song {
+        Song::Healthy if moment == Moment::Unwrap => HsmError::Tampered.into(),
+        // The token works and refused this once: nothing is torn down, and the caller may come again.
+        Song::Healthy => match fault {
+            Fault::Code(code, function) => Fault::Passing(code, function),
+            other => other,
+        },
+        Song::Replaced => HsmError::KekReplaced.into(),
+        Song::Silent(silent) if silent.class(moment) == Class::AskCanary => {
+            Fault::Rubbish("the token fails its known answer")
+        }
+        Song::Silent(silent) => silent,
+    }
+}
