@@ -53,6 +53,8 @@ pub(crate) enum Fault {
     Rubbish(&'static str),
     /// The module refused once what it does otherwise: later, and nothing is torn down for it.
     Passing(RvError, Function),
+    /// The token refuses its known answer as well: it is the token.
+    Dead(RvError, Function),
     /// Already in the words of the crate.
     Told(HsmError),
 }
@@ -65,6 +67,7 @@ impl Fault {
             Self::Integrity => Class::AskCanary,
             Self::ZeroIv => Class::Never,
             Self::Passing(..) => Class::Busy,
+            Self::Dead(..) => Class::Reinitialise,
             Self::Rubbish(_) => Class::Reinitialise,
             Self::Told(HsmError::KekNotFound) => Class::FindAgain,
             Self::Told(HsmError::TokenNotFound | HsmError::Unavailable(_)) => Class::Reinitialise,
@@ -80,7 +83,7 @@ impl Fault {
             (Class::Quarantine, Self::Code(code, _)) => HsmError::Quarantined(quarantine_reason(code).to_owned()),
             (_, Self::ZeroIv) => HsmError::Refused("the module left the IV zero".to_owned()),
             (Class::Never, Self::Code(code, function)) => HsmError::Refused(name(code, function)),
-            (_, Self::Code(code, function) | Self::Passing(code, function)) => {
+            (_, Self::Code(code, function) | Self::Passing(code, function) | Self::Dead(code, function)) => {
                 HsmError::Unavailable(name(code, function))
             }
             (_, Self::Rubbish(what)) => HsmError::Unavailable(what.to_owned()),
@@ -192,8 +195,13 @@ const TABLE: [(&[RvError], Class); 7] = [
 
 fn classify(code: RvError, moment: Moment) -> Class {
     let class = TABLE.iter().find(|(codes, _)| codes.contains(&code)).map_or(Class::AskCanary, |(_, class)| *class);
-    // There is no canary before there is a login, and a general error there is a dead token.
-    if class == Class::AskCanary && moment == Moment::Connect { Class::Reinitialise } else { class }
+    match (class, moment) {
+        // There is no canary before there is a login, and a general error there is a dead token.
+        (Class::AskCanary, Moment::Connect) => Class::Reinitialise,
+        // Kryoptic 1.5.4 answers this to an altered key wrap.
+        (_, Moment::Unwrap) if code == RvError::DeviceError => Class::AskCanary,
+        _ => class,
+    }
 }
 
 fn quarantine_reason(code: RvError) -> &'static str {
@@ -232,7 +240,7 @@ mod tests {
             (ck::CKR_CRYPTOKI_NOT_INITIALIZED, Class::Reinitialise),
             (ck::CKR_DEVICE_REMOVED, Class::Reinitialise),
             (ck::CKR_TOKEN_NOT_PRESENT, Class::Reinitialise),
-            (ck::CKR_DEVICE_ERROR, Class::Reinitialise),
+            (ck::CKR_DEVICE_ERROR, Class::AskCanary),
             (ck::CKR_GENERAL_ERROR, Class::AskCanary),
             (ck::CKR_FUNCTION_FAILED, Class::AskCanary),
             (ck::CKR_ENCRYPTED_DATA_INVALID, Class::AskCanary),
@@ -249,6 +257,7 @@ mod tests {
         ] {
             assert_eq!(of(code, Moment::Unwrap), class, "{code:#x}");
         }
+        assert_eq!(of(ck::CKR_DEVICE_ERROR, Moment::Wrap), Class::Reinitialise);
         assert_eq!(of(ck::CKR_GENERAL_ERROR, Moment::Connect), Class::Reinitialise);
     }
 

@@ -27,6 +27,8 @@ use crate::uri::KekSelector;
 pub struct Limits {
     /// A call without an answer for so long: the worker is killed.
     pub call: Duration,
+    /// The same for what makes keys or tries things out: making an RSA pair, probing, describing, canaries.
+    pub manage: Duration,
     /// Starting, loading, finding the token, logging in, asking the canaries: longer, and the worker is killed.
     pub connect: Duration,
     /// Calls under way at once; one more is refused.
@@ -47,6 +49,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             call: Duration::from_millis(1500),
+            manage: Duration::from_secs(60),
             connect: Duration::from_secs(10),
             in_flight: 32,
             canary: Duration::from_secs(30),
@@ -116,7 +119,7 @@ impl Host {
     /// Any [`HsmError`]; see [`HsmError::is_outage`] and [`HsmError::is_alarm`].
     pub fn wrap(&self, kek: &KekRef, key: &KeyBytes, context: &[u8], deadline: Duration) -> Result<Vec<u8>, HsmError> {
         short_enough(&key[..], context)?;
-        Ok(self.call(&Verb::Wrap(kek.clone()), &key[..], context, deadline)?.bytes.to_vec())
+        Ok(self.call(&Verb::Wrap(kek.clone()), [&key[..], context], deadline)?.bytes.to_vec())
     }
 
     /// Unwraps what [`Self::wrap`] made with the same KEK and context.
@@ -134,7 +137,7 @@ impl Host {
             return Err(HsmError::Tampered);
         }
         short_enough(wrapped, context)?;
-        let answer = self.call(&Verb::Unwrap(kek.clone()), wrapped, context, deadline)?;
+        let answer = self.call(&Verb::Unwrap(kek.clone()), [wrapped, context], deadline)?;
         let mut key = KeyBytes::default();
         if answer.bytes.len() != key.len() {
             return Err(HsmError::Protocol("a data key of another length".to_owned()));
@@ -148,7 +151,7 @@ impl Host {
     /// # Errors
     /// Any [`HsmError`]; that no profile works is a report, not an error.
     pub fn probe(&self, kek: &KekSelector, deadline: Duration) -> Result<ProbeReport, HsmError> {
-        self.call(&Verb::Probe(kek.clone()), &[], &[], deadline)?.parse()
+        self.call(&Verb::Probe(kek.clone()), [&[], &[]], deadline)?.parse()
     }
 
     /// What the token says of the KEK: evidence for onboarding.
@@ -156,7 +159,7 @@ impl Host {
     /// # Errors
     /// Any [`HsmError`].
     pub fn describe(&self, kek: &KekSelector, deadline: Duration) -> Result<KekAttributes, HsmError> {
-        self.call(&Verb::Describe(kek.clone()), &[], &[], deadline)?.parse()
+        self.call(&Verb::Describe(kek.clone()), [&[], &[]], deadline)?.parse()
     }
 
     /// Makes the canary of a new KEK version, to be stored and handed to [`Self::watch`].
@@ -164,7 +167,7 @@ impl Host {
     /// # Errors
     /// Any [`HsmError`].
     pub fn make_canary(&self, kek: &KekRef, deadline: Duration) -> Result<Canary, HsmError> {
-        self.call(&Verb::MakeCanary(kek.clone()), &[], &[], deadline)?.parse()
+        self.call(&Verb::MakeCanary(kek.clone()), [&[], &[]], deadline)?.parse()
     }
 
     /// Watches these canaries from now on, also after a restart of the worker.
@@ -173,7 +176,7 @@ impl Host {
     /// Any [`HsmError`] of telling the running worker; the next one is told in any case.
     pub fn watch(&self, canaries: Vec<Canary>, deadline: Duration) -> Result<(), HsmError> {
         self.shared.lock().configuration.canaries.clone_from(&canaries);
-        self.call(&Verb::Watch(canaries), &[], &[], deadline).map(drop)
+        self.call(&Verb::Watch(canaries), [&[], &[]], deadline).map(drop)
     }
 
     /// Asks all canaries now; what is wrong with single KEKs while the token answers. Empty is good.
@@ -181,7 +184,7 @@ impl Host {
     /// # Errors
     /// Any [`HsmError`] of the token as a whole.
     pub fn ask_canaries(&self, deadline: Duration) -> Result<Vec<Finding>, HsmError> {
-        let status: WorkerStatus = self.call(&Verb::AskCanaries, &[], &[], deadline)?.parse()?;
+        let status: WorkerStatus = self.call(&Verb::AskCanaries, [&[], &[]], deadline)?.parse()?;
         Ok(status.findings)
     }
 
@@ -190,7 +193,7 @@ impl Host {
     /// # Errors
     /// [`HsmError::Refused`] if a key of that label and id exists; any other [`HsmError`].
     pub fn create_kek(&self, kek: &KekSelector, kind: KekKind, deadline: Duration) -> Result<(), HsmError> {
-        self.call(&Verb::CreateKek(kek.clone(), kind), &[], &[], deadline).map(drop)
+        self.call(&Verb::CreateKek(kek.clone(), kind), [&[], &[]], deadline).map(drop)
     }
 
     /// Destroys a KEK in the token. There is no way back. Never tried twice.
@@ -198,7 +201,7 @@ impl Host {
     /// # Errors
     /// Any [`HsmError`].
     pub fn destroy_kek(&self, kek: &KekSelector, deadline: Duration) -> Result<(), HsmError> {
-        self.call(&Verb::DestroyKek(kek.clone()), &[], &[], deadline).map(drop)
+        self.call(&Verb::DestroyKek(kek.clone()), [&[], &[]], deadline).map(drop)
     }
 
     /// Where the HSM stands now.
@@ -241,17 +244,21 @@ impl Host {
         let left = || until.saturating_duration_since(Instant::now());
         let report = worker
             .configure(configuration, left())
-            .and_then(|_| worker.ask(&Verb::Check(options.clone()), &[], &[], left()))
+            .and_then(|_| worker.ask(&Verb::Check(options.clone()), [&[], &[]], left(), left()))
             .and_then(|answer| answer.parse());
         worker.kill();
         report
     }
 
-    fn call(&self, verb: &Verb, first: &[u8], second: &[u8], deadline: Duration) -> Result<Answer, HsmError> {
+    fn call(&self, verb: &Verb, fields: [&[u8]; 2], deadline: Duration) -> Result<Answer, HsmError> {
         let until = Instant::now() + deadline;
         let worker = self.shared.enter(until)?;
-        let left = until.saturating_duration_since(Instant::now()).min(self.shared.limits.call);
-        let result = worker.ask(verb, first, second, left);
+        let left = until.saturating_duration_since(Instant::now());
+        let limit = match verb {
+            Verb::Wrap(_) | Verb::Unwrap(_) | Verb::Watch(_) => self.shared.limits.call,
+            _ => self.shared.limits.manage,
+        };
+        let result = worker.ask(verb, fields, left, limit);
         self.shared.leave(&worker, result.as_ref().err());
         result
     }

@@ -105,7 +105,13 @@ impl Pool {
             must_allow(kek.profile, &self.configuration, &live.token)?;
             let session = live.session(lane);
             let place = live.place(&session, kek, &canaries)?;
-            operation(place).map_err(|fault| settle(fault, moment, kek, place, &canaries))
+            let first = match operation(place) {
+                Err(fault) if fault.class(moment) == Class::AskCanary => fault,
+                other => return other,
+            };
+            sing(first, moment, kek, place, &canaries)?;
+            // The token is well. Once more, because a token that is throttled answers the canary and not its question.
+            operation(place).map_err(|fault| settle(fault, moment))
         })
     }
 
@@ -240,11 +246,8 @@ struct Seen {
     age: Duration,
 }
 
-/// Turns a fault that could be altered bytes or a dead token into one of the two.
-fn settle(fault: Fault, moment: Moment, kek: &KekRef, place: Place<'_>, canaries: &[Canary]) -> Fault {
-    if fault.class(moment) != Class::AskCanary {
-        return fault;
-    }
+/// Asks the canary of `kek`, or a round trip where there is none: `Ok` if the token is well, so that `fault` is not its own.
+fn sing(fault: Fault, moment: Moment, kek: &KekRef, place: Place<'_>, canaries: &[Canary]) -> Result<(), Fault> {
     let song = match canaries.iter().find(|canary| canary.kek == *kek) {
         Some(canary) => canary.ask(place),
         None => match round_trip(kek.profile, place) {
@@ -253,16 +256,23 @@ fn settle(fault: Fault, moment: Moment, kek: &KekRef, place: Place<'_>, canaries
         },
     };
     match song {
-        Song::Healthy if moment == Moment::Unwrap => HsmError::Tampered.into(),
-        // The token works and refused this once: nothing is torn down, and the caller may come again.
-        Song::Healthy => match fault {
-            Fault::Code(code, function) => Fault::Passing(code, function),
-            other => other,
-        },
-        Song::Replaced => HsmError::KekReplaced.into(),
-        Song::Silent(silent) if silent.class(moment) == Class::AskCanary => {
-            Fault::Rubbish("the token fails its known answer")
-        }
-        Song::Silent(silent) => silent,
+        Song::Healthy => Ok(()),
+        Song::Replaced => Err(HsmError::KekReplaced.into()),
+        // Both fail alike: it is the token, whatever the code says.
+        Song::Silent(silent) if silent.class(moment) == Class::AskCanary => Err(match fault {
+            Fault::Code(code, function) => Fault::Dead(code, function),
+            _ => Fault::Rubbish("the token fails its known answer"),
+        }),
+        Song::Silent(silent) => Err(silent),
+    }
+}
+
+/// What a fault means that comes again while the canary is well.
+fn settle(fault: Fault, moment: Moment) -> Fault {
+    match (fault.class(moment), fault) {
+        (Class::AskCanary, _) if moment == Moment::Unwrap => HsmError::Tampered.into(),
+        // The token works and refuses this: nothing is torn down, and the caller may come again.
+        (Class::AskCanary, Fault::Code(code, function)) => Fault::Passing(code, function),
+        (_, fault) => fault,
     }
 }

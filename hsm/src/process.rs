@@ -42,7 +42,8 @@ pub(crate) struct Worker {
 }
 
 struct Waiting {
-    since: Instant,
+    /// When the request counts as hung.
+    hung_at: Instant,
     answer: SyncSender<Result<Answer, HsmError>>,
 }
 
@@ -101,15 +102,21 @@ impl Worker {
     /// Sends the configuration and waits until module, token and login stand.
     pub(crate) fn configure(&self, configuration: &Configuration, wait: Duration) -> Result<Answer, HsmError> {
         let (json, pin) = configuration.to_wire()?;
-        self.ask(&Verb::Configure, &json, pin, wait)
+        self.ask(&Verb::Configure, [&json, pin], wait, wait)
     }
 
-    /// Asks and waits at most `wait`. A worker whose answer is not of the protocol is killed.
-    pub(crate) fn ask(&self, verb: &Verb, first: &[u8], second: &[u8], wait: Duration) -> Result<Answer, HsmError> {
+    /// Asks and waits at most `wait`, which may be shorter than `limit`, after which the request counts as hung.
+    pub(crate) fn ask(
+        &self,
+        verb: &Verb,
+        fields: [&[u8]; 2],
+        wait: Duration,
+        limit: Duration,
+    ) -> Result<Answer, HsmError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = message::request(number, verb, first, second)?;
+        let frame = message::request(number, verb, fields[0], fields[1])?;
         let (answer, answered) = sync_channel(1);
-        self.waiting().insert(number, Waiting { since: Instant::now(), answer });
+        self.waiting().insert(number, Waiting { hung_at: Instant::now() + limit, answer });
         // Looked at after the insertion: the reader marks the worker dead before it empties the map.
         if self.dead.load(Ordering::SeqCst) {
             self.waiting().remove(&number);
@@ -122,16 +129,16 @@ impl Worker {
             return Err(ended());
         }
         // An entry that is left behind is what shows the hung call to the supervisor.
-        match answered.recv_timeout(wait) {
+        match answered.recv_timeout(wait.min(limit)) {
             Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => Err(HsmError::DeadlineExceeded),
             Err(RecvTimeoutError::Disconnected) => Err(ended()),
         }
     }
 
-    /// Since when the oldest request is without an answer, whether or not its caller still waits.
-    pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.waiting().values().map(|waiting| waiting.since).min()
+    /// When the first request counts as hung, whether or not its caller still waits.
+    pub(crate) fn hung_at(&self) -> Option<Instant> {
+        self.waiting().values().map(|waiting| waiting.hung_at).min()
     }
 
     pub(crate) fn is_dead(&self) -> bool {

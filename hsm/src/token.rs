@@ -116,8 +116,8 @@ mod tests {
         for other in [
             TokenSelector { serial: Some("02".to_owned()), ..label.clone() },
             TokenSelector { slot_id: Some(8), ..label.clone() },
-            TokenSelector { model: Some("Y".to_owned()), ..label.clone() },
             TokenSelector { label: Some("SIV".to_owned()), ..TokenSelector::default() },
+            TokenSelector { model: Some("Y".to_owned()), ..label },
         ] {
             assert!(!token.answers_to(&other));
         }

@@ -49,7 +49,7 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
     }
     let now = Instant::now();
     if let Some(worker) = inner.worker.clone() {
-        let hung = worker.oldest().is_some_and(|since| now.duration_since(since) >= shared.limits.call);
+        let hung = worker.hung_at().is_some_and(|at| at <= now);
         if hung || worker.is_dead() {
             let why = if hung { "a call hung and its worker was killed" } else { "the worker process ended" };
             down(shared, inner, &HsmError::Unavailable(why.to_owned()));
@@ -61,7 +61,7 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
         (Phase::Down | Phase::Connecting, _) if left.is_zero() => Step::Start,
         (Phase::Ready | Phase::Degraded, Some(worker)) if left.is_zero() => Step::Canary(Arc::clone(worker)),
         (_, Some(worker)) => {
-            let hung = worker.oldest().map_or(NAP, |since| (since + shared.limits.call).saturating_duration_since(now));
+            let hung = worker.hung_at().map_or(NAP, |at| at.saturating_duration_since(now));
             Step::Wait(left.min(hung).max(Duration::from_millis(1)))
         }
         _ => Step::Wait(left.max(Duration::from_millis(1))),
@@ -113,7 +113,9 @@ fn start(shared: &Arc<Shared>) {
 
 /// The regular look at the canaries, and the half-open test of the breaker.
 fn canary(shared: &Shared, worker: &Arc<Worker>) {
-    let asked = worker.ask(&Verb::AskCanaries, &[], &[], shared.limits.call).and_then(|answer| answer.parse());
+    let asked = worker
+        .ask(&Verb::AskCanaries, [&[], &[]], shared.limits.call, shared.limits.call)
+        .and_then(|answer| answer.parse());
     let mut inner = shared.lock();
     if !inner.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker)) {
         return;

@@ -10,31 +10,31 @@ use hsm::{
     TokenSelector,
 };
 
-pub const PIN: &str = "1234567890";
+pub(crate) const PIN: &str = "1234567890";
 /// So generous that only what never comes meets it.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 const SO_PIN: &str = "12345678";
 const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
+pub(crate) enum Provider {
     SoftHsm,
     Kryoptic,
 }
 
 /// Both required providers.
-pub const BOTH: [Provider; 2] = [Provider::SoftHsm, Provider::Kryoptic];
+pub(crate) const BOTH: [Provider; 2] = [Provider::SoftHsm, Provider::Kryoptic];
 
 /// A token in a folder of its own.
-pub struct Token {
+pub(crate) struct Token {
     folder: tempfile::TempDir,
     real: PathBuf,
-    pub module: PathBuf,
+    pub(crate) module: PathBuf,
     environment: Vec<(OsString, OsString)>,
 }
 
 impl Token {
-    pub fn new(provider: Provider) -> Self {
+    pub(crate) fn new(provider: Provider) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("module.conf");
         let (real, variable) = match provider {
@@ -76,7 +76,7 @@ impl Token {
     }
 
     /// The same token behind the module that injects faults.
-    pub fn shimmed(provider: Provider) -> Self {
+    pub(crate) fn shimmed(provider: Provider) -> Self {
         let mut token = Self::new(provider);
         token.module = std::env::current_exe().unwrap().with_file_name("libhsm_shim.so");
         assert!(token.module.exists(), "{} is missing: it is built with this test", token.module.display());
@@ -90,12 +90,12 @@ impl Token {
         token
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Runs a tool of the provider on the token.
-    pub fn run(&self, tool: &str, arguments: &[&str]) {
+    pub(crate) fn run(&self, tool: &str, arguments: &[&str]) {
         let done = Command::new(tool)
             .args(arguments)
             .envs(self.environment.iter().cloned())
@@ -106,7 +106,7 @@ impl Token {
     }
 
     /// A second key of any label, as a careless person makes it.
-    pub fn keygen(&self, label: &str, more: &[&str]) {
+    pub(crate) fn keygen(&self, label: &str, more: &[&str]) {
         let module = self.real.to_str().unwrap();
         let arguments = ["--module", module, "--token-label", "siv-test", "--login", "--pin", PIN];
         let key = ["--keygen", "--key-type", "AES:32", "--label", label, "--id", "aa"];
@@ -114,19 +114,19 @@ impl Token {
     }
 
     /// What the faulty module does from now on.
-    pub fn inject(&self, lines: &str) {
+    pub(crate) fn inject(&self, lines: &str) {
         let control = self.folder.path().join("control");
         std::fs::write(control.with_extension("new"), lines).unwrap();
         std::fs::rename(control.with_extension("new"), control).unwrap();
     }
 
     /// How often a function was called, in all workers.
-    pub fn calls(&self, function: &str) -> usize {
+    pub(crate) fn calls(&self, function: &str) -> usize {
         let text = std::fs::read_to_string(self.folder.path().join("calls")).unwrap_or_default();
         text.lines().filter(|line| line.split(' ').nth(1) == Some(function)).count()
     }
 
-    pub fn launch(&self) -> Launch {
+    pub(crate) fn launch(&self) -> Launch {
         Launch {
             program: env!("CARGO_BIN_EXE_hsm-test-worker").into(),
             arguments: Vec::new(),
@@ -134,7 +134,7 @@ impl Token {
         }
     }
 
-    pub fn configuration(&self) -> Configuration {
+    pub(crate) fn configuration(&self) -> Configuration {
         Configuration {
             module: self.module.clone(),
             module_sha256: None,
@@ -148,28 +148,28 @@ impl Token {
     }
 
     /// A host that does not wake up by itself, so that calls can be counted.
-    pub fn limits() -> Limits {
+    pub(crate) fn limits() -> Limits {
         Limits { canary: Duration::from_secs(3600), ..Limits::default() }
     }
 
     /// A host that is ready.
-    pub fn host(&self) -> Host {
+    pub(crate) fn host(&self) -> Host {
         self.host_with(self.configuration(), Self::limits())
     }
 
-    pub fn host_with(&self, configuration: Configuration, limits: Limits) -> Host {
+    pub(crate) fn host_with(&self, configuration: Configuration, limits: Limits) -> Host {
         let host = Host::start(self.launch(), configuration, limits).unwrap();
         assert!(host.wait(LONG, |s| s.phase == Phase::Ready), "not ready: {:?}", host.status());
         host
     }
 }
 
-pub fn named(label: &str) -> KekSelector {
+pub(crate) fn named(label: &str) -> KekSelector {
     KekSelector { label: Some(label.to_owned()), id: Some(label.as_bytes().to_vec()) }
 }
 
 /// A KEK made in the token, with the profile that was found by probing.
-pub fn kek(host: &Host, label: &str, kind: KekKind) -> KekRef {
+pub(crate) fn kek(host: &Host, label: &str, kind: KekKind) -> KekRef {
     let selector = named(label);
     host.create_kek(&selector, kind, LONG).unwrap();
     let found = host.probe(&selector, LONG).unwrap();
@@ -177,18 +177,18 @@ pub fn kek(host: &Host, label: &str, kind: KekKind) -> KekRef {
 }
 
 /// A KEK that is watched by its canary.
-pub fn watched(host: &Host, label: &str) -> KekRef {
+pub(crate) fn watched(host: &Host, label: &str) -> KekRef {
     let kek = kek(host, label, KekKind::Aes256);
     let canary = host.make_canary(&kek, LONG).unwrap();
     host.watch(vec![canary], LONG).unwrap();
     kek
 }
 
-pub fn with(kek: &KekRef, profile: Profile) -> KekRef {
+pub(crate) fn with(kek: &KekRef, profile: Profile) -> KekRef {
     KekRef { selector: kek.selector.clone(), profile }
 }
 
-pub fn data_key() -> KeyBytes {
+pub(crate) fn data_key() -> KeyBytes {
     KeyBytes::new(std::array::from_fn(|i| u8::try_from(i).unwrap() ^ 0x5a))
 }
 
