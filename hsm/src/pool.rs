@@ -1,6 +1,6 @@
 //! Sessions that heal: connects when it must, asks the canary what a code cannot tell, and applies at most each remedy once per call.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
@@ -17,6 +17,8 @@ pub(crate) struct Pool {
     configuration: Configuration,
     canaries: RwLock<Vec<Canary>>,
     state: RwLock<State>,
+    /// When the module was last initialised again for a missing key.
+    missing: Mutex<Option<Instant>>,
 }
 
 struct State {
@@ -45,15 +47,37 @@ enum Remedy {
     Reinitialise,
 }
 
-/// A login younger than this is not torn down for a key that is not there: the key is what is missing.
-const YOUNG: Duration = Duration::from_secs(10);
+impl Remedy {
+    /// The next remedy for a failure of `class`, each stronger than the one before; nothing once all were tried.
+    fn next(self, class: Class) -> Option<Self> {
+        match class {
+            Class::FindAgain if self < Self::FindAgain => Some(Self::FindAgain),
+            Class::FindAgain | Class::LogInAgain if self < Self::LogInAgain => Some(Self::LogInAgain),
+            Class::FindAgain | Class::LogInAgain | Class::Reinitialise | Class::AskCanary
+                if self < Self::Reinitialise =>
+            {
+                Some(Self::Reinitialise)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Between two initialisations for a key that is not there. A token whose store went away and came back shows no keys until it is
+/// initialised; one whose key was destroyed never will, and its other keys are in use.
+const MISSING: Duration = Duration::from_secs(5);
 
 impl Pool {
     pub(crate) fn new(configuration: Configuration) -> Self {
         let canaries = RwLock::new(configuration.canaries.clone());
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let now = Now::Down { until: Instant::now(), why: HsmError::Unavailable("not connected yet".to_owned()) };
-        Self { configuration, canaries, state: RwLock::new(State { generation: 0, backoff, now }) }
+        Self {
+            configuration,
+            canaries,
+            state: RwLock::new(State { generation: 0, backoff, now }),
+            missing: Mutex::default(),
+        }
     }
 
     pub(crate) fn configuration(&self) -> &Configuration {
@@ -140,25 +164,21 @@ impl Pool {
             let missing = matches!(fault, Fault::Told(HsmError::KekNotFound));
             let class = if seen.is_none() { Class::Never } else { fault.class(moment) };
             let next = match class {
-                Class::FindAgain if tried < Remedy::FindAgain && !missing => Remedy::FindAgain,
-                Class::FindAgain if missing && seen.is_some_and(|seen| seen.age < YOUNG) => {
-                    return Err(fault.into_error(moment));
+                Class::FindAgain if missing => {
+                    let may = tried < Remedy::Reinitialise && self.may_initialise_for_a_missing_key();
+                    may.then_some(Remedy::Reinitialise)
                 }
-                Class::FindAgain | Class::LogInAgain if tried < Remedy::LogInAgain => Remedy::LogInAgain,
-                Class::FindAgain | Class::LogInAgain | Class::Reinitialise | Class::AskCanary
-                    if tried < Remedy::Reinitialise =>
-                {
-                    Remedy::Reinitialise
-                }
-                Class::Quarantine => {
-                    let error = fault.into_error(moment);
+                class => tried.next(class),
+            };
+            let Some(next) = next else {
+                let error = fault.into_error(moment);
+                if class == Class::Quarantine {
                     self.quarantine(&error);
-                    return Err(error);
                 }
-                _ => return Err(fault.into_error(moment)),
+                return Err(error);
             };
             tried = next;
-            let generation = seen.map_or(0, |seen| seen.generation);
+            let generation = seen.unwrap_or(0);
             if next == Remedy::FindAgain {
                 self.forget(generation, selector);
             } else {
@@ -167,15 +187,14 @@ impl Pool {
         }
     }
 
-    /// Runs `operation` on the login there is, connecting if there is none. Holding the lock is what keeps `C_Finalize` away.
-    fn with_live<T>(&self, operation: impl Fn(&Live) -> Result<T, Fault>) -> (Option<Seen>, Result<T, Fault>) {
+    /// Runs `operation` on the login there is, connecting if there is none; its generation. Holding the lock is what keeps `C_Finalize` away.
+    fn with_live<T>(&self, operation: impl Fn(&Live) -> Result<T, Fault>) -> (Option<u64>, Result<T, Fault>) {
         loop {
             {
                 let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
                 match &state.now {
                     Now::Live(live) => {
-                        let seen = Seen { generation: live.generation, age: live.since.elapsed() };
-                        return (Some(seen), operation(live));
+                        return (Some(live.generation), operation(live));
                     }
                     Now::Quarantined(why) => return (None, Err(why.clone().into())),
                     Now::Down { until, why } if Instant::now() < *until => return (None, Err(why.clone().into())),
@@ -235,15 +254,19 @@ impl Pool {
         }
     }
 
+    fn may_initialise_for_a_missing_key(&self) -> bool {
+        let mut last = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let may = last.is_none_or(|last| now.duration_since(last) >= MISSING);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
+
     fn quarantine(&self, why: &HsmError) {
         self.state.write().unwrap_or_else(PoisonError::into_inner).now = Now::Quarantined(why.clone());
     }
-}
-
-#[derive(Clone, Copy)]
-struct Seen {
-    generation: u64,
-    age: Duration,
 }
 
 /// Asks the canary of `kek`, or a round trip where there is none: `Ok` if the token is well, so that `fault` is not its own.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use cryptoki::error::{Error, RvError};
 use cryptoki::session::{Session, SessionState, UserType};
@@ -22,7 +21,6 @@ use crate::uri::KekSelector;
 /// Everything that one login gives, and that dies with it: no handle outlives its generation.
 pub(crate) struct Live {
     pub(crate) generation: u64,
-    pub(crate) since: Instant,
     pub(crate) file: ModuleFile,
     pub(crate) module: Arc<Module>,
     pub(crate) slot: Slot,
@@ -56,17 +54,7 @@ impl Live {
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(Self {
-            generation,
-            since: Instant::now(),
-            file,
-            module,
-            slot,
-            token,
-            sessions,
-            keks: Mutex::default(),
-            anchor: Mutex::new(anchor),
-        })
+        Ok(Self { generation, file, module, slot, token, sessions, keks: Mutex::default(), anchor: Mutex::new(anchor) })
     }
 
     pub(crate) fn sessions(&self) -> usize {
