@@ -266,7 +266,14 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.shared.lock().stopping = true;
+        {
+            let mut inner = self.shared.lock();
+            inner.stopping = true;
+            // Also one that is just connecting: nobody waits for a module that hangs.
+            if let Some(worker) = &inner.worker {
+                worker.kill();
+            }
+        }
         self.shared.changed.notify_all();
         if let Some(supervisor) = self.supervisor.take() {
             // It only waits for a worker that is being killed.

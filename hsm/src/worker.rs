@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use zeroize::Zeroizing;
 
 use crate::canary::Canary;
@@ -51,9 +51,10 @@ fn serve() -> io::Result<()> {
     rustix::stdio::dup2_stdin(&nothing)?;
     rustix::stdio::dup2_stdout(&nothing)?;
     // Neither a core file nor a debugger of the same user sees the PIN or a data key.
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    at_most(Resource::Core, 0)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) })?;
+    at_most(Resource::Nofile, DESCRIPTORS)?;
+    rustix::thread::set_no_new_privs(true)?;
     let Some(first) = Frame::read(&mut socket)? else { return Ok(()) };
     let writer = Arc::new(Mutex::new(socket.try_clone()?));
     let pool = match connect(&first) {
@@ -79,10 +80,15 @@ fn connect(frame: &Frame) -> Result<Pool, HsmError> {
         return Err(HsmError::Protocol("the first request configures".to_owned()));
     };
     let configuration = Configuration::from_wire(frame.field(1), frame.field(2))?;
-    let memory = Some(configuration.memory_bytes);
-    setrlimit(Resource::As, Rlimit { current: memory, maximum: memory })
+    at_most(Resource::As, configuration.memory_bytes)
         .map_err(|_| HsmError::Configuration("the memory limit cannot be set".to_owned()))?;
     Ok(Pool::new(configuration))
+}
+
+/// Lowers a limit for good; one that is lower already stays.
+fn at_most(resource: Resource, most: u64) -> io::Result<()> {
+    let most = Some(getrlimit(resource).maximum.map_or(most, |is| is.min(most)));
+    Ok(setrlimit(resource, Rlimit { current: most, maximum: most })?)
 }
 
 fn start_lanes(lanes: usize, pool: &Arc<Pool>, writer: &Arc<Mutex<UnixStream>>) -> io::Result<SyncSender<Frame>> {

@@ -84,29 +84,29 @@ fn start(shared: &Arc<Shared>) {
             shared.changed.notify_all();
         }
     };
-    let started = Worker::start(&shared.launch, gone);
-    let connected = started.as_ref().map_err(Clone::clone).and_then(|worker| {
-        let status: WorkerStatus = worker.configure(&configuration, shared.limits.connect)?.parse()?;
-        Ok((Arc::clone(worker), status))
-    });
-    if let (Ok(worker), Err(_)) = (&started, &connected) {
-        worker.kill();
-    }
-    let mut inner = shared.lock();
-    if inner.revision != revision || inner.stopping {
-        if let Ok((worker, _)) = connected {
+    let worker = match Worker::start(&shared.launch, gone) {
+        Ok(worker) => worker,
+        Err(error) => return down(shared, &mut shared.lock(), &error),
+    };
+    {
+        // Known from now on, so that whoever stops or reconfigures the host kills a start that hangs.
+        let mut inner = shared.lock();
+        inner.status.worker_pid = Some(worker.pid);
+        inner.worker = Some(Arc::clone(&worker));
+        if inner.stopping || inner.revision != revision {
             worker.kill();
         }
-        inner.status.turn(Phase::Down, None);
-        return;
+    }
+    let connected = worker.configure(&configuration, shared.limits.connect).and_then(|answer| answer.parse());
+    let mut inner = shared.lock();
+    if inner.revision != revision || inner.stopping {
+        worker.kill();
+        inner.worker = None;
+        return inner.status.turn(Phase::Down, None);
     }
     match connected {
-        Ok((worker, status)) => {
-            inner.status.worker_pid = Some(worker.pid);
-            inner.worker = Some(worker);
-            // The back-off is not reset: a module that connects and then crashes at every call is not restarted at its pace.
-            ready(shared, &mut inner, status);
-        }
+        // The back-off is not reset: a module that connects and then crashes at every call is not restarted at its pace.
+        Ok(status) => ready(shared, &mut inner, status),
         Err(error) => down(shared, &mut inner, &error),
     }
 }

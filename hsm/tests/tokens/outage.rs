@@ -127,6 +127,47 @@ fn a_module_that_hangs_while_it_connects_is_killed_too() {
 }
 
 #[test]
+fn a_host_is_given_up_although_its_module_hangs() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    token.inject("C_Initialize hang\n");
+    let limits = Limits { connect: Duration::from_secs(3600), ..Token::limits() };
+    let host = Host::start(token.launch(), token.configuration(), limits.clone()).unwrap();
+    assert!(host.wait(LONG, |s| s.phase == Phase::Connecting));
+    let until = Instant::now() + LONG;
+    while token.calls("C_Initialize") == 0 {
+        assert!(Instant::now() < until, "the module was never initialised");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A person mends the configuration meanwhile: the hung start is not waited for.
+    token.inject("");
+    host.reconfigure(token.configuration());
+    assert!(host.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", host.status());
+    token.inject("C_Initialize hang\n");
+    let hung = Host::start(token.launch(), token.configuration(), limits).unwrap();
+    while hung.status().worker_pid.is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Would never return.
+    drop(hung);
+}
+
+#[test]
+fn a_worker_inherits_no_environment_and_cannot_gain_rights() {
+    let token = Token::new(Provider::SoftHsm);
+    let host = token.host();
+    let pid = host.status().worker_pid.unwrap();
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let names: Vec<_> = environment
+        .split(|b| *b == 0)
+        .filter(|v| !v.is_empty())
+        .map(|v| v.split(|b| *b == b'=').next().unwrap())
+        .collect();
+    assert_eq!(names, [b"SOFTHSM2_CONF"]);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.lines().any(|line| line.starts_with("NoNewPrivs:") && line.ends_with('1')), "{status}");
+}
+
+#[test]
 fn a_slow_module_is_waited_for_and_a_full_house_is_refused_at_once() {
     let token = Token::shimmed(Provider::SoftHsm);
     let limits = Limits { in_flight: 2, call: LONG, ..Token::limits() };
