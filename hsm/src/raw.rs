@@ -45,7 +45,7 @@ pub(crate) enum Mechanism<'a> {
 
 /// The IV of `CKM_AES_GCM`.
 pub(crate) enum Iv<'a> {
-    /// The application's.
+    /// The application's, of at most 16 bytes.
     Given(&'a [u8]),
     /// A buffer the module writes its own IV into.
     Buffer(&'a mut [u8; 12]),
@@ -268,8 +268,14 @@ fn with_mechanism<R>(mechanism: Mechanism<'_>, call: impl FnOnce(*mut ck::CK_MEC
     match mechanism {
         Mechanism::Plain(kind) => plain(kind, ptr::null_mut(), 0),
         Mechanism::Gcm { iv, aad } => {
+            // A copy: modules that make the IV themselves write into the parameter whatever it is.
+            let mut own = [0; 16];
             let (place, length) = match iv {
-                Iv::Given(bytes) => (bytes.as_ptr().cast_mut(), bytes.len()),
+                Iv::Given(bytes) => {
+                    let length = bytes.len().min(own.len());
+                    own[..length].copy_from_slice(&bytes[..length]);
+                    (own.as_mut_ptr(), length)
+                }
                 Iv::Buffer(bytes) => (bytes.as_mut_ptr(), bytes.len()),
                 Iv::Null => (ptr::null_mut(), 0),
             };

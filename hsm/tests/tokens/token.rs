@@ -126,6 +126,12 @@ impl Token {
         text.lines().filter(|line| line.split(' ').nth(1) == Some(function)).count()
     }
 
+    /// The environment of the workers so far, as the module saw it.
+    pub(crate) fn environment(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.path().join("calls")).unwrap();
+        text.lines().filter_map(|line| Some(line.split_once(" environment ")?.1.to_owned())).collect()
+    }
+
     pub(crate) fn launch(&self) -> Launch {
         Launch {
             program: env!("CARGO_BIN_EXE_hsm-test-worker").into(),

@@ -1,7 +1,7 @@
 //! A PKCS#11 module that forwards every call to a real one, except where a control file says otherwise.
 //!
 //! Environment: `HSM_SHIM_MODULE`, the real module; `HSM_SHIM_CONTROL`, the control file, read at every intercepted call; `HSM_SHIM_CALLS`, a
-//! file to which `pid function` is appended at each call. A line of the control file is
+//! file to which `pid function` is appended at each call, and `pid environment NAME=VALUE` when it is loaded. A line of the control file is
 //!
 //! ```text
 //! C_Decrypt rv=0x30 from=2 to=3
@@ -34,6 +34,7 @@ unsafe impl Sync for Real {}
 unsafe impl Send for Real {}
 
 static REAL: LazyLock<Option<Real>> = LazyLock::new(|| unsafe {
+    control::record_environment();
     let library = Pkcs11::new(std::env::var_os("HSM_SHIM_MODULE")?).ok()?;
     let mut list = std::ptr::null_mut();
     (library.C_GetFunctionList(&raw mut list) == CKR_OK && !list.is_null())
