@@ -6,11 +6,11 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::error::HsmError;
 use crate::failure::Fault;
 use crate::mechanisms;
+use crate::profile::PublicKek;
 use crate::uri::KekSelector;
 
 /// The kind of key a KEK is.
@@ -47,6 +47,8 @@ pub struct KekAttributes {
     pub generated_by: Option<String>,
     /// Check value in hexadecimal: the token's `CKA_CHECK_VALUE` of a secret key, SHA-256 of modulus and exponent of a pair.
     pub check_value: Option<String>,
+    /// The public half of a pair.
+    pub public: Option<PublicKek>,
 }
 
 /// A KEK's handles, good for one login generation.
@@ -130,6 +132,8 @@ impl Kek {
             AttributeType::Modifiable,
             AttributeType::KeyGenMechanism,
         ];
+        let public = self.public(session)?;
+        let check_value = public.as_ref().map(PublicKek::check_value).or_else(|| self.secret_check_value(session));
         let mut said = KekAttributes {
             kind: self.kind,
             sensitive: None,
@@ -139,7 +143,8 @@ impl Kek {
             local: None,
             modifiable: None,
             generated_by: None,
-            check_value: self.check_value(session)?,
+            check_value,
+            public,
         };
         for kind in asked {
             // One by one: some modules fail the whole list for one attribute they do not know.
@@ -158,23 +163,27 @@ impl Kek {
         Ok(said)
     }
 
-    /// Never computed from the key by ECB here: the zero block's image is the hash key of GCM.
-    fn check_value(&self, session: &Session) -> Result<Option<String>, Fault> {
+    /// The token's own check value of a secret key. Never computed by ECB here: the zero block's image is the hash key of GCM.
+    fn secret_check_value(&self, session: &Session) -> Option<String> {
+        let answer = session.get_attributes(self.opens, &[AttributeType::CheckValue]).unwrap_or_default();
+        answer.into_iter().find_map(|a| match a {
+            Attribute::CheckValue(bytes) if !bytes.is_empty() => Some(hex(&bytes)),
+            _ => None,
+        })
+    }
+
+    fn public(&self, session: &Session) -> Result<Option<PublicKek>, Fault> {
         if self.kind == KekKind::Aes256 {
-            let answer = session.get_attributes(self.opens, &[AttributeType::CheckValue]).unwrap_or_default();
-            return Ok(answer.into_iter().find_map(|a| match a {
-                Attribute::CheckValue(bytes) if !bytes.is_empty() => Some(hex(&bytes)),
-                _ => None,
-            }));
+            return Ok(None);
         }
-        let mut hash = Sha256::new();
-        for kind in [AttributeType::Modulus, AttributeType::PublicExponent] {
-            match session.get_attributes(self.closes, &[kind])?.into_iter().next() {
-                Some(Attribute::Modulus(bytes) | Attribute::PublicExponent(bytes)) => hash.update(bytes),
-                _ => return Ok(None),
+        let ask = |kind| session.get_attributes(self.closes, &[kind]);
+        let (modulus, exponent) = (ask(AttributeType::Modulus)?, ask(AttributeType::PublicExponent)?);
+        match (modulus.first(), exponent.first()) {
+            (Some(Attribute::Modulus(modulus)), Some(Attribute::PublicExponent(exponent))) => {
+                Ok(Some(PublicKek::new(modulus, exponent)))
             }
+            _ => Err(unfit("its public half shows neither modulus nor exponent")),
         }
-        Ok(Some(hex(&hash.finalize())))
     }
 }
 

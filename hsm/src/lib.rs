@@ -41,6 +41,6 @@ pub use message::WorkerStatus;
 pub use module::{ModuleFile, ModuleHash};
 pub use pin::{Pin, PinSource};
 pub use process::Launch;
-pub use profile::{KekRef, KeyBytes, LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport, Profile, Trial};
+pub use profile::{KekRef, KeyBytes, LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport, Profile, PublicKek, Trial};
 pub use token::TokenInfo;
 pub use uri::{KekSelector, Pkcs11Uri, TokenSelector};

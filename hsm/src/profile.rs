@@ -7,6 +7,7 @@ mod gcm;
 mod kwp;
 mod oaep;
 mod probe;
+mod public;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 pub(crate) use gcm::accepts_zero_iv;
 pub use probe::{ProbeReport, Trial};
 pub(crate) use probe::{of_kind, probe, round_trip, try_out};
+pub use public::PublicKek;
 
 use crate::error::HsmError;
 use crate::failure::Fault;
@@ -113,15 +115,13 @@ impl Profile {
             Self::AesKwp => kwp::encrypt(place, &with_digest(key, context))?,
             Self::AesKwpWrapKey | Self::AesKwpWrapKeyPad => kwp::wrap_key(self, place, &with_digest(key, context))?,
         };
-        let mut wrapped = vec![VERSION, self.row().1];
-        wrapped.extend_from_slice(&payload);
-        Ok(wrapped)
+        Ok([&header(self)[..], &payload].concat())
     }
 
     /// Unwraps what [`Self::wrap`] made with the same context. Altered bytes are [`Fault::Integrity`] or the module's own code.
     pub(crate) fn unwrap(self, place: Place<'_>, wrapped: &[u8], context: &[u8]) -> Result<KeyBytes, Fault> {
         self.must_fit(place.kek.kind)?;
-        let payload = wrapped.strip_prefix(&[VERSION, self.row().1]).ok_or(Fault::Integrity)?;
+        let payload = wrapped.strip_prefix(&header(self)).ok_or(Fault::Integrity)?;
         match self {
             Self::RsaOaepSha256 | Self::TestRsaOaepSha1 => split(&oaep::unwrap(self, place, payload)?, context),
             Self::AesGcmApplicationIv | Self::AesGcmModuleIv | Self::AesGcmAppendedIv => {
@@ -135,6 +135,11 @@ impl Profile {
     fn must_fit(self, kind: KekKind) -> Result<(), Fault> {
         if self.fits(kind) { Ok(()) } else { Err(HsmError::KekUnfit(format!("its kind does not do {self}")).into()) }
     }
+}
+
+/// What stands before the payload.
+fn header(profile: Profile) -> [u8; 2] {
+    [VERSION, profile.row().1]
 }
 
 /// `key ‖ SHA-256(context)`.

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use zeroize::Zeroizing;
@@ -57,22 +58,32 @@ fn serve() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     let Some(first) = Frame::read(&mut socket)? else { return Ok(()) };
     let writer = Arc::new(Mutex::new(socket.try_clone()?));
-    let pool = match connect(&first) {
-        Ok(pool) => Arc::new(pool),
-        Err(error) => return reply(&writer, &message::answer(first.number, &Err(error))),
-    };
-    let connected = pool.health();
-    let lanes = connected.as_ref().map_or(1, |status| status.sessions);
+    let (queue, jobs) = sync_channel(QUEUE);
+    // Reads from now on, so that a host that is gone ends a worker whose module hangs, in a lane or before there is one.
+    let reader = spawn("reader", move || read(&mut socket, &queue))?;
+    let pool = connect(&first).map(Arc::new);
+    let connected = pool.as_ref().map_err(Clone::clone).and_then(|pool| pool.health());
+    let lanes = connected.as_ref().map_or(0, |status| status.sessions);
     reply(&writer, &message::answer(first.number, &connected.and_then(|status| Answer::of(&status))))?;
     drop(first);
-    let queue = start_lanes(lanes, &pool, &writer)?;
-    while let Some(frame) = Frame::read(&mut socket)? {
-        if queue.send(frame).is_err() {
-            break;
-        }
+    if let Ok(pool) = pool {
+        start_lanes(lanes, jobs, &pool, &writer)?;
     }
-    // The host is gone. A lane may hang in the module for ever: the process ends without it.
+    // It ends the process, and with it lanes that may hang for ever.
+    let _ = reader.join();
+    Ok(())
+}
+
+fn read(socket: &mut UnixStream, queue: &SyncSender<Frame>) {
+    while let Ok(Some(frame)) = Frame::read(socket) {
+        // Without lanes the host was told why, and kills this process.
+        let _ = queue.send(frame);
+    }
     std::process::exit(0)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(1 << 20).spawn(work)
 }
 
 fn connect(frame: &Frame) -> Result<Pool, HsmError> {
@@ -91,12 +102,16 @@ fn at_most(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: most, maximum: most })?)
 }
 
-fn start_lanes(lanes: usize, pool: &Arc<Pool>, writer: &Arc<Mutex<UnixStream>>) -> io::Result<SyncSender<Frame>> {
-    let (queue, jobs) = sync_channel::<Frame>(QUEUE);
+fn start_lanes(
+    lanes: usize,
+    jobs: Receiver<Frame>,
+    pool: &Arc<Pool>,
+    writer: &Arc<Mutex<UnixStream>>,
+) -> io::Result<()> {
     let jobs = Arc::new(Mutex::new(jobs));
     for lane in 0..lanes {
         let (pool, writer, jobs) = (Arc::clone(pool), Arc::clone(writer), Arc::clone(&jobs));
-        std::thread::Builder::new().name(format!("lane-{lane}")).stack_size(1 << 20).spawn(move || {
+        spawn(&format!("lane-{lane}"), move || {
             while let Some(frame) = next(&jobs) {
                 // A panic is a bug of ours or a module's callback gone wrong: a fresh process is the honest answer.
                 let Ok(result) = catch_unwind(AssertUnwindSafe(|| answer(lane, &frame, &pool))) else {
@@ -108,7 +123,7 @@ fn start_lanes(lanes: usize, pool: &Arc<Pool>, writer: &Arc<Mutex<UnixStream>>) 
             }
         })?;
     }
-    Ok(queue)
+    Ok(())
 }
 
 fn next(jobs: &Mutex<Receiver<Frame>>) -> Option<Frame> {

@@ -261,6 +261,44 @@ fn another_file_in_the_place_of_the_onboarded_module_is_not_loaded() {
 }
 
 #[test]
+fn a_worker_whose_module_hangs_ends_when_its_host_is_gone() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    token.inject("C_Login hang\n");
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let launch = token.launch();
+    // A host that is killed sends nothing more and reaps nobody: one is played by hand.
+    let mut worker = Command::new(&launch.program)
+        .envs(launch.environment)
+        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let configuration = format!(
+        r#"{{"module":{:?},"module_sha256":null,"token":{{"label":"siv-test"}},"pin_file":null,"sessions":1,"memory_bytes":1073741824,"canaries":[],"sha1_for_tests":false}}"#,
+        token.module
+    );
+    let fields = [&b"\"Configure\""[..], configuration.as_bytes(), b"1234567890"];
+    let body = fields.map(|f| [&u32::try_from(f.len()).unwrap().to_be_bytes()[..], f].concat()).concat();
+    let length = u32::try_from(body.len() + 8).unwrap().to_be_bytes();
+    let mut socket = &ours;
+    std::io::Write::write_all(&mut socket, &[&length[..], &[0; 8], &body].concat()).unwrap();
+    let until = Instant::now() + LONG;
+    while token.calls("C_Login") == 0 {
+        assert!(Instant::now() < until, "it never logged in");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(worker.try_wait().unwrap(), None);
+    drop(ours);
+    while worker.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            worker.kill().unwrap();
+            panic!("the worker outlived its host");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn a_worker_started_by_hand_ends_at_once() {
     let status =
         Command::new(env!("CARGO_BIN_EXE_hsm-test-worker")).stdin(std::process::Stdio::null()).status().unwrap();

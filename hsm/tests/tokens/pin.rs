@@ -45,6 +45,8 @@ fn a_pin_file_is_read_by_the_worker_and_stands_in_no_argument_and_no_environment
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(4), Some("256"), "{files}");
     let memory = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
     assert_eq!(memory.split_whitespace().nth(3), Some("1073741824"), "{memory}");
 }

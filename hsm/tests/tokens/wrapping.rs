@@ -85,6 +85,24 @@ fn a_pair_is_used_by_oaep_with_sha256() {
 }
 
 #[test]
+fn a_key_is_wrapped_to_the_public_half_while_the_hsm_is_away_and_opened_when_it_is_back() {
+    let token = Token::new(Provider::Kryoptic);
+    let host = token.host();
+    let kek = kek(&host, "pair", KekKind::Rsa3072);
+    let said = host.describe(&kek.selector, LONG).unwrap();
+    let public = said.public.unwrap();
+    assert_eq!(said.check_value, Some(public.check_value()));
+    drop(host);
+    // As a caller keeps it.
+    let public: hsm::PublicKek = serde_json::from_str(&serde_json::to_string(&public).unwrap()).unwrap();
+    let wrapped = public.wrap(&data_key(), CONTEXT).unwrap();
+    assert_ne!(wrapped, public.wrap(&data_key(), CONTEXT).unwrap());
+    let host = token.host();
+    assert_eq!(host.unwrap(&kek, &wrapped, CONTEXT, LONG).unwrap(), data_key());
+    assert_eq!(host.unwrap(&kek, &wrapped, b"another", LONG).unwrap_err(), HsmError::Tampered);
+}
+
+#[test]
 fn a_token_that_has_oaep_with_sha1_only_gets_no_profile_for_its_pair_outside_tests() {
     let token = Token::new(Provider::SoftHsm);
     let host = token.host();
