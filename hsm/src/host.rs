@@ -326,7 +326,7 @@ impl Shared {
             // What its caller could have waited for longer is no failure of the HSM; a hung call the supervisor sees itself.
             HsmError::Overloaded | HsmError::DeadlineExceeded => {}
             error if error.is_outage() && current => inner.count_failure(error),
-            error if error.is_alarm() => inner.status.last_error = Some(error.to_string()),
+            error if error.is_alarm() => inner.status.note(error),
             _ => {}
         }
         self.changed.notify_all();
@@ -336,7 +336,7 @@ impl Shared {
 impl Inner {
     /// Opens the breaker where it is one failure too many; the supervisor asks the canaries after the back-off.
     fn count_failure(&mut self, error: &HsmError) {
-        self.status.last_error = Some(error.to_string());
+        self.status.note(error);
         if self.breaker.fail(Instant::now()) && self.status.phase == Phase::Ready {
             self.status.turn(Phase::Degraded, Some(error));
             self.due = Instant::now() + self.backoff.after_failure();

@@ -71,17 +71,21 @@ impl Status {
     /// Takes on a phase.
     pub(super) fn turn(&mut self, phase: Phase, why: Option<&HsmError>) {
         if let Some(why) = why {
-            // The prefix of the variant is what `Host` puts in front again.
-            self.last_error = Some(match why {
-                HsmError::Quarantined(reason) | HsmError::Unavailable(reason) => reason.clone(),
-                other => other.to_string(),
-            });
+            self.note(why);
         }
         if self.phase != phase {
             self.phase = phase;
             self.since = SystemTime::now();
             self.changes += 1;
         }
+    }
+
+    /// Keeps a failure. The prefix of the variant is what `Host` puts in front again.
+    pub(super) fn note(&mut self, why: &HsmError) {
+        self.last_error = Some(match why {
+            HsmError::Quarantined(reason) | HsmError::Unavailable(reason) => reason.clone(),
+            other => other.to_string(),
+        });
     }
 
     pub(super) fn answered(&mut self, worker: WorkerStatus) {

@@ -109,3 +109,21 @@ fn a_replaced_key_is_also_found_by_a_worker_that_starts_anew() {
     assert!(matches!(&findings[..], [f] if f.what == Anomaly::Replaced), "{findings:?}");
     assert_eq!(host.wrap(&kek, &data_key(), b"c", LONG).unwrap_err(), HsmError::KekReplaced);
 }
+
+#[test]
+fn a_replaced_key_is_noticed_though_nobody_asks_for_it() {
+    let token = Token::new(Provider::SoftHsm);
+    let limits = hsm::Limits { canary: std::time::Duration::from_millis(200), ..hsm::Limits::default() };
+    let host = token.host_with(token.configuration(), limits);
+    let kek = watched(&host, "kek");
+    assert!(host.wait(LONG, |s| s.canaries_at.is_some() && s.worker.as_ref().is_some_and(|w| w.findings.is_empty())));
+    let thief = token.host();
+    thief.destroy_kek(&kek.selector, LONG).unwrap();
+    let missing =
+        |s: &hsm::Status| s.worker.as_ref().is_some_and(|w| w.findings.iter().any(|f| f.what == Anomaly::Missing));
+    assert!(host.wait(LONG, missing), "{:?}", host.status());
+    thief.create_kek(&kek.selector, KekKind::Aes256, LONG).unwrap();
+    let replaced =
+        |s: &hsm::Status| s.worker.as_ref().is_some_and(|w| w.findings.iter().any(|f| f.what == Anomaly::Replaced));
+    assert!(host.wait(LONG, replaced), "{:?}", host.status());
+}

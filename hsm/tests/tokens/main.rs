@@ -6,5 +6,6 @@ mod keks;
 mod outage;
 mod pin;
 mod report;
+mod selection;
 mod token;
 mod wrapping;

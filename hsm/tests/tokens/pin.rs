@@ -66,3 +66,18 @@ fn a_pin_file_that_others_can_read_is_not_used() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     assert!(host.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", host.status());
 }
+
+#[test]
+fn a_token_that_one_wrong_pin_would_lock_or_that_is_locked_is_left_to_a_person() {
+    for (flags, words) in [("0x20000", "one more wrong PIN"), ("0x40000", "locked")] {
+        let token = Token::shimmed(Provider::SoftHsm);
+        token.inject(&format!("C_GetTokenInfo flags={flags}\n"));
+        let host = Host::start(token.launch(), token.configuration(), Token::limits()).unwrap();
+        assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
+        assert!(host.status().last_error.unwrap().contains(words), "{:?}", host.status());
+        assert_eq!(token.calls("C_Login"), 0);
+        token.inject("");
+        host.reconfigure(token.configuration());
+        assert!(host.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", host.status());
+    }
+}

@@ -15,6 +15,10 @@ pub enum Fault {
     Flip,
     /// Claims to have written more than there was room for.
     Longer,
+    /// Sets these flags in a token's description.
+    Flags(u64),
+    /// Gives a token so many sessions at most.
+    Sessions(u64),
     IvInPlace,
     IvAppended,
     IvZero,
@@ -71,6 +75,8 @@ fn of_line(line: &str, name: &str, count: u64) -> Option<Fault> {
             "crash" => fault = Some(Fault::Crash),
             "flip" => fault = Some(Fault::Flip),
             "longer" => fault = Some(Fault::Longer),
+            "flags" => fault = Some(Fault::Flags(number(value))),
+            "sessions" => fault = Some(Fault::Sessions(number(value))),
             "iv" => {
                 fault = Some(match value {
                     "inplace" => Fault::IvInPlace,

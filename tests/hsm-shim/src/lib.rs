@@ -10,7 +10,7 @@
 //! A function (`*` is all) and one fault: `rv=CODE` returns it without a call, `after=CODE` after the call, `delay=MILLISECONDS`, `hang`,
 //! `crash` (SIGSEGV), `flip` (a bit of what is returned), `longer` (claims more bytes than there was room for). `from` and `to` are the first
 //! and last call it applies to, counted per process and function from 1; `times` is how often the line applies in a process, and `tag` only
-//! makes it another line. `iv=inplace` and `iv=appended` make `AES_GCM` take its IV as modules do that make it themselves; `iv=zero` as one that
+//! makes it another line. `flags=BITS` and `sessions=N` change what a token says of itself. `iv=inplace` and `iv=appended` make `AES_GCM` take its IV as modules do that make it themselves; `iv=zero` as one that
 //! was asked for it and left the buffer alone.
 #![allow(non_snake_case, missing_docs, reason = "the names are PKCS#11's")]
 #![allow(clippy::missing_safety_doc, reason = "a C module's functions, called by a loader")]
@@ -108,6 +108,7 @@ macro_rules! intercept {
             list.C_EncryptInit = Some(gcm::C_EncryptInit);
             list.C_Encrypt = Some(gcm::C_Encrypt);
             list.C_Decrypt = Some(C_Decrypt);
+            list.C_GetTokenInfo = Some(C_GetTokenInfo);
         }
     };
 }
@@ -116,7 +117,6 @@ intercept! {
     C_Initialize(arguments: *mut std::ffi::c_void);
     C_Finalize(reserved: *mut std::ffi::c_void);
     C_GetSlotList(present: CK_BBOOL, list: *mut CK_SLOT_ID, count: *mut CK_ULONG);
-    C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO);
     C_OpenSession(slot: CK_SLOT_ID, flags: CK_FLAGS, application: *mut std::ffi::c_void, notify: CK_NOTIFY, session: *mut CK_SESSION_HANDLE);
     C_CloseSession(session: CK_SESSION_HANDLE);
     C_GetSessionInfo(session: CK_SESSION_HANDLE, info: *mut CK_SESSION_INFO);
@@ -166,4 +166,19 @@ unsafe extern "C" fn C_Decrypt(
         }
         _ => code,
     }
+}
+
+unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
+    let fault = match before("C_GetTokenInfo") {
+        Ok(fault) => fault,
+        Err(code) => return code,
+    };
+    let Some(call) = real().C_GetTokenInfo else { return CKR_FUNCTION_NOT_SUPPORTED };
+    let code = unsafe { call(slot, info) };
+    match fault {
+        Some(Fault::Flags(bits)) if code == CKR_OK => unsafe { (*info).flags |= bits },
+        Some(Fault::Sessions(most)) if code == CKR_OK => unsafe { (*info).ulMaxSessionCount = most },
+        _ => {}
+    }
+    code
 }
