@@ -3,6 +3,8 @@
 CARGO   ?= cargo
 # All tests run one build: release code without LTO (Cargo.toml, [profile.ci]).
 PROFILE := --profile ci --locked
+# Where cargo builds; the tests of hsm look for the module of tests/kryoptic beside it.
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
 # How much `make test-long` does.
 ROUNDS  ?= 50
 CASES   ?= 2000
@@ -23,8 +25,9 @@ install-test-deps: ## what the tests need: a browser, foreign verifiers, fault i
 	npm ci --no-audit --no-fund --prefix client-js
 	npm ci --no-audit --no-fund --prefix tests/browser
 
-build-tests: ## one build of the binary and of every test
+build-tests: ## one build of the binary, of every test and of the software token they use
 	$(CARGO) build $(PROFILE) --workspace --bins --tests
+	$(CARGO) build --release --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir $(TARGET)/kryoptic
 
 test-rust: build-tests ## unit, architecture, end-to-end, fault, browser, foreign and memory tests
 	$(CARGO) test $(PROFILE) --workspace --no-fail-fast

@@ -9,7 +9,7 @@ use super::source;
 /// sentences of the JavaScript suites.
 fn tests_that_run() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for root in ["vault/src", "tests"] {
+    for root in ["vault/src", "hsm/src", "hsm/tests", "tests"] {
         for (_, file) in source::files(root, "rs") {
             names.extend(rust_tests(&source::code(&file)));
         }

@@ -1,0 +1,379 @@
+//! A tenant's HSM as its caller sees it: calls with deadlines, and a supervisor that keeps a worker process alive behind them.
+
+mod breaker;
+mod status;
+mod supervisor;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub use status::{Phase, Status};
+
+use crate::backoff::Backoff;
+use crate::canary::{Canary, Finding};
+use crate::check::{CheckOptions, CheckReport};
+use crate::configuration::Configuration;
+use crate::error::HsmError;
+use crate::host::breaker::Breaker;
+use crate::kek::{KekAttributes, KekKind};
+use crate::message::{Answer, Verb, WorkerStatus};
+use crate::process::{Launch, Worker};
+use crate::profile::{KekRef, KeyBytes, LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport};
+use crate::uri::KekSelector;
+
+/// Bounds of a [`Host`]. The defaults keep an answer within two seconds and a return within ten.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// A call without an answer for so long: the worker is killed.
+    pub call: Duration,
+    /// The same for what makes keys or tries things out: making an RSA pair, probing, describing, canaries.
+    pub manage: Duration,
+    /// Starting, loading, finding the token, logging in, asking the canaries: longer, and the worker is killed.
+    pub connect: Duration,
+    /// Calls under way at once; one more is refused.
+    pub in_flight: usize,
+    /// Between two looks at the canaries; this also keeps idle sessions alive.
+    pub canary: Duration,
+    /// First wait after a failure; it doubles, with jitter.
+    pub backoff_first: Duration,
+    /// Longest wait after a failure.
+    pub backoff_last: Duration,
+    /// Failures within `breaker_window` that open the breaker.
+    pub breaker_failures: usize,
+    /// The window they are counted in.
+    pub breaker_window: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call: Duration::from_millis(1500),
+            manage: Duration::from_secs(60),
+            connect: Duration::from_secs(10),
+            in_flight: 32,
+            canary: Duration::from_secs(30),
+            backoff_first: Duration::from_millis(100),
+            backoff_last: Duration::from_secs(5),
+            breaker_failures: 5,
+            breaker_window: Duration::from_secs(10),
+        }
+    }
+}
+
+/// One HSM configuration with its worker. Its calls block; none of them longer than the deadline it is given.
+pub struct Host {
+    shared: Arc<Shared>,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    launch: Launch,
+    limits: Limits,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    configuration: Configuration,
+    /// Rises with each new configuration: a connection made with an older one is thrown away.
+    revision: u64,
+    worker: Option<Arc<Worker>>,
+    status: Status,
+    breaker: Breaker,
+    backoff: Backoff,
+    /// When the supervisor acts next: starts, or asks the canaries.
+    due: Instant,
+    stopping: bool,
+}
+
+impl Host {
+    /// Starts the supervisor, which starts the worker at once. Returns without waiting for it: see [`Self::wait`].
+    ///
+    /// # Errors
+    /// [`HsmError::Unavailable`] if no thread can be had.
+    pub fn start(launch: Launch, configuration: Configuration, limits: Limits) -> Result<Self, HsmError> {
+        let inner = Inner {
+            configuration,
+            revision: 0,
+            worker: None,
+            status: Status::new(),
+            breaker: Breaker::new(limits.breaker_failures, limits.breaker_window),
+            backoff: Backoff::new(limits.backoff_first, limits.backoff_last),
+            due: Instant::now(),
+            stopping: false,
+        };
+        let shared = Arc::new(Shared { launch, limits, inner: Mutex::new(inner), changed: Condvar::new() });
+        let supervised = Arc::clone(&shared);
+        let supervisor = std::thread::Builder::new()
+            .name("hsm-supervisor".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || supervisor::run(&supervised))
+            .map_err(|e| HsmError::Unavailable(format!("no supervisor: {}", e.kind())))?;
+        Ok(Self { shared, supervisor: Some(supervisor) })
+    }
+
+    /// Wraps a data key bound to `context` (at most [`LONGEST_CONTEXT`] bytes).
+    ///
+    /// # Errors
+    /// Any [`HsmError`]; see [`HsmError::is_outage`] and [`HsmError::is_alarm`].
+    pub fn wrap(&self, kek: &KekRef, key: &KeyBytes, context: &[u8], deadline: Duration) -> Result<Vec<u8>, HsmError> {
+        short_enough(&key[..], context)?;
+        Ok(self.call(&Verb::Wrap(kek.clone()), [&key[..], context], deadline)?.bytes.to_vec())
+    }
+
+    /// Unwraps what [`Self::wrap`] made with the same KEK and context.
+    ///
+    /// # Errors
+    /// [`HsmError::Tampered`] if bytes or context are others while the KEK answers its canary; any other [`HsmError`].
+    pub fn unwrap(
+        &self,
+        kek: &KekRef,
+        wrapped: &[u8],
+        context: &[u8],
+        deadline: Duration,
+    ) -> Result<KeyBytes, HsmError> {
+        if wrapped.len() > LONGEST_WRAPPED {
+            return Err(HsmError::Tampered);
+        }
+        short_enough(wrapped, context)?;
+        let answer = self.call(&Verb::Unwrap(kek.clone()), [wrapped, context], deadline)?;
+        let mut key = KeyBytes::default();
+        if answer.bytes.len() != key.len() {
+            return Err(HsmError::Protocol("a data key of another length".to_owned()));
+        }
+        key.copy_from_slice(&answer.bytes);
+        Ok(key)
+    }
+
+    /// Finds out which profile the KEK does, by doing it: the one to pin.
+    ///
+    /// # Errors
+    /// Any [`HsmError`]; that no profile works is a report, not an error.
+    pub fn probe(&self, kek: &KekSelector, deadline: Duration) -> Result<ProbeReport, HsmError> {
+        self.call(&Verb::Probe(kek.clone()), [&[], &[]], deadline)?.parse()
+    }
+
+    /// What the token says of the KEK: evidence for onboarding.
+    ///
+    /// # Errors
+    /// Any [`HsmError`].
+    pub fn describe(&self, kek: &KekSelector, deadline: Duration) -> Result<KekAttributes, HsmError> {
+        self.call(&Verb::Describe(kek.clone()), [&[], &[]], deadline)?.parse()
+    }
+
+    /// Makes the canary of a new KEK version, to be stored and handed to [`Self::watch`].
+    ///
+    /// # Errors
+    /// Any [`HsmError`].
+    pub fn make_canary(&self, kek: &KekRef, deadline: Duration) -> Result<Canary, HsmError> {
+        self.call(&Verb::MakeCanary(kek.clone()), [&[], &[]], deadline)?.parse()
+    }
+
+    /// Watches these canaries from now on, also after a restart of the worker.
+    ///
+    /// # Errors
+    /// Any [`HsmError`] of telling the running worker; the next one is told in any case.
+    pub fn watch(&self, canaries: Vec<Canary>, deadline: Duration) -> Result<(), HsmError> {
+        self.shared.lock().configuration.canaries.clone_from(&canaries);
+        self.call(&Verb::Watch(canaries), [&[], &[]], deadline).map(drop)
+    }
+
+    /// Asks all canaries now; what is wrong with single KEKs while the token answers. Empty is good.
+    ///
+    /// # Errors
+    /// Any [`HsmError`] of the token as a whole.
+    pub fn ask_canaries(&self, deadline: Duration) -> Result<Vec<Finding>, HsmError> {
+        let status: WorkerStatus = self.call(&Verb::AskCanaries, [&[], &[]], deadline)?.parse()?;
+        Ok(status.findings)
+    }
+
+    /// Makes a KEK inside the token: sensitive, not extractable. Never tried twice.
+    ///
+    /// # Errors
+    /// [`HsmError::Refused`] if a key of that label and id exists; any other [`HsmError`].
+    pub fn create_kek(&self, kek: &KekSelector, kind: KekKind, deadline: Duration) -> Result<(), HsmError> {
+        self.call(&Verb::CreateKek(kek.clone(), kind), [&[], &[]], deadline).map(drop)
+    }
+
+    /// Destroys a KEK in the token. There is no way back. Never tried twice.
+    ///
+    /// # Errors
+    /// Any [`HsmError`].
+    pub fn destroy_kek(&self, kek: &KekSelector, deadline: Duration) -> Result<(), HsmError> {
+        self.call(&Verb::DestroyKek(kek.clone()), [&[], &[]], deadline).map(drop)
+    }
+
+    /// Where the HSM stands now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.lock().status.clone()
+    }
+
+    /// Waits until `condition` holds, at most `wait`; whether it does.
+    pub fn wait(&self, wait: Duration, condition: impl Fn(&Status) -> bool) -> bool {
+        let inner = self.shared.lock();
+        let left = self.shared.changed.wait_timeout_while(inner, wait, |inner| !condition(&inner.status));
+        left.map_or_else(|poisoned| condition(&poisoned.into_inner().0.status), |(inner, _)| condition(&inner.status))
+    }
+
+    /// Takes a new configuration, which a person changed: ends a quarantine, and starts a new worker at once.
+    pub fn reconfigure(&self, configuration: Configuration) {
+        let mut inner = self.shared.lock();
+        inner.configuration = configuration;
+        inner.revision += 1;
+        inner.backoff.reset();
+        inner.breaker.close();
+        inner.fall(Phase::Down, None);
+        inner.due = Instant::now();
+        self.shared.changed.notify_all();
+    }
+
+    /// Runs the conformance and safety report in a worker of its own, which is ended afterwards.
+    ///
+    /// # Errors
+    /// [`HsmError::Unavailable`] also if the module crashed, [`HsmError::DeadlineExceeded`] if it hung: either is an answer about it.
+    pub fn check(
+        launch: &Launch,
+        configuration: &Configuration,
+        options: &CheckOptions,
+        deadline: Duration,
+    ) -> Result<CheckReport, HsmError> {
+        let until = Instant::now() + deadline;
+        let worker = Worker::start(launch, || {})?;
+        let left = || until.saturating_duration_since(Instant::now());
+        let report = worker
+            .configure(configuration, left())
+            .and_then(|_| worker.ask(&Verb::Check(options.clone()), [&[], &[]], left(), left()))
+            .and_then(|answer| answer.parse());
+        worker.kill();
+        report
+    }
+
+    fn call(&self, verb: &Verb, fields: [&[u8]; 2], deadline: Duration) -> Result<Answer, HsmError> {
+        let until = Instant::now() + deadline;
+        let worker = self.shared.enter(until)?;
+        let left = until.saturating_duration_since(Instant::now());
+        let limit = match verb {
+            Verb::Wrap(_) | Verb::Unwrap(_) | Verb::Watch(_) => self.shared.limits.call,
+            _ => self.shared.limits.manage,
+        };
+        let result = worker.ask(verb, fields, left, limit);
+        self.shared.leave(&worker, result.as_ref().err());
+        result
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        {
+            let mut inner = self.shared.lock();
+            inner.stopping = true;
+            // Also one that is just connecting: nobody waits for a module that hangs.
+            if let Some(worker) = &inner.worker {
+                worker.kill();
+            }
+        }
+        self.shared.changed.notify_all();
+        if let Some(supervisor) = self.supervisor.take() {
+            // It only waits for a worker that is being killed.
+            let _ = supervisor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker to ask, counted as a call under way. A start under way is waited for; a known outage is answered at once.
+    fn enter(&self, until: Instant) -> Result<Arc<Worker>, HsmError> {
+        let mut inner = self.lock();
+        if inner.status.in_flight >= self.limits.in_flight {
+            return Err(HsmError::Overloaded);
+        }
+        inner.status.in_flight += 1;
+        let entered = loop {
+            match (inner.status.phase, &inner.worker) {
+                (Phase::Ready, Some(worker)) if !worker.is_dead() => break Ok(Arc::clone(worker)),
+                (Phase::Quarantined | Phase::Degraded, _) => break Err(inner.why()),
+                (Phase::Down, _) if inner.backoff.failures() > 1 => break Err(inner.why()),
+                _ => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || inner.stopping {
+                break Err(HsmError::Unavailable("the worker is being started".to_owned()));
+            }
+            inner = self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        if entered.is_err() {
+            inner.status.in_flight -= 1;
+        }
+        entered
+    }
+
+    /// Counts the outcome of a call.
+    fn leave(&self, worker: &Arc<Worker>, failed: Option<&HsmError>) {
+        let mut inner = self.lock();
+        inner.status.in_flight -= 1;
+        inner.status.calls += 1;
+        let Some(error) = failed else { return };
+        inner.status.failures += 1;
+        let current = inner.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker));
+        match error {
+            HsmError::Quarantined(_) if current => inner.fall(Phase::Quarantined, Some(error)),
+            // What its caller could have waited for longer is no failure of the HSM; a hung call the supervisor sees itself.
+            HsmError::Overloaded | HsmError::DeadlineExceeded => {}
+            error if error.is_outage() && current => inner.count_failure(error),
+            error if error.is_alarm() => inner.status.note(error),
+            _ => {}
+        }
+        self.changed.notify_all();
+    }
+}
+
+impl Inner {
+    /// Opens the breaker where it is one failure too many; the supervisor asks the canaries after the back-off.
+    fn count_failure(&mut self, error: &HsmError) {
+        self.status.note(error);
+        if self.breaker.fail(Instant::now()) && self.status.phase == Phase::Ready {
+            self.status.turn(Phase::Degraded, Some(error));
+            self.due = Instant::now() + self.backoff.after_failure();
+        }
+    }
+
+    /// Ends the worker and takes on `phase`.
+    fn fall(&mut self, phase: Phase, why: Option<&HsmError>) {
+        if let Some(worker) = self.worker.take() {
+            worker.kill();
+        }
+        self.status.worker_pid = None;
+        self.status.turn(phase, why);
+    }
+
+    fn why(&self) -> HsmError {
+        let reason = self.status.last_error.clone().unwrap_or_else(|| "no worker".to_owned());
+        if self.status.phase == Phase::Quarantined {
+            HsmError::Quarantined(reason)
+        } else {
+            HsmError::Unavailable(reason)
+        }
+    }
+}
+
+fn short_enough(first: &[u8], context: &[u8]) -> Result<(), HsmError> {
+    if first.len() > LONGEST_WRAPPED || context.len() > LONGEST_CONTEXT {
+        return Err(HsmError::Refused("a context has at most 1024 bytes".to_owned()));
+    }
+    Ok(())
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Host's drop has ended the supervisor, which has ended the worker; this is for a supervisor that never ran.
+        if let Some(worker) = self.worker.take() {
+            worker.kill();
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Keeps a worker alive: one start at a time, back-off, a look at the canaries, the end of a hung call. The only place that starts workers.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Inner, Phase, Shared};
+use crate::error::HsmError;
+use crate::message::{Verb, WorkerStatus};
+use crate::process::Worker;
+
+enum Step {
+    Start,
+    Canary(Arc<Worker>),
+    Wait(Duration),
+    Stop,
+}
+
+/// Longest nap: a condition that nobody announces, such as a worker that died between two locks, is seen after it.
+const NAP: Duration = Duration::from_millis(500);
+
+pub(super) fn run(shared: &Arc<Shared>) {
+    loop {
+        let mut inner = shared.lock();
+        match next(shared, &mut inner) {
+            Step::Stop => {
+                inner.fall(Phase::Down, None);
+                shared.changed.notify_all();
+                return;
+            }
+            Step::Wait(left) => {
+                drop(shared.changed.wait_timeout(inner, left.min(NAP)).unwrap_or_else(PoisonError::into_inner));
+            }
+            Step::Start => {
+                drop(inner);
+                start(shared);
+            }
+            Step::Canary(worker) => {
+                drop(inner);
+                canary(shared, &worker);
+            }
+        }
+    }
+}
+
+/// What to do now. A dead or hung worker is dealt with on the way.
+fn next(shared: &Shared, inner: &mut Inner) -> Step {
+    if inner.stopping {
+        return Step::Stop;
+    }
+    let now = Instant::now();
+    if let Some(worker) = inner.worker.clone() {
+        let hung = worker.hung_at().is_some_and(|at| at <= now);
+        if hung || worker.is_dead() {
+            let why = if hung { "a call hung and its worker was killed" } else { "the worker process ended" };
+            down(shared, inner, &HsmError::Unavailable(why.to_owned()));
+        }
+    }
+    let left = inner.due.saturating_duration_since(now);
+    match (inner.status.phase, &inner.worker) {
+        (Phase::Quarantined, _) => Step::Wait(NAP),
+        (Phase::Down | Phase::Connecting, _) if left.is_zero() => Step::Start,
+        (Phase::Ready | Phase::Degraded, Some(worker)) if left.is_zero() => Step::Canary(Arc::clone(worker)),
+        (_, Some(worker)) => {
+            let hung = worker.hung_at().map_or(NAP, |at| at.saturating_duration_since(now));
+            Step::Wait(left.min(hung).max(Duration::from_millis(1)))
+        }
+        _ => Step::Wait(left.max(Duration::from_millis(1))),
+    }
+}
+
+/// Starts a worker and waits until it is connected.
+fn start(shared: &Arc<Shared>) {
+    let (configuration, revision) = {
+        let mut inner = shared.lock();
+        inner.status.turn(Phase::Connecting, None);
+        inner.status.starts += 1;
+        shared.changed.notify_all();
+        (inner.configuration.clone(), inner.revision)
+    };
+    let waking = Arc::downgrade(shared);
+    let gone = move || {
+        if let Some(shared) = waking.upgrade() {
+            drop(shared.lock());
+            shared.changed.notify_all();
+        }
+    };
+    let worker = match Worker::start(&shared.launch, gone) {
+        Ok(worker) => worker,
+        Err(error) => return down(shared, &mut shared.lock(), &error),
+    };
+    {
+        // Known from now on, so that whoever stops or reconfigures the host kills a start that hangs.
+        let mut inner = shared.lock();
+        inner.status.worker_pid = Some(worker.pid);
+        inner.worker = Some(Arc::clone(&worker));
+        if inner.stopping || inner.revision != revision {
+            worker.kill();
+        }
+    }
+    let connected = worker.configure(&configuration, shared.limits.connect).and_then(|answer| answer.parse());
+    let mut inner = shared.lock();
+    if inner.revision != revision || inner.stopping {
+        worker.kill();
+        inner.worker = None;
+        return inner.status.turn(Phase::Down, None);
+    }
+    match connected {
+        // The back-off is not reset: a module that connects and then crashes at every call is not restarted at its pace.
+        Ok(status) => ready(shared, &mut inner, status),
+        Err(error) => down(shared, &mut inner, &error),
+    }
+}
+
+/// The regular look at the canaries, and the half-open test of the breaker.
+fn canary(shared: &Shared, worker: &Arc<Worker>) {
+    let asked = worker
+        .ask(&Verb::AskCanaries, [&[], &[]], shared.limits.call, shared.limits.call)
+        .and_then(|answer| answer.parse());
+    let mut inner = shared.lock();
+    if !inner.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker)) {
+        return;
+    }
+    match asked {
+        Ok(status) => {
+            inner.backoff.reset();
+            ready(shared, &mut inner, status);
+        }
+        Err(error) => down(shared, &mut inner, &error),
+    }
+}
+
+fn ready(shared: &Shared, inner: &mut Inner, status: WorkerStatus) {
+    inner.status.answered(status);
+    inner.status.turn(Phase::Ready, None);
+    inner.breaker.close();
+    inner.due = Instant::now() + shared.limits.canary;
+    shared.changed.notify_all();
+}
+
+/// Ends the worker. A refused PIN ends all attempts; everything else, a wrong configuration included, is tried again after the back-off:
+/// a token that returns is not announced, and a file may be put right.
+fn down(shared: &Shared, inner: &mut Inner, error: &HsmError) {
+    let phase = if matches!(error, HsmError::Quarantined(_)) { Phase::Quarantined } else { Phase::Down };
+    inner.fall(phase, Some(error));
+    inner.due = Instant::now() + inner.backoff.after_failure();
+    shared.changed.notify_all();
+}

@@ -1,0 +1,275 @@
+//! A key-encryption key in a token: found exactly once or refused, and what the token says about it. Its bytes are never asked for.
+
+use std::fmt::Write as _;
+
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use serde::{Deserialize, Serialize};
+
+use crate::error::HsmError;
+use crate::failure::Fault;
+use crate::mechanisms;
+use crate::profile::PublicKek;
+use crate::uri::KekSelector;
+
+/// The kind of key a KEK is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KekKind {
+    /// A secret AES key of 256 bits.
+    Aes256,
+    /// An RSA key pair of 3072 bits.
+    Rsa3072,
+    /// An RSA key pair of 4096 bits.
+    Rsa4096,
+}
+
+/// What a token says of a KEK. Absent where it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KekAttributes {
+    /// Kind and size.
+    pub kind: KekKind,
+    /// `CKA_SENSITIVE`.
+    pub sensitive: Option<bool>,
+    /// `CKA_ALWAYS_SENSITIVE`.
+    pub always_sensitive: Option<bool>,
+    /// `CKA_EXTRACTABLE`.
+    pub extractable: Option<bool>,
+    /// `CKA_NEVER_EXTRACTABLE`.
+    pub never_extractable: Option<bool>,
+    /// `CKA_LOCAL`: made in the token.
+    pub local: Option<bool>,
+    /// `CKA_MODIFIABLE`.
+    pub modifiable: Option<bool>,
+    /// `CKA_KEY_GEN_MECHANISM`, by name.
+    pub generated_by: Option<String>,
+    /// Check value in hexadecimal: the token's `CKA_CHECK_VALUE` of a secret key, SHA-256 of modulus and exponent of a pair.
+    pub check_value: Option<String>,
+    /// The public half of a pair.
+    pub public: Option<PublicKek>,
+}
+
+/// A KEK's handles, good for one login generation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kek {
+    /// The secret or private key.
+    pub(crate) opens: ObjectHandle,
+    /// The secret or public key.
+    pub(crate) closes: ObjectHandle,
+    pub(crate) kind: KekKind,
+}
+
+impl KekKind {
+    /// Length of a modulus in bytes; absent for AES.
+    pub(crate) fn modulus(self) -> Option<usize> {
+        match self {
+            Self::Aes256 => None,
+            Self::Rsa3072 => Some(384),
+            Self::Rsa4096 => Some(512),
+        }
+    }
+}
+
+impl KekAttributes {
+    /// What speaks against this key; a caller onboards it only with a recorded waiver. Empty is good.
+    #[must_use]
+    pub fn reservations(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.local != Some(true) {
+            found.push("CKA_LOCAL is not true: the key may have existed outside the token".to_owned());
+        }
+        if self.never_extractable != Some(true) {
+            found.push("CKA_NEVER_EXTRACTABLE is not true: the key may have left the token".to_owned());
+        }
+        if self.always_sensitive != Some(true) {
+            found.push("CKA_ALWAYS_SENSITIVE is not true: the key may have been readable".to_owned());
+        }
+        found
+    }
+}
+
+impl Kek {
+    /// Finds the one KEK of `selector` and refuses a key that could be read out.
+    pub(crate) fn find(session: &Session, selector: &KekSelector) -> Result<Self, Fault> {
+        if *selector == KekSelector::default() {
+            return Err(HsmError::Configuration("a KEK is named by label, id or both".to_owned()).into());
+        }
+        let of = |class| session.find_objects(&template(class, selector));
+        let (secret, private) = (of(ObjectClass::SECRET_KEY)?, of(ObjectClass::PRIVATE_KEY)?);
+        let opens = match (&secret[..], &private[..]) {
+            ([one], []) | ([], [one]) => *one,
+            ([], []) => return Err(HsmError::KekNotFound.into()),
+            _ => return Err(HsmError::KekAmbiguous(secret.len() + private.len()).into()),
+        };
+        let kind = kind(session, opens)?;
+        let closes = if kind == KekKind::Aes256 {
+            opens
+        } else {
+            match &of(ObjectClass::PUBLIC_KEY)?[..] {
+                [one] => *one,
+                [] => return Err(unfit("its public half is not in the token")),
+                many => return Err(HsmError::KekAmbiguous(many.len()).into()),
+            }
+        };
+        let kek = Self { opens, closes, kind };
+        let said = kek.attributes(session)?;
+        if said.extractable != Some(false) || said.sensitive != Some(true) {
+            return Err(unfit("it must be sensitive and not extractable"));
+        }
+        Ok(kek)
+    }
+
+    /// What the token says of it.
+    pub(crate) fn attributes(&self, session: &Session) -> Result<KekAttributes, Fault> {
+        let asked = [
+            AttributeType::Sensitive,
+            AttributeType::AlwaysSensitive,
+            AttributeType::Extractable,
+            AttributeType::NeverExtractable,
+            AttributeType::Local,
+            AttributeType::Modifiable,
+            AttributeType::KeyGenMechanism,
+        ];
+        let public = self.public(session)?;
+        let check_value = public.as_ref().map(PublicKek::check_value).or_else(|| self.secret_check_value(session));
+        let mut said = KekAttributes {
+            kind: self.kind,
+            sensitive: None,
+            always_sensitive: None,
+            extractable: None,
+            never_extractable: None,
+            local: None,
+            modifiable: None,
+            generated_by: None,
+            check_value,
+            public,
+        };
+        for kind in asked {
+            // One by one: some modules fail the whole list for one attribute they do not know.
+            let Ok(answer) = session.get_attributes(self.opens, &[kind]) else { continue };
+            match answer.into_iter().next() {
+                Some(Attribute::Sensitive(b)) => said.sensitive = Some(b),
+                Some(Attribute::AlwaysSensitive(b)) => said.always_sensitive = Some(b),
+                Some(Attribute::Extractable(b)) => said.extractable = Some(b),
+                Some(Attribute::NeverExtractable(b)) => said.never_extractable = Some(b),
+                Some(Attribute::Local(b)) => said.local = Some(b),
+                Some(Attribute::Modifiable(b)) => said.modifiable = Some(b),
+                Some(Attribute::KeyGenMechanism(m)) => said.generated_by = Some(mechanisms::name(*m)),
+                _ => {}
+            }
+        }
+        Ok(said)
+    }
+
+    /// The token's own check value of a secret key. Never computed by ECB here: the zero block's image is the hash key of GCM.
+    fn secret_check_value(&self, session: &Session) -> Option<String> {
+        let answer = session.get_attributes(self.opens, &[AttributeType::CheckValue]).unwrap_or_default();
+        answer.into_iter().find_map(|a| match a {
+            Attribute::CheckValue(bytes) if !bytes.is_empty() => Some(hex(&bytes)),
+            _ => None,
+        })
+    }
+
+    fn public(&self, session: &Session) -> Result<Option<PublicKek>, Fault> {
+        if self.kind == KekKind::Aes256 {
+            return Ok(None);
+        }
+        let ask = |kind| session.get_attributes(self.closes, &[kind]);
+        let (modulus, exponent) = (ask(AttributeType::Modulus)?, ask(AttributeType::PublicExponent)?);
+        match (modulus.first(), exponent.first()) {
+            (Some(Attribute::Modulus(modulus)), Some(Attribute::PublicExponent(exponent))) => {
+                Ok(Some(PublicKek::new(modulus, exponent)))
+            }
+            _ => Err(unfit("its public half shows neither modulus nor exponent")),
+        }
+    }
+}
+
+/// Makes a KEK inside the token: not extractable, sensitive, for wrapping only. Refuses if label or id are taken.
+pub(crate) fn create(session: &Session, selector: &KekSelector, kind: KekKind) -> Result<(), Fault> {
+    match Kek::find(session, selector) {
+        Err(Fault::Told(HsmError::KekNotFound)) => {}
+        Ok(_) => return Err(HsmError::Refused("a key of that label and id exists".to_owned()).into()),
+        Err(other) => return Err(other),
+    }
+    generate(session, selector, kind)
+}
+
+/// Makes a KEK without asking whether there is one.
+pub(crate) fn generate(session: &Session, selector: &KekSelector, kind: KekKind) -> Result<(), Fault> {
+    let mut named = vec![Attribute::Token(true)];
+    named.extend(names(selector));
+    let guarded = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
+    let closes = [Attribute::Encrypt(true), Attribute::Wrap(true)];
+    let opens = [Attribute::Decrypt(true), Attribute::Unwrap(true)];
+    match kind.modulus() {
+        None => {
+            let mut all = vec![Attribute::ValueLen(32.into())];
+            for part in [&named[..], &guarded, &closes, &opens] {
+                all.extend_from_slice(part);
+            }
+            session.generate_key(&Mechanism::AesKeyGen, &all)?;
+        }
+        Some(bytes) => {
+            let size = [Attribute::ModulusBits((bytes as u64 * 8).into()), Attribute::PublicExponent(vec![1, 0, 1])];
+            let public = [&named[..], &size, &closes].concat();
+            let private = [&named[..], &guarded, &opens].concat();
+            session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)?;
+        }
+    }
+    Ok(())
+}
+
+/// Destroys the KEK, and its public half. There is no way back.
+pub(crate) fn destroy(session: &Session, selector: &KekSelector) -> Result<(), Fault> {
+    let kek = Kek::find(session, selector)?;
+    session.destroy_object(kek.opens)?;
+    if kek.closes.handle() != kek.opens.handle() {
+        session.destroy_object(kek.closes)?;
+    }
+    Ok(())
+}
+
+fn names(selector: &KekSelector) -> impl Iterator<Item = Attribute> {
+    let label = selector.label.as_ref().map(|label| Attribute::Label(label.as_bytes().to_vec()));
+    let id = selector.id.as_ref().map(|id| Attribute::Id(id.clone()));
+    label.into_iter().chain(id)
+}
+
+fn template(class: ObjectClass, selector: &KekSelector) -> Vec<Attribute> {
+    let mut wanted = vec![Attribute::Class(class), Attribute::Token(true)];
+    wanted.extend(names(selector));
+    wanted
+}
+
+fn kind(session: &Session, key: ObjectHandle) -> Result<KekKind, Fault> {
+    let said = session.get_attributes(key, &[AttributeType::KeyType])?;
+    match said.first() {
+        Some(Attribute::KeyType(KeyType::AES)) => {
+            match session.get_attributes(key, &[AttributeType::ValueLen])?.first() {
+                Some(Attribute::ValueLen(length)) if **length == 32 => Ok(KekKind::Aes256),
+                _ => Err(unfit("an AES key must have 256 bits")),
+            }
+        }
+        Some(Attribute::KeyType(KeyType::RSA)) => match session.get_attributes(key, &[AttributeType::Modulus])?.first()
+        {
+            Some(Attribute::Modulus(modulus)) if modulus.len() == 384 => Ok(KekKind::Rsa3072),
+            Some(Attribute::Modulus(modulus)) if modulus.len() == 512 => Ok(KekKind::Rsa4096),
+            _ => Err(unfit("an RSA key must have 3072 or 4096 bits")),
+        },
+        _ => Err(unfit("only AES and RSA keys can serve")),
+    }
+}
+
+fn unfit(why: &str) -> Fault {
+    HsmError::KekUnfit(why.to_owned()).into()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,129 @@
+//! Exactly one KEK or none: duplicates, absence, replacement behind the label.
+
+use hsm::{Anomaly, HsmError, KekKind, KekRef, Profile};
+
+use crate::token::{BOTH, LONG, Provider, Token, data_key, kek, named, watched};
+
+#[test]
+fn two_keys_of_one_label_are_both_refused() {
+    for provider in BOTH {
+        let token = Token::new(provider);
+        token.keygen("twice", &["--sensitive"]);
+        token.keygen("twice", &["--sensitive"]);
+        let host = token.host();
+        let selector = hsm::KekSelector { label: Some("twice".to_owned()), id: None };
+        assert_eq!(host.describe(&selector, LONG).unwrap_err(), HsmError::KekAmbiguous(2), "{provider:?}");
+        let kek = KekRef { selector, profile: Profile::AesGcmApplicationIv };
+        assert_eq!(host.wrap(&kek, &data_key(), b"", LONG).unwrap_err(), HsmError::KekAmbiguous(2));
+    }
+}
+
+#[test]
+fn an_absent_key_is_said_to_be_absent_and_tears_nothing_down() {
+    for provider in BOTH {
+        let token = Token::new(provider);
+        let host = token.host();
+        let absent = KekRef { selector: named("absent"), profile: Profile::AesGcmApplicationIv };
+        assert_eq!(host.wrap(&absent, &data_key(), b"", LONG).unwrap_err(), HsmError::KekNotFound, "{provider:?}");
+        assert!(matches!(host.describe(&hsm::KekSelector::default(), LONG), Err(HsmError::Configuration(_))));
+        assert_eq!(host.status().starts, 1);
+    }
+}
+
+#[test]
+fn a_key_that_can_leave_the_token_cannot_serve() {
+    let token = Token::new(Provider::SoftHsm);
+    token.keygen("open", &["--extractable"]);
+    let host = token.host();
+    let selector = hsm::KekSelector { label: Some("open".to_owned()), id: None };
+    assert!(matches!(host.describe(&selector, LONG), Err(HsmError::KekUnfit(_))));
+}
+
+#[test]
+fn a_made_key_is_local_sensitive_and_never_extractable() {
+    for (provider, kind) in [
+        (Provider::SoftHsm, KekKind::Aes256),
+        (Provider::Kryoptic, KekKind::Aes256),
+        (Provider::Kryoptic, KekKind::Rsa3072),
+    ] {
+        let token = Token::new(provider);
+        let host = token.host();
+        host.create_kek(&named("kek"), kind, LONG).unwrap();
+        let said = host.describe(&named("kek"), LONG).unwrap();
+        assert_eq!(said.reservations(), Vec::<String>::new(), "{provider:?} {said:?}");
+        assert_eq!(said.kind, kind);
+        assert!(matches!(host.create_kek(&named("kek"), kind, LONG), Err(HsmError::Refused(_))));
+        host.destroy_kek(&named("kek"), LONG).unwrap();
+        host.create_kek(&named("kek"), kind, LONG).unwrap();
+        let again = host.describe(&named("kek"), LONG).unwrap();
+        // A token may give no check value of a secret key; where there is one it tells two keys apart.
+        assert!(
+            said.check_value.is_none() && kind == KekKind::Aes256 || said.check_value != again.check_value,
+            "{said:?}"
+        );
+        host.destroy_kek(&named("kek"), LONG).unwrap();
+        assert_eq!(host.describe(&named("kek"), LONG).unwrap_err(), HsmError::KekNotFound);
+    }
+}
+
+#[test]
+fn a_key_replaced_behind_its_label_is_found_before_anything_is_wrapped_under_it() {
+    for provider in BOTH {
+        let token = Token::new(provider);
+        let host = token.host();
+        let kek = watched(&host, "kek");
+        let other = crate::token::kek(&host, "other", KekKind::Aes256);
+        let wrapped = host.wrap(&kek, &data_key(), b"context", LONG).unwrap();
+        // By somebody else, in a process of their own.
+        let thief = token.host();
+        thief.destroy_kek(&kek.selector, LONG).unwrap();
+        thief.create_kek(&kek.selector, KekKind::Aes256, LONG).unwrap();
+        drop(thief);
+        let refusals = [
+            host.unwrap(&kek, &wrapped, b"context", LONG).map(drop),
+            host.wrap(&kek, &data_key(), b"c", LONG).map(drop),
+        ];
+        for refusal in refusals {
+            assert_eq!(refusal.unwrap_err(), HsmError::KekReplaced, "{provider:?}");
+        }
+        let findings = host.ask_canaries(LONG).unwrap();
+        assert!(matches!(&findings[..], [f] if f.kek == kek && f.what == Anomaly::Replaced), "{findings:?}");
+        // The other KEK of the same token goes on.
+        host.wrap(&other, &data_key(), b"context", LONG).unwrap();
+    }
+}
+
+#[test]
+fn a_replaced_key_is_also_found_by_a_worker_that_starts_anew() {
+    let token = Token::new(Provider::SoftHsm);
+    let host = token.host();
+    let kek = kek(&host, "kek", KekKind::Aes256);
+    let canary = host.make_canary(&kek, LONG).unwrap();
+    host.destroy_kek(&kek.selector, LONG).unwrap();
+    host.create_kek(&kek.selector, KekKind::Aes256, LONG).unwrap();
+    drop(host);
+    let mut configuration = token.configuration();
+    configuration.canaries = vec![canary];
+    let host = token.host_with(configuration, Token::limits());
+    let findings = host.status().worker.unwrap().findings;
+    assert!(matches!(&findings[..], [f] if f.what == Anomaly::Replaced), "{findings:?}");
+    assert_eq!(host.wrap(&kek, &data_key(), b"c", LONG).unwrap_err(), HsmError::KekReplaced);
+}
+
+#[test]
+fn a_replaced_key_is_noticed_though_nobody_asks_for_it() {
+    let token = Token::new(Provider::SoftHsm);
+    let limits = hsm::Limits { canary: std::time::Duration::from_millis(200), ..hsm::Limits::default() };
+    let host = token.host_with(token.configuration(), limits);
+    let kek = watched(&host, "kek");
+    assert!(host.wait(LONG, |s| s.canaries_at.is_some() && s.worker.as_ref().is_some_and(|w| w.findings.is_empty())));
+    let thief = token.host();
+    thief.destroy_kek(&kek.selector, LONG).unwrap();
+    let missing =
+        |s: &hsm::Status| s.worker.as_ref().is_some_and(|w| w.findings.iter().any(|f| f.what == Anomaly::Missing));
+    assert!(host.wait(LONG, missing), "{:?}", host.status());
+    thief.create_kek(&kek.selector, KekKind::Aes256, LONG).unwrap();
+    let replaced =
+        |s: &hsm::Status| s.worker.as_ref().is_some_and(|w| w.findings.iter().any(|f| f.what == Anomaly::Replaced));
+    assert!(host.wait(LONG, replaced), "{:?}", host.status());
+}

@@ -1,0 +1,83 @@
+//! A wrong PIN is tried once; then only a person helps.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use hsm::{Host, HsmError, Phase, Pin, PinSource};
+
+use crate::token::{BOTH, LONG, PIN, Provider, Token, data_key};
+
+#[test]
+fn a_wrong_pin_is_tried_exactly_once_until_a_person_changes_it() {
+    for provider in BOTH {
+        let token = Token::shimmed(provider);
+        let mut wrong = token.configuration();
+        wrong.pin = PinSource::Given(Pin::new(b"0000000000").unwrap());
+        let host = Host::start(token.launch(), wrong, Token::limits()).unwrap();
+        assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
+        let kek = hsm::KekRef { selector: crate::token::named("kek"), profile: hsm::Profile::AesKwp };
+        for _ in 0..20 {
+            assert!(matches!(host.wrap(&kek, &data_key(), b"", LONG), Err(HsmError::Quarantined(_))));
+        }
+        // Longer than any back-off would have waited at first.
+        assert!(!host.wait(Duration::from_secs(1), |s| s.phase != Phase::Quarantined));
+        assert_eq!(token.calls("C_Login"), 1, "{provider:?}");
+        assert!(!format!("{:?}", host.status()).contains("0000000000"));
+        host.reconfigure(token.configuration());
+        assert!(host.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", host.status());
+        assert_eq!(token.calls("C_Login"), 2);
+    }
+}
+
+#[test]
+fn a_pin_file_is_read_by_the_worker_and_stands_in_no_argument_and_no_environment() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let path = token.folder().join("pin");
+    std::fs::write(&path, format!("{PIN}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let mut configuration = token.configuration();
+    configuration.pin = PinSource::File(path);
+    let host = token.host_with(configuration, Token::limits());
+    let pid = host.status().worker_pid.unwrap();
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(!arguments.windows(PIN.len()).any(|part| part == PIN.as_bytes()));
+    assert!(!token.environment().is_empty() && token.environment().iter().all(|variable| !variable.contains(PIN)));
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(4), Some("256"), "{files}");
+    let memory = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
+    assert_eq!(memory.split_whitespace().nth(3), Some("1073741824"), "{memory}");
+}
+
+#[test]
+fn a_pin_file_that_others_can_read_is_not_used() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let path = token.folder().join("pin");
+    std::fs::write(&path, PIN).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut configuration = token.configuration();
+    configuration.pin = PinSource::File(path.clone());
+    let host = Host::start(token.launch(), configuration, Token::limits()).unwrap();
+    assert!(host.wait(LONG, |s| s.last_error.as_ref().is_some_and(|e| e.contains("0400"))), "{:?}", host.status());
+    assert_eq!(token.calls("C_Login"), 0);
+    // Put right by a person; nobody restarts anything.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(host.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", host.status());
+}
+
+#[test]
+fn a_token_that_one_wrong_pin_would_lock_or_that_is_locked_is_left_to_a_person() {
+    for (flags, words) in [("0x20000", "one more wrong PIN"), ("0x40000", "locked")] {
+        let token = Token::shimmed(Provider::SoftHsm);
+        token.inject(&format!("C_GetTokenInfo flags={flags}\n"));
+        let host = Host::start(token.launch(), token.configuration(), Token::limits()).unwrap();
+        assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
+        assert!(host.status().last_error.unwrap().contains(words), "{:?}", host.status());
+        assert_eq!(token.calls("C_Login"), 0);
+        token.inject("");
+        host.reconfigure(token.configuration());
+        assert!(host.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", host.status());
+    }
+}
