@@ -43,9 +43,9 @@ test-long: build-tests ## the slow half: every point of the fault sweeps, more r
 	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) -p vault -p tests --test fault --test e2e --no-fail-fast -- --ignored --nocapture
 	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
 
-bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run (BENCH="--write")
-	$(CARGO) build $(PROFILE) --workspace --bins
-	$(CARGO) run $(PROFILE) -p tests --bin bench -- $(BENCH)
+bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run, of the build that is shipped (BENCH="--write")
+	$(CARGO) build --release --locked -p vault -p tests --bins
+	$(CARGO) run --release --locked -p vault -p tests --bin bench -- $(BENCH)
 
 bench-smoke: build-tests ## every path of the benchmark once on both databases; its figures mean nothing
 	$(CARGO) run $(PROFILE) -p tests --bin bench -- --quick

@@ -236,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_buffer_that_held_a_plaintext_is_zeros_while_nothing_more_comes() {
-        let activity = Activity::new(super::super::activity::PACE, true);
+        let activity = Activity::new(super::super::activity::PACE);
         let mut watched = Watched::new(Silent, Arc::clone(&activity));
         let mut offered = [b'4'; 4096];
         let mut poll = |offered: &mut [u8]| {
