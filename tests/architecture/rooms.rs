@@ -16,7 +16,7 @@ const ONLY_IN: [(&str, &[&str]); 10] = [
     ("aes_gcm_siv::", &["crypto", "keys"]),
     ("hpke::", &["crypto"]),
     ("aws_lc_rs::agreement", &["crypto"]),
-    ("hsm::", &["keys"]),
+    ("hsm::", &["keys", "cli"]),
     ("cryptoki::", &[]),
     ("crate::config", &["http", "console", "cli"]),
     ("crate::telemetry", &["http", "console", "cli"]),

@@ -8,6 +8,7 @@ mod docs;
 mod first_run;
 mod flows;
 mod frozen;
+mod hsm;
 mod idempotency;
 mod import;
 mod key_store;

@@ -12,6 +12,7 @@ mod dev;
 mod dev_file;
 mod failure;
 mod flow;
+mod hsm;
 mod import;
 mod init;
 mod installation;
@@ -90,6 +91,12 @@ enum Command {
     #[command(subcommand, after_help = "Examples:\n  siv keys rotate --dry-run\n  siv keys rewrap\n  siv keys seal")]
     Keys(keys::Command),
     Import(import::Command),
+    /// Look at a customer's HSM before a tenant's key lives there.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin"
+    )]
+    Hsm(hsm::Command),
     /// Take the access log home and check it there.
     #[command(
         subcommand,
@@ -101,6 +108,10 @@ enum Command {
 /// Reads the arguments, runs the command and prints how it went.
 #[must_use]
 pub fn run() -> ExitCode {
+    // Before there is a thread: this process is the one that loads a vendor's module (docs/decisions/0005).
+    if std::env::args_os().nth(1).is_some_and(|first| first == hsm::WORKER) {
+        return ::hsm::worker::run();
+    }
     let arguments = Arguments::parse();
     let environment = Environment::read();
     let output = Output::new(arguments.json, &environment);
@@ -128,6 +139,7 @@ fn execute(command: Command, environment: &Environment, output: &Output) -> Resu
             Command::Destination(command) => command.run(&Client::from_environment(environment)?, output).await,
             Command::Credential(command) => command.run(&Client::from_environment(environment)?, output).await,
             Command::Import(command) => command.run(&Client::from_environment(environment)?, output).await,
+            Command::Hsm(command) => command.run(environment, output).await,
             Command::Log(command) => command.run(environment, output).await,
             Command::Keys(command) => command.run(&Client::from_environment(environment)?, output).await,
         }

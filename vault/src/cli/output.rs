@@ -23,6 +23,11 @@ impl Output {
         Self { json, colour: !environment.no_color && std::io::stdout().is_terminal() }
     }
 
+    /// Whether a program reads: then it gets one document and nothing else.
+    pub(super) const fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// One thing: its members as two columns, or the document itself.
     pub(super) fn record(&self, document: &Value) {
         if self.json {

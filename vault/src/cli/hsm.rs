@@ -1,0 +1,162 @@
+//! `siv hsm`: what a customer's module and token can do, found out before they are relied on. Needs no server.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use hsm::check::{CheckOptions, CheckReport, Verdict};
+use hsm::{Configuration, Host, HsmError, KekSelector, Launch, PinSource, TokenSelector};
+use serde_json::{Value, json};
+
+use crate::config::Environment;
+
+use super::failure::Failure;
+use super::output::Output;
+
+/// How this program is called to be the process that loads a vendor's module.
+pub(super) const WORKER: &str = "hsm-worker";
+
+/// What the worker may take for the address space of a module, in bytes.
+const MEMORY: u64 = 1 << 30;
+/// How long the whole report may take: a network HSM needs a while for some hundred unwraps.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Sessions at once while the latency is measured.
+const SESSIONS: usize = 16;
+
+/// What to do with a customer's HSM.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Try out what a PKCS#11 module does with a token, and say whether a tenant's key can live there.
+    ///
+    /// Every wrap profile is executed, altered bytes are offered, keys are asked for what they must not give. It makes
+    /// throw-away keys named `siv-check-…` and destroys them. It runs in a process of its own, since modules crash in it.
+    #[command(
+        after_help = "Examples:\n  siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file /run/credentials/pin\n  \
+        siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin --kek siv-kek-1 --json > report.json"
+    )]
+    Check(Check),
+}
+
+/// What is checked.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The vendor's module: an absolute path.
+    #[arg(long)]
+    module: PathBuf,
+    /// The token's label.
+    #[arg(long)]
+    token: String,
+    /// The token's serial number, where a label is not enough.
+    #[arg(long)]
+    serial: Option<String>,
+    /// A file of mode 0400 or 0600 with the user PIN.
+    #[arg(long)]
+    pin_file: PathBuf,
+    /// Label of the key-encryption key that is to be used; without it profiles are tried on throw-away keys.
+    #[arg(long)]
+    kek: Option<String>,
+    /// Unwraps per session for the latency; 0 leaves it out.
+    #[arg(long, default_value_t = 200)]
+    rounds: u32,
+    /// Also try one wrong PIN. It counts at the token: only on a token whose PIN may be lost.
+    #[arg(long)]
+    wrong_pin: bool,
+    /// A variable that the module needs in its environment (`NAME=VALUE`); those of known modules are passed on by themselves.
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = named)]
+    environment: Vec<(OsString, OsString)>,
+}
+
+fn named(text: &str) -> Result<(OsString, OsString), &'static str> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("it is written NAME=VALUE")?;
+    Ok((name.into(), value.into()))
+}
+
+impl Command {
+    pub(super) async fn run(self, environment: &Environment, output: &Output) -> Result<(), Failure> {
+        let Self::Check(check) = self;
+        let asked = check.asked(environment)?;
+        let ran = tokio::task::spawn_blocking(move || {
+            let (launch, configuration, options) = &asked;
+            Host::check(launch, configuration, options, PATIENCE)
+        });
+        let report = ran.await.map_err(|_| Failure::new("the check broke off"))?.map_err(refused)?;
+        show(&report, output)?;
+        match report.verdict {
+            Verdict::Fit | Verdict::FitWithReservations => Ok(()),
+            Verdict::Unfit => Err(Failure::new("no tenant's key should live there")
+                .because(report.reasons.join("; "))
+                .so("docs/hsm.md says what a module and a key need")),
+        }
+    }
+}
+
+impl Check {
+    fn asked(self, environment: &Environment) -> Result<(Launch, Configuration, CheckOptions), Failure> {
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::new("this program's own file is not to be found").because(error))?;
+        let mut variables = environment.of_modules.clone();
+        variables.extend(self.environment);
+        let launch = Launch { program, arguments: vec![WORKER.into()], environment: variables };
+        let token = TokenSelector { label: Some(self.token), serial: self.serial, ..TokenSelector::default() };
+        let configuration = Configuration {
+            module: self.module,
+            module_sha256: None,
+            token,
+            pin: PinSource::File(self.pin_file),
+            sessions: SESSIONS,
+            memory_bytes: MEMORY,
+            canaries: Vec::new(),
+            sha1_for_tests: false,
+        };
+        let kek = self.kek.map(|label| KekSelector { label: Some(label), id: None });
+        Ok((launch, configuration, CheckOptions { kek, wrong_pin: self.wrong_pin, rounds: self.rounds }))
+    }
+}
+
+/// What is told where there is no report: the module died or hung, or token, PIN or key are not what was named.
+fn refused(error: HsmError) -> Failure {
+    let next = match &error {
+        HsmError::Quarantined(_) => "look at the PIN before you try again: a token locks itself after a few wrong ones",
+        HsmError::Configuration(_) => "mend what it names",
+        HsmError::TokenNotFound | HsmError::TokenAmbiguous(_) => {
+            "name the token's label and serial as its vendor's tool shows them; a module that needs a variable gets it by --env"
+        }
+        HsmError::KekNotFound | HsmError::KekAmbiguous(_) | HsmError::KekUnfit(_) => {
+            "make one key of that label: AES-256, or RSA of 3072 bits and more, sensitive and not extractable"
+        }
+        _ => "a module that crashes or hangs cannot be used; --rounds 0 leaves the latency out",
+    };
+    Failure::new("there is no report").because(error).so(next)
+}
+
+fn show(report: &CheckReport, output: &Output) -> Result<(), Failure> {
+    let document =
+        serde_json::to_value(report).map_err(|error| Failure::new("the report cannot be written").because(error))?;
+    if output.is_json() {
+        output.record(&document);
+        return Ok(());
+    }
+    output.record(&json!({
+        "verdict": document["verdict"],
+        "profile": document["profile"],
+        "reasons": document["reasons"],
+        "module": document["module"]["path"],
+        "sha256": document["module"]["sha256"],
+        "library": format!("{} {}", report.library.description, report.library.version),
+        "token": report.token.label,
+        "serial": report.token.serial,
+        "firmware": report.token.firmware_version,
+    }));
+    for (title, member, columns) in [
+        ("Wrap profiles, executed", "trials", &["profile", "refusal"][..]),
+        ("Behaviour", "lines", &["name", "weight", "seen"]),
+        ("Latency of an unwrap", "latency", &["sessions", "p50Micros", "p99Micros", "perSecond"]),
+    ] {
+        if document[member].as_array().is_some_and(|rows| !rows.is_empty()) {
+            output.line(&format!("\n{}", output.emphasis(title)));
+            output.table(&Value::from_iter([("data", document[member].clone())]), columns);
+        }
+    }
+    Ok(())
+}
