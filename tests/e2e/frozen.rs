@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Actor, process};
+use tests::{Actor, Answer, process};
 
 use super::command_line::{FLOW, Serving, text, write};
 use super::nodes::{Nodes, PATIENCE, run, until};
@@ -124,38 +124,49 @@ async fn nothing_is_let_through_on_another_node_a_second_after_a_change_was_ackn
     nodes.two.stop();
 }
 
+/// Does something on the first node while the second is frozen, and asks the second for a run twenty times: it gets the
+/// requests before it goes on.
+async fn resumed_after(who: &str, change: &[&str], cards: &Cards, nodes: &Nodes) -> Vec<Answer> {
+    nodes.two.signal(Signal::STOP);
+    let begun = Instant::now();
+    // An open batch of the frozen node holds the tenant's settings until the server ends it.
+    loop {
+        let done = nodes.one.command(who, change);
+        if done.status.success() {
+            break;
+        }
+        let why = text(&done.stderr);
+        assert!(why.contains("503 store.unavailable") && begun.elapsed() < PATIENCE, "{why}");
+    }
+    tokio::time::sleep(BOUND).await;
+    let asked = futures_util::future::join_all((0..20).map(|_| nodes.summary(cards.next(), &nodes.two)));
+    let resumed = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        nodes.two.signal(Signal::CONT);
+    };
+    tokio::join!(asked, resumed).0
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_frozen_lets_nothing_through_that_was_withdrawn_meanwhile() {
     let nodes = Nodes::start();
     let cards = Cards::of(&nodes).await;
     nodes.summary(cards.next(), &nodes.two).await.expect(200);
-    let custodian = |arguments: &[&str]| {
-        let begun = Instant::now();
-        // An open batch of the frozen node holds the tenant's settings until the server ends it.
-        loop {
-            let done = nodes.one.command(&nodes.custodian, arguments);
-            if done.status.success() {
-                return;
-            }
-            let why = text(&done.stderr);
-            assert!(why.contains("503 store.unavailable") && begun.elapsed() < PATIENCE, "{why}");
-        }
-    };
-    for (change, back) in [("seal", "unseal")] {
-        nodes.two.signal(Signal::STOP);
-        custodian(&["keys", change, "--tenant", "acme"]);
-        tokio::time::sleep(BOUND).await;
-        // On their way while nobody reads them.
-        let asked = futures_util::future::join_all((0..20).map(|_| nodes.summary(cards.next(), &nodes.two)));
-        let resumed = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            nodes.two.signal(Signal::CONT);
-        };
-        let (answers, ()) = tokio::join!(asked, resumed);
-        let admitted = answers.iter().filter(|answer| answer.status == 200).count();
-        assert_eq!(admitted, 0, "let through by a node that was frozen while the tenant was sealed");
-        custodian(&["keys", back, "--tenant", "acme"]);
-        until(200, async || nodes.summary(cards.next(), &nodes.two).await).await;
+    let flow = FLOW.replace("last4 = \"{{ inputs.card | last4 }}\"", "brand = \"{{ inputs.card | brand }}\"");
+    let file = write(nodes.folders.0.folder.path(), "flow.toml", &flow);
+    let applied = ["flow", "apply", &file, "--tenant", "acme"];
+    for answer in resumed_after(&nodes.operator, &applied, &cards, &nodes).await {
+        assert!(answer.json()["outputs"]["last4"].is_null(), "by the flow that was: {}", answer.text);
+    }
+    let sealed = ["keys", "seal", "--tenant", "acme"];
+    for answer in resumed_after(&nodes.custodian, &sealed, &cards, &nodes).await {
+        assert_ne!(answer.status, 200, "though the tenant was sealed: {}", answer.text);
+    }
+    run(&nodes.one, &nodes.custodian, &["keys", "unseal", "--tenant", "acme"]);
+    until(200, async || nodes.summary(cards.next(), &nodes.two).await).await;
+    let revoked = ["credential", "revoke", &nodes.flow_id, "--tenant", "acme"];
+    for answer in resumed_after(&nodes.operator, &revoked, &cards, &nodes).await {
+        assert_ne!(answer.status, 200, "with a credential that was revoked: {}", answer.text);
     }
     nodes.verify(&nodes.two).await;
 }

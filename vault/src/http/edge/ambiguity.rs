@@ -216,6 +216,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::edge::activity::PACE;
 
     fn ambiguous(text: &str) -> bool {
         // A head may come in any pieces: byte by byte, and all at once.
@@ -236,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_buffer_that_held_a_plaintext_is_zeros_while_nothing_more_comes() {
-        let activity = Activity::new(super::super::activity::PACE);
+        let activity = Activity::new(PACE);
         let mut watched = Watched::new(Silent, Arc::clone(&activity));
         let mut offered = [b'4'; 4096];
         let mut poll = |offered: &mut [u8]| {
