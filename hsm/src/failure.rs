@@ -92,6 +92,17 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Why something cannot be used, for a report.
+    pub(crate) fn reason(self) -> String {
+        match self.into_error(Moment::Wrap) {
+            HsmError::Unavailable(why) | HsmError::Refused(why) | HsmError::ProfileUnavailable(why) => why,
+            HsmError::Tampered => "what comes back is not what was bound to the context".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {

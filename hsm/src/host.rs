@@ -377,3 +377,7 @@ impl Drop for Inner {
         }
     }
 }
+
+// A host is shared by the threads that call it.
+const fn shareable<T: Send + Sync>() {}
+const _: () = shareable::<Host>();
