@@ -113,7 +113,7 @@ impl Host {
         Ok(Self { shared, supervisor: Some(supervisor) })
     }
 
-    /// Wraps a data key bound to `context` (at most [`LONGEST_CONTEXT`] bytes).
+    /// Wraps a data key bound to `context` (at most [`LONGEST_CONTEXT`] bytes). What is returned has been unwrapped to the same key.
     ///
     /// # Errors
     /// Any [`HsmError`]; see [`HsmError::is_outage`] and [`HsmError::is_alarm`].
