@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod latency;
+mod table;
 mod verdict;
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub struct CheckOptions {
     pub rounds: u32,
 }
 
-/// The report.
+/// The report. Its `Display` is a table for a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckReport {
@@ -189,5 +190,5 @@ fn trial(profile: Profile, kek: Option<Place<'_>>, spare: Option<Place<'_>>) -> 
         }
         (None, _) => Err(missing()),
     };
-    Trial { profile, refusal: tried.err().map(|fault| fault.into_error(Moment::Wrap).to_string()) }
+    Trial { profile, refusal: tried.err().map(|fault| fault.reason()) }
 }

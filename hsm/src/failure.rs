@@ -92,6 +92,17 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Why something cannot be used, for a report.
+    pub(crate) fn reason(self) -> String {
+        match self.into_error(Moment::Wrap) {
+            HsmError::Unavailable(why) | HsmError::Refused(why) | HsmError::ProfileUnavailable(why) => why,
+            HsmError::Tampered => "what comes back is not what was bound to the context".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
@@ -148,19 +159,14 @@ const TABLE: [(&[RvError], Class); 7] = [
             RvError::MutexBad,
             RvError::MutexNotLocked,
             RvError::UserAnotherAlreadyLoggedIn,
+            // A token that is just being set up: no PIN was tried, and none is counted.
+            RvError::UserPinNotInitialized,
         ],
         Class::Reinitialise,
     ),
     (&[RvError::SessionCount, RvError::FunctionCanceled, RvError::Cancel, RvError::HostMemory], Class::Busy),
     (
-        &[
-            RvError::PinIncorrect,
-            RvError::PinLocked,
-            RvError::PinExpired,
-            RvError::PinInvalid,
-            RvError::PinLenRange,
-            RvError::UserPinNotInitialized,
-        ],
+        &[RvError::PinIncorrect, RvError::PinLocked, RvError::PinExpired, RvError::PinInvalid, RvError::PinLenRange],
         Class::Quarantine,
     ),
     (
@@ -208,7 +214,6 @@ fn quarantine_reason(code: RvError) -> &'static str {
     match code {
         RvError::PinLocked => "the PIN is locked at the token",
         RvError::PinExpired => "the PIN has expired",
-        RvError::UserPinNotInitialized => "the token has no user PIN yet",
         _ => "the token refused the PIN; it was tried once",
     }
 }
@@ -253,6 +258,7 @@ mod tests {
             (ck::CKR_KEY_FUNCTION_NOT_PERMITTED, Class::Never),
             (ck::CKR_MECHANISM_INVALID, Class::Never),
             (ck::CKR_SESSION_COUNT, Class::Busy),
+            (ck::CKR_USER_PIN_NOT_INITIALIZED, Class::Reinitialise),
             (ck::CKR_USER_ALREADY_LOGGED_IN, Class::Success),
         ] {
             assert_eq!(of(code, Moment::Unwrap), class, "{code:#x}");

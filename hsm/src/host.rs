@@ -113,7 +113,7 @@ impl Host {
         Ok(Self { shared, supervisor: Some(supervisor) })
     }
 
-    /// Wraps a data key bound to `context` (at most [`LONGEST_CONTEXT`] bytes).
+    /// Wraps a data key bound to `context` (at most [`LONGEST_CONTEXT`] bytes). What is returned has been unwrapped to the same key.
     ///
     /// # Errors
     /// Any [`HsmError`]; see [`HsmError::is_outage`] and [`HsmError::is_alarm`].
@@ -377,3 +377,7 @@ impl Drop for Inner {
         }
     }
 }
+
+// A host is shared by the threads that call it.
+const fn shareable<T: Send + Sync>() {}
+const _: () = shareable::<Host>();

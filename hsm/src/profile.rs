@@ -118,6 +118,18 @@ impl Profile {
         Ok([&header(self)[..], &payload].concat())
     }
 
+    /// Wraps, and gives out only what unwraps to the same key: a value sealed under a data key that does not come back would be lost.
+    pub(crate) fn wrap_checked(self, place: Place<'_>, key: &[u8; 32], context: &[u8]) -> Result<Vec<u8>, Fault> {
+        let wrapped = self.wrap(place, key, context)?;
+        match self.unwrap(place, &wrapped, context) {
+            Ok(back) if bool::from(back[..].ct_eq(&key[..])) => Ok(wrapped),
+            Ok(_) | Err(Fault::Integrity) => {
+                Err(Fault::Rubbish("what the module wrapped does not unwrap to the same key"))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Unwraps what [`Self::wrap`] made with the same context. Altered bytes are [`Fault::Integrity`] or the module's own code.
     pub(crate) fn unwrap(self, place: Place<'_>, wrapped: &[u8], context: &[u8]) -> Result<KeyBytes, Fault> {
         self.must_fit(place.kek.kind)?;

@@ -27,7 +27,7 @@ pub(crate) struct Live {
     pub(crate) token: TokenInfo,
     sessions: Vec<Mutex<Session>>,
     keks: Mutex<HashMap<KekSelector, Kek>>,
-    // Closing the last session logs out on every module: this one stays open and does nothing else. Closed last.
+    // Closing the last session logs out on every module: this one stays open, and works only where there is no other. Closed last.
     anchor: Mutex<Session>,
 }
 
@@ -50,7 +50,8 @@ impl Live {
             match open(&module, slot) {
                 Ok(session) => sessions.push(Mutex::new(session)),
                 // A token that counts other applications' sessions as well gives fewer than it says.
-                Err(Fault::Code(RvError::SessionCount, _)) if !sessions.is_empty() => break,
+                // With none at all the anchor works.
+                Err(Fault::Code(RvError::SessionCount, _)) => break,
                 Err(fault) => return Err(fault),
             }
         }
@@ -58,12 +59,13 @@ impl Live {
     }
 
     pub(crate) fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.sessions.len().max(1)
     }
 
     /// The session of a lane; lanes beyond the number of sessions share.
     pub(crate) fn session(&self, lane: usize) -> MutexGuard<'_, Session> {
-        self.sessions[lane % self.sessions.len()].lock().unwrap_or_else(PoisonError::into_inner)
+        let session = self.sessions.get(lane % self.sessions()).unwrap_or(&self.anchor);
+        session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The KEK, from the cache or found now. One found now is trusted only after its canary.

@@ -143,7 +143,7 @@ fn answer(lane: usize, frame: &Frame, pool: &Pool) -> Result<Answer, HsmError> {
         Verb::Configure => Err(HsmError::Protocol("configured already".to_owned())),
         Verb::Wrap(kek) => {
             let key = first.try_into().map_err(|_| HsmError::Protocol("a data key has 32 bytes".to_owned()))?;
-            let wrapped = pool.run(lane, Moment::Wrap, &kek, |place| kek.profile.wrap(place, key, second))?;
+            let wrapped = pool.run(lane, Moment::Wrap, &kek, |place| kek.profile.wrap_checked(place, key, second))?;
             Ok(Answer { json: Vec::new(), bytes: Zeroizing::new(wrapped) })
         }
         Verb::Unwrap(kek) => {

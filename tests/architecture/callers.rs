@@ -59,11 +59,19 @@ fn a_plaintext_leaves_only_where_a_reason_is_written() {
 }
 
 #[test]
-fn unsafe_code_lives_in_the_allocator_alone() {
+fn unsafe_code_lives_in_the_allocator_and_in_the_calls_into_a_module_alone() {
+    // The shim is a C module, which no program of siv's is built with.
+    let named = [
+        "src/wiping_allocator.rs",
+        "hsm/src/raw.rs",
+        "architecture/callers.rs",
+        "hsm-shim/src/lib.rs",
+        "hsm-shim/src/gcm.rs",
+    ];
     let mut wrong = Vec::new();
     for root in ["vault/src", "hsm/src", "tests"] {
         for (_, file) in files(root, "rs") {
-            if file.ends_with("wiping_allocator.rs") || file.ends_with("architecture/callers.rs") {
+            if named.iter().any(|place| file.ends_with(place)) {
                 continue;
             }
             let text = code(&file);

@@ -7,7 +7,7 @@ use cryptoki_sys as ck;
 
 use super::{CheckOptions, Line, Weight};
 use crate::configuration::Configuration;
-use crate::failure::{Fault, Moment};
+use crate::failure::Fault;
 use crate::kek::{self, KekKind, hex};
 use crate::profile::{Place, Profile, accepts_zero_iv, random};
 use crate::scratch::Scratch;
@@ -19,9 +19,8 @@ pub(super) fn observe(live: &Live, configuration: &Configuration, options: &Chec
     let session = live.session(0);
     let mut lines = Vec::new();
     let mut add = |name: &str, seen: Result<(Weight, String), Fault>| {
-        let (weight, seen) = seen.unwrap_or_else(|fault| {
-            (Weight::Note, format!("could not be looked at: {}", fault.into_error(Moment::Wrap)))
-        });
+        let (weight, seen) =
+            seen.unwrap_or_else(|fault| (Weight::Note, format!("could not be looked at: {}", fault.reason())));
         lines.push(Line { name: name.to_owned(), weight, seen });
     };
     match Scratch::aes(&live.module, &session) {

@@ -50,7 +50,7 @@ pub(crate) fn probe(place: Place<'_>, scratch: Option<Place<'_>>, sha1_for_tests
             Ok(()) => None,
             // A session that is gone says nothing about the profile.
             Err(fault) if outage(&fault) => return Err(fault),
-            Err(fault) => Some(fault.into_error(Moment::Wrap).to_string()),
+            Err(fault) => Some(fault.reason()),
         };
         let works = refusal.is_none();
         report.trials.push(Trial { profile, refusal });

@@ -34,7 +34,8 @@ impl PublicKek {
 
     /// Wraps `key` bound to `context`, as [`crate::Host::wrap`] does with [`Profile::RsaOaepSha256`]; that host unwraps it.
     ///
-    /// It says nothing about who wrapped: a caller authenticates what is wrapped by other means.
+    /// It says nothing about who wrapped: a caller authenticates what is wrapped by other means. Unlike the host's, it was not unwrapped to
+    /// see whether it comes back.
     ///
     /// # Errors
     /// [`HsmError::KekUnfit`] if this is no public key of 3072 or 4096 bits, [`HsmError::Refused`] if the context is too long.

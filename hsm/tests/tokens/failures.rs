@@ -166,9 +166,28 @@ fn being_logged_in_already_is_no_failure() {
 #[test]
 fn rubbish_of_a_module_reaches_nobody() {
     let bench = Bench::new(Provider::SoftHsm);
-    // A flipped bit of a right answer is caught by nothing in the module: GCM has no second check, so the wrap carries none either.
     let (result, _) = bench.unwrap("C_Decrypt longer times=1");
     assert_eq!(result, Ok(()), "a length beyond the buffer was believed");
     let (result, _) = bench.unwrap("C_Decrypt longer");
     assert!(result.as_ref().is_err_and(HsmError::is_outage), "{result:?}");
+}
+
+#[test]
+fn what_would_not_come_back_is_not_given_out() {
+    let bench = Bench::new(Provider::SoftHsm);
+    bench.token.inject("C_Encrypt flip tag=1\n");
+    for _ in 0..3 {
+        let refusal = bench.host.wrap(&bench.kek, &data_key(), CONTEXT, LONG).unwrap_err();
+        assert!(refusal.is_outage(), "{refusal:?}");
+    }
+    bench.token.inject("C_Encrypt flip times=1\n");
+    let until = std::time::Instant::now() + LONG;
+    let wrapped = loop {
+        match bench.host.wrap(&bench.kek, &data_key(), CONTEXT, LONG) {
+            Ok(wrapped) => break wrapped,
+            Err(error) => assert!(error.is_outage() && std::time::Instant::now() < until, "{error:?}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert_eq!(bench.host.unwrap(&bench.kek, &wrapped, CONTEXT, LONG).unwrap(), data_key());
 }

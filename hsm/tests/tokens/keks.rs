@@ -113,7 +113,7 @@ fn a_replaced_key_is_also_found_by_a_worker_that_starts_anew() {
 #[test]
 fn a_replaced_key_is_noticed_though_nobody_asks_for_it() {
     let token = Token::new(Provider::SoftHsm);
-    let limits = hsm::Limits { canary: std::time::Duration::from_millis(200), ..hsm::Limits::default() };
+    let limits = hsm::Limits { canary: std::time::Duration::from_millis(200), ..Token::limits() };
     let host = token.host_with(token.configuration(), limits);
     let kek = watched(&host, "kek");
     assert!(host.wait(LONG, |s| s.canaries_at.is_some() && s.worker.as_ref().is_some_and(|w| w.findings.is_empty())));

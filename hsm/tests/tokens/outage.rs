@@ -102,7 +102,7 @@ fn a_module_that_crashes_while_it_connects_is_started_with_back_off_and_heals() 
 #[test]
 fn a_hung_call_is_answered_at_its_deadline_and_its_worker_killed() {
     let token = Token::shimmed(Provider::SoftHsm);
-    let host = token.host();
+    let host = token.host_with(token.configuration(), Limits { call: Duration::from_secs(2), ..Token::limits() });
     let kek = watched(&host, "kek");
     let wrapped = host.wrap(&kek, &data_key(), CONTEXT, LONG).unwrap();
     let pid = host.status().worker_pid.unwrap();

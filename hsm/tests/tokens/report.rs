@@ -37,6 +37,12 @@ fn the_report_on_softhsm_says_what_it_cannot_do() {
     assert!(line(&report, "key-wrapped-away").weight == Weight::Good);
     assert!(report.mechanisms.len() > 60, "the list is the raw one");
     assert_eq!(report.latency.iter().map(|l| l.sessions).collect::<Vec<_>>(), [1, 4, 16]);
+    let table = report.to_string();
+    for words in
+        ["token     siv-test", "verdict: fit; profile to pin: aes-gcm-application-iv", "duplicate-labels", "median"]
+    {
+        assert!(table.contains(words), "{words} in\n{table}");
+    }
 }
 
 #[test]

@@ -46,6 +46,17 @@ fn a_token_of_few_sessions_is_used_with_few() {
 }
 
 #[test]
+fn a_token_of_one_single_session_is_used_with_it() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    token.inject("C_OpenSession rv=0xb1 from=2\n");
+    let host = token.host();
+    assert_eq!(host.status().worker.unwrap().sessions, 1);
+    let kek = kek(&host, "kek", KekKind::Aes256);
+    let wrapped = host.wrap(&kek, &data_key(), b"", LONG).unwrap();
+    assert_eq!(host.unwrap(&kek, &wrapped, b"", LONG).unwrap(), data_key());
+}
+
+#[test]
 fn a_uri_is_all_that_is_needed() {
     use std::os::unix::fs::PermissionsExt as _;
     let token = Token::new(Provider::Kryoptic);

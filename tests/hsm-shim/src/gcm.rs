@@ -64,6 +64,10 @@ pub unsafe extern "C" fn C_Encrypt(
     match (fault, appended) {
         (Err(injected), _) => injected,
         (Ok(Some(Fault::After(after))), _) => after,
+        (Ok(Some(Fault::Flip)), None) if code == CKR_OK => {
+            unsafe { *out ^= 1 };
+            code
+        }
         (_, Some(iv)) if code == CKR_OK => {
             let written = unsafe { *room };
             if written + 12 > given {
