@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use hsm::check::{CheckOptions, CheckReport, Verdict};
 use hsm::{Configuration, Host, HsmError, KekSelector, Launch, PinSource, TokenSelector};
-use serde_json::{Value, json};
 
 use crate::config::Environment;
 
@@ -131,32 +130,12 @@ fn refused(error: HsmError) -> Failure {
 }
 
 fn show(report: &CheckReport, output: &Output) -> Result<(), Failure> {
-    let document =
-        serde_json::to_value(report).map_err(|error| Failure::new("the report cannot be written").because(error))?;
-    if output.is_json() {
-        output.record(&document);
+    if !output.is_json() {
+        output.line(report.to_string().trim_end());
         return Ok(());
     }
-    output.record(&json!({
-        "verdict": document["verdict"],
-        "profile": document["profile"],
-        "reasons": document["reasons"],
-        "module": document["module"]["path"],
-        "sha256": document["module"]["sha256"],
-        "library": format!("{} {}", report.library.description, report.library.version),
-        "token": report.token.label,
-        "serial": report.token.serial,
-        "firmware": report.token.firmware_version,
-    }));
-    for (title, member, columns) in [
-        ("Wrap profiles, executed", "trials", &["profile", "refusal"][..]),
-        ("Behaviour", "lines", &["name", "weight", "seen"]),
-        ("Latency of an unwrap", "latency", &["sessions", "p50Micros", "p99Micros", "perSecond"]),
-    ] {
-        if document[member].as_array().is_some_and(|rows| !rows.is_empty()) {
-            output.line(&format!("\n{}", output.emphasis(title)));
-            output.table(&Value::from_iter([("data", document[member].clone())]), columns);
-        }
-    }
+    let document =
+        serde_json::to_value(report).map_err(|error| Failure::new("the report cannot be written").because(error))?;
+    output.record(&document);
     Ok(())
 }
