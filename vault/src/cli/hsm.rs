@@ -16,8 +16,8 @@ use super::output::Output;
 /// How this program is called to be the process that loads a vendor's module.
 pub(super) const WORKER: &str = "hsm-worker";
 
-/// What the worker may take for the address space of a module, in bytes.
-const MEMORY: u64 = 1 << 30;
+/// Address space of the worker, in bytes: each thread reserves some 64 MiB of it for its allocations, used or not.
+const MEMORY: u64 = 4 << 30;
 /// How long the whole report may take: a network HSM needs a while for some hundred unwraps.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Sessions at once while the latency is measured.
