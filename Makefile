@@ -40,15 +40,15 @@ test-js: ## what runs in the page and in the frame, on its own: types, lints, te
 test-long: build-tests ## the slow half: every point of the fault sweeps, more rounds, more random cases (docs/test-long.md)
 	tests/install-dependencies failover
 	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast
-	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) -p vault -p tests --test fault --test e2e --no-fail-fast -- --ignored --nocapture
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) --workspace --test fault --test e2e --no-fail-fast -- --ignored --nocapture
 	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
 
 bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run, of the build that is shipped (BENCH="--write")
 	$(CARGO) build --release --locked -p vault -p tests --bins
-	$(CARGO) run --release --locked -p vault -p tests --bin bench -- $(BENCH)
+	$(TARGET)/release/bench $(BENCH)
 
 bench-smoke: build-tests ## every path of the benchmark once on both databases; its figures mean nothing
-	$(CARGO) run $(PROFILE) -p tests --bin bench -- --quick
+	$(TARGET)/ci/bench --quick
 
 lint: ## rustfmt and clippy; fails where the toolchain lacks them
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing: rustup component add rustfmt (Debian: apt-get install rustfmt)" >&2; exit 1; }
