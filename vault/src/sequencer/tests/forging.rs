@@ -118,15 +118,17 @@ async fn a_broken_lane_is_an_alarm_and_stops_no_other() {
 
 #[tokio::test]
 async fn an_index_that_is_taken_already_is_an_alarm() {
-    let vault = Vault::start().await;
-    vault.write(1).await;
-    vault
-        .meddle(
-            "INSERT INTO log_index (tenant, leaf_index, count, boot, lane, number) VALUES ('demo', 0, 1, x'00', 0, 0)",
-        )
-        .await;
-    assert_eq!(vault.integrate().await.len(), 1);
-    assert!(vault.alarms().contains("log_index was tampered with"), "{}", vault.alarms());
+    // Where the next leaf will stand, and further on, where only a later one would.
+    for taken in [0, 1, 500] {
+        let vault = Vault::start().await;
+        vault.write(1).await;
+        let forged = format!(
+            "INSERT INTO log_index (tenant, leaf_index, count, boot, lane, number) VALUES ('demo', {taken}, 1, x'00', 0, 0)"
+        );
+        vault.meddle(forged).await;
+        assert_eq!(vault.integrate().await.len(), 1, "{taken}");
+        assert!(vault.alarms().contains("log_index was tampered with"), "{taken}: {}", vault.alarms());
+    }
 }
 
 #[tokio::test]
