@@ -1,11 +1,18 @@
 //! What a node shows of itself: how far integration is behind, and what was counted.
 
+use futures_util::FutureExt;
+
 use super::on_every_engine;
 use super::vault::{NOW, Vault, demo, entry};
 use crate::access_log::Action;
+use crate::store::EntryFilter;
 use crate::store::committer::operation::Changes;
 
-on_every_engine!(what_waits_for_integration_is_counted_by_log, a_batch_is_counted_once_it_is_durable);
+on_every_engine!(
+    what_waits_for_integration_is_counted_by_log,
+    a_batch_is_counted_once_it_is_durable,
+    a_reading_that_is_given_up_shows_nothing_old_to_the_next,
+);
 
 async fn write(vault: &Vault, times: usize) {
     let changes = move || {
@@ -44,4 +51,24 @@ async fn a_batch_is_counted_once_it_is_durable(vault: Vault) {
     assert!(meter.commits.count() > batches && meter.transactions.count() > batches);
     let queue = vault.committer.queued();
     assert!(queue.0 == 0 && queue.1 > 0, "{queue:?}");
+}
+
+async fn a_reading_that_is_given_up_shows_nothing_old_to_the_next(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let entries = async || vault.store.waiting().await.unwrap().iter().map(|of| of.entries).sum::<u64>();
+    // Given up after so many steps: while it waits for a connection, while its snapshot begins, in the middle of it.
+    for steps in 1..=8 {
+        let (log, filter) = (demo(), EntryFilter::default());
+        let mut reading = Box::pin(vault.store.entries(&log, &filter, None, 100));
+        for _ in 0..steps {
+            if reading.as_mut().now_or_never().is_some() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        drop(reading);
+        let before = entries().await;
+        write(&vault, 1).await;
+        assert_eq!(entries().await, before + 1, "after {steps} steps");
+    }
 }

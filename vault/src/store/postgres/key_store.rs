@@ -7,6 +7,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::{Connection, PgConnection};
 
 use super::column::Columns;
+use super::reader::Reader;
 use super::{PATIENCE, bounded, connect, is_safe, migrate, within};
 use crate::domain::TenantName;
 use crate::keys::{Answer, Medium, SecretKind, SecretName};
@@ -53,8 +54,8 @@ impl KeyStoreDatabase {
         Ok(Some(Self { connections }))
     }
 
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
-        Ok(Box::pin(self.connections.acquire()).await?)
+    async fn reader(&self) -> Result<Reader, Error> {
+        Ok(Reader::of(Box::pin(self.connections.acquire()).await?))
     }
 
     async fn insert(&self, name: &SecretName, sealed: &[u8]) -> Result<bool, Error> {

@@ -20,6 +20,7 @@ mod log_read;
 mod pending;
 mod purge;
 mod read;
+mod reader;
 mod replica;
 mod requests;
 mod transaction;
@@ -34,6 +35,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection, Row};
 
 pub use key_store::KeyStoreDatabase;
+use reader::Reader;
 pub(in crate::store) use transaction::PostgresBatch;
 pub(in crate::store) use writer::Writer;
 
@@ -85,9 +87,9 @@ impl PostgresStore {
     }
 
     /// A connection that reads.
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
+    async fn reader(&self) -> Result<Reader, Error> {
         // In a box: the pool may have to make one, and that is long.
-        Ok(Box::pin(self.readers.acquire()).await?)
+        Ok(Reader::of(Box::pin(self.readers.acquire()).await?))
     }
 
     /// The connection that writes; whoever holds it is alone in this node.
@@ -121,28 +123,25 @@ fn is_gone(error: &Error) -> bool {
 }
 
 /// Reads on a connection of the pool, no longer than we may wait. One that did not answer in time is given up: in the pool
-/// it would wait for an answer that may never come. One that the server ended is given up for another: after a restart of
-/// the server the pool is full of them.
+/// it would wait for an answer that may never come; so is one of which the asker went away ([`Reader`]). One that the server
+/// ended is given up for another: after a restart of the server the pool is full of them.
 macro_rules! reading {
     ($store:expr, |$connection:ident| $work:expr) => {{
         let mut left = super::READERS;
         loop {
             let mut held = $store.reader().await?;
             let read = tokio::time::timeout(super::PATIENCE, async {
-                let $connection = &mut *held;
+                let $connection = held.connection().ok_or(Error::Unavailable)?;
                 $work
             })
             .await;
             match read {
-                Ok(Err(error)) if left > 0 && super::is_gone(&error) => {
-                    left -= 1;
-                    drop(held.detach());
+                Ok(Err(error)) if left > 0 && super::is_gone(&error) => left -= 1,
+                Ok(done) => {
+                    held.give_back();
+                    break done;
                 }
-                Ok(done) => break done,
-                Err(_) => {
-                    drop(held.detach());
-                    break Err(Error::Database(super::timed_out()));
-                }
+                Err(_) => break Err(Error::Database(super::timed_out())),
             }
         }
     }};
