@@ -181,7 +181,13 @@ impl Capture {
             entries: values.iter().map(|value| value.entry(under.context, None)).collect(),
             values: values.into_iter().map(|value| value.row).collect(),
         };
-        self.store(operation, answer).await
+        let stored = self.store(operation, answer).await;
+        if matches!(stored, Err(Error::Store(store::Error::Tampered(_)))) {
+            // Where it is the session's row, it was altered since it was read, and the token opens nothing any more.
+            self.inner.sessions.forget(under.session);
+            self.read_session(under.session).await?;
+        }
+        stored
     }
 
     async fn seal(&self, entered: &[Entered], under: &Under<'_>) -> Result<Vec<NewValue>, Error> {

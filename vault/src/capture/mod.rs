@@ -3,6 +3,7 @@
 mod captures;
 pub mod entries;
 mod error;
+mod known;
 mod new_value;
 mod owners;
 mod pairs;
@@ -50,6 +51,7 @@ struct Inner {
     catalog: Catalog,
     clock: Clock,
     pairs: Arc<pairs::Pairs>,
+    sessions: known::KnownSessions,
 }
 
 impl Capture {
@@ -59,7 +61,8 @@ impl Capture {
         let pairs = Arc::new(pairs::Pairs::default());
         let held = Arc::downgrade(&pairs);
         keys.after_wiping(move || held.upgrade().map(|pairs| pairs.sweep()).is_some());
-        Self { inner: Arc::new(Inner { store, committer, keys, catalog, clock, pairs }) }
+        let sessions = known::KnownSessions::default();
+        Self { inner: Arc::new(Inner { store, committer, keys, catalog, clock, pairs, sessions }) }
     }
 
     /// A caller's request, if it may come twice.

@@ -7,6 +7,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use secrecy::ExposeSecret;
 
 use super::error::Error;
+use super::known::Session;
 use super::request::{FieldDescription, KeyDescription, OpenedSession, SessionDescription, SessionRequest};
 use super::session::{SessionRecord, token_hash};
 use super::{ATTEMPTS, Capture, PATIENCE};
@@ -28,7 +29,7 @@ pub struct Admitted {
     pub(super) token: Arc<Credential>,
     pub(super) tenant: Arc<TenantCatalog>,
     pub(super) session: CaptureSessionId,
-    pub(super) record: SessionRecord,
+    pub(super) record: Arc<SessionRecord>,
 }
 
 impl Capture {
@@ -119,7 +120,7 @@ impl Capture {
                 public_key: Base64UrlUnpadded::encode_string(&pair.public_bytes()),
             }],
             expires_at: record.expires_at,
-            app: record.app,
+            app: record.app.clone(),
         })
     }
 
@@ -127,28 +128,42 @@ impl Capture {
     pub(super) async fn session_of(
         &self,
         token: &Credential,
-    ) -> Result<(Arc<TenantCatalog>, CaptureSessionId, SessionRecord), Error> {
+    ) -> Result<(Arc<TenantCatalog>, CaptureSessionId, Arc<SessionRecord>), Error> {
         if token.kind() != CredentialKind::Capture {
             return Err(Error::AuthInvalid);
         }
         let session = CaptureSessionId::from_bytes(token.id_bytes());
+        let (tenant, record) = match self.inner.sessions.get(session) {
+            Some(known) => known,
+            None => self.read_session(session).await?,
+        };
+        if !record.admits(token, (session, &tenant), &self.inner.keys) {
+            return Err(Error::AuthInvalid);
+        }
+        if record.expires_at <= self.inner.clock.now() {
+            return Err(Error::AuthExpired);
+        }
+        let tenant = self.inner.catalog.tenant(&tenant).await?.ok_or(Error::AuthInvalid)?;
+        if tenant.tenant.sealed {
+            return Err(Error::TenantSealed);
+        }
+        Ok((tenant, session, record))
+    }
+
+    /// The session of an id, read and authenticated, and kept for the requests that follow.
+    pub(super) async fn read_session(&self, session: CaptureSessionId) -> Result<Session, Error> {
         let row = match self.inner.store.session(session).await {
             Ok(row) => row.ok_or(Error::AuthInvalid)?,
             Err(store::Error::Tampered(_) | store::Error::Unreadable(_)) => return Err(Error::AuthInvalid),
             Err(error) => return Err(error.into()),
         };
         let record = SessionRecord::from_row(&row).map_err(|_| Error::AuthInvalid)?;
-        if row.key != session.to_string() || !record.admits(token, (session, &row.tenant), &self.inner.keys) {
+        if row.key != session.to_string() {
             return Err(Error::AuthInvalid);
         }
-        if record.expires_at <= self.inner.clock.now() {
-            return Err(Error::AuthExpired);
-        }
-        let tenant = self.inner.catalog.tenant(&row.tenant).await?.ok_or(Error::AuthInvalid)?;
-        if tenant.tenant.sealed {
-            return Err(Error::TenantSealed);
-        }
-        Ok((tenant, session, record))
+        let read = (row.tenant, Arc::new(record));
+        self.inner.sessions.keep(session, read.clone());
+        Ok(read)
     }
 
     /// Nothing if the tenant's settings moved on meanwhile.

@@ -185,6 +185,20 @@ async fn a_session_captures_so_many_values_until_its_end() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_altered_while_it_is_known_captures_nothing_more() {
+    let bench = Bench::start().await;
+    let (token, _) = bench.session(r#"{"app":"shop","fields":["note"],"maxValues":5}"#).await;
+    let note = || vec![plain("note", "a")];
+    bench.put(&token, note()).await.unwrap();
+    let altered =
+        r#"UPDATE capture_sessions SET body = CAST(replace(CAST(body AS TEXT), '"used":1', '"used":0') AS BLOB)"#;
+    bench.vault.meddle(altered).await;
+    assert!(matches!(bench.put(&token, note()).await, Err(Error::AuthInvalid)));
+    assert!(matches!(bench.describe(&token).await, Err(Error::AuthInvalid)), "nor is it known any longer");
+    assert_eq!(bench.vault.entries("value.captured").await.len(), 1);
+}
+
+#[tokio::test]
 async fn parallel_captures_never_take_more_than_the_session_allows() {
     let bench = Bench::start().await;
     let (token, _) = bench.session(r#"{"app":"shop","fields":["note"],"maxValues":7}"#).await;

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod credential;
 mod error;
 pub mod field;
+mod growing;
 pub mod ids;
 pub mod lp;
 pub mod luhn;
@@ -26,6 +27,7 @@ pub use clock::{Clock, Timestamp};
 pub use credential::{Credential, CredentialKind};
 pub use error::Error;
 pub use field::{FieldSpec, FieldType, Invalid};
+pub use growing::Growing;
 pub use ids::{
     BootId, CaptureSessionId, CredentialId, DataKeyId, InstallationId, KekId, KeyStoreId, RequestId, RunId, SecretId,
     ValueId,

@@ -17,6 +17,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::problem::{Code, Problem};
+use crate::domain::Growing;
 
 /// Limit of a body where the route names no other.
 pub(crate) const BODY: usize = 64 * 1024;
@@ -46,18 +47,16 @@ impl RawBody {
         if announced.is_some_and(|length| length > limit) {
             return Err(Problem::new(Code::BodyTooLarge));
         }
-        // Room for all of it at once: a growing buffer would leave copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(4096).min(limit)));
+        let mut bytes = Growing::with_capacity(announced.unwrap_or(4096).min(limit));
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return Err(Problem::new(Code::Malformed)) };
             let Some(data) = frame.data_ref() else { continue };
             if bytes.len() + data.len() > limit {
                 return Err(Problem::new(Code::BodyTooLarge));
             }
-            grow(&mut bytes, data.len());
-            bytes.extend_from_slice(data);
+            bytes.extend(data);
         }
-        Ok(Self(bytes))
+        Ok(Self(bytes.into_bytes()))
     }
 
     /// Parses it as one JSON text with nothing behind it.
@@ -74,15 +73,6 @@ impl RawBody {
     /// `malformed` if it is not UTF-8.
     pub(crate) fn text(&self) -> Result<&str, Problem> {
         std::str::from_utf8(&self.0).map_err(|_| Problem::new(Code::Malformed))
-    }
-}
-
-/// Moves to a larger buffer and wipes the old one.
-fn grow(bytes: &mut Zeroizing<Vec<u8>>, more: usize) {
-    if bytes.capacity() - bytes.len() < more {
-        let mut larger = Zeroizing::new(Vec::with_capacity((bytes.len() + more).next_power_of_two()));
-        larger.extend_from_slice(bytes);
-        *bytes = larger;
     }
 }
 

@@ -51,9 +51,12 @@ type Place = (BootId, u32);
 /// A lane's row, and whether batches wait behind what it says.
 type Row = (LaneProgress, bool);
 
-/// What one step found.
+/// What one step left behind it.
 enum Step {
-    Moved,
+    /// More may wait.
+    More,
+    /// All that waited then is integrated; what came since waits for the next round, so that few slices do it.
+    Rest,
     Nothing,
 }
 
@@ -154,8 +157,9 @@ impl Integrator {
                 continue;
             }
             match self.step(&mut lane, waits).await {
-                Ok(Step::Moved) => lanes.push_back((lane, waits)),
-                Ok(Step::Nothing) => {}
+                Ok(Step::More) => lanes.push_back((lane, waits)),
+                Ok(Step::Rest) if at_most == Duration::MAX => lanes.push_back((lane, waits)),
+                Ok(Step::Rest | Step::Nothing) => {}
                 Err(error) => {
                     // What is stored now is not known: look again.
                     self.edges.clear();
@@ -195,7 +199,7 @@ impl Integrator {
 
     async fn step(&mut self, lane: &mut LaneProgress, waits: bool) -> Result<Step, Error> {
         self.believe(lane, waits).await?;
-        let pending = self.store.pending(lane.boot, lane.lane, lane.next, SLICE).await?;
+        let (pending, more) = self.store.pending(lane.boot, lane.lane, lane.next, SLICE).await?;
         if pending.is_empty() {
             return Ok(Step::Nothing);
         }
@@ -203,7 +207,7 @@ impl Integrator {
         if !accepted.is_empty() {
             self.integrate(accepted, lane).await?;
         }
-        fault.map_or(Ok(Step::Moved), |fault| Err(fault.into()))
+        fault.map_or(Ok(if more { Step::More } else { Step::Rest }), |fault| Err(fault.into()))
     }
 
     /// Takes the lane's row for true: it says what is known, or it is proven. One that changed under our eyes and is not

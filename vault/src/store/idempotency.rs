@@ -13,13 +13,15 @@ use super::Error;
 use super::committer::operation::Rows;
 use super::rows::IdempotencyRow;
 use crate::crypto::{DataKey, MacKey, RecordKey};
-use crate::domain::{CaptureSessionId, Credential, DataKeyClass, DataKeyId, RunId, TenantName, Timestamp, lp};
+use crate::domain::{CaptureSessionId, Credential, DataKeyClass, DataKeyId, Growing, RunId, TenantName, Timestamp, lp};
 use crate::keys::{HeldKeys, KeyRecords, Keys, MacPurpose};
 
 /// How long a record is kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest `Idempotency-Key`, in bytes.
 const LONGEST_KEY: usize = 255;
+/// Room for most answers.
+const SHORT: usize = 512;
 /// The status of a record that runs. Its sealed body is empty: who can open it is told apart from who cannot, and so a
 /// caller that came back with another of its credentials from one that sends another body.
 const RUNNING: u16 = 102;
@@ -81,10 +83,9 @@ impl Answer {
     /// # Errors
     /// [`Error::Rule`] if it does not serialise, which no answer of ours does.
     pub fn json(status: u16, body: &impl serde::Serialize) -> Result<Self, Error> {
-        // Sized beforehand: a buffer that grows leaves copies behind that nobody wipes (the allocator does, later).
-        let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
-        serde_json::to_writer(&mut *bytes, body).map_err(|_| Error::Rule("an answer must serialise"))?;
-        Ok(Self { status, body: bytes })
+        let mut bytes = Growing::with_capacity(SHORT);
+        serde_json::to_writer(&mut bytes, body).map_err(|_| Error::Rule("an answer must serialise"))?;
+        Ok(Self { status, body: bytes.into_bytes() })
     }
 }
 

@@ -222,11 +222,18 @@ impl Store {
         engine!(self, farewells())
     }
 
-    /// Batches of a lane from its number `from` on, until they hold `most` entries; at least one, if there is one.
+    /// Batches of a lane from its number `from` on, until they hold `most` entries; at least one, if there is one. With
+    /// them, whether more may wait behind.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn pending(&self, boot: BootId, lane: u32, from: u64, most: u64) -> Result<Vec<PendingBatch>, Error> {
+    pub async fn pending(
+        &self,
+        boot: BootId,
+        lane: u32,
+        from: u64,
+        most: u64,
+    ) -> Result<(Vec<PendingBatch>, bool), Error> {
         engine!(self, pending(boot, lane, from, most))
     }
 

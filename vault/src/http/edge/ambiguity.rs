@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::wiped::wipe;
 
 /// How much of a line is looked at: a name, and a length with room around it.
 const LINE: usize = 64;
@@ -176,7 +177,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         if this.activity.is_stained() {
             // By the time hyper reads on, it has let go of the request before: all of its buffer is offered here again,
             // with that request's bytes in it (promise 10).
-            buf.initialize_unfilled().fill(0);
+            wipe(buf);
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buf);

@@ -14,9 +14,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// the reader are freed once they were read.
 pub(super) struct Wiped<I>(pub(super) I);
 
+/// Zeros in all that is offered to be read into; what was never written to is zeroed by its first use.
+pub(super) fn wipe(buf: &mut ReadBuf<'_>) {
+    let written = buf.initialized().len() - buf.filled().len();
+    buf.initialize_unfilled()[..written].fill(0);
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Wiped<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        buf.initialize_unfilled().fill(0);
+        wipe(buf);
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }

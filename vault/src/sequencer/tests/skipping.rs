@@ -33,7 +33,7 @@ impl Vault {
     async fn waiting(&self) -> Vec<PendingBatch> {
         let boot = self.committer.identity().boot();
         let lane = self.store.lane(boot, 0).await.unwrap().unwrap();
-        self.store.pending(boot, 0, lane.next, 1000).await.unwrap()
+        self.store.pending(boot, 0, lane.next, 1000).await.unwrap().0
     }
 
     /// Sets the lane's row to just behind a batch, as if that were integrated.

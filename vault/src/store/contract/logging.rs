@@ -70,7 +70,7 @@ async fn batches_verify_under_the_certified_key(vault: Vault) {
     let certificate = certificate(&vault).await;
     receipt.verify(&demo(), &certificate).unwrap();
     let lane = vault.store.lanes().await.unwrap()[0];
-    let pending = vault.store.pending(lane.boot, lane.lane, lane.next, 10_000).await.unwrap();
+    let (pending, _) = vault.store.pending(lane.boot, lane.lane, lane.next, 10_000).await.unwrap();
     let mut previous = [0; 32];
     for batch in &pending {
         batch.batch.verify(&batch.groups, &certificate).unwrap();
@@ -87,7 +87,7 @@ async fn batches_verify_under_the_certified_key(vault: Vault) {
 
 async fn integrate(vault: &Vault) -> Integration {
     let lane = vault.store.lanes().await.unwrap()[0];
-    let pending = vault.store.pending(lane.boot, lane.lane, lane.next, 10_000).await.unwrap();
+    let (pending, _) = vault.store.pending(lane.boot, lane.lane, lane.next, 10_000).await.unwrap();
     let own = pending.iter().flat_map(|batch| &batch.entries).filter(|(tenant, ..)| *tenant == demo());
     let positions: Vec<_> = own.map(|(_, position, _)| *position).collect();
     let from = vault.store.head(&demo()).await.unwrap();

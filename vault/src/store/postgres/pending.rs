@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::column::{Columns, column, int};
+use super::column::{Columns, int};
 use super::integration::{batch, group};
 use crate::access_log::{Batch, Group, Position};
 use crate::domain::{BootId, TenantName};
@@ -15,8 +15,10 @@ use crate::store::integration::PendingBatch;
 /// Numbers of a lane count entries: so many of them are so many entries, and one batch if it has more.
 const BATCHES: &str = "SELECT * FROM log_batches WHERE tenant = $1 AND boot = $2 AND lane = $3 AND first >= $4 \
      AND first < $5 ORDER BY first";
-const GROUPS: &str =
-    "SELECT * FROM log_groups WHERE boot = $1 AND lane = $2 AND batch = ANY($3) ORDER BY batch, tenant, first";
+/// Of batches that follow each other. A list of their numbers would be looked for in all rows of the lane: an index that gives
+/// the order cannot be entered by a list.
+const GROUPS: &str = "SELECT * FROM log_groups WHERE boot = $1 AND lane = $2 AND batch >= $3 AND batch <= $4 \
+     ORDER BY batch, tenant, first";
 const ENTRIES: &str = "SELECT number, leaf FROM access_log WHERE tenant = $1 AND boot = $2 AND lane = $3 AND number >= $4 \
      AND number < $5 ORDER BY number";
 
@@ -24,14 +26,15 @@ const ENTRIES: &str = "SELECT number, leaf FROM access_log WHERE tenant = $1 AND
 type Leaves = BTreeMap<u64, Vec<u8>>;
 
 impl PostgresStore {
-    /// Batches of a lane from its number `from` on, until they hold `most` entries (at least one batch).
+    /// Batches of a lane from its number `from` on, until they hold `most` entries (at least one batch), and whether more
+    /// may wait behind them.
     pub(in crate::store) async fn pending(
         &self,
         boot: BootId,
         lane: u32,
         from: u64,
         most: u64,
-    ) -> Result<Vec<PendingBatch>, Error> {
+    ) -> Result<(Vec<PendingBatch>, bool), Error> {
         super::snapshot!(self, |connection| {
             let rows = sqlx::query(BATCHES)
                 .bind(TenantName::SYSTEM)
@@ -50,24 +53,23 @@ impl PostgresStore {
                 }
                 batches.push(batch);
             }
-            with_entries(batches, (boot, lane), connection).await
+            Ok((with_entries(batches, (boot, lane), connection).await?, sum >= most))
         })
     }
 }
 
-/// Batches of one lane with their groups and the entries that are there.
+/// Batches of one lane, one behind the other, with their groups and the entries that are there.
 pub(super) async fn with_entries(
     batches: Vec<Batch>,
     (boot, lane): (BootId, u32),
     connection: &mut PgConnection,
 ) -> Result<Vec<PendingBatch>, Error> {
-    if batches.is_empty() {
-        return Ok(Vec::new());
-    }
+    let (Some(begin), Some(end)) = (batches.first(), batches.last()) else { return Ok(Vec::new()) };
     let rows = sqlx::query(GROUPS)
         .bind(&boot.as_bytes()[..])
         .bind(i64::from(lane))
-        .bind(column(&batches, |batch| int(batch.first)))
+        .bind(int(begin.first))
+        .bind(int(end.first))
         .fetch_all(&mut *connection)
         .await?;
     let mut groups: BTreeMap<u64, Vec<Group>> = BTreeMap::new();

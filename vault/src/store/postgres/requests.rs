@@ -27,7 +27,13 @@ const READ_RUNS: &str = "SELECT * FROM flow_runs WHERE tenant = $1 AND run_id = 
 const LOCK_RUNS: &str = "SELECT * FROM flow_runs WHERE tenant = $1 AND run_id = ANY($2) ORDER BY run_id FOR UPDATE";
 const INSERT_ENC: &str = "INSERT INTO capture_encs (tenant, session, enc, expires) \
      SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[])";
-const READ_ENCS: &str = "SELECT enc FROM capture_encs WHERE tenant = $1 AND session = $2 AND enc = ANY($3)";
+/// Each by its key, whatever the table's size is thought to be.
+const READ_ENCS: &str = "SELECT n.place FROM unnest($1::text[], $2::bytea[], $3::bytea[]) \
+     WITH ORDINALITY AS n(tenant, session, enc, place) WHERE (SELECT true FROM capture_encs e \
+     WHERE e.tenant = n.tenant AND e.session = n.session AND e.enc = n.enc)";
+
+/// An encapsulated key of a session, by its SHA-256.
+pub(super) type SeenEnc = (TenantName, CaptureSessionId, [u8; 32]);
 
 /// Inserts idempotency records; how many: one that is there already is left as it is.
 pub(super) async fn insert_records(
@@ -166,18 +172,22 @@ pub(super) async fn insert_encs(rows: &[Enc], connection: &mut PgConnection) -> 
         .map(|_| ())
 }
 
-/// Which of these encs the session has seen.
-pub(super) async fn read_encs(
-    encs: &[[u8; 32]],
-    session: CaptureSessionId,
-    tenant: &TenantName,
-    connection: &mut PgConnection,
-) -> Result<Vec<[u8; 32]>, Error> {
+/// Which of these encs their sessions have seen.
+pub(super) async fn read_encs(asked: &[SeenEnc], connection: &mut PgConnection) -> Result<Vec<SeenEnc>, Error> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = sqlx::query(READ_ENCS)
-        .bind(tenant.as_str())
-        .bind(&session.as_bytes()[..])
-        .bind(column(encs, |enc| &enc[..]))
+        .bind(column(asked, |(tenant, ..)| tenant.as_str()))
+        .bind(column(asked, |(_, session, _)| &session.as_bytes()[..]))
+        .bind(column(asked, |(.., enc)| &enc[..]))
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| Columns::of("capture_encs", row).bytes("enc")).collect()
+    let seen = |row| {
+        let columns = Columns::of("capture_encs", row);
+        let place: u64 = columns.number("place")?;
+        let place = usize::try_from(place).ok().and_then(|place| place.checked_sub(1));
+        place.and_then(|place| asked.get(place)).cloned().ok_or_else(|| columns.unreadable())
+    };
+    rows.iter().map(seen).collect()
 }

@@ -107,11 +107,11 @@ async fn load(
         held.absent.extend(absent.map(|lookup| (tenant.clone(), *lookup)));
         loaded.idempotency.extend(found.into_iter().filter(|row| row.expires > loaded.now));
     }
-    for ((tenant, session), encs) in &wanted.encs {
-        let encs: Vec<[u8; 32]> = encs.iter().copied().collect();
-        let seen = requests::read_encs(&encs, *session, tenant, connection).await?;
-        loaded.encs.extend(seen.into_iter().map(|enc| (tenant.clone(), *session, enc)));
-    }
+    let encs = wanted
+        .encs
+        .iter()
+        .flat_map(|((tenant, session), encs)| encs.iter().map(move |enc| (tenant.clone(), *session, *enc)));
+    loaded.encs = requests::read_encs(&encs.collect::<Vec<_>>(), connection).await?;
     for (tenant, ids) in &wanted.runs {
         let ids: Vec<_> = ids.iter().copied().collect();
         loaded.runs.extend(requests::lock_runs(&ids, tenant, connection).await?);

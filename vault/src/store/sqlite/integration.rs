@@ -14,6 +14,8 @@ use crate::store::integration::{
     Checkpointed, Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead, PendingBatch,
 };
 
+/// So many batches are read at once.
+const BATCHES: usize = 256;
 /// Only behind the newest stretch of the log, and of the lane: one that somebody put there before is not written over.
 const INSERT_STRETCH: &str = "INSERT INTO log_index (tenant, leaf_index, count, boot, lane, number) \
      SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?2 = coalesce((SELECT leaf_index + count FROM log_index WHERE tenant = ?1 \
@@ -51,23 +53,25 @@ impl SqliteStore {
         row.map(|row| lane(&row)).transpose()
     }
 
-    /// Batches of a lane from its number `from` on, until they hold `most` entries (at least one batch).
+    /// Batches of a lane from its number `from` on, until they hold `most` entries (at least one batch), and whether more
+    /// may wait behind them.
     pub(in crate::store) async fn pending(
         &self,
         boot: BootId,
         lane: u32,
         from: u64,
         most: u64,
-    ) -> Result<Vec<PendingBatch>, Error> {
+    ) -> Result<(Vec<PendingBatch>, bool), Error> {
         let mut reader = self.reader().await?;
         let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
         let rows = sqlx::query(
-            "SELECT * FROM log_batches WHERE tenant = ? AND boot = ? AND lane = ? AND first >= ? ORDER BY first LIMIT 256",
+            "SELECT * FROM log_batches WHERE tenant = ? AND boot = ? AND lane = ? AND first >= ? ORDER BY first LIMIT ?",
         )
         .bind(TenantName::SYSTEM)
         .bind(&boot.as_bytes()[..])
         .bind(lane)
         .bind(int(from))
+        .bind(int(BATCHES as u64))
         .fetch_all(&mut *snapshot)
         .await?;
         let (mut found, mut sum) = (Vec::new(), 0_u64);
@@ -80,7 +84,7 @@ impl SqliteStore {
             found.push(with_entries(batch, &mut snapshot).await?);
         }
         snapshot.commit().await?;
-        Ok(found)
+        Ok((found, sum >= most || rows.len() == BATCHES))
     }
 
     /// One step of integration in one commit; [`Error::Conflict`] if another sequencer came first.
