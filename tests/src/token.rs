@@ -94,6 +94,8 @@ impl Token {
         self.module = std::env::current_exe().unwrap().with_file_name("libhsm_shim.so");
         assert!(self.module.exists(), "{} is missing: it is built with this test", self.module.display());
         let path = |name: &str| self.folder.path().join(name).into_os_string();
+        // Where the variables do not reach it, it looks beside the real module's settings.
+        std::os::unix::fs::symlink(&self.real, path("real-module")).unwrap();
         let more = [
             ("HSM_SHIM_MODULE", self.real.clone().into_os_string()),
             ("HSM_SHIM_CONTROL", path("control")),

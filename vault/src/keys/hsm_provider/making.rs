@@ -35,6 +35,14 @@ struct Undo {
     pin: Option<SecretName>,
 }
 
+/// What a tenant has in tokens already.
+#[derive(Default)]
+struct Known {
+    providers: Vec<(u64, ProviderRecord)>,
+    /// Versions that still open something.
+    keks: Vec<Box<HsmKek>>,
+}
+
 /// A version of a KEK.
 #[derive(Clone, Copy)]
 struct Version {
@@ -58,7 +66,7 @@ impl Keys {
     /// [`Error::HsmRefused`] with what a person must change; [`Error::Hsm`] where the token went away meanwhile.
     pub async fn onboard(&self, tenant: &TenantName, wish: HsmWish, now: Timestamp) -> Result<MadeKek, Error> {
         let first = Version { kek_id: KekId::generate(now), version: 1, now };
-        self.inner.provider.hsm.onboard(tenant, wish, first, Vec::new()).await
+        self.inner.provider.hsm.onboard(tenant, wish, first, Known::default()).await
     }
 
     /// The same for the next version of a KEK, wherever the present one lives. A token that the tenant has already keeps its
@@ -74,12 +82,13 @@ impl Keys {
         wish: HsmWish,
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
-        let mut known = Vec::new();
+        let mut known = Known::default();
         for kek in records.keks(tenant).await? {
-            let Some(hsm) = kek.hsm else { continue };
-            if let Some((version, record)) = records.key_provider(tenant, hsm.provider).await? {
-                known.push((version, record));
+            let (may_unwrap, Some(hsm)) = (kek.state.may_unwrap(), kek.hsm) else { continue };
+            if let Some(provider) = records.key_provider(tenant, hsm.provider).await? {
+                known.providers.push(provider);
             }
+            known.keks.extend(Some(hsm).filter(|_| may_unwrap));
         }
         self.inner.provider.hsm.onboard(tenant, wish, next(active, now)?, known).await
     }
@@ -146,7 +155,7 @@ impl HsmProvider {
         tenant: &TenantName,
         wish: HsmWish,
         version: Version,
-        known: Vec<(u64, ProviderRecord)>,
+        known: Known,
     ) -> Result<MadeKek, Error> {
         let turn = self.turn_to_make().await?;
         let setup = self.setup.get().ok_or(Error::KekUnusable)?.clone();
@@ -176,11 +185,14 @@ impl HsmProvider {
         });
         let (host, token, tried) = onboarded.await?;
         drop::<OwnedSemaphorePermit>(turn);
-        let (record, row_version, old) = settled(draft, &token, &known);
+        let (record, row_version, old) = settled(draft, &token, &known.providers);
         let old_pin = old.map(|version| SecretName::hsm_pin(tenant, record.provider_id, version));
         let facts = facts(&record, Some(&token), &tried);
         let place = (tenant.clone(), record.provider_id);
-        let running = Running::new(place, row_version, Arc::new(host), vec![tried.canary.clone()]);
+        let of_token = known.keks.into_iter().filter(|kek| kek.provider == record.provider_id);
+        let canaries: Vec<_> = of_token.map(|kek| kek.canary).chain([tried.canary.clone()]).collect();
+        let host = watching(host, canaries.clone()).await?;
+        let running = Running::new(place, row_version, Arc::new(host), canaries);
         let pin = SecretName::hsm_pin(tenant, record.provider_id, record.pin_version);
         let kek = kek_record(record.provider_id, version, tried);
         let undo = Some(Undo { running, made: made_name, pin: Some(pin.clone()) });
@@ -319,6 +331,17 @@ fn described(attributes: &KekAttributes) -> String {
     let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("key").to_owned();
     let known = said.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
     std::iter::once(kind).chain(known).collect::<Vec<_>>().join(" ")
+}
+
+/// The host told of the canaries. One that cannot be told now tells its next worker.
+async fn watching(host: hsm::Host, canaries: Vec<hsm::Canary>) -> Result<hsm::Host, Error> {
+    blocking(move || {
+        if let Err(error) = host.watch(canaries, MANAGE) {
+            tracing::warn!(%error, "a worker was not told of its canaries");
+        }
+        Ok(host)
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
