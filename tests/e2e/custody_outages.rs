@@ -161,8 +161,9 @@ async fn another_key_behind_the_label_is_an_alarm_and_serves_nobody() {
     token.keygen("customers-own", &["--sensitive"]);
     custody.workers().iter().for_each(|worker| process::signal(*worker, Signal::KILL));
     until("it is an alarm", || async { !custody.entries(&acme, "key.provider.alarm").await.is_empty() }).await;
-    let refused = custody.read(&acme, &key).await.expect(503);
-    assert_eq!(refused.json()["code"], "kms.unavailable");
+    // As anything else that was tampered with: told from an outage inside, and not outside.
+    let refused = custody.read(&acme, &key).await.expect(404);
+    assert_eq!(refused.json()["code"], "value.not_found");
     assert!(!custody.metrics().await.contains("siv_hsm_alarms_total 0\n"));
     assert_eq!(custody.reasons(&acme).await, json!(["kms"]));
 }

@@ -49,7 +49,7 @@ pub fn named(variable: &str, file: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(path.into());
     }
-    let settings = ["SOFTHSM2_CONF", "KRYOPTIC_CONF"].iter().find_map(|name| std::env::var_os(name))?;
+    let settings = ["SOFTHSM2_CONF", "KRYOPTIC_CONF"].iter().find_map(std::env::var_os)?;
     Some(Path::new(&settings).with_file_name(file))
 }
 

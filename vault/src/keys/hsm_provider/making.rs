@@ -40,7 +40,7 @@ struct Undo {
 struct Known {
     providers: Vec<(u64, ProviderRecord)>,
     /// Versions that still open something.
-    keks: Vec<Box<HsmKek>>,
+    keks: Vec<HsmKek>,
 }
 
 /// A version of a KEK.
@@ -88,7 +88,7 @@ impl Keys {
             if let Some(provider) = records.key_provider(tenant, hsm.provider).await? {
                 known.providers.push(provider);
             }
-            known.keks.extend(Some(hsm).filter(|_| may_unwrap));
+            known.keks.extend(Some(*hsm).filter(|_| may_unwrap));
         }
         self.inner.provider.hsm.onboard(tenant, wish, next(active, now)?, known).await
     }

@@ -140,7 +140,9 @@ impl HsmProvider {
         let (tenant, provider) = running.place();
         tracing::error!(%tenant, %provider, %error, "what an HSM unwraps was tampered with");
         self.meter.hsm_alarms.inc();
-        self.news.push(running.news(News::Alarm { kek: None, what: error.to_string() }));
+        if running.may_tell() {
+            self.news.push(running.news(News::Alarm { kek: None, what: error.to_string() }));
+        }
         Error::Altered
     }
 
@@ -158,12 +160,24 @@ impl Keys {
     }
 
     /// Lets go of every host of a tenant whose configuration is not of these versions: what was changed on another node is
-    /// used by this one at its next call.
-    pub fn follow_hsms(&self, tenant: &TenantName, versions: &BTreeMap<KeyProviderId, u64>) {
+    /// used by this one at its next call. And of the canaries of keys that open nothing any more: their end is no alarm.
+    pub fn follow_hsms<'k>(
+        &self,
+        tenant: &TenantName,
+        versions: &BTreeMap<KeyProviderId, u64>,
+        keks: impl Iterator<Item = &'k KekRecord>,
+    ) {
+        let ended = keks.filter(|kek| !kek.state.may_unwrap()).filter_map(|kek| kek.hsm.as_deref());
+        let ended: Vec<&HsmKek> = ended.collect();
         let old = |place: &Place, running: &Running| {
             place.0 == *tenant && versions.get(&place.1).is_none_or(|version| *version > running.version())
         };
-        self.inner.provider.hsm.hosts().retain(|place, running| !old(place, running));
+        self.inner.provider.hsm.hosts().retain(|place, running| {
+            if place.0 == *tenant {
+                ended.iter().for_each(|kek| running.no_longer_watch(&kek.canary));
+            }
+            !old(place, running)
+        });
     }
 
     /// Ends all workers.

@@ -194,3 +194,60 @@ impl Keys {
         states
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn status(phase: Phase) -> hsm::Status {
+        hsm::Status {
+            phase,
+            since: SystemTime::now(),
+            changes: 0,
+            last_error: Some("why".to_owned()),
+            worker_pid: None,
+            worker: None,
+            starts: 0,
+            calls: 0,
+            failures: 0,
+            in_flight: 0,
+            canaries_at: None,
+        }
+    }
+
+    #[test]
+    fn a_refused_pin_is_told_once_and_at_once_and_a_restart_of_a_worker_not_at_all() {
+        let mut told = Told::default();
+        assert_eq!(told.look(&status(Phase::Connecting)), []);
+        assert_eq!(told.look(&status(Phase::Ready)), []);
+        assert_eq!(told.look(&status(Phase::Quarantined)), [News::Quarantined("why".to_owned())]);
+        assert_eq!(told.look(&status(Phase::Quarantined)), []);
+    }
+
+    #[test]
+    fn an_outage_is_told_with_its_end() {
+        let mut told = Told { ill: Instant::now().checked_sub(AWAY), ..Told::default() };
+        assert_eq!(told.look(&status(Phase::Down)), [News::Away("why".to_owned())]);
+        assert_eq!(told.look(&status(Phase::Connecting)), []);
+        assert_eq!(told.look(&status(Phase::Ready)), [News::Back]);
+        assert_eq!(told.look(&status(Phase::Ready)), []);
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_is_an_alarm_at_once_and_one_that_is_missing_after_a_while() {
+        let finding = |what| {
+            let selector = hsm::KekSelector { label: Some("kek".to_owned()), id: None };
+            Finding { kek: hsm::KekRef { selector, profile: hsm::Profile::AesKwp }, what }
+        };
+        let mut told = Told::default();
+        let both = [finding(Anomaly::Missing), finding(Anomaly::Replaced)];
+        assert!(matches!(&told.compare(&both)[..], [News::Alarm { what, .. }] if what.contains("another key")));
+        for (_, since, _) in &mut told.findings {
+            *since = since.checked_sub(MISSING).unwrap();
+        }
+        assert!(matches!(&told.compare(&both)[..], [News::Alarm { what, .. }] if what.contains("missing")));
+        assert_eq!(told.compare(&both), []);
+    }
+}

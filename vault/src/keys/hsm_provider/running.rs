@@ -17,6 +17,8 @@ use crate::keys::{Error, KeyRecords};
 const TURNS: usize = 8;
 /// Address space of a worker: its threads reserve much of it and use little.
 const MEMORY: u64 = 2 << 30;
+/// Alarms of calls are told so often.
+const ALARMS: Duration = Duration::from_secs(60);
 /// So long after a failure nothing is asked of a host that is not ready.
 const REST: Duration = Duration::from_secs(1);
 
@@ -29,6 +31,7 @@ pub(super) struct Running {
     turns: Arc<Semaphore>,
     watched: Mutex<Vec<Canary>>,
     failed: Mutex<Option<Instant>>,
+    alarmed: Mutex<Option<Instant>>,
     pub(super) told: Mutex<Told>,
 }
 
@@ -41,6 +44,7 @@ impl Running {
             turns: Arc::new(Semaphore::new(TURNS)),
             watched: Mutex::new(watched),
             failed: Mutex::default(),
+            alarmed: Mutex::default(),
             told: Mutex::default(),
         }
     }
@@ -90,6 +94,16 @@ impl Running {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
     }
 
+    /// Whether an alarm of a call is worth an entry: who makes thousands of them fills no log.
+    pub(super) fn may_tell(&self) -> bool {
+        let mut alarmed = self.alarmed.lock().unwrap_or_else(PoisonError::into_inner);
+        if alarmed.is_some_and(|at| at.elapsed() < ALARMS) {
+            return false;
+        }
+        *alarmed = Some(Instant::now());
+        true
+    }
+
     /// Adds a canary to those it watches; all of them if it is new.
     fn to_watch(&self, canary: &Canary) -> Option<Vec<Canary>> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +119,19 @@ impl Running {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|known| known != canary);
         watched.clone()
+    }
+}
+
+impl Running {
+    /// Takes a canary from those it watches, without waiting for the worker to hear of it.
+    pub(super) fn no_longer_watch(&self, canary: &Canary) {
+        if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).contains(canary) {
+            return;
+        }
+        let (left, host) = (self.without(canary), self.host());
+        let told = move || host.watch(left, CALL);
+        // A worker that does not hear of it is ended by its host; the next one is told.
+        drop(std::thread::Builder::new().name("hsm-unwatch".to_owned()).spawn(told));
     }
 }
 

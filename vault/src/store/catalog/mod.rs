@@ -196,7 +196,7 @@ impl Catalog {
         let (keys, tenant) = (self.inner.store.keys(), &catalog.tenant);
         keys.set_cache_age(&tenant.name, Duration::from_secs(u64::from(tenant.cache_seconds)));
         let versions = catalog.providers.iter().map(|(id, (version, _))| (*id, *version)).collect();
-        keys.follow_hsms(&tenant.name, &versions);
+        keys.follow_hsms(&tenant.name, &versions, catalog.keks.values().map(|(_, kek)| kek));
         let changed = self.known(&tenant.name).is_none_or(|before| before.keks != catalog.keks);
         if changed || tenant.sealed {
             keys.forget_tenant(&tenant.name);
