@@ -4,6 +4,8 @@ mod bad_input;
 mod capture;
 mod command_line;
 mod console;
+mod custody;
+mod custody_outages;
 mod docs;
 mod first_run;
 mod flows;

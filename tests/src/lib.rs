@@ -5,6 +5,7 @@
 pub mod actor;
 pub mod bodies;
 pub mod crash;
+pub mod custody;
 pub mod installation;
 pub mod load;
 pub mod patroni;
@@ -12,10 +13,13 @@ pub mod postgres;
 pub mod process;
 pub mod served;
 pub mod siv;
+pub mod token;
 
 pub use actor::{Actor, Answer};
+pub use custody::Custody;
 pub use installation::{Installation, Serving};
 pub use load::{Load, Told};
 pub use postgres::Postgres;
 pub use served::Served;
 pub use siv::Siv;
+pub use token::Token;

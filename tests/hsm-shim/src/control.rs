@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
@@ -38,13 +39,23 @@ pub fn fault(name: &str) -> Option<Fault> {
         *count
     };
     record(name);
-    let text = std::fs::read_to_string(std::env::var_os("HSM_SHIM_CONTROL")?).ok()?;
+    let text = std::fs::read_to_string(named("HSM_SHIM_CONTROL", "control")?).ok()?;
     text.lines().find_map(|line| of_line(line, name, count))
+}
+
+/// The file of a variable. A program that passes on the variables of known modules alone has it beside the real module's
+/// settings, under its usual name.
+pub fn named(variable: &str, file: &str) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Some(path.into());
+    }
+    let settings = ["SOFTHSM2_CONF", "KRYOPTIC_CONF"].iter().find_map(std::env::var_os)?;
+    Some(Path::new(&settings).with_file_name(file))
 }
 
 /// Appends a line with this process's id.
 fn record(text: &str) {
-    if let Some(path) = std::env::var_os("HSM_SHIM_CALLS")
+    if let Some(path) = named("HSM_SHIM_CALLS", "calls")
         && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path)
     {
         let _ = file.write_all(format!("{} {text}\n", std::process::id()).as_bytes());

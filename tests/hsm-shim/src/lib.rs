@@ -1,5 +1,6 @@
 //! A PKCS#11 module that forwards every call to a real one, except where a control file says otherwise.
 //!
+//! It finds its files by the environment, or beside the real module's settings as `real-module`, `control` and `calls`.
 //! Environment: `HSM_SHIM_MODULE`, the real module; `HSM_SHIM_CONTROL`, the control file, read at every intercepted call; `HSM_SHIM_CALLS`, a
 //! file to which `pid function` is appended at each call, and `pid environment NAME=VALUE` when it is loaded. A line of the control file is
 //!
@@ -35,7 +36,7 @@ unsafe impl Send for Real {}
 
 static REAL: LazyLock<Option<Real>> = LazyLock::new(|| unsafe {
     control::record_environment();
-    let library = Pkcs11::new(std::env::var_os("HSM_SHIM_MODULE")?).ok()?;
+    let library = Pkcs11::new(control::named("HSM_SHIM_MODULE", "real-module")?).ok()?;
     let mut list = std::ptr::null_mut();
     (library.C_GetFunctionList(&raw mut list) == CKR_OK && !list.is_null())
         .then(|| Real { list: *list, _library: library })

@@ -29,6 +29,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Creation {
 }
 
 impl Creation {
+    /// As if it had none: carried out each time it comes.
+    pub(crate) const fn each_time() -> Self {
+        Self(None)
+    }
+
     /// The key with the body it came with, for an inner room to judge.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod fault;
 pub mod idempotency;
 pub mod integration;
 pub mod kek_rotation;
+mod key_commit;
 mod key_records;
 pub mod listing;
 mod log_reads;

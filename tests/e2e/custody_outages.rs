@@ -1,0 +1,169 @@
+//! A customer's token that goes away, comes back, refuses its PIN or loses its worker: what the tenant, its neighbours and
+//! whoever watches see of it.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::Signal;
+use serde_json::json;
+use tests::custody::{Custody, text, until};
+use tests::process;
+use tests::token::{LABEL, PIN, Provider, Token};
+
+/// Takes a token's store away, or puts it back.
+fn moved(token: &Token, from: &str, to: &str) {
+    fs::rename(token.folder().join(from), token.folder().join(to)).unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_goes_away_stops_its_own_tenant_and_no_other_and_heals_by_itself() {
+    let soft = Token::labelled(Provider::SoftHsm, "soft", PIN);
+    let other = Token::labelled(Provider::Kryoptic, "other", PIN);
+    let custody = Custody::of(&[&soft, &other]);
+    let strict = custody.customer_in("strict", (&soft, "soft", PIN), 0);
+    let neighbour = custody.customer_in("neighbour", (&other, "other", PIN), 0);
+    let key = custody.put(&strict, "4242424242424242").await.unwrap();
+    let theirs = custody.put(&neighbour, "5555555555554444").await.unwrap();
+    custody.read(&strict, &key).await.expect(200);
+    assert_eq!(custody.reasons(&strict).await, json!([]));
+
+    moved(&soft, "tokens", "away");
+    // A worker that has the store open may answer a few more.
+    until("it is refused", || async { custody.read(&strict, &key).await.status != 200 }).await;
+    let refused = custody.read(&strict, &key).await.expect(503);
+    assert_eq!(refused.json()["code"], "kms.unavailable");
+    until("it is told", || async { custody.reasons(&strict).await == json!(["kms"]) }).await;
+    custody.read(&neighbour, &theirs).await.expect(200);
+    custody.put(&neighbour, "4111111111111111").await.unwrap();
+    assert_eq!(custody.reasons(&neighbour).await, json!([]));
+    until("it is counted", || async { custody.metrics().await.contains("siv_hsm_up{tenant=\"strict\"} 0\n") }).await;
+    assert!(custody.metrics().await.contains("siv_hsm_up{tenant=\"neighbour\"} 1\n"));
+    until("it is logged", || async { !custody.entries(&strict, "key.provider.unavailable").await.is_empty() }).await;
+
+    moved(&soft, "away", "tokens");
+    until("it heals", || async { custody.read(&strict, &key).await.status == 200 }).await;
+    until("it is told", || async { custody.reasons(&strict).await == json!([]) }).await;
+    until("it is logged", || async { !custody.entries(&strict, "key.provider.available").await.is_empty() }).await;
+    assert!(custody.entries(&strict, "key.provider.alarm").await.is_empty(), "an outage is no tampering");
+}
+
+#[tokio::test]
+async fn a_strict_tenant_asks_its_token_for_every_read_and_another_serves_until_its_age() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    let strict = custody.customer_in("strict", (&token, LABEL, PIN), 0);
+    let cached = custody.customer_in("cached", (&token, LABEL, PIN), 5);
+    let key = custody.put(&strict, "4242424242424242").await.unwrap();
+    let kept = custody.put(&cached, "5555555555554444").await.unwrap();
+    for _ in 0..3 {
+        let before = token.calls("C_Decrypt");
+        custody.read(&strict, &key).await.expect(200);
+        assert!(token.calls("C_Decrypt") > before, "no read is served from memory");
+    }
+    custody.read(&cached, &kept).await.expect(200);
+    moved(&token, "tokens", "away");
+    // What was opened a moment ago still serves; a slow machine may need to warm it again first.
+    let warm = custody.read(&cached, &kept).await.status;
+    until("strict is strict", || async { custody.read(&strict, &key).await.status == 503 }).await;
+    until("its age is over", || async { custody.read(&cached, &kept).await.status == 503 }).await;
+    moved(&token, "away", "tokens");
+    until("both heal", || async {
+        custody.read(&cached, &kept).await.status == 200 && custody.read(&strict, &key).await.status == 200
+    })
+    .await;
+    assert!(matches!(warm, 200 | 503), "{warm}");
+}
+
+#[tokio::test]
+async fn a_worker_killed_under_load_costs_no_wrong_answer_and_comes_back() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Arc::new(Custody::of(&[&token]));
+    let strict = Arc::new(custody.customer_in("strict", (&token, LABEL, PIN), 0));
+    let key = custody.put(&strict, "4242424242424242").await.unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (custody, strict, key, ended) = (custody.clone(), strict.clone(), key.clone(), ended.clone());
+            tokio::spawn(async move {
+                let mut served = 0;
+                while !ended.load(Ordering::SeqCst) {
+                    let answer = custody.read(&strict, &key).await;
+                    match answer.status {
+                        200 => assert_eq!(answer.json()["outputs"]["last4"], "4242"),
+                        503 => assert!(
+                            ["kms.unavailable", "overloaded"].iter().any(|code| answer.json()["code"] == *code),
+                            "{answer:?}"
+                        ),
+                        _ => panic!("{answer:?}"),
+                    }
+                    served += u32::from(answer.status == 200);
+                }
+                served
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        let workers = custody.workers();
+        workers.iter().for_each(|worker| process::signal(*worker, Signal::KILL));
+        until("another one comes", || async {
+            !custody.workers().is_empty() && custody.workers().iter().all(|worker| !workers.contains(worker))
+        })
+        .await;
+        until("it serves again", || async { custody.read(&strict, &key).await.status == 200 }).await;
+    }
+    ended.store(true, Ordering::SeqCst);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_pin_is_not_tried_again_not_even_after_a_restart_until_a_person_changes_it() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let mut custody = Custody::of(&[&token]);
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    // The PIN is changed at the token, behind the vault's back.
+    token.logged_in(&["--change-pin", "--new-pin", "0987654321"]);
+    let tried = token.calls("C_Login");
+    custody.workers().iter().for_each(|worker| process::signal(*worker, Signal::KILL));
+    until("it is quarantined", || async { !custody.entries(&acme, "key.provider.quarantined").await.is_empty() }).await;
+    assert_eq!(token.calls("C_Login"), tried + 1, "one attempt");
+    custody.restart();
+    for _ in 0..3 {
+        assert_eq!(custody.read(&acme, &key).await.expect(503).json()["code"], "kms.unavailable");
+        assert_eq!(custody.reasons(&acme).await, json!(["kms"]));
+    }
+    assert_eq!(token.calls("C_Login"), tried + 1, "and no other after a restart");
+    assert_eq!(custody.entries(&acme, "key.provider.quarantined").await.len(), 1);
+    // A person says the new one.
+    let options = custody.options(&token, LABEL, "0987654321");
+    let rotate: Vec<&str> = ["keys", "rotate"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    let done = custody.command(&acme.custodian, &rotate);
+    assert!(done.status.success(), "{}", text(&done));
+    until("it serves", || async { custody.read(&acme, &key).await.status == 200 }).await;
+    assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
+    custody.restart();
+    custody.read(&acme, &key).await.expect(200);
+}
+
+#[tokio::test]
+async fn another_key_behind_the_label_is_an_alarm_and_serves_nobody() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    token.keygen("customers-own", &["--sensitive"]);
+    let options = custody.options(&token, LABEL, PIN);
+    let options: Vec<&str> = options.iter().map(String::as_str).chain(["--kek", "customers-own"]).collect();
+    let acme = custody.customer("acme", &options, 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    token.logged_in(&["--delete-object", "--type", "secrkey", "--label", "customers-own"]);
+    token.keygen("customers-own", &["--sensitive"]);
+    custody.workers().iter().for_each(|worker| process::signal(*worker, Signal::KILL));
+    until("it is an alarm", || async { !custody.entries(&acme, "key.provider.alarm").await.is_empty() }).await;
+    // As anything else that was tampered with: told from an outage inside, and not outside.
+    let refused = custody.read(&acme, &key).await.expect(404);
+    assert_eq!(refused.json()["code"], "value.not_found");
+    assert!(!custody.metrics().await.contains("siv_hsm_alarms_total 0\n"));
+    assert_eq!(custody.reasons(&acme).await, json!(["kms"]));
+}

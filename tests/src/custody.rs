@@ -1,0 +1,209 @@
+//! A served installation whose tenants bring their own keys: tokens in its environment, and a tenant at work for each.
+
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::installation::{APP, FLOW, SETTINGS};
+use super::process::children_of;
+use super::{Actor, Answer, Installation, Serving, Token};
+
+/// So generous that only what never comes meets it.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The installation with its node.
+pub struct Custody {
+    serving: Option<Serving>,
+    /// Where everything of it lies.
+    pub installation: Installation,
+    environment: Vec<(String, String)>,
+    operator: String,
+}
+
+/// A tenant at work: who acts in it.
+pub struct Customer {
+    /// Its name.
+    pub name: String,
+    /// The custodian's credential.
+    pub custodian: String,
+    /// The auditor's credential.
+    pub auditor: String,
+    app: String,
+    flow: String,
+}
+
+impl Custody {
+    /// A node that finds these tokens.
+    pub fn of(tokens: &[&Token]) -> Self {
+        Self::with_settings(tokens, "")
+    }
+
+    /// The same with further lines of settings.
+    pub fn with_settings(tokens: &[&Token], more: &str) -> Self {
+        let installation = Installation::described_as(&format!("{more}\n{SETTINGS}"));
+        let text = |text: &std::ffi::OsString| text.to_str().unwrap().to_owned();
+        let variables = tokens.iter().flat_map(|token| &token.variables);
+        let environment = variables.map(|(name, value)| (text(name), text(value))).collect();
+        let made = installation.init_in(&[]);
+        let operator = credential(&made);
+        let mut custody = Self { serving: None, installation, environment, operator };
+        custody.begin();
+        custody
+    }
+
+    /// Starts the node.
+    pub fn begin(&mut self) {
+        assert!(self.serving.is_none(), "it runs already");
+        let serving = Serving::begin(&self.installation, &self.environment);
+        self.serving = Some(serving.unwrap_or_else(|why| panic!("{why}")));
+    }
+
+    /// Ends the node in order and starts it again.
+    pub fn restart(&mut self) {
+        self.serving.take().unwrap().stop();
+        self.begin();
+    }
+
+    fn serving(&self) -> &Serving {
+        self.serving.as_ref().expect("it runs")
+    }
+
+    /// The node's process id.
+    pub fn pid(&self) -> u32 {
+        self.serving().pid()
+    }
+
+    /// The processes that hold vendors' modules.
+    pub fn workers(&self) -> Vec<u32> {
+        children_of(self.pid())
+    }
+
+    /// Runs a command that speaks to this node, as the operator.
+    pub fn operate(&self, arguments: &[&str]) -> Output {
+        self.serving().command(&self.operator, arguments)
+    }
+
+    /// Runs a command that speaks to this node.
+    pub fn command(&self, credential: &str, arguments: &[&str]) -> Output {
+        self.serving().command(credential, arguments)
+    }
+
+    fn done(&self, arguments: &[&str]) -> Output {
+        let done = self.operate(arguments);
+        assert!(done.status.success(), "{arguments:?}: {}", text(&done));
+        done
+    }
+
+    /// A file of the installation with this content, for its owner only.
+    pub fn file(&self, name: &str, content: &str) -> String {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.installation.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    }
+
+    /// The options that name a token.
+    pub fn options(&self, token: &Token, label: &str, pin: &str) -> Vec<String> {
+        let module = token.module.display().to_string();
+        let pin = self.file(&format!("pin-{label}"), pin);
+        ["--key-provider", "hsm", "--module", &module, "--token", label, "--pin-file", &pin].map(str::to_owned).into()
+    }
+
+    /// A tenant with its KEK in a token.
+    pub fn customer_in(&self, name: &str, (token, label, pin): (&Token, &str, &str), cache_seconds: u16) -> Customer {
+        let options = self.options(token, label, pin);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        self.customer(name, &options, cache_seconds)
+    }
+
+    /// A tenant made with these options, at work.
+    pub fn customer(&self, name: &str, options: &[&str], cache_seconds: u16) -> Customer {
+        let seconds = cache_seconds.to_string();
+        let create = ["tenant", "create", name, "--cache-seconds", &seconds, "--json"];
+        self.done(&[&create[..], options].concat());
+        let app = self.file("shop.toml", &APP.replacen("\"shop\"", &format!("\"{name}\""), 1));
+        self.done(&["app", "apply", &app, "--tenant", name, "--json"]);
+        let flow = self.file("flow.toml", &FLOW.replacen("\"shop\"", &format!("\"{name}\""), 1));
+        self.done(&["flow", "apply", &flow, "--tenant", name, "--json"]);
+        let of_kind = |kind: &str, bound: &[&str]| {
+            let named = ["credential", "create", "--kind", kind, "--name", kind, "--tenant", name, "--json"];
+            credential(&self.done(&[&named[..], bound].concat()))
+        };
+        Customer {
+            name: name.to_owned(),
+            custodian: of_kind("custodian", &[]),
+            auditor: of_kind("auditor", &[]),
+            app: of_kind("app", &["--app", name]),
+            flow: of_kind("flow", &["--flow", "card-summary"]),
+        }
+    }
+
+    fn actor(&self, credential: &str) -> Actor {
+        Actor::new(&self.serving().private, Some(credential))
+    }
+
+    /// Puts a value in: its key, or what was answered instead.
+    pub async fn put(&self, customer: &Customer, value: &str) -> Result<String, Answer> {
+        let item = json!({ "field": "card-number", "value": value });
+        let answer = self.actor(&customer.app).post("/v1/values", &json!({ "items": [item] })).await;
+        answer.json()["results"][0]["secureValueKey"].as_str().map(str::to_owned).ok_or(answer)
+    }
+
+    /// Invokes the flow on a value.
+    pub async fn read(&self, customer: &Customer, key: &str) -> Answer {
+        let inputs = json!({ "inputs": { "card": key } });
+        self.actor(&customer.flow).post("/v1/flows/card-summary/invoke", &inputs).await
+    }
+
+    /// What `siv keys` prints for the custodian.
+    pub fn keys(&self, customer: &Customer, arguments: &[&str]) -> Value {
+        let done = self.command(&customer.custodian, &[&["keys"], arguments, &["--json"]].concat());
+        assert!(done.status.success(), "{arguments:?}: {}", text(&done));
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+
+    /// Why a tenant cannot be served, as `/readyz` says it.
+    pub async fn reasons(&self, customer: &Customer) -> Value {
+        let ready = Actor::new(&self.serving().private, None).get("/readyz").await;
+        ready.json()["tenants"][&customer.name].clone()
+    }
+
+    /// The text of a scrape.
+    pub async fn metrics(&self) -> String {
+        Actor::new(&self.serving().private, None).get("/metrics").await.expect(200).text
+    }
+
+    /// The tenant's entries of an action.
+    pub async fn entries(&self, customer: &Customer, action: &str) -> Vec<Value> {
+        let path = format!("/v1/log/entries?limit=100&action={action}");
+        let page = self.actor(&customer.auditor).get(&path).await.expect(200).json();
+        page["data"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Where everything of it lies.
+    pub fn folder(&self) -> &Path {
+        self.installation.folder.path()
+    }
+}
+
+/// Asks until it is so.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let end = Instant::now() + LONG;
+    while !ask().await {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn credential(output: &Output) -> String {
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    document["credential"].as_str().unwrap_or_else(|| panic!("{}", text(output))).to_owned()
+}
+
+/// All that a command printed.
+pub fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
