@@ -38,7 +38,7 @@ pub(crate) struct KekSummary {
 }
 
 impl KekSummary {
-    fn of(tenant: &TenantName, record: &KekRecord) -> Self {
+    pub(super) fn of(tenant: &TenantName, record: &KekRecord) -> Self {
         Self {
             tenant: tenant.to_string(),
             kek_id: record.kek_id,
