@@ -4,6 +4,7 @@ mod bad_input;
 mod capture;
 mod command_line;
 mod console;
+mod custody;
 mod docs;
 mod first_run;
 mod flows;

@@ -152,7 +152,8 @@ mod tests {
 
     fn parsed(entry: &Entry) -> (ParsedEntry, [u8; 32]) {
         let identity = NodeIdentity::generate("eu-1".parse().unwrap(), "node-1", "test", NOW).unwrap();
-        let mut draft = Lane::open(identity.boot(), 0).draft();
+        let lane = Lane::open(identity.boot(), 0);
+        let mut draft = lane.draft();
         let (_, leaf, _) = draft.push(entry).unwrap();
         (Leaf::parse(leaf.as_bytes()).unwrap(), leaf.hash())
     }

@@ -1,6 +1,7 @@
 //! `siv keys`: a tenant's key-encryption keys, and the switch that stops all use of them.
 
 use std::io::IsTerminal as _;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,9 @@ pub(super) enum Command {
         /// Only count what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// So many data keys a second at most, so that others who need the key provider are not kept.
+        #[arg(long, value_name = "N")]
+        per_second: Option<NonZeroU32>,
     },
     /// Change the state of one version: active, deactivated, compromised or destroyed.
     #[command(
@@ -162,9 +166,9 @@ impl Command {
                 let id = kek["kekId"].as_str().unwrap_or("-");
                 output.sentence(&kek, &format!("version {} of the key {id} {verb} active", kek["version"]));
             }
-            Self::Rewrap { tenant, dry_run } => {
+            Self::Rewrap { tenant, dry_run, per_second } => {
                 let query = tenant_query(tenant.as_ref());
-                let done = rewrap(client, &query, dry_run).await?;
+                let done = rewrap(client, &query, dry_run, per_second).await?;
                 let verb = if dry_run { "would be" } else { "are" };
                 let text = format!(
                     "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still \
@@ -220,8 +224,13 @@ async fn meant(client: &Client, named: Option<TenantName>) -> Result<TenantName,
 }
 
 /// Rewraps. While it takes long, a second request that only counts tells how far it is.
-async fn rewrap(client: &Client, query: &[(&str, String)], dry_run: bool) -> Result<Value, Failure> {
-    let (wish, count) = (json!({ "dryRun": dry_run }), json!({ "dryRun": true }));
+async fn rewrap(
+    client: &Client,
+    query: &[(&str, String)],
+    dry_run: bool,
+    per_second: Option<NonZeroU32>,
+) -> Result<Value, Failure> {
+    let (wish, count) = (json!({ "dryRun": dry_run, "perSecond": per_second }), json!({ "dryRun": true }));
     let mut done = std::pin::pin!(client.post("/v1/keks/rewrap", query, &wish));
     let progress = Progress::new();
     loop {

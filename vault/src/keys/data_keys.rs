@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use subtle::ConstantTimeEq as _;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
@@ -247,7 +248,12 @@ impl Keys {
         let key = self.open(records, row).await?;
         let KekRecord { kek_id, version: kek_version, mechanism, .. } = kek;
         let renewed = DataKeyRow { kek_id, kek_version, mechanism, ..row.clone() };
-        self.wrap(renewed, &key, erasure.as_deref()).await.map(Some)
+        let renewed = self.wrap(renewed, &key, erasure.as_deref()).await?;
+        // It replaces the only other copy: what does not come back the same is not committed.
+        if self.unwrapped(&renewed, erasure.as_deref()).await?.ct_eq(&key.bytes()[..]).unwrap_u8() != 1 {
+            return Err(Error::Altered);
+        }
+        Ok(Some(renewed))
     }
 
     async fn open<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Arc<DataKey>, Error> {
@@ -256,19 +262,22 @@ impl Keys {
         if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
             return Err(Error::KekUnusable);
         }
-        let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
-        let wrapped = wrapping::wrapped(macs, erasure.as_deref(), self.realm(), row)?;
-        let context = wrapping::context(self.realm(), row);
-        let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
-        let unwrapped = self.inner.provider.unwrap(row, &context, &wrapped).instrument(span);
-        let bytes = self.inner.meter.unwraps.count(unwrapped).await?;
-        if bytes.len() != 32 {
-            return Err(Error::Altered);
-        }
+        let bytes = self.unwrapped(row, erasure.as_deref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));
         self.keep(records, row, &key).await?;
         Ok(key)
+    }
+
+    /// The 32 bytes of a row, after seal and H were checked; which KEK may unwrap is judged before.
+    async fn unwrapped(&self, row: &DataKeyRow, erasure: Option<&[u8; 32]>) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
+        let wrapped = wrapping::wrapped(macs, erasure, self.realm(), row)?;
+        let context = wrapping::context(self.realm(), row);
+        let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
+        let unwrapped = self.inner.provider.unwrap(row, &context, &wrapped).instrument(span);
+        let bytes = self.inner.meter.unwraps.count(unwrapped).await?;
+        if bytes.len() == 32 { Ok(bytes) } else { Err(Error::Altered) }
     }
 
     async fn erasure_key_to_seal(
