@@ -146,6 +146,7 @@ struct Document {
     public_url: String,
     #[serde(default)]
     trusted_proxies: Vec<IpNet>,
+    hsm_modules: Option<Vec<PathBuf>>,
     #[serde(default)]
     plain_capture: bool,
     #[serde(default)]
@@ -175,6 +176,8 @@ pub struct Settings {
     pub node: String,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The PKCS#11 modules that may be loaded; any trustworthy file where it is left out.
+    pub hsm_modules: Option<Vec<PathBuf>>,
     /// The vault's origin as browsers see it; `None` takes the public listener's own address (`siv dev`).
     pub public_url: Option<String>,
     /// Whether captures may come unsealed inside TLS.
@@ -220,6 +223,7 @@ impl Settings {
             realm,
             node: node_name(),
             trusted_proxies: Vec::new(),
+            hsm_modules: None,
             public_url: None,
             plain_capture: true,
             log_level: LogLevel::default(),
@@ -248,6 +252,7 @@ impl Settings {
             realm: document.realm,
             node: document.node,
             trusted_proxies: document.trusted_proxies,
+            hsm_modules: document.hsm_modules,
             public_url: Some(document.public_url),
             plain_capture: document.plain_capture,
             log_level: document.log_level,

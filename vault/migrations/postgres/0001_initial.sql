@@ -184,6 +184,16 @@ CREATE TABLE keks (
     PRIMARY KEY (tenant, key)
 );
 
+CREATE TABLE key_providers (
+    tenant     text COLLATE "C" NOT NULL, -- whose it is
+    key        text COLLATE "C" NOT NULL, -- the configuration's id
+    version    bigint           NOT NULL, -- grows by one with each change
+    body       bytea            NOT NULL, -- module, token and whether its PIN was refused, as canonical JSON; never the PIN
+    mac        bytea            NOT NULL, -- HMAC under the key store's key `config`
+    mac_key_id bytea            NOT NULL, -- that key's id
+    PRIMARY KEY (tenant, key)
+);
+
 CREATE TABLE node_keys (
     tenant     text COLLATE "C" NOT NULL, -- '-system'
     key        text COLLATE "C" NOT NULL, -- the boot's id

@@ -182,6 +182,16 @@ CREATE TABLE keks (
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE key_providers (
+    tenant     TEXT    NOT NULL, -- whose it is
+    key        TEXT    NOT NULL, -- the configuration's id
+    version    INTEGER NOT NULL, -- grows by one with each change
+    body       BLOB    NOT NULL, -- module, token and whether its PIN was refused, as canonical JSON; never the PIN
+    mac        BLOB    NOT NULL, -- HMAC under the key store's key `config`
+    mac_key_id BLOB    NOT NULL, -- that key's id
+    PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE node_keys (
     tenant     TEXT    NOT NULL, -- '-system'
     key        TEXT    NOT NULL, -- the boot's id

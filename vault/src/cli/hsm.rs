@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use hsm::check::{CheckOptions, CheckReport, Verdict};
 use hsm::{Configuration, Host, HsmError, KekSelector, Launch, PinSource, TokenSelector};
 
-use crate::config::Environment;
+use crate::config::{Environment, Settings};
+use crate::keys::HsmSetup;
 
 use super::failure::Failure;
 use super::output::Output;
@@ -66,6 +67,17 @@ pub(super) struct Check {
     environment: Vec<(OsString, OsString)>,
 }
 
+/// What the keys must know to reach customers' tokens: how a worker is started, and which modules the settings allow.
+pub(super) fn setup(settings: &Settings, environment: &Environment) -> Result<HsmSetup, Failure> {
+    Ok(HsmSetup { launch: launch(environment.of_modules.clone())?, modules: settings.hsm_modules.clone() })
+}
+
+fn launch(environment: Vec<(OsString, OsString)>) -> Result<Launch, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new("this program's own file is not to be found").because(error))?;
+    Ok(Launch { program, arguments: vec![WORKER.into()], environment })
+}
+
 fn named(text: &str) -> Result<(OsString, OsString), &'static str> {
     let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("it is written NAME=VALUE")?;
     Ok((name.into(), value.into()))
@@ -92,11 +104,9 @@ impl Command {
 
 impl Check {
     fn asked(self, environment: &Environment) -> Result<(Launch, Configuration, CheckOptions), Failure> {
-        let program = std::env::current_exe()
-            .map_err(|error| Failure::new("this program's own file is not to be found").because(error))?;
         let mut variables = environment.of_modules.clone();
         variables.extend(self.environment);
-        let launch = Launch { program, arguments: vec![WORKER.into()], environment: variables };
+        let launch = launch(variables)?;
         let token = TokenSelector { label: Some(self.token), serial: self.serial, ..TokenSelector::default() };
         let configuration = Configuration {
             module: self.module,

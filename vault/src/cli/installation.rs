@@ -14,6 +14,7 @@ use crate::keys::{self, Keys, RootKeySource};
 use crate::store::{DatabaseSettings, KeyStoreDatabase, Store};
 
 use super::failure::Failure;
+use super::hsm;
 
 /// Characters of a passphrase at least: what guards every key must not be found by trying.
 const SHORTEST_PASSPHRASE: usize = 12;
@@ -41,6 +42,7 @@ impl Installation {
         let database = database(settings, making)?;
         let clock = Clock::System;
         let keys = keys(settings, environment, &clock, making).await?;
+        keys.use_hsms(hsm::setup(settings, environment)?);
         // What is made or mended rests on nothing that may be behind.
         let standby = settings.read_replica.as_ref().filter(|_| making == Making::No);
         let store = Store::open_beside(&database, standby, keys.clone(), clock.clone()).await.map_err(|error| {

@@ -15,6 +15,7 @@ use crate::keys::KekState;
 use super::client::{Client, tenant_query};
 use super::custody;
 use super::failure::Failure;
+use super::hsm_arguments::{KeyProvider, Token};
 use super::output::Output;
 
 /// So often a long rewrap is asked how far it is.
@@ -32,7 +33,8 @@ pub(super) enum Command {
     },
     /// Make a new version of the tenant's key active; the old one still unwraps.
     #[command(
-        after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys rotate\n  SIV_CREDENTIAL=siv_cus_… siv keys rewrap"
+        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys rotate\n  SIV_CREDENTIAL=siv_cus_… siv keys rewrap\n  \
+        SIV_CREDENTIAL=siv_cus_… siv keys rotate --key-provider hsm --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin"
     )]
     Rotate {
         /// The tenant, where the credential is not of one.
@@ -41,6 +43,11 @@ pub(super) enum Command {
         /// Only tell which version would be made.
         #[arg(long)]
         dry_run: bool,
+        /// Where the new version lives, if not where the present one does; a rewrap then takes the data keys along.
+        #[arg(long, value_enum)]
+        key_provider: Option<KeyProvider>,
+        #[command(flatten)]
+        token: Token,
     },
     /// Wrap the tenant's data keys under the active version, so that older ones are no longer needed.
     #[command(
@@ -159,9 +166,12 @@ impl Command {
                 let keks = client.list("/v1/keks", &tenant_query(tenant.as_ref())).await?;
                 output.table(&keks, &["kekId", "version", "mechanism", "state", "createdAt"]);
             }
-            Self::Rotate { tenant, dry_run } => {
+            Self::Rotate { tenant, dry_run, key_provider, token } => {
                 let query = tenant_query(tenant.as_ref());
-                let kek = client.post("/v1/keks/rotate", &query, &json!({ "dryRun": dry_run })).await?;
+                let hsm = token.members(key_provider)?;
+                let provider = key_provider.map(|provider| if provider == KeyProvider::Hsm { "hsm" } else { "local" });
+                let wish = json!({ "dryRun": dry_run, "keyProvider": provider, "hsm": hsm });
+                let kek = client.post("/v1/keks/rotate", &query, &wish).await?;
                 let verb = if dry_run { "would be" } else { "is" };
                 let id = kek["kekId"].as_str().unwrap_or("-");
                 output.sentence(&kek, &format!("version {} of the key {id} {verb} active", kek["version"]));

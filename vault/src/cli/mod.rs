@@ -14,6 +14,7 @@ mod dev_file;
 mod failure;
 mod flow;
 mod hsm;
+mod hsm_arguments;
 mod import;
 mod init;
 mod installation;

@@ -155,6 +155,7 @@ impl Node {
         }
         let stopped = self.writer.stop().await;
         self.sequencer.stop().await;
+        self.writer.installation.keys.close_hsms();
         stopped
     }
 

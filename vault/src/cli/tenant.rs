@@ -1,25 +1,31 @@
 //! `siv tenant`: customer organisations.
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use serde_json::json;
 
 use crate::domain::TenantName;
 
 use super::client::Client;
 use super::failure::Failure;
+use super::hsm_arguments::{KeyProvider, Token};
 use super::output::Output;
 
 /// What to do with tenants.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make a tenant with keys of its own.
-    #[command(after_help = "Example:\n  siv tenant create acme --cache-seconds 60")]
+    #[command(
+        after_help = "Examples:\n  siv tenant create acme --cache-seconds 60\n  siv tenant create acme --key-provider hsm \
+        --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin"
+    )]
     Create {
         /// Its name: lower-case letters, digits and hyphens.
         name: TenantName,
         /// Where its keys live.
         #[arg(long, value_enum, default_value_t = KeyProvider::Local)]
         key_provider: KeyProvider,
+        #[command(flatten)]
+        token: Token,
         /// How long an opened data key may stay in memory.
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(0..=300))]
         cache_seconds: u16,
@@ -32,19 +38,14 @@ pub(super) enum Command {
     List,
 }
 
-/// Where a tenant's keys live.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum KeyProvider {
-    /// The built-in KMS.
-    Local,
-}
-
 impl Command {
     pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Failure> {
         match self {
-            Self::Create { name, key_provider: KeyProvider::Local, cache_seconds, reveal } => {
+            Self::Create { name, key_provider, token, cache_seconds, reveal } => {
+                let hsm = token.members(Some(key_provider))?;
+                let provider = if key_provider == KeyProvider::Hsm { "hsm" } else { "local" };
                 let body = json!({
-                    "name": name, "keyProvider": "local", "cacheSeconds": cache_seconds, "reveal": reveal,
+                    "name": name, "keyProvider": provider, "cacheSeconds": cache_seconds, "reveal": reveal, "hsm": hsm,
                 });
                 output.record(&client.post("/v1/tenants", &[], &body).await?);
             }

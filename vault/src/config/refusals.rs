@@ -37,6 +37,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
     if settings.node.is_empty() || !settings.node.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
         return Err(Error::setting("node", "name it with letters, digits, hyphens and dots"));
     }
+    if settings.hsm_modules.iter().flatten().any(|path| !path.is_absolute()) {
+        return Err(Error::setting("hsm_modules", "name each module by its absolute path"));
+    }
     proxies(&settings.trusted_proxies)?;
     limits(settings)
 }

@@ -97,6 +97,10 @@ id!(
     KekId
 );
 id!(
+    /// One configuration of a tenant's HSM.
+    KeyProviderId
+);
+id!(
     /// A credential, without its secret.
     CredentialId
 );

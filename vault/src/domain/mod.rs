@@ -27,8 +27,8 @@ pub use credential::{Credential, CredentialKind};
 pub use error::Error;
 pub use field::{FieldSpec, FieldType, Invalid};
 pub use ids::{
-    ApprovalId, BootId, CaptureSessionId, CredentialId, DataKeyId, InstallationId, KekId, KeyStoreId, RequestId, RunId,
-    SecretId, ValueId,
+    ApprovalId, BootId, CaptureSessionId, CredentialId, DataKeyId, InstallationId, KekId, KeyProviderId, KeyStoreId,
+    RequestId, RunId, SecretId, ValueId,
 };
 pub use lp::{lp, lp_length};
 pub use metadata::{Binding, Metadata};

@@ -44,6 +44,10 @@ impl From<keys::Error> for Problem {
     fn from(error: keys::Error) -> Self {
         use keys::Error;
         let code = match &error {
+            Error::HsmRefused(refusal) => {
+                let (member, why) = (format!("hsm.{}", refusal.member), refusal.why.clone());
+                return Self::new(Code::Validation).with_place(member, refusal.code, why);
+            }
             Error::NoKeyStore
             | Error::InUse
             | Error::Damaged(_)
@@ -51,6 +55,7 @@ impl From<keys::Error> for Problem {
             | Error::RootKey(_)
             | Error::WrongRootKey
             | Error::NoKek
+            | Error::Hsm(_)
             | Error::KekUnusable
             | Error::NoDataKey
             | Error::Erased

@@ -100,7 +100,8 @@ fn key_routes() -> [Route; 9] {
         Route::post("/v1/keks/rotate", CUSTODIAN, "Makes a new version of the key-encryption key", keks::rotate)
             .may_read::<keks::RotateKek>()
             .creates()
-            .answers::<keks::KekSummary>(201),
+            .answers::<keks::KekSummary>(201)
+            .carries_plaintext(),
         Route::post("/v1/keks/rewrap", CUSTODIAN, "Wraps data keys under the active version", keks::rewrap)
             .may_read::<keks::Rewrap>()
             .answers::<keks::RewrapSummary>(200),
@@ -171,7 +172,8 @@ fn administrative_routes() -> [Route; 14] {
         Route::post("/v1/tenants", OPERATOR, "Makes a tenant", tenants::create)
             .reads::<tenants::CreateTenant>()
             .creates()
-            .answers::<tenants::TenantSummary>(201),
+            .answers::<tenants::TenantSummary>(201)
+            .carries_plaintext(),
         Route::get("/v1/tenants", OPERATOR, "Lists tenants", tenants::list)
             .query(LIST)
             .answers_list::<tenants::TenantSummary>(),

@@ -15,6 +15,8 @@ use crate::domain::{DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
 
 /// So long a data key may take where the key store is not of this machine: who asks is told within two seconds.
 const PATIENCE: Duration = Duration::from_millis(1900);
+/// The same where an HSM is asked: who is told still has to write down that they were.
+const HSM_PATIENCE: Duration = Duration::from_millis(1500);
 
 impl Keys {
     /// The data key that seals what is created at `at`; erasure key, then data key, then row are made on first use.
@@ -33,7 +35,7 @@ impl Keys {
             return Ok(key);
         }
         // In a box: the rare way is long, and every request's future would carry it.
-        Box::pin(self.in_time(self.find_or_make(records, tenant, class, at))).await
+        Box::pin(self.in_time(tenant, self.find_or_make(records, tenant, class, at))).await
     }
 
     async fn find_or_make<R: KeyRecords>(
@@ -82,20 +84,22 @@ impl Keys {
                 let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
                 self.refuse_erased(class, epoch)?;
                 let key = DataKey::generate(DataKeyId::generate(at))?;
-                let row = Self::row(tenant, (class, epoch), &key, kek, at);
+                let row = Self::row(tenant, (class, epoch), &key, &kek, at);
                 let context = wrapping::context(self.realm(), &row);
-                self.wrapped(&row, &context, &key).await.map(drop)
+                self.wrapped(records, (&row, &kek), &context, &key).await.map(drop)
             }
         }
     }
 
     /// Waits no longer than a caller may be kept, in the line behind others included. A folder answers by itself; a key
-    /// store behind a network may hang.
-    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        if !self.inner.store.is_shared() {
-            return asked.await;
-        }
-        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(Error::timed_out()))
+    /// store behind a network, and an HSM, may hang.
+    async fn in_time<T>(&self, tenant: &TenantName, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let patience = match (self.has_hsm(tenant), self.inner.store.is_shared()) {
+            (true, _) => HSM_PATIENCE,
+            (false, true) => PATIENCE,
+            (false, false) => return asked.await,
+        };
+        tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(Error::timed_out()))
     }
 
     /// A row for a new data key, not yet wrapped.
@@ -103,7 +107,7 @@ impl Keys {
         tenant: &TenantName,
         (class, epoch): (DataKeyClass, Epoch),
         key: &DataKey,
-        kek: KekRecord,
+        kek: &KekRecord,
         created: Timestamp,
     ) -> DataKeyRow {
         DataKeyRow {
@@ -113,7 +117,7 @@ impl Keys {
             epoch,
             kek_id: kek.kek_id,
             kek_version: kek.version,
-            mechanism: kek.mechanism,
+            mechanism: kek.mechanism.clone(),
             sealed: Vec::new(),
             created,
         }
@@ -133,7 +137,7 @@ impl Keys {
         if let Some(key) = self.cached(tenant, id) {
             return Ok(key);
         }
-        Box::pin(self.in_time(self.load(records, tenant, id))).await
+        Box::pin(self.in_time(tenant, self.load(records, tenant, id))).await
     }
 
     async fn load<R: KeyRecords>(
@@ -198,8 +202,8 @@ impl Keys {
         // The erasure key first: a row whose erasure key was never durable would be lost with the next power cut.
         let erasure = self.erasure_key_to_seal(class, epoch).await?;
         let key = DataKey::generate(DataKeyId::generate(at))?;
-        let row = Self::row(tenant, (class, epoch), &key, kek, at);
-        let row = self.wrap(row, &key, erasure.as_deref()).await?;
+        let row = Self::row(tenant, (class, epoch), &key, &kek, at);
+        let row = self.wrap(records, (row, &kek), &key, erasure.as_deref()).await?;
         let stored = records.insert_data_key(row).await?;
         if stored.data_key_id != key.id() {
             return self.open(records, &stored).await;
@@ -219,15 +223,28 @@ impl Keys {
     }
 
     /// W, from the key provider.
-    async fn wrapped(&self, row: &DataKeyRow, context: &[u8], key: &DataKey) -> Result<Vec<u8>, Error> {
+    async fn wrapped<R: KeyRecords>(
+        &self,
+        records: &R,
+        (row, kek): (&DataKeyRow, &KekRecord),
+        context: &[u8],
+        key: &DataKey,
+    ) -> Result<Vec<u8>, Error> {
         let span = tracing::debug_span!("kms", operation = "wrap", tenant = %row.tenant, kek_id = %row.kek_id);
-        self.inner.meter.wraps.count(self.inner.provider.wrap(row, context, key.bytes()).instrument(span)).await
+        let wrapped = self.inner.provider.wrap(records, (row, kek), context, key.bytes()).instrument(span);
+        self.inner.meter.wraps.count(wrapped).await
     }
 
     /// The row with W, H and seal made anew under the KEK it names.
-    async fn wrap(&self, mut row: DataKeyRow, key: &DataKey, erasure: Option<&[u8; 32]>) -> Result<DataKeyRow, Error> {
+    async fn wrap<R: KeyRecords>(
+        &self,
+        records: &R,
+        (mut row, kek): (DataKeyRow, &KekRecord),
+        key: &DataKey,
+        erasure: Option<&[u8; 32]>,
+    ) -> Result<DataKeyRow, Error> {
         let context = wrapping::context(self.realm(), &row);
-        let wrapped = self.wrapped(&row, &context, key).await?;
+        let wrapped = self.wrapped(records, (&row, kek), &context, key).await?;
         let mac = self.inner.macs.newest(MacPurpose::DataKey);
         row.sealed = wrapping::stored(&wrapped, &mac, erasure, self.realm(), &row)?;
         Ok(row)
@@ -246,11 +263,12 @@ impl Keys {
         };
         let kek = records.active_kek(&row.tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
         let key = self.open(records, row).await?;
-        let KekRecord { kek_id, version: kek_version, mechanism, .. } = kek;
-        let renewed = DataKeyRow { kek_id, kek_version, mechanism, ..row.clone() };
-        let renewed = self.wrap(renewed, &key, erasure.as_deref()).await?;
+        let mechanism = kek.mechanism.clone();
+        let renewed = DataKeyRow { kek_id: kek.kek_id, kek_version: kek.version, mechanism, ..row.clone() };
+        let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_deref()).await?;
         // It replaces the only other copy: what does not come back the same is not committed.
-        if self.unwrapped(&renewed, erasure.as_deref()).await?.ct_eq(&key.bytes()[..]).unwrap_u8() != 1 {
+        let again = self.unwrapped(records, (&renewed, &kek), erasure.as_deref()).await?;
+        if again.ct_eq(&key.bytes()[..]).unwrap_u8() != 1 {
             return Err(Error::Altered);
         }
         Ok(Some(renewed))
@@ -262,7 +280,7 @@ impl Keys {
         if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
             return Err(Error::KekUnusable);
         }
-        let bytes = self.unwrapped(row, erasure.as_deref()).await?;
+        let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));
         self.keep(records, row, &key).await?;
@@ -270,12 +288,17 @@ impl Keys {
     }
 
     /// The 32 bytes of a row, after seal and H were checked; which KEK may unwrap is judged before.
-    async fn unwrapped(&self, row: &DataKeyRow, erasure: Option<&[u8; 32]>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    async fn unwrapped<R: KeyRecords>(
+        &self,
+        records: &R,
+        (row, kek): (&DataKeyRow, &KekRecord),
+        erasure: Option<&[u8; 32]>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
         let wrapped = wrapping::wrapped(macs, erasure, self.realm(), row)?;
         let context = wrapping::context(self.realm(), row);
         let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
-        let unwrapped = self.inner.provider.unwrap(row, &context, &wrapped).instrument(span);
+        let unwrapped = self.inner.provider.unwrap(records, (row, kek), &context, &wrapped).instrument(span);
         let bytes = self.inner.meter.unwraps.count(unwrapped).await?;
         if bytes.len() == 32 { Ok(bytes) } else { Err(Error::Altered) }
     }

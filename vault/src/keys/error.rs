@@ -26,6 +26,12 @@ pub enum Error {
     /// The tenant has no active KEK.
     #[error("the tenant has no active key-encryption key")]
     NoKek,
+    /// The tenant's HSM does not do what is asked now; asking changes nothing until it does, or until a person acts.
+    #[error("the tenant's HSM")]
+    Hsm(#[source] hsm::HsmError),
+    /// A customer's HSM was not taken on.
+    #[error(transparent)]
+    HsmRefused(#[from] super::HsmRefusal),
     /// The KEK's secret is gone, or its state forbids this use.
     #[error("the key-encryption key may not be used")]
     KekUnusable,

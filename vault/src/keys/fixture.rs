@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{DataKeyRow, KekRecord, KekState, KeyRecords, Keys, RecordsError, RootKeySource};
-use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, KekId, TenantName, Timestamp};
+use super::{DataKeyRow, KekRecord, KekState, KeyRecords, Keys, ProviderRecord, RecordsError, RootKeySource};
+use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
 /// 2026-11-24T03:00:36.007Z.
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
@@ -26,6 +26,7 @@ pub(super) async fn open(dir: &Path, clock: &Clock) -> Result<Keys, super::Error
 pub(super) struct Records {
     pub(super) rows: Mutex<Vec<DataKeyRow>>,
     pub(super) keks: Mutex<Vec<KekRecord>>,
+    pub(super) providers: Mutex<Vec<(u64, ProviderRecord)>>,
     pub(super) loads: AtomicU32,
     pub(super) age: Mutex<Option<Duration>>,
 }
@@ -81,6 +82,19 @@ impl KeyRecords for Records {
     async fn load_kek(&self, _: &TenantName, id: KekId, version: u32) -> Result<Option<KekRecord>, RecordsError> {
         let keks = self.keks.lock().unwrap();
         Ok(keks.iter().find(|kek| kek.kek_id == id && kek.version == version).cloned())
+    }
+
+    async fn keks(&self, _: &TenantName) -> Result<Vec<KekRecord>, RecordsError> {
+        Ok(self.keks.lock().unwrap().clone())
+    }
+
+    async fn key_provider(
+        &self,
+        _: &TenantName,
+        id: KeyProviderId,
+    ) -> Result<Option<(u64, ProviderRecord)>, RecordsError> {
+        let providers = self.providers.lock().unwrap();
+        Ok(providers.iter().find(|(_, record)| record.provider_id == id).cloned())
     }
 
     async fn cache_age(&self, _: &TenantName) -> Result<Option<Duration>, RecordsError> {

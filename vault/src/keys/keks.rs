@@ -1,8 +1,8 @@
-//! Making and rotating KEKs of the built-in KMS. Secrets go into the key store first, then the caller commits the record.
+//! Making and rotating KEKs of the built-in KMS, and the end of any KEK. Secrets go into the key store first, then the caller commits the record.
 
 use super::key_store::SecretName;
 use super::local_kms::MECHANISM;
-use super::{Error, KekRecord, KekState, Keys};
+use super::{Error, KekRecord, KekState, KeyRecords, Keys, MadeKek};
 use crate::domain::{KekId, TenantName, Timestamp};
 
 impl Keys {
@@ -30,6 +30,19 @@ impl Keys {
         self.make_kek(tenant, active.kek_id, version, now).await
     }
 
+    /// The next version in the built-in KMS, as [`Keys::onboard`] and its like give one.
+    ///
+    /// # Errors
+    /// As [`Keys::rotate_kek`].
+    pub async fn move_to_local(
+        &self,
+        tenant: &TenantName,
+        active: &KekRecord,
+        now: Timestamp,
+    ) -> Result<MadeKek, Error> {
+        self.rotate_kek(tenant, active, now).await.map(MadeKek::local)
+    }
+
     async fn make_kek(
         &self,
         tenant: &TenantName,
@@ -40,7 +53,7 @@ impl Keys {
         // Create-if-absent: a version whose commit failed earlier is taken up again, not made twice.
         self.inner.store.create_key(&SecretName::kek(tenant, kek_id, version)).await?;
         let mechanism = MECHANISM.to_owned();
-        Ok(KekRecord { kek_id, version, mechanism, state: KekState::Active, created_at: now })
+        Ok(KekRecord { kek_id, version, mechanism, state: KekState::Active, created_at: now, hsm: None })
     }
 
     /// Whether the secret of a KEK version of the built-in KMS is still there: a database put back may speak of one that
@@ -52,15 +65,24 @@ impl Keys {
         Ok(self.inner.store.load_key(&SecretName::kek(tenant, record.kek_id, record.version)).await?.is_some())
     }
 
-    /// Destroys the secret of a KEK version whose record is committed as `destroying`; false if it is gone already.
+    /// Destroys a KEK version whose record is committed as `destroying`, in the key store or in its token; false if it is
+    /// gone already.
     ///
     /// # Errors
-    /// [`Error::KekUnusable`] if the record is in another state; the key store cannot be written.
-    pub async fn destroy_kek(&self, tenant: &TenantName, record: &KekRecord) -> Result<bool, Error> {
+    /// [`Error::KekUnusable`] if the record is in another state; the key store cannot be written, or the token is away.
+    pub async fn destroy_kek<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        record: &KekRecord,
+    ) -> Result<bool, Error> {
         if record.state != KekState::Destroying {
             return Err(Error::KekUnusable);
         }
         self.forget_tenant(tenant);
+        if record.hsm.is_some() {
+            return self.inner.provider.hsm.destroy(records, tenant, record).await;
+        }
         self.inner.store.destroy(&SecretName::kek(tenant, record.kek_id, record.version)).await
     }
 }

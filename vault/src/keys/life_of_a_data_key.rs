@@ -219,6 +219,18 @@ impl super::KeyRecords for Blind<'_> {
         self.0.load_kek(tenant, id, version).await
     }
 
+    async fn keks(&self, tenant: &TenantName) -> Result<Vec<super::KekRecord>, super::RecordsError> {
+        self.0.keks(tenant).await
+    }
+
+    async fn key_provider(
+        &self,
+        tenant: &TenantName,
+        id: crate::domain::KeyProviderId,
+    ) -> Result<Option<(u64, super::ProviderRecord)>, super::RecordsError> {
+        self.0.key_provider(tenant, id).await
+    }
+
     async fn cache_age(&self, tenant: &TenantName) -> Result<Option<Duration>, super::RecordsError> {
         self.0.cache_age(tenant).await
     }
@@ -269,7 +281,7 @@ async fn rewrapping_moves_a_data_key_and_nothing_refers_to_the_old_version() {
     // The old version may be destroyed now.
     records.set_state(1, KekState::Destroying);
     let old = records.keks.lock().unwrap()[0].clone();
-    keys.destroy_kek(&tenant(), &old).await.unwrap();
+    keys.destroy_kek(&records, &tenant(), &old).await.unwrap();
     let after = keys.data_key(&records, &tenant(), before.id()).await.unwrap();
     assert_eq!(after.bytes(), before.bytes());
 }
@@ -280,10 +292,10 @@ async fn shredding_a_kek_makes_its_data_keys_unopenable() {
     let (keys, records, _) = vault(&dir).await;
     let id = keys.data_key_to_seal(&records, &tenant(), DataKeyClass::Stored, NOW).await.unwrap().id();
     let active = records.keks.lock().unwrap()[0].clone();
-    assert!(matches!(keys.destroy_kek(&tenant(), &active).await, Err(Error::KekUnusable)), "database first");
+    assert!(matches!(keys.destroy_kek(&records, &tenant(), &active).await, Err(Error::KekUnusable)), "database first");
     let destroying = super::KekRecord { state: KekState::Destroying, ..active };
-    assert!(keys.destroy_kek(&tenant(), &destroying).await.unwrap());
-    assert!(!keys.destroy_kek(&tenant(), &destroying).await.unwrap(), "repeatable after a crash");
+    assert!(keys.destroy_kek(&records, &tenant(), &destroying).await.unwrap());
+    assert!(!keys.destroy_kek(&records, &tenant(), &destroying).await.unwrap(), "repeatable after a crash");
     // Even a database put back to before, where the KEK is active, opens nothing.
     assert!(matches!(keys.data_key(&records, &tenant(), id).await, Err(Error::KekUnusable)));
 }

@@ -15,4 +15,10 @@ pub struct Meter {
     pub wraps: Calls,
     /// Data keys unwrapped.
     pub unwraps: Calls,
+    /// HSMs that did not answer for more than a moment.
+    pub hsm_outages: Counter,
+    /// PINs that were refused.
+    pub hsm_quarantines: Counter,
+    /// Keys in HSMs that are not the ones they were, and wrapped keys that were altered.
+    pub hsm_alarms: Counter,
 }

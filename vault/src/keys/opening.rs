@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::cache::Cache;
+use super::hsm_provider::HsmProvider;
 use super::key_store::KeyStore;
 use super::local_kms::LocalKms;
 use super::macs::Macs;
@@ -57,8 +58,10 @@ impl Keys {
     }
 
     fn with(store: Arc<KeyStore>, macs: Macs, clock: Clock) -> Self {
-        let provider = KeyProvider::LocalKms(LocalKms::new(Arc::clone(&store)));
         let meter = Arc::<Meter>::default();
+        let (local, hsm) =
+            (LocalKms::new(Arc::clone(&store)), HsmProvider::new(Arc::clone(&store), Arc::clone(&meter)));
+        let provider = KeyProvider { local, hsm };
         let cache = Cache::new(clock.clone(), Arc::clone(&meter));
         let (signers, writing_heads) = (Mutex::new(HashMap::new()), tokio::sync::Mutex::new(()));
         let after_wiping = Mutex::default();

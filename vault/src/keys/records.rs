@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::KekState;
-use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName, Timestamp};
+use super::hsm_records::{HsmKek, ProviderRecord};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
 /// A data key's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,9 @@ pub struct KekRecord {
     pub state: KekState,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Where it lies, if not in the built-in KMS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsm: Option<Box<HsmKek>>,
 }
 
 impl KekRecord {
@@ -106,6 +110,16 @@ pub trait KeyRecords: Send + Sync {
         kek_id: KekId,
         version: u32,
     ) -> impl Future<Output = Result<Option<KekRecord>, RecordsError>> + Send;
+
+    /// All versions of the tenant's KEKs (their rows authenticated).
+    fn keks(&self, tenant: &TenantName) -> impl Future<Output = Result<Vec<KekRecord>, RecordsError>> + Send;
+
+    /// How one of the tenant's HSMs is reached, with the version of its row (authenticated).
+    fn key_provider(
+        &self,
+        tenant: &TenantName,
+        id: KeyProviderId,
+    ) -> impl Future<Output = Result<Option<(u64, ProviderRecord)>, RecordsError>> + Send;
 
     /// How long the tenant lets opened keys stay in memory (its row authenticated); nothing if it has no row.
     fn cache_age(&self, tenant: &TenantName) -> impl Future<Output = Result<Option<Duration>, RecordsError>> + Send;

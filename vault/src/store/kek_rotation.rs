@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use super::administration::{Administrator, Record, in_both_logs};
 use super::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use super::key_commit::KeyCommit;
 use super::records::Body;
-use super::rows::{DataKeyRow, DecidingRow, Table};
+use super::rows::{DataKeyRow, Table};
 use super::tenants::Ground;
 use super::{Error, Store};
 use crate::access_log::{Action, Entry, Outcome};
 use crate::crypto::DataKey;
-use crate::domain::{DataKeyId, TenantName, Timestamp};
-use crate::keys::{self, KekRecord, KekState, KeyRecords};
+use crate::domain::tenant::KeyProviderKind;
+use crate::domain::{DataKeyId, Tenant, TenantName, Timestamp};
+use crate::keys::{self, HsmWish, KekRecord, KekState, KeyRecords};
 
 /// How many data keys one commit rewraps: few enough that no other request waits for it.
 const SLICE: u32 = 64;
@@ -35,23 +37,63 @@ pub struct Rewrapped {
     pub left: u64,
 }
 
-/// Makes the next version of the tenant's KEK active; the old one is deactivated and still unwraps.
+/// Where the next version is made.
+#[derive(Debug)]
+pub enum Target {
+    /// Where the present one is.
+    Same,
+    /// In the built-in KMS.
+    Local,
+    /// In this token.
+    Hsm(HsmWish),
+}
+
+/// Makes the next version of the tenant's KEK active; the old one is deactivated and still unwraps. In another place than
+/// the old one it moves the tenant: what is sealed stays as it is, and a rewrap takes its data keys along.
 ///
 /// # Errors
-/// [`Error::Keys`] without an active KEK; [`Error::Conflict`] if another rotation came first; those of the committer.
-pub async fn rotate(by: &Administrator, now: Timestamp, ground: Ground<'_>) -> Result<KekRecord, Error> {
-    let Ground { store, committer, keys } = ground;
+/// [`Error::Keys`] without an active KEK or a place for the next one; [`Error::Conflict`] if another rotation came first;
+/// those of the committer.
+pub async fn rotate(
+    by: &Administrator,
+    target: Target,
+    now: Timestamp,
+    ground: Ground<'_>,
+) -> Result<KekRecord, Error> {
+    let Ground { store, keys, .. } = ground;
     let old = active(&by.tenant, store).await?;
-    let stored = store.row(Table::Keks, &by.tenant, &old.row_key()).await?.ok_or(Error::Conflict)?;
-    let new = keys.rotate_kek(&by.tenant, &old, now).await?;
-    let retired = KekRecord { state: KekState::Deactivated, ..old };
-    let rotation = Rotation {
-        by: by.clone(),
-        retired: retired.to_row(&by.tenant, &retired.row_key(), stored.version + 1)?,
-        new: new.to_row(&by.tenant, &new.row_key(), 1)?,
-        kek: new.clone(),
+    let read = |table, key: String| async move { store.row(table, &by.tenant, &key).await?.ok_or(Error::Conflict) };
+    let stored = read(Table::Keks, old.row_key()).await?;
+    let made = match target {
+        Target::Hsm(wish) => keys.move_to_hsm(store, &by.tenant, &old, wish, now).await?,
+        Target::Same if old.hsm.is_some() => keys.rotate_in_hsm(store, &by.tenant, &old, now).await?,
+        Target::Same | Target::Local => keys.move_to_local(&by.tenant, &old, now).await?,
     };
-    if committer.submit(rotation).await?.output { Ok(new) } else { Err(Error::Conflict) }
+    let new = made.record.clone();
+    let moves = new.hsm.is_some() != old.hsm.is_some();
+    let retired = KekRecord { state: KekState::Deactivated, ..old };
+    // Making a key in a token takes its time: the commit has its own.
+    let by = Administrator { deadline: store.clock().now().plus(PATIENCE), ..by.clone() };
+    let version = stored.version + 1;
+    let written = async {
+        let commit = KeyCommit::new(by.clone(), new.kek_id)
+            .write((&retired.row_key(), version), &retired, Action::Key("kek.deactivated"), Vec::new())?
+            .made(&made, "kek.rotated")?;
+        if !moves {
+            return Ok(commit);
+        }
+        let row = read(Table::Tenants, by.tenant.to_string()).await?;
+        let key_provider = if new.hsm.is_some() { KeyProviderKind::Hsm } else { KeyProviderKind::Local };
+        let tenant = Tenant { key_provider, ..Tenant::from_row(&row)? };
+        commit.write((by.tenant.as_str(), row.version + 1), &tenant, Action::Admin("tenant.moved"), Vec::new())
+    };
+    match written.await {
+        Ok(commit) => commit.submit(made, ground).await.map(|()| new),
+        Err(error) => {
+            keys.give_up(made).await;
+            Err(error)
+        }
+    }
 }
 
 /// Wraps the tenant's data keys under its active KEK version, slice by slice. Stopped anywhere, it can be run again.
@@ -146,59 +188,6 @@ fn entry(by: &Administrator, kek: &KekRecord, act: &'static str, now: Timestamp)
     entry
 }
 
-/// The commit of a rotation: two rows and their entries.
-struct Rotation {
-    by: Administrator,
-    retired: DecidingRow,
-    new: DecidingRow,
-    kek: KekRecord,
-}
-
-impl Operation for Rotation {
-    type Output = bool;
-
-    fn tenant(&self) -> &TenantName {
-        &self.by.tenant
-    }
-
-    fn generation(&self) -> Option<Generation> {
-        // The versions of the two rows say all that it was decided on.
-        None
-    }
-
-    fn deadline(&self) -> Timestamp {
-        self.by.deadline
-    }
-
-    fn reads(&self) -> Reads {
-        let rows = [&self.retired, &self.new].map(|row| (Table::Keks, row.key.clone()));
-        Reads { rows: rows.into(), ..Reads::default() }
-    }
-
-    fn hold(&mut self, _: Arc<DataKey>) {}
-
-    fn decide(&mut self, rows: &dyn Rows) -> Decision<bool> {
-        let before = rows.row(Table::Keks, &self.retired.key).map(|row| row.version);
-        if before != Some(self.retired.version - 1) || rows.row(Table::Keks, &self.new.key).is_some() {
-            return Decision::Answer(false);
-        }
-        let entry = |row: &DecidingRow, act: &'static str| {
-            let object = Some(row.object(&self.by.realm));
-            Entry { object, ..entry(&self.by, &self.kek, act, rows.now()) }
-        };
-        let changes = Changes {
-            entries: [entry(&self.retired, "kek.deactivated"), entry(&self.new, "kek.rotated")]
-                .into_iter()
-                .flat_map(in_both_logs)
-                .collect(),
-            rows: vec![self.retired.clone(), self.new.clone()],
-            bump_generation: true,
-            ..Changes::default()
-        };
-        Decision::Write(changes, true)
-    }
-}
-
 /// The commit of some rewrapped data keys, and of some that are erased.
 struct Slice {
     by: Administrator,
@@ -258,10 +247,7 @@ mod tests {
 
     use super::*;
     use crate::access_log::Leaf;
-    use crate::domain::tenant::KeyProviderKind;
-    use crate::domain::{
-        Actor, Clock, DataKeyClass, Origin, Realm, RequestContext, RequestId, Tenant, TenantName, Timestamp,
-    };
+    use crate::domain::{Actor, Clock, DataKeyClass, Origin, Realm, RequestContext, RequestId};
     use crate::keys::{Keys, RootKeySource};
     use crate::store::{Committer, DatabaseSettings, EntryFilter, NodeIdentity, tenants};
 
@@ -333,7 +319,7 @@ mod tests {
         let (tenant, ground) = (&house.by.tenant, house.ground());
         let made = house.seal_keys().await;
         let old = active(tenant, ground.store).await.unwrap();
-        let new = rotate(&house.by, Timestamp::from_millis(1), ground).await.unwrap();
+        let new = rotate(&house.by, Target::Same, Timestamp::from_millis(1), ground).await.unwrap();
         assert_eq!(active(tenant, ground.store).await.unwrap(), new);
         let dry = rewrap(&house.by, true, |_| (), ground).await.unwrap();
         assert!(dry.moved >= CLASSES.len() as u64 && dry.erased == 0);
@@ -350,7 +336,7 @@ mod tests {
         assert!(matches!(late, Err(keys::RecordsError::Retired)), "{late:?}");
         // The proof: the old version's secret goes, and every data key still opens.
         let destroying = KekRecord { state: KekState::Destroying, ..old };
-        assert!(house.keys.destroy_kek(tenant, &destroying).await.unwrap());
+        assert!(house.keys.destroy_kek(&house.store, tenant, &destroying).await.unwrap());
         for (id, bytes) in made {
             assert_eq!(*house.keys.data_key(&house.store, tenant, id).await.unwrap().bytes(), bytes);
         }
@@ -373,7 +359,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let house = House::new(dir.path()).await;
         let made = house.seal_keys().await;
-        rotate(&house.by, Timestamp::from_millis(1), house.ground()).await.unwrap();
+        rotate(&house.by, Target::Same, Timestamp::from_millis(1), house.ground()).await.unwrap();
         let broken: String = made[0].0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         let sql = format!("UPDATE data_keys SET sealed = X'00' WHERE data_key_id = X'{broken}'").leak();
         crate::store::meddling::meddle(&dir.path().join("siv.db"), sql).await;
@@ -393,7 +379,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let house = House::new(dir.path()).await;
         let now = Timestamp::from_millis(1);
-        let (one, two) = tokio::join!(rotate(&house.by, now, house.ground()), rotate(&house.by, now, house.ground()));
+        let (one, two) = tokio::join!(
+            rotate(&house.by, Target::Same, now, house.ground()),
+            rotate(&house.by, Target::Same, now, house.ground())
+        );
         let won = [&one, &two].into_iter().filter(|rotated| rotated.is_ok()).count();
         assert!(won >= 1);
         let active = active(&house.by.tenant, &house.store).await.unwrap();

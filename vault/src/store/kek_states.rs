@@ -3,6 +3,7 @@
 
 use super::administration::Administrator;
 use super::decree::Decree;
+use super::kek_rotation::{self, Target};
 use super::records::Body;
 use super::rows::Table;
 use super::tenants::Ground;
@@ -37,8 +38,8 @@ pub enum Changed {
     Conflict,
 }
 
-/// Changes the state of a version, in one commit with what follows from it: the active version becomes deactivated when
-/// another is activated, and gets a successor when it is compromised. `Destroyed` is done in both durable places.
+/// Changes the state of a version. The active one becomes deactivated in the commit that activates another, and gets its
+/// successor before it is said to be compromised. `Destroyed` is done in both durable places.
 ///
 /// # Errors
 /// [`Error::Keys`]; those of the committer.
@@ -69,17 +70,29 @@ pub async fn change(by: &Administrator, wish: Wish, dry: bool, ground: Ground<'_
     if dry {
         return Ok(Changed::Done(changed));
     }
-    let mut decree = Decree::new(by.clone());
-    push(&mut decree, (*at, kek), next)?;
+    if next == KekState::Compromised && wraps(kek) {
+        // Its successor first: a tenant without an active key would take nothing in, and has nothing to move values to.
+        kek_rotation::rotate(by, Target::Same, ground.store.clock().now(), ground).await?;
+        let retired = KekRecord { state: KekState::Deactivated, ..kek.clone() };
+        return commit(by, (at + 1, &retired), next, changed, ground).await;
+    }
+    commit(by, (*at, kek), next, changed, ground).await
+}
+
+/// Writes the transition, and does what it begins.
+async fn commit(
+    by: &Administrator,
+    (at, kek): (u64, &KekRecord),
+    next: KekState,
+    changed: KekRecord,
+    ground: Ground<'_>,
+) -> Result<Changed, Error> {
+    let mut decree = Decree::new(Administrator { generation: None, ..by.clone() });
+    push(&mut decree, (at, kek), next)?;
     if next == KekState::Active {
-        for (at, other) in versions.iter().filter(|(_, other)| wraps(other)) {
+        for (at, other) in versions(&by.tenant, ground.store).await?.iter().filter(|(_, kek)| kek.state.may_wrap()) {
             push(&mut decree, (*at, other), KekState::Deactivated)?;
         }
-    }
-    if next == KekState::Compromised && wraps(kek) {
-        let new = ground.keys.rotate_kek(&by.tenant, kek, ground.store.clock().now()).await?;
-        let entry = Entry { kek_id: Some(new.kek_id), ..decree.entry(Action::Key("kek.rotated")) };
-        decree.push(new.to_row(&by.tenant, &new.row_key(), 1)?, entry);
     }
     if decree.submit(ground.committer).await?.is_none() {
         return Ok(Changed::Conflict);

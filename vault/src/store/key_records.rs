@@ -6,8 +6,8 @@ use super::batch::Stored;
 use super::records::Body;
 use super::rows::{DataKeyRow, Table};
 use super::{Error, Store, engine};
-use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, Tenant, TenantName};
-use crate::keys::{KekRecord, KekState, KeyRecords, RecordsError};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, Tenant, TenantName};
+use crate::keys::{KekRecord, KekState, KeyRecords, ProviderRecord, RecordsError};
 
 impl KeyRecords for Store {
     async fn find_data_key(
@@ -61,6 +61,20 @@ impl KeyRecords for Store {
         let key = KekRecord::key_of(kek_id, version);
         let row = self.row(Table::Keks, tenant, &key).await.map_err(records)?;
         row.map(|row| KekRecord::from_row(&row).map_err(records)).transpose()
+    }
+
+    async fn keks(&self, tenant: &TenantName) -> Result<Vec<KekRecord>, RecordsError> {
+        let rows = self.rows(Table::Keks, tenant).await.map_err(records)?;
+        rows.iter().map(|row| KekRecord::from_row(row).map_err(records)).collect()
+    }
+
+    async fn key_provider(
+        &self,
+        tenant: &TenantName,
+        id: KeyProviderId,
+    ) -> Result<Option<(u64, ProviderRecord)>, RecordsError> {
+        let row = self.row(Table::KeyProviders, tenant, &id.to_string()).await.map_err(records)?;
+        row.map(|row| Ok((row.version, ProviderRecord::from_row(&row).map_err(records)?))).transpose()
     }
 
     async fn cache_age(&self, tenant: &TenantName) -> Result<Option<Duration>, RecordsError> {

@@ -7,9 +7,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::administration::Administrator;
+use super::kek_rotation::{self, Target};
 use super::kek_states::versions;
 use super::tenants::Ground;
-use super::{Committer, Error, Store, kek_rotation, shredding};
+use super::{Committer, Error, Store, shredding};
 use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timestamp};
 use crate::keys::{KekRecord, KekState, Keys};
 
@@ -77,7 +78,7 @@ impl KeyUpkeep {
             shredding::finish(&self.node(tenant, now), ground).await?;
         }
         if found.iter().any(|(_, kek)| self.is_too_old(kek, now)) {
-            let kek = kek_rotation::rotate(&self.node(tenant, now), now, ground).await?;
+            let kek = kek_rotation::rotate(&self.node(tenant, now), Target::Same, now, ground).await?;
             tracing::info!(%tenant, kek_id = %kek.kek_id, version = kek.version, "a key reached its age and was rotated");
         }
         Ok(())

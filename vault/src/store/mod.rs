@@ -17,6 +17,7 @@ pub mod idempotency;
 pub mod integration;
 pub mod kek_rotation;
 pub mod kek_states;
+mod key_commit;
 mod key_records;
 pub mod key_upkeep;
 pub mod listing;

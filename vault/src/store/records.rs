@@ -105,3 +105,7 @@ impl Body for StoredCredential {
 impl Body for crate::keys::KekRecord {
     const TABLE: Table = Table::Keks;
 }
+
+impl Body for crate::keys::ProviderRecord {
+    const TABLE: Table = Table::KeyProviders;
+}

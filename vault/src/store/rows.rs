@@ -55,6 +55,8 @@ pub enum Table {
     CaptureSessions,
     /// KEK records and states; key: `{id}.{version}`.
     Keks,
+    /// How a tenant's HSM is reached; key: the configuration's id.
+    KeyProviders,
     /// Node keys; key: boot id.
     NodeKeys,
     /// Approvals; key: id.
@@ -73,6 +75,7 @@ impl Table {
             Self::Credentials => "credentials",
             Self::CaptureSessions => "capture_sessions",
             Self::Keks => "keks",
+            Self::KeyProviders => "key_providers",
             Self::NodeKeys => "node_keys",
             Self::Approvals => "approvals",
         }

@@ -72,7 +72,7 @@ pub(in crate::store) async fn begin(decree: &mut Decree, keks: &[String], ground
 pub async fn finish(by: &Administrator, ground: Ground<'_>) -> Result<Option<Receipt>, Error> {
     let found = versions(&by.tenant, ground.store).await?;
     for (at, kek) in found.iter().filter(|(_, kek)| kek.state == KekState::Destroying) {
-        ground.keys.destroy_kek(&by.tenant, kek).await?;
+        ground.keys.destroy_kek(ground.store, &by.tenant, kek).await?;
         let mut decree = Decree::new(in_time(by, ground));
         push(&mut decree, (*at, kek), KekState::Destroyed)?;
         // If another node said so first, it is said.

@@ -1,11 +1,18 @@
 //! A tenant's beginning: its first KEK, then its row with the entries in both logs. In that order, so that a stop between
 //! the two leaves something that a repeat finishes.
 
+use std::time::Duration;
+
+use crate::access_log::Action;
 use crate::domain::{Tenant, Timestamp};
-use crate::keys::Keys;
+use crate::keys::{HsmWish, Keys};
 use crate::store::administration::{Act, Administrator, Applied};
+use crate::store::key_commit::KeyCommit;
 use crate::store::rows::Table;
 use crate::store::{Committer, Error, Store};
+
+/// How long a commit may take once the token has its key.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The rooms a tenant is made with.
 #[derive(Clone, Copy)]
@@ -34,6 +41,36 @@ pub async fn create(tenant: Tenant, by: &Administrator, ground: Ground<'_>) -> R
         return Err(Error::Conflict);
     }
     Ok(tenant)
+}
+
+/// Makes a tenant whose KEK lives in a customer's token. Key, configuration and tenant are one commit: where it fails there
+/// is none of them, and a key that was made in the token is taken away again.
+///
+/// # Errors
+/// As [`create`]; [`Error::Keys`] says what is wrong with module, token, PIN or key.
+pub async fn create_in_hsm(
+    tenant: Tenant,
+    wish: HsmWish,
+    by: &Administrator,
+    ground: Ground<'_>,
+) -> Result<Tenant, Error> {
+    let name = &tenant.name;
+    if ground.store.row(Table::Tenants, name, name.as_str()).await?.is_some() {
+        return Err(Error::Conflict);
+    }
+    let made = ground.keys.onboard(name, wish, tenant.created_at).await?;
+    let deadline = ground.store.clock().now().plus(PATIENCE);
+    let of_tenant = Administrator { tenant: name.clone(), generation: None, deadline, ..by.clone() };
+    let commit = KeyCommit::new(of_tenant, made.record.kek_id)
+        .made(&made, "kek.created")
+        .and_then(|commit| commit.write((name.as_str(), 1), &tenant, Action::Admin("tenant.created"), Vec::new()));
+    match commit {
+        Ok(commit) => commit.submit(made, ground).await.map(|()| tenant),
+        Err(error) => {
+            ground.keys.give_up(made).await;
+            Err(error)
+        }
+    }
 }
 
 /// The first KEK of a tenant, unless an earlier attempt left one.

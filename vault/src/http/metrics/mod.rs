@@ -1,7 +1,7 @@
 //! What a node counts, as text for a scraper (private listener only). Each room counts; here the counts get their names.
 //!
 //! No label holds a value, a valueId, a secret, an address or a key. The names of tenants stand at the lag of the logs
-//! alone. docs/metrics.md has every metric.
+//! and at their HSMs alone. docs/metrics.md has every metric.
 
 mod process;
 mod requests;

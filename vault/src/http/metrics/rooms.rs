@@ -90,6 +90,25 @@ pub(super) fn write_keys(state: &State, text: &mut Text) {
     for (operation, calls) in calls {
         family.sample(&[("operation", operation)], calls.failures.get());
     }
+    write_hsms(state, text);
+}
+
+/// Customers' HSMs, as far as this node asked them.
+fn write_hsms(state: &State, text: &mut Text) {
+    let keys = &state.rooms().keys;
+    let help = "Whether a tenant's HSM answers and its keys are the ones they were.";
+    let mut family = text.family("siv_hsm_up", Kind::Gauge, help);
+    for (tenant, of) in keys.hsm_states() {
+        family.sample(&[("tenant", tenant.as_str())], u64::from(of.is_well));
+    }
+    let meter = keys.meter();
+    for (name, help, count) in [
+        ("siv_hsm_outages_total", "HSMs that did not answer for more than a moment.", &meter.hsm_outages),
+        ("siv_hsm_quarantines_total", "PINs that were refused; none is tried again.", &meter.hsm_quarantines),
+        ("siv_hsm_alarms_total", "Keys or wrapped keys that are not what they were.", &meter.hsm_alarms),
+    ] {
+        text.counter(name, help, count.get());
+    }
 }
 
 /// Whether the logs can be relied on, when they were last found whole, what this node integrated.

@@ -85,7 +85,10 @@ async fn reasons(state: &State, name: &TenantName) -> Vec<&'static str> {
         reasons.push("sealed");
     }
     let class = DataKeyClass::Session;
-    if rooms.keys.probe(&rooms.store, name, class, state.now()).await.is_err() {
+    // What is opened already still serves for its time; that the token is away is told all the same.
+    let away = rooms.keys.hsm_states().get(name).is_some_and(|state| state.is_away);
+    let refused = tenant.providers.values().any(|(_, provider)| provider.quarantined && tenant.uses(provider));
+    if away || refused || rooms.keys.probe(&rooms.store, name, class, state.now()).await.is_err() {
         reasons.push("kms");
     }
     reasons

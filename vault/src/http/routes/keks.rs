@@ -10,17 +10,19 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{KekId, TenantName, Timestamp};
 use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
 use crate::http::json::OptionalJson as Body;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::Problem;
+use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
 use crate::keys::{KekRecord, KekState};
 use crate::store::Caller;
 use crate::store::idempotency::Answer;
-use crate::store::kek_rotation;
+use crate::store::kek_rotation::{self, Target};
 
 /// A KEK version in a list.
 #[derive(Serialize, ToSchema)]
@@ -67,6 +69,28 @@ pub(crate) struct RotateKek {
     /// Only tell what would be made: 200 and the version that would be active, instead of 201.
     #[serde(default)]
     dry_run: bool,
+    /// Where the next version lives; where the present one does if it is left out.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    key_provider: Option<KeyProviderKind>,
+    /// The token of key provider `hsm`, for a tenant that moves to it or whose module or PIN changed.
+    #[serde(default)]
+    hsm: Option<HsmMembers>,
+}
+
+impl RotateKek {
+    fn target(&self, caller: &Caller) -> Result<Target, Problem> {
+        let now = caller.tenant.tenant.key_provider;
+        match (self.key_provider, &self.hsm) {
+            (Some(KeyProviderKind::Hsm), Some(members)) => Ok(Target::Hsm(members.wish()?)),
+            (_, Some(_)) => Err(Problem::invalid("hsm", "not_allowed")),
+            (Some(KeyProviderKind::Hsm), None) if now != KeyProviderKind::Hsm => {
+                Err(Problem::invalid("hsm", "required"))
+            }
+            (Some(KeyProviderKind::Local), None) => Ok(Target::Local),
+            _ => Ok(Target::Same),
+        }
+    }
 }
 
 /// Makes the next version of the tenant's KEK active; the old one still unwraps.
@@ -76,12 +100,17 @@ pub(crate) async fn rotate(
     creation: Creation,
     Body { body, raw }: Body<RotateKek>,
 ) -> Result<Response, Problem> {
+    let target = body.target(&caller)?;
     if body.dry_run {
-        return Ok(Json(next(&caller, state.now())?).into_response());
+        // Which mechanism another place has is known once a key was tried there.
+        return match target {
+            Target::Same => Ok(Json(next(&caller, state.now())?).into_response()),
+            Target::Local | Target::Hsm(_) => Err(Problem::invalid("dryRun", "not_available")),
+        };
     }
     let (doing, by) = (state.clone(), state.administrator(&caller.tenant, &caller));
     let rotated = async move {
-        let kek = kek_rotation::rotate(&by, doing.now(), doing.ground()).await?;
+        let kek = kek_rotation::rotate(&by, target, doing.now(), doing.ground()).await?;
         doing.rooms().catalog.refresh(&by.tenant);
         Ok(Answer::json(201, &KekSummary::of(&by.tenant, &kek))?)
     };

@@ -12,6 +12,7 @@ pub(super) mod destinations;
 pub(super) mod flows;
 pub(super) mod frames;
 pub(super) mod health;
+mod hsm_members;
 pub(super) mod kek_states;
 pub(super) mod keks;
 pub(crate) mod log;

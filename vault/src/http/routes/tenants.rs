@@ -14,6 +14,7 @@ use crate::http::creation::Creation;
 use crate::http::json::Json as Body;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
+use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
 use crate::store::administration::{Act, Switch};
 use crate::store::idempotency::Answer;
@@ -33,6 +34,9 @@ pub(crate) struct CreateTenant {
     /// Whether flows may reveal.
     #[serde(default)]
     reveal: bool,
+    /// The token of key provider `hsm`.
+    #[serde(default)]
+    hsm: Option<HsmMembers>,
 }
 
 /// A tenant in a list.
@@ -73,9 +77,14 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     installation_only(&state, &caller).await?;
     let tenant = wanted(&body, state.now())?;
+    let wish = body.hsm.as_ref().map(HsmMembers::wish).transpose()?;
     let (doing, by) = (state.clone(), caller.clone());
     let made = async move {
-        let tenant = tenants::create(tenant, &doing.installation(&by), doing.ground()).await?;
+        let (by, ground) = (doing.installation(&by), doing.ground());
+        let tenant = match wish {
+            Some(wish) => tenants::create_in_hsm(tenant, wish, &by, ground).await?,
+            None => tenants::create(tenant, &by, ground).await?,
+        };
         doing.rooms().catalog.refresh(&tenant.name);
         Ok(Answer::json(201, &TenantSummary::from(&tenant))?)
     };
@@ -87,14 +96,16 @@ fn wanted(body: &CreateTenant, now: Timestamp) -> Result<Tenant, Problem> {
     if name.as_str() == "system" {
         return Err(Problem::invalid("name", "reserved"));
     }
-    if body.key_provider == Some(KeyProviderKind::Hsm) {
-        return Err(Problem::invalid("keyProvider", "not_available"));
+    let key_provider = body.key_provider.unwrap_or(KeyProviderKind::Local);
+    match (key_provider, &body.hsm) {
+        (KeyProviderKind::Hsm, None) => return Err(Problem::invalid("hsm", "required")),
+        (KeyProviderKind::Local, Some(_)) => return Err(Problem::invalid("hsm", "not_allowed")),
+        _ => {}
     }
     let cache_seconds = body.cache_seconds.unwrap_or(300);
     if cache_seconds > 300 {
         return Err(Problem::invalid("cacheSeconds", "range"));
     }
-    let key_provider = KeyProviderKind::Local;
     Ok(Tenant { name, reveal: body.reveal, sealed: false, key_provider, cache_seconds, created_at: now })
 }
 

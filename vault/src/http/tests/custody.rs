@@ -91,7 +91,7 @@ async fn states_are_changed_by_the_custodian_as_the_table_says() {
     let keks = vault.ask("GET", "/v1/keks", "custodian", Sent::Nothing).await.expect(200).json();
     let states: Vec<&str> = keks["data"].as_array().unwrap().iter().map(|kek| kek["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["compromised", "active"]);
-    assert_eq!(vault.entries("key.kek.compromised").await[0]["facts"]["before"], "active");
+    assert_eq!(vault.entries("key.kek.compromised").await[0]["facts"]["before"], "deactivated");
 }
 
 #[tokio::test]

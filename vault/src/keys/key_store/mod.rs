@@ -99,6 +99,11 @@ impl KeyStore {
         self.medium.create(name, sealed).await
     }
 
+    /// Stores a secret that others made, such as a PIN, durably; false if the name has one.
+    pub(super) async fn create_secret(&self, name: &SecretName, secret: &[u8]) -> Result<bool, Error> {
+        self.create(name, secret).await
+    }
+
     /// A secret, if it is there.
     pub(super) async fn load(&self, name: &SecretName) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
         let Some(sealed) = self.medium.read(name).await? else { return Ok(None) };

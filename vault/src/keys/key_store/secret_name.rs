@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::domain::{DataKeyClass, Epoch, KekId, SecretId, TenantName};
+use crate::domain::{DataKeyClass, Epoch, KekId, KeyProviderId, SecretId, TenantName};
 
 /// What a secret is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +25,8 @@ pub enum SecretKind {
     IdempotencyLookupMac,
     /// A log's signing key.
     LogSigning,
+    /// The PIN of a tenant's token.
+    HsmPin,
 }
 
 impl SecretKind {
@@ -41,6 +43,7 @@ impl SecretKind {
             Self::NodeMac => "node",
             Self::IdempotencyLookupMac => "idempotency-lookup",
             Self::LogSigning => "log-signing",
+            Self::HsmPin => "hsm-pin",
         }
     }
 }
@@ -78,6 +81,11 @@ impl SecretName {
     /// A log's signing key.
     pub(crate) fn log_signing(log: &TenantName, version: u32) -> Self {
         Self { kind: SecretKind::LogSigning, tenant: log.clone(), id: "ed25519".to_owned(), version }
+    }
+
+    /// A version of the PIN that one of a tenant's HSM configurations logs in with.
+    pub(crate) fn hsm_pin(tenant: &TenantName, provider: KeyProviderId, version: u32) -> Self {
+        Self { kind: SecretKind::HsmPin, tenant: tenant.clone(), id: provider.to_string(), version }
     }
 
     /// The class and epoch of an erasure key.

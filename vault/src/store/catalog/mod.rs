@@ -29,8 +29,15 @@ const OLDEST: Duration = Duration::from_secs(8);
 /// So many tenants are read again in one poll.
 const AT_ONCE: usize = 64;
 /// Everything that decides about a tenant and is kept in memory.
-const TABLES: [Table; 6] =
-    [Table::Tenants, Table::Apps, Table::Flows, Table::Destinations, Table::Credentials, Table::Keks];
+const TABLES: [Table; 7] = [
+    Table::Tenants,
+    Table::Apps,
+    Table::Flows,
+    Table::Destinations,
+    Table::Credentials,
+    Table::Keks,
+    Table::KeyProviders,
+];
 
 /// The cache of tenants' settings. Cheap to clone.
 #[derive(Clone)]
@@ -188,6 +195,8 @@ impl Catalog {
     fn follow(&self, catalog: &TenantCatalog) {
         let (keys, tenant) = (self.inner.store.keys(), &catalog.tenant);
         keys.set_cache_age(&tenant.name, Duration::from_secs(u64::from(tenant.cache_seconds)));
+        let versions = catalog.providers.iter().map(|(id, (version, _))| (*id, *version)).collect();
+        keys.follow_hsms(&tenant.name, &versions);
         let changed = self.known(&tenant.name).is_none_or(|before| before.keks != catalog.keks);
         if changed || tenant.sealed {
             keys.forget_tenant(&tenant.name);

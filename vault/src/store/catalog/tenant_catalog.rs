@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::domain::tenant::KeyProviderKind;
-use crate::domain::{AppDocument, AppName, CredentialId, DestinationName, FlowName, Tenant, TenantName, Timestamp};
-use crate::keys::KekRecord;
+use crate::domain::{
+    AppDocument, AppName, CredentialId, DestinationName, FlowName, KeyProviderId, Tenant, TenantName, Timestamp,
+};
+use crate::keys::{KekRecord, ProviderRecord};
 use crate::store::Error;
 use crate::store::committer::operation::Generation;
 use crate::store::records::{Body as _, DestinationRecord, FlowRecord, StoredCredential};
@@ -48,6 +50,8 @@ pub struct TenantCatalog {
     pub credentials: BTreeMap<CredentialId, (u64, StoredCredential)>,
     /// Its KEKs with the versions of their rows, by the rows' keys.
     pub keks: BTreeMap<String, (u64, KekRecord)>,
+    /// How its HSMs are reached, with the versions of their rows.
+    pub providers: BTreeMap<KeyProviderId, (u64, ProviderRecord)>,
 }
 
 impl TenantCatalog {
@@ -75,11 +79,19 @@ impl TenantCatalog {
             destinations: BTreeMap::new(),
             credentials: BTreeMap::new(),
             keks: BTreeMap::new(),
+            providers: BTreeMap::new(),
         };
         for row in rows {
             catalog.add(row)?;
         }
         Ok(Some(catalog))
+    }
+
+    /// Whether a key that still opens lives behind this configuration.
+    #[must_use]
+    pub fn uses(&self, provider: &ProviderRecord) -> bool {
+        let of = |kek: &KekRecord| kek.hsm.as_ref().is_some_and(|hsm| hsm.provider == provider.provider_id);
+        self.keks.values().any(|(_, kek)| kek.state.may_wrap() && of(kek))
     }
 
     fn add(&mut self, row: &DecidingRow) -> Result<(), Error> {
@@ -104,6 +116,10 @@ impl TenantCatalog {
             }
             Table::Keks => {
                 self.keks.insert(row.key.clone(), (version, KekRecord::from_row(row)?));
+            }
+            Table::KeyProviders => {
+                let record = ProviderRecord::from_row(row)?;
+                self.providers.insert(record.provider_id, (version, record));
             }
             Table::Tenants | Table::CaptureSessions | Table::NodeKeys | Table::Approvals => {}
         }

@@ -19,6 +19,9 @@ const PURGE: Duration = Duration::from_secs(20);
 /// An erasure key is gone so soon after its time, which leaves no room of its own (section 3).
 const ERASURE: Duration = Duration::from_secs(5);
 
+/// How soon what happened at an HSM is written.
+const HSMS: Duration = Duration::from_millis(200);
+
 /// Works as long as somebody holds the committer.
 pub(super) fn spawn(committer: &Committer) {
     let now = Instant::now();
@@ -28,6 +31,7 @@ pub(super) fn spawn(committer: &Committer) {
         Ok(())
     });
     every(HEARTBEAT, now + HEARTBEAT, inner, "the heartbeat", |committer| async move { committer.beat().await });
+    every(HSMS, now, inner, "the watch over HSMs", |committer| async move { committer.watch_providers().await });
     every(PURGE, now + PURGE, inner, "the purge", |committer| async move { committer.purge().await.map(|_| ()) });
     // At once too: a key whose time came while the node was down has waited long enough.
     every(ERASURE, now, inner, "the end of erasure keys", |committer| async move {

@@ -10,6 +10,7 @@ mod numbering;
 pub mod operation;
 mod overlay;
 mod own_work;
+mod provider_watch;
 mod purging;
 mod queued;
 mod start;

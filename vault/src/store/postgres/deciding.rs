@@ -73,6 +73,7 @@ const fn statements(table: Table) -> &'static Statements {
     static CREDENTIALS: Statements = statements!("credentials");
     static SESSIONS: Statements = statements!("capture_sessions");
     static KEKS: Statements = statements!("keks");
+    static KEY_PROVIDERS: Statements = statements!("key_providers");
     static NODE_KEYS: Statements = statements!("node_keys");
     static APPROVALS: Statements = statements!("approvals");
     match table {
@@ -83,6 +84,7 @@ const fn statements(table: Table) -> &'static Statements {
         Table::Credentials => &CREDENTIALS,
         Table::CaptureSessions => &SESSIONS,
         Table::Keks => &KEKS,
+        Table::KeyProviders => &KEY_PROVIDERS,
         Table::NodeKeys => &NODE_KEYS,
         Table::Approvals => &APPROVALS,
     }

@@ -1,0 +1,326 @@
+//! Making, taking over and destroying KEK versions. A key exists in its token before any row speaks of it; what is not
+//! committed is taken away again.
+
+use std::sync::Arc;
+
+use hsm::{KekAttributes, KekSelector, TokenInfo, TokenSelector};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::onboarding::{self, HsmWish, Tried};
+use super::running::{Running, configuration};
+use super::{HsmProvider, MANAGE, in_token};
+use crate::domain::{KekId, KeyProviderId, TenantName, Timestamp};
+use crate::keys::hsm_records::{HsmKek, ProviderRecord};
+use crate::keys::key_store::SecretName;
+use crate::keys::{Error, KekRecord, KekState, KeyRecords, Keys};
+
+/// A KEK version that exists and that no row speaks of yet.
+pub struct MadeKek {
+    /// Its record, to be committed.
+    pub record: KekRecord,
+    /// The row of the configuration, to be committed with it, and the version to write.
+    pub provider: Option<(ProviderRecord, u64)>,
+    /// What its entry says of module, token and key: evidence for an auditor.
+    pub facts: Vec<(&'static str, String)>,
+    undo: Option<Undo>,
+    /// The PIN that the configuration had before.
+    old_pin: Option<SecretName>,
+}
+
+/// What must go again if nothing is committed.
+struct Undo {
+    running: Running,
+    /// The key, if it was made and not found.
+    made: Option<KekSelector>,
+    pin: Option<SecretName>,
+}
+
+/// A version of a KEK.
+#[derive(Clone, Copy)]
+struct Version {
+    kek_id: KekId,
+    version: u32,
+    now: Timestamp,
+}
+
+impl MadeKek {
+    /// One of the built-in KMS: create-if-absent, so that there is nothing to undo.
+    pub(in crate::keys) const fn local(record: KekRecord) -> Self {
+        Self { record, provider: None, facts: Vec::new(), undo: None, old_pin: None }
+    }
+}
+
+impl Keys {
+    /// Takes a token on and makes a tenant's first KEK in it, or finds the one that is named. The caller commits record and
+    /// configuration together, then calls [`Keys::take_on`] or [`Keys::give_up`].
+    ///
+    /// # Errors
+    /// [`Error::HsmRefused`] with what a person must change; [`Error::Hsm`] where the token went away meanwhile.
+    pub async fn onboard(&self, tenant: &TenantName, wish: HsmWish, now: Timestamp) -> Result<MadeKek, Error> {
+        let first = Version { kek_id: KekId::generate(now), version: 1, now };
+        self.inner.provider.hsm.onboard(tenant, wish, first, Vec::new()).await
+    }
+
+    /// The same for the next version of a KEK, wherever the present one lives. A token that the tenant has already keeps its
+    /// configuration's id: its module, hash and PIN become what was said now, which also ends a quarantine.
+    ///
+    /// # Errors
+    /// As [`Keys::onboard`].
+    pub async fn move_to_hsm<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        active: &KekRecord,
+        wish: HsmWish,
+        now: Timestamp,
+    ) -> Result<MadeKek, Error> {
+        let mut known = Vec::new();
+        for kek in records.keks(tenant).await? {
+            let Some(hsm) = kek.hsm else { continue };
+            if let Some((version, record)) = records.key_provider(tenant, hsm.provider).await? {
+                known.push((version, record));
+            }
+        }
+        self.inner.provider.hsm.onboard(tenant, wish, next(active, now)?, known).await
+    }
+
+    /// Makes the next version of a KEK in the token of the present one.
+    ///
+    /// # Errors
+    /// [`Error::Hsm`], [`Error::HsmRefused`].
+    pub async fn rotate_in_hsm<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        active: &KekRecord,
+        now: Timestamp,
+    ) -> Result<MadeKek, Error> {
+        let (hsm, version) = (&self.inner.provider.hsm, next(active, now)?);
+        let (kek, _turn) = (in_token(active)?, hsm.turn_to_make().await?);
+        let running = hsm.running(records, tenant, kek).await?;
+        let (_, record) = records.key_provider(tenant, kek.provider).await?.ok_or(Error::KekUnusable)?;
+        let (selector, host) = (named(tenant, version)?, running.host());
+        let wanted = selector.clone();
+        let made = blocking(move || {
+            let token = host.status().worker.map(|worker| worker.token);
+            Ok((onboarding::made(&host, &wanted)?, token))
+        });
+        let (tried, token) = made.await?;
+        let facts = facts(&record, token.as_ref(), &tried);
+        // A second handle on the same host: it goes with this one, or stays with the first.
+        let again = Running::new(running.place().clone(), running.version(), running.host(), Vec::new());
+        let undo = Some(Undo { running: again, made: Some(selector), pin: None });
+        let record = kek_record(kek.provider, version, tried);
+        Ok(MadeKek { record, provider: None, facts, undo, old_pin: None })
+    }
+
+    /// The version was committed: its host goes on with it.
+    pub async fn take_on(&self, made: MadeKek) {
+        let hsm = &self.inner.provider.hsm;
+        let (Some(undo), Some((_, version))) = (made.undo, made.provider) else { return };
+        let running = Arc::new(undo.running.settled(version));
+        hsm.hosts().insert(running.place().clone(), running);
+        let Some(old) = made.old_pin else { return };
+        if let Err(error) = hsm.store.destroy(&old).await {
+            tracing::warn!(tenant = %old.tenant, %error, "a PIN that is no longer used stays in the key store");
+        }
+    }
+
+    /// Nothing was committed: what was made goes again, or is named in the service's log.
+    pub async fn give_up(&self, made: MadeKek) {
+        let Some(Undo { running, made, pin }) = made.undo else { return };
+        if let Some(selector) = made {
+            let host = running.host();
+            let _ = blocking(move || Ok(onboarding::taken_away(&host, &selector))).await;
+        }
+        let Some(pin) = pin else { return };
+        if let Err(error) = self.inner.provider.hsm.store.destroy(&pin).await {
+            tracing::warn!(tenant = %pin.tenant, %error, "a PIN that is not used stays in the key store");
+        }
+    }
+}
+
+impl HsmProvider {
+    async fn onboard(
+        &self,
+        tenant: &TenantName,
+        wish: HsmWish,
+        version: Version,
+        known: Vec<(u64, ProviderRecord)>,
+    ) -> Result<MadeKek, Error> {
+        let turn = self.turn_to_make().await?;
+        let setup = self.setup.get().ok_or(Error::KekUnusable)?.clone();
+        let asked = onboarding::selector(&wish)?;
+        let path = wish.module.clone();
+        let module = blocking(move || setup.examine(&path)).await?;
+        let draft = ProviderRecord {
+            provider_id: KeyProviderId::generate(version.now),
+            module: wish.module.display().to_string(),
+            module_sha256: module.sha256,
+            token: asked,
+            pin_version: pin_version()?,
+            quarantined: false,
+            changed_at: version.now,
+        };
+        let host = self.launched(configuration(&draft, wish.pin.pin()?))?;
+        let made_name = if wish.kek.is_none() { Some(named(tenant, version)?) } else { None };
+        let (label, wanted) = (wish.kek, made_name.clone());
+        let onboarded = blocking(move || {
+            let token = onboarding::connected(&host)?;
+            let tried = match (&wanted, &label) {
+                (Some(selector), _) => onboarding::made(&host, selector)?,
+                (None, Some(label)) => onboarding::found(&host, label)?,
+                (None, None) => return Err(Error::KekUnusable),
+            };
+            Ok((host, token, tried))
+        });
+        let (host, token, tried) = onboarded.await?;
+        drop::<OwnedSemaphorePermit>(turn);
+        let (record, row_version, old) = settled(draft, &token, &known);
+        let old_pin = old.map(|version| SecretName::hsm_pin(tenant, record.provider_id, version));
+        let facts = facts(&record, Some(&token), &tried);
+        let place = (tenant.clone(), record.provider_id);
+        let running = Running::new(place, row_version, Arc::new(host), vec![tried.canary.clone()]);
+        let pin = SecretName::hsm_pin(tenant, record.provider_id, record.pin_version);
+        let kek = kek_record(record.provider_id, version, tried);
+        let undo = Some(Undo { running, made: made_name, pin: Some(pin.clone()) });
+        let made = MadeKek { record: kek, provider: Some((record, row_version)), facts, undo, old_pin };
+        // In the key store before any row speaks of it.
+        match self.store.create_secret(&pin, &wish.pin.0).await {
+            Ok(true) => Ok(made),
+            stored => {
+                // The key in the token would be an orphan.
+                if let Some(Undo { running, made: Some(selector), .. }) = made.undo {
+                    let host = running.host();
+                    let _ = blocking(move || Ok(onboarding::taken_away(&host, &selector))).await;
+                }
+                Err(stored.err().unwrap_or(Error::Damaged("a new secret is there already")))
+            }
+        }
+    }
+
+    async fn turn_to_make(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.making).acquire_owned().await.map_err(|_| Error::Ending)
+    }
+
+    /// Destroys a KEK version in its token; false if it is gone already.
+    pub(in crate::keys) async fn destroy<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        record: &KekRecord,
+    ) -> Result<bool, Error> {
+        let kek = in_token(record)?;
+        let running = self.running(records, tenant, kek).await?;
+        // Its end must not look like somebody's attack.
+        let (left, selector) = (running.without(&kek.canary), kek.kek().selector.clone());
+        let destroyed = self.call(&running, MANAGE, move |host, limit| {
+            host.watch(left, limit)?;
+            host.destroy_kek(&selector, limit)
+        });
+        match destroyed.await {
+            Ok(()) => Ok(true),
+            Err(Error::Hsm(hsm::HsmError::KekNotFound)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn next(active: &KekRecord, now: Timestamp) -> Result<Version, Error> {
+    let version = active.version.checked_add(1).ok_or(Error::KekUnusable)?;
+    Ok(Version { kek_id: active.kek_id, version, now })
+}
+
+/// A name in the token that no other version, tenant, installation or earlier attempt has: label to read, id to tell apart.
+fn named(tenant: &TenantName, version: Version) -> Result<KekSelector, Error> {
+    let mut id = vec![0; 16];
+    getrandom::fill(&mut id).map_err(Error::Random)?;
+    Ok(KekSelector { label: Some(format!("siv-{tenant}-{}", version.version)), id: Some(id) })
+}
+
+fn kek_record(provider: KeyProviderId, version: Version, tried: Tried) -> KekRecord {
+    let Tried { kek, canary, attributes } = tried;
+    KekRecord {
+        kek_id: version.kek_id,
+        version: version.version,
+        mechanism: kek.profile.to_string(),
+        state: KekState::Active,
+        created_at: version.now,
+        hsm: Some(Box::new(HsmKek {
+            provider,
+            canary,
+            check_value: attributes.check_value,
+            public: attributes.public,
+        })),
+    }
+}
+
+/// A number that no other attempt has, so that none overwrites or destroys another's PIN.
+fn pin_version() -> Result<u32, Error> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(Error::Random)?;
+    Ok(u32::from_be_bytes(bytes).max(1))
+}
+
+/// The record as it is committed: the token by label and serial, under the id that this token has already if it has one;
+/// then with the version of the PIN it had.
+fn settled(
+    draft: ProviderRecord,
+    token: &TokenInfo,
+    known: &[(u64, ProviderRecord)],
+) -> (ProviderRecord, u64, Option<u32>) {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let exact = TokenSelector { label: some(&token.label), serial: some(&token.serial), ..TokenSelector::default() };
+    let same = |(_, record): &&(u64, ProviderRecord)| record.token == exact && exact.serial.is_some();
+    match known.iter().find(same) {
+        Some((version, record)) => {
+            let changed = ProviderRecord { provider_id: record.provider_id, token: exact, ..draft };
+            (changed, version + 1, Some(record.pin_version))
+        }
+        None => (ProviderRecord { token: exact, ..draft }, 1, None),
+    }
+}
+
+/// What an auditor asks for. A module can lie about itself: only a vendor's attestation proves hardware.
+fn facts(record: &ProviderRecord, token: Option<&TokenInfo>, tried: &Tried) -> Vec<(&'static str, String)> {
+    let KekAttributes { check_value, public, .. } = &tried.attributes;
+    let mut facts = vec![
+        ("module", record.module.clone()),
+        ("moduleSha256", record.module_sha256.to_string()),
+        ("profile", tried.kek.profile.to_string()),
+        ("kekLabel", tried.kek.selector.label.clone().unwrap_or_default()),
+        ("kekAttributes", described(&tried.attributes)),
+    ];
+    if let Some(token) = token {
+        facts.push(("tokenLabel", token.label.clone()));
+        facts.push(("tokenSerial", token.serial.clone()));
+        facts.push(("tokenModel", format!("{} {} {}", token.manufacturer, token.model, token.firmware_version)));
+    }
+    if let Some(value) = check_value.clone().or_else(|| public.as_ref().map(hsm::PublicKek::check_value)) {
+        facts.push(("checkValue", value));
+    }
+    let reservations = tried.attributes.reservations();
+    if !reservations.is_empty() {
+        facts.push(("reservations", reservations.join("; ")));
+    }
+    facts
+}
+
+fn described(attributes: &KekAttributes) -> String {
+    let said = [
+        ("sensitive", attributes.sensitive),
+        ("alwaysSensitive", attributes.always_sensitive),
+        ("extractable", attributes.extractable),
+        ("neverExtractable", attributes.never_extractable),
+        ("local", attributes.local),
+        ("modifiable", attributes.modifiable),
+    ];
+    let kind = serde_json::to_value(attributes.kind).ok();
+    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("key").to_owned();
+    let known = said.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
+    std::iter::once(kind).chain(known).collect::<Vec<_>>().join(" ")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Ending)?
+}

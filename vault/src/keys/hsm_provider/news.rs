@@ -1,0 +1,196 @@
+//! What happens at the HSMs and somebody must hear of: outages and their end, a refused PIN, a key that is not the one it
+//! was. Whoever writes the log asks for it several times a second.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hsm::{Anomaly, Finding, Phase};
+
+use super::HsmProvider;
+use super::running::Running;
+use crate::domain::{KeyProviderId, TenantName};
+use crate::keys::Keys;
+
+/// An HSM that is not ready for so long is away: a worker that is started again is not worth a word.
+const AWAY: Duration = Duration::from_secs(1);
+/// A key that is missing for so long is missing: a token whose store just came back shows none until it is initialised.
+const MISSING: Duration = Duration::from_secs(5);
+/// So much is kept for the log while the database does not answer.
+const KEPT: usize = 256;
+
+/// Something about one configuration.
+#[derive(Debug, Clone)]
+pub struct HsmNews {
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// The configuration.
+    pub provider: KeyProviderId,
+    /// The version of its row that the host runs under.
+    pub version: u64,
+    /// What.
+    pub what: News,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The PIN was refused: to be kept in the row at once.
+    Quarantined(String),
+    /// It does not answer.
+    Away(String),
+    /// It answers again.
+    Back,
+    /// What was stored was altered, or a key is not the one it was.
+    Alarm {
+        /// Label of the key, where it is known.
+        kek: Option<String>,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Where one configuration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HsmState {
+    /// Calls are answered, and every key is the one it was.
+    pub is_well: bool,
+    /// It has been otherwise for more than a moment.
+    pub is_away: bool,
+}
+
+/// What was told of a host.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Since when it has not been ready.
+    ill: Option<Instant>,
+    away: bool,
+    quarantined: bool,
+    /// Findings with when they were first seen and whether they were told.
+    findings: Vec<(Finding, Instant, bool)>,
+}
+
+/// What waits to be written.
+#[derive(Default)]
+pub(super) struct Newsroom(Mutex<VecDeque<HsmNews>>);
+
+impl Newsroom {
+    pub(super) fn push(&self, news: HsmNews) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < KEPT
+            && !waiting.iter().any(|other| other.what == news.what && other.provider == news.provider)
+        {
+            waiting.push_back(news);
+        }
+    }
+}
+
+impl Told {
+    /// What is new since the last look.
+    fn look(&mut self, status: &hsm::Status) -> Vec<News> {
+        let mut news = Vec::new();
+        let why = || status.last_error.clone().unwrap_or_default();
+        match status.phase {
+            Phase::Ready => {
+                self.ill = None;
+                if std::mem::take(&mut self.away) {
+                    news.push(News::Back);
+                }
+            }
+            phase => {
+                let since = *self.ill.get_or_insert_with(Instant::now);
+                if phase == Phase::Quarantined && !std::mem::replace(&mut self.quarantined, true) {
+                    news.push(News::Quarantined(why()));
+                } else if since.elapsed() >= AWAY && !self.quarantined && !std::mem::replace(&mut self.away, true) {
+                    news.push(News::Away(why()));
+                }
+            }
+        }
+        if let Some(worker) = status.worker.as_ref().filter(|_| status.phase == Phase::Ready) {
+            news.extend(self.compare(&worker.findings));
+        }
+        news
+    }
+
+    fn compare(&mut self, findings: &[Finding]) -> Vec<News> {
+        self.findings.retain(|(known, _, _)| findings.contains(known));
+        for finding in findings {
+            if !self.findings.iter().any(|(known, _, _)| known == finding) {
+                self.findings.push((finding.clone(), Instant::now(), false));
+            }
+        }
+        let mut news = Vec::new();
+        for (finding, since, told) in &mut self.findings {
+            if *told || finding.what == Anomaly::Missing && since.elapsed() < MISSING {
+                continue;
+            }
+            *told = true;
+            let what = match finding.what {
+                Anomaly::Replaced => "another key stands behind its label",
+                Anomaly::Missing => "the key is missing",
+                Anomaly::Ambiguous => "several keys have its label and id",
+                Anomaly::Unfit => "the key changed and must not be used",
+            };
+            news.push(News::Alarm { kek: finding.kek.selector.label.clone(), what: what.to_owned() });
+        }
+        news
+    }
+}
+
+impl Running {
+    fn look(&self) -> Vec<HsmNews> {
+        let status = self.status();
+        let news = self.told.lock().unwrap_or_else(PoisonError::into_inner).look(&status);
+        news.into_iter().map(|what| self.news(what)).collect()
+    }
+
+    fn state(&self) -> HsmState {
+        let status = self.status();
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_well = status.phase == Phase::Ready && told.findings.is_empty();
+        HsmState { is_well, is_away: told.away || told.quarantined || told.findings.iter().any(|(_, _, told)| *told) }
+    }
+}
+
+impl HsmProvider {
+    fn all(&self) -> Vec<std::sync::Arc<Running>> {
+        self.hosts().values().cloned().collect()
+    }
+}
+
+impl Keys {
+    /// The oldest of what is to be written about the HSMs.
+    #[must_use]
+    pub fn hsm_news(&self) -> Option<HsmNews> {
+        let hsm = &self.inner.provider.hsm;
+        for news in hsm.all().iter().flat_map(|running| running.look()) {
+            let meter = &self.inner.meter;
+            match &news.what {
+                News::Quarantined(_) => meter.hsm_quarantines.inc(),
+                News::Away(_) => meter.hsm_outages.inc(),
+                News::Alarm { .. } => meter.hsm_alarms.inc(),
+                News::Back => {}
+            }
+            hsm.news.push(news);
+        }
+        hsm.news.0.lock().unwrap_or_else(PoisonError::into_inner).front().cloned()
+    }
+
+    /// It was written.
+    pub fn hsm_news_told(&self) {
+        self.inner.provider.hsm.news.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    }
+
+    /// Where a tenant's HSMs stand, as far as this node asked one; and those of all tenants.
+    #[must_use]
+    pub fn hsm_states(&self) -> BTreeMap<TenantName, HsmState> {
+        let mut states = BTreeMap::new();
+        for running in self.inner.provider.hsm.all() {
+            let state = running.state();
+            let of = states.entry(running.place().0.clone()).or_insert(HsmState { is_well: true, is_away: false });
+            of.is_well &= state.is_well;
+            of.is_away |= state.is_away;
+        }
+        states
+    }
+}

@@ -1,0 +1,206 @@
+//! A customer's token is taken on: its module is examined, a worker logs in once, a key is made or found, tried out, and
+//! given a canary. Nothing is stored here.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use hsm::{
+    Host, HsmError, KekAttributes, KekKind, KekRef, KekSelector, ModuleFile, Phase, Pin, TokenInfo, TokenSelector,
+};
+
+use super::{HsmSetup, MANAGE};
+use crate::keys::Error;
+
+/// How long a token may take until it is logged in.
+const CONNECTS: Duration = Duration::from_secs(12);
+
+/// What a person says about the token that is to be taken on.
+#[derive(Debug, Clone)]
+pub struct HsmWish {
+    /// The vendor's module: an absolute path on the machine of the vault.
+    pub module: PathBuf,
+    /// The token's label.
+    pub token: Option<String>,
+    /// Its serial number.
+    pub serial: Option<String>,
+    /// The user PIN.
+    pub pin: HsmPin,
+    /// A key that is there already; without it one is made.
+    pub kek: Option<String>,
+}
+
+/// A PIN on its way: not shown by `Debug`, wiped on drop.
+#[derive(Clone)]
+pub struct HsmPin(pub(super) Zeroizing<Vec<u8>>);
+
+impl HsmPin {
+    /// Takes it over; nothing if it is no PIN.
+    #[must_use]
+    pub fn new(text: &[u8]) -> Option<Self> {
+        Pin::new(text).is_ok().then(|| Self(Zeroizing::new(text.to_vec())))
+    }
+
+    /// As a login takes it.
+    pub(super) fn pin(&self) -> Result<Pin, Error> {
+        Pin::new(&self.0).map_err(Error::Hsm)
+    }
+}
+
+impl std::fmt::Debug for HsmPin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HsmPin(…)")
+    }
+}
+
+/// Why a token was not taken on: what was said, and what is wrong with it. Somebody has to change one or the other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the HSM is not taken on: {member}: {why}")]
+pub struct HsmRefusal {
+    /// `module`, `token`, `pin` or `kek`.
+    pub member: &'static str,
+    /// The rule that is broken.
+    pub code: &'static str,
+    /// In the words of the crate `hsm`, which repeats nothing secret.
+    pub why: String,
+}
+
+impl HsmRefusal {
+    fn new(member: &'static str, code: &'static str, why: impl Into<String>) -> Self {
+        Self { member, code, why: why.into() }
+    }
+}
+
+/// A key in a token that was tried out.
+pub(super) struct Tried {
+    pub(super) kek: KekRef,
+    pub(super) canary: hsm::Canary,
+    pub(super) attributes: KekAttributes,
+}
+
+impl HsmSetup {
+    /// Whether the settings let a module be loaded.
+    pub(super) fn allows(&self, module: &Path) -> Result<(), HsmError> {
+        match &self.modules {
+            Some(allowed) if !allowed.iter().any(|path| path == module) => {
+                Err(HsmError::Configuration("hsm_modules in the settings does not name the module".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The file of a module that may be loaded, with its hash.
+    pub(super) fn examine(&self, module: &Path) -> Result<ModuleFile, Error> {
+        let refused = |code| move |error: HsmError| refusal("module", code, &error);
+        self.allows(module).map_err(refused("not_allowed"))?;
+        ModuleFile::examine(module).map_err(refused("unusable"))
+    }
+}
+
+fn refusal(member: &'static str, code: &'static str, error: &HsmError) -> Error {
+    Error::HsmRefused(HsmRefusal::new(member, code, error.to_string()))
+}
+
+/// The token a wish names.
+pub(super) fn selector(wish: &HsmWish) -> Result<TokenSelector, Error> {
+    if wish.token.is_none() && wish.serial.is_none() {
+        let refused = HsmRefusal::new("token", "required", "label or serial number must name the token");
+        return Err(Error::HsmRefused(refused));
+    }
+    Ok(TokenSelector { label: wish.token.clone(), serial: wish.serial.clone(), ..TokenSelector::default() })
+}
+
+/// Waits until the host is logged in. One refused PIN is one attempt, and the host makes no second one.
+pub(super) fn connected(host: &Host) -> Result<TokenInfo, Error> {
+    let until = Instant::now() + CONNECTS;
+    let settled = |status: &hsm::Status| {
+        matches!(status.phase, Phase::Ready | Phase::Quarantined)
+            || (status.phase == Phase::Down && status.last_error.is_some())
+    };
+    host.wait(until.saturating_duration_since(Instant::now()), settled);
+    let status = host.status();
+    if status.phase == Phase::Quarantined {
+        let why = status.last_error.unwrap_or_default();
+        return Err(Error::HsmRefused(HsmRefusal::new("pin", "refused", why)));
+    }
+    match status.worker {
+        Some(worker) if status.phase == Phase::Ready => Ok(worker.token),
+        // The host's own words: a token that is not there, a module that does not load, a worker that died.
+        _ => Err(Error::HsmRefused(HsmRefusal::new(
+            "token",
+            "unreachable",
+            status.last_error.unwrap_or_else(|| "it did not answer in time".to_owned()),
+        ))),
+    }
+}
+
+/// A key that somebody made: exactly one, and one that can serve.
+pub(super) fn found(host: &Host, label: &str) -> Result<Tried, Error> {
+    let selector = KekSelector { label: Some(label.to_owned()), id: None };
+    let attributes = host.describe(&selector, MANAGE).map_err(of_kek)?;
+    tried(host, &selector, attributes)
+}
+
+/// A key made in the token: AES, else RSA. What was made and cannot be used is taken away again.
+pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> {
+    let mut last = None;
+    for kind in [KekKind::Aes256, KekKind::Rsa3072] {
+        match host.create_kek(selector, kind, MANAGE) {
+            Ok(()) => {}
+            // A token that makes no keys of this kind.
+            Err(error @ (HsmError::Refused(_) | HsmError::ProfileUnavailable(_))) => {
+                last = Some(of_kek(error));
+                continue;
+            }
+            Err(error) => return Err(of_kek(error)),
+        }
+        let described = host.describe(selector, MANAGE).map_err(of_kek);
+        match described.and_then(|attributes| tried(host, selector, attributes)) {
+            Ok(tried) => return Ok(tried),
+            Err(error) => {
+                taken_away(host, selector);
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or(Error::KekUnusable))
+}
+
+/// Destroys a key that was made for nothing; says so where it is left behind.
+pub(super) fn taken_away(host: &Host, selector: &KekSelector) -> bool {
+    let label = selector.label.as_deref().unwrap_or("-");
+    match host.destroy_kek(selector, MANAGE) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(label, %error, "a key made in a token protects nothing and could not be removed: remove it there");
+            false
+        }
+    }
+}
+
+fn tried(host: &Host, selector: &KekSelector, attributes: KekAttributes) -> Result<Tried, Error> {
+    let report = host.probe(selector, MANAGE).map_err(of_kek)?;
+    let Some(profile) = report.chosen else {
+        let why = report
+            .trials
+            .iter()
+            .map(|trial| format!("{}: {}", trial.profile, trial.refusal.as_deref().unwrap_or("works")));
+        let why = why.collect::<Vec<_>>().join("; ");
+        return Err(Error::HsmRefused(HsmRefusal::new("kek", "no_profile", why)));
+    };
+    let kek = KekRef { selector: selector.clone(), profile };
+    let canary = host.make_canary(&kek, MANAGE).map_err(of_kek)?;
+    Ok(Tried { kek, canary, attributes })
+}
+
+fn of_kek(error: HsmError) -> Error {
+    let code = match &error {
+        HsmError::KekNotFound => "not_found",
+        HsmError::KekAmbiguous(_) => "ambiguous",
+        HsmError::KekUnfit(_) => "unfit",
+        HsmError::Refused(_) | HsmError::ProfileUnavailable(_) => "refused",
+        _ => return Error::Hsm(error),
+    };
+    refusal("kek", code, &error)
+}
