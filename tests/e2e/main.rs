@@ -22,4 +22,5 @@ mod postgres;
 mod refusals;
 mod replica;
 mod secrets;
+mod shredding;
 mod strangers;

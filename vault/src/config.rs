@@ -6,6 +6,7 @@ mod environment;
 mod refusals;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -138,6 +139,7 @@ struct Document {
     read_replica: Option<String>,
     key_store: String,
     root_key: String,
+    kek_rotation_days: Option<NonZeroU16>,
     realm: Realm,
     #[serde(default = "node_name")]
     node: String,
@@ -166,6 +168,8 @@ pub struct Settings {
     pub key_store: KeyStore,
     /// What the key store is sealed under.
     pub root_key: RootKey,
+    /// After so many days a tenant's active key of the built-in KMS gets a successor by itself.
+    pub kek_rotation_days: Option<NonZeroU16>,
     /// The region in every AAD.
     pub realm: Realm,
     /// The node's name, as the access log shows it.
@@ -215,6 +219,7 @@ impl Settings {
             read_replica: None,
             key_store: KeyStore::Directory(folder.join("key-store")),
             root_key: RootKey::File(folder.join("root.key")),
+            kek_rotation_days: None,
             realm,
             node: node_name(),
             trusted_proxies: Vec::new(),
@@ -243,6 +248,7 @@ impl Settings {
             read_replica: document.read_replica.as_deref().map(|text| replica(text, &document.database)).transpose()?,
             key_store: key_store(&document.key_store, document.migration_lock, folder)?,
             root_key: root_key(&document.root_key, folder)?,
+            kek_rotation_days: document.kek_rotation_days,
             realm: document.realm,
             node: document.node,
             trusted_proxies: document.trusted_proxies,

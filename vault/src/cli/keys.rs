@@ -1,15 +1,19 @@
 //! `siv keys`: a tenant's key-encryption keys, and the switch that stops all use of them.
 
 use std::io::IsTerminal as _;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::domain::TenantName;
+use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
+use crate::keys::KekState;
 
 use super::client::{Client, tenant_query};
+use super::custody;
 use super::failure::Failure;
 use super::hsm_arguments::{KeyProvider, Token};
 use super::output::Output;
@@ -56,6 +60,88 @@ pub(super) enum Command {
         /// Only count what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// So many data keys a second at most, so that others who need the key provider are not kept.
+        #[arg(long, value_name = "N")]
+        per_second: Option<NonZeroU32>,
+    },
+    /// Change the state of one version: active, deactivated, compromised or destroyed.
+    #[command(
+        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys state 1 destroyed --dry-run\n  SIV_CREDENTIAL=siv_cus_… siv keys state 2 compromised"
+    )]
+    State {
+        /// The version, as `siv keys list` shows it.
+        version: u32,
+        /// What it shall be.
+        state: KekState,
+        /// The key, where the tenant has several.
+        #[arg(long)]
+        kek: Option<KekId>,
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+        /// Only tell whether it could be.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Ask for the end of the tenant: every key is destroyed once a second custodian approves.
+    #[command(
+        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys shred --dry-run\n  SIV_CREDENTIAL=siv_cus_… siv keys shred --tenant acme"
+    )]
+    Shred {
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+        /// Only tell what would be destroyed.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Approve what another custodian asked for, as the second person. It is done at once.
+    #[command(
+        after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys approve 01a2146f-d512-7f7b-8eec-658cb376cb51 --out certificate.json"
+    )]
+    Approve {
+        /// The approval's id, as `siv keys approvals` shows it.
+        approval: ApprovalId,
+        /// The act's digest, as the first custodian was told it: another act is refused.
+        #[arg(long)]
+        digest: Option<String>,
+        /// Where the certificate of destruction goes, with its proof; it must not exist.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
+    /// List what was asked for and what became of it.
+    #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys approvals")]
+    Approvals {
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
+    /// Fetch the certificate of the tenant's destruction, or of a deleted value's.
+    #[command(
+        after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys certificate --value 01a2146f-d4f5-7bf4-a949-55757b467b2e --out certificate.json"
+    )]
+    Certificate {
+        /// A value that was deleted.
+        #[arg(long)]
+        value: Option<ValueId>,
+        /// Where it goes; it must not exist.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
+    /// Set how long opened data keys may stay in memory, 0 to 300 seconds. To leave 0 takes a second custodian.
+    #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys cache 0")]
+    Cache {
+        /// Seconds; 0 lets every reading ask the key provider.
+        seconds: u16,
+        /// The tenant; the credential's own where none is named.
+        #[arg(long)]
+        tenant: Option<TenantName>,
     },
     /// Stop every capture and every opening of the tenant's values, until unsealed.
     #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys seal")]
@@ -90,9 +176,9 @@ impl Command {
                 let id = kek["kekId"].as_str().unwrap_or("-");
                 output.sentence(&kek, &format!("version {} of the key {id} {verb} active", kek["version"]));
             }
-            Self::Rewrap { tenant, dry_run } => {
+            Self::Rewrap { tenant, dry_run, per_second } => {
                 let query = tenant_query(tenant.as_ref());
-                let done = rewrap(client, &query, dry_run).await?;
+                let done = rewrap(client, &query, dry_run, per_second).await?;
                 let verb = if dry_run { "would be" } else { "are" };
                 let text = format!(
                     "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still \
@@ -100,6 +186,25 @@ impl Command {
                     done["moved"], done["kept"], done["erased"], done["left"]
                 );
                 output.sentence(&done, &text);
+            }
+            Self::State { version, state, kek, tenant, dry_run } => {
+                custody::state(client, output, (kek, version, state), tenant.as_ref(), dry_run).await?;
+            }
+            Self::Shred { tenant, dry_run } => custody::shred(client, output, tenant.as_ref(), dry_run).await?,
+            Self::Approve { approval, digest, out, tenant } => {
+                custody::approve(client, output, (approval, digest), (tenant.as_ref(), out)).await?;
+            }
+            Self::Approvals { tenant } => {
+                let asked = client.list("/v1/approvals", &tenant_query(tenant.as_ref())).await?;
+                output.table(&asked, &["approvalId", "act", "state", "requestedBy", "expiresAt", "digest"]);
+            }
+            Self::Certificate { value, out, tenant } => {
+                let certificate = custody::certificate(client, tenant.as_ref(), value).await?;
+                custody::hand_out(output, &certificate, out)?;
+            }
+            Self::Cache { seconds, tenant } => {
+                let tenant = meant(client, tenant).await?;
+                custody::cache(client, output, &tenant, seconds).await?;
             }
             Self::Seal { tenant } => {
                 let tenant = meant(client, tenant).await?;
@@ -129,8 +234,13 @@ async fn meant(client: &Client, named: Option<TenantName>) -> Result<TenantName,
 }
 
 /// Rewraps. While it takes long, a second request that only counts tells how far it is.
-async fn rewrap(client: &Client, query: &[(&str, String)], dry_run: bool) -> Result<Value, Failure> {
-    let (wish, count) = (json!({ "dryRun": dry_run }), json!({ "dryRun": true }));
+async fn rewrap(
+    client: &Client,
+    query: &[(&str, String)],
+    dry_run: bool,
+    per_second: Option<NonZeroU32>,
+) -> Result<Value, Failure> {
+    let (wish, count) = (json!({ "dryRun": dry_run, "perSecond": per_second }), json!({ "dryRun": true }));
     let mut done = std::pin::pin!(client.post("/v1/keks/rewrap", query, &wish));
     let progress = Progress::new();
     loop {

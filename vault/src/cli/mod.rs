@@ -6,6 +6,7 @@ mod app;
 mod bootstrap;
 mod client;
 mod credential;
+mod custody;
 mod demo;
 mod destination;
 mod dev;

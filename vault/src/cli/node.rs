@@ -16,6 +16,7 @@ use crate::domain::TenantName;
 use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
 use crate::http::{self, Listener, Listeners, Rates, Rooms, State};
 use crate::sequencer::{LogReader, Sequencer};
+use crate::store::key_upkeep::KeyUpkeep;
 use crate::store::{Catalog, Committer, FirstWords};
 
 use super::failure::Failure;
@@ -139,6 +140,7 @@ impl Node {
         let rooms = rooms(settings, &writer, &doors.addresses)?;
         let state = State::new(rooms, http_settings(settings, &doors)?);
         let ending = CancellationToken::new();
+        tokio::spawn(upkeep(settings, &writer).run(ending.clone()));
         let reader = LogReader::new(state.rooms().store.clone(), state.rooms().keys.clone());
         let listeners = doors.listeners.with_console(console::routes(state.clone(), reader));
         let serving = tokio::spawn(http::serve(state, listeners, ending.clone()));
@@ -174,6 +176,13 @@ impl Node {
         )
         .so("start it again: nothing that it acknowledged is lost, and it goes on in a new part"))
     }
+}
+
+/// What is done about tenants' keys without anybody asking.
+fn upkeep(settings: &Settings, writer: &Writer) -> KeyUpkeep {
+    let Installation { keys, store, .. } = writer.installation.clone();
+    let oldest = settings.kek_rotation_days.map(|days| Duration::from_secs(u64::from(days.get()) * 86_400));
+    KeyUpkeep::new(store, writer.committer.clone(), keys, oldest)
 }
 
 /// The listeners, with what others must know of them.

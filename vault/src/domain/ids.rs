@@ -129,6 +129,10 @@ id!(
     SecretId
 );
 id!(
+    /// What one custodian asked for and a second one has to approve.
+    ApprovalId
+);
+id!(
     /// One request, as the caller and the log name it.
     RequestId
 );

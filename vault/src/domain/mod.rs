@@ -29,8 +29,8 @@ pub use error::Error;
 pub use field::{FieldSpec, FieldType, Invalid};
 pub use growing::Growing;
 pub use ids::{
-    BootId, CaptureSessionId, CredentialId, DataKeyId, InstallationId, KekId, KeyProviderId, KeyStoreId, RequestId,
-    RunId, SecretId, ValueId,
+    ApprovalId, BootId, CaptureSessionId, CredentialId, DataKeyId, InstallationId, KekId, KeyProviderId, KeyStoreId,
+    RequestId, RunId, SecretId, ValueId,
 };
 pub use lp::{lp, lp_length};
 pub use metadata::{Binding, Metadata};

@@ -75,6 +75,11 @@ pub(crate) async fn refuse(state: &State, caller: &Caller) -> Problem {
     denied(state, caller.tenant_name().clone(), &caller.context, Code::PolicyDenied, "credential.kind").await
 }
 
+/// The same for a rule of the act itself, which the entry names.
+pub(crate) async fn deny(state: &State, caller: &Caller, rule: &'static str) -> Problem {
+    denied(state, caller.tenant_name().clone(), &caller.context, Code::PolicyDenied, rule).await
+}
+
 /// The same of one whose tenant is sealed: who asked meanwhile is what its custodian wants to know.
 async fn sealed(state: &State, caller: &Caller) -> Problem {
     denied(state, caller.tenant_name().clone(), &caller.context, Code::TenantSealed, "tenant.sealed").await

@@ -12,8 +12,8 @@ use super::openapi::document;
 use super::problem::{Code, Problem};
 use super::route::{Admits, Route};
 use super::routes::{
-    apps, captures, credentials, destinations, flows, frames, health, keks, log, log_files, runs, shapes, tenants,
-    values,
+    approvals, apps, captures, certificates, credentials, destinations, flows, frames, health, kek_states, keks, log,
+    log_files, runs, shapes, tenants, values,
 };
 use super::state::State;
 use crate::domain::CredentialKind::{self, Custodian, Operator};
@@ -85,6 +85,15 @@ pub(crate) fn private_routes() -> Vec<Route> {
         Route::get("/v1/log/export", AUDITOR, "A bundle that verifies offline", log_files::export)
             .query(log_files::RANGE)
             .answers_other("application/x-tar"),
+    ];
+    routes.extend(key_routes());
+    routes.extend(value_routes());
+    routes.extend(administrative_routes());
+    routes
+}
+
+fn key_routes() -> [Route; 9] {
+    [
         Route::get("/v1/keks", CUSTODIAN, "Lists key-encryption keys", keks::list)
             .query(LIST)
             .answers_list::<keks::KekSummary>(),
@@ -96,10 +105,27 @@ pub(crate) fn private_routes() -> Vec<Route> {
         Route::post("/v1/keks/rewrap", CUSTODIAN, "Wraps data keys under the active version", keks::rewrap)
             .may_read::<keks::Rewrap>()
             .answers::<keks::RewrapSummary>(200),
-    ];
-    routes.extend(value_routes());
-    routes.extend(administrative_routes());
-    routes
+        Route::post("/v1/keks/state", CUSTODIAN, "Changes the state of a key's version", kek_states::state)
+            .reads::<kek_states::ChangeState>()
+            .answers::<keks::KekSummary>(200),
+        Route::post("/v1/keks/shred", CUSTODIAN, "Asks for the end of the tenant's keys", kek_states::shred)
+            .may_read::<kek_states::Shred>()
+            .creates()
+            .answers::<kek_states::Shredding>(202),
+        Route::get("/v1/keks/certificate", CUSTODIAN, "Certifies a destruction", certificates::certificate)
+            .query(certificates::WHICH)
+            .answers::<certificates::Certificate>(200),
+        Route::post("/v1/tenants/{tenant}/cache", CUSTODIAN, "Sets how long keys stay in memory", approvals::set_cache)
+            .reads::<approvals::SetCache>()
+            .creates()
+            .answers::<approvals::CacheTime>(200),
+        Route::get("/v1/approvals", CUSTODIAN, "Lists what needs a second custodian", approvals::list)
+            .query(LIST)
+            .answers_list::<approvals::ApprovalSummary>(),
+        Route::post("/v1/approvals/{id}", CUSTODIAN, "Approves as a second custodian", approvals::approve)
+            .may_read::<approvals::Approve>()
+            .answers::<approvals::Given>(200),
+    ]
 }
 
 fn value_routes() -> [Route; 7] {

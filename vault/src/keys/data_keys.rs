@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use subtle::ConstantTimeEq as _;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
@@ -264,7 +265,13 @@ impl Keys {
         let key = self.open(records, row).await?;
         let mechanism = kek.mechanism.clone();
         let renewed = DataKeyRow { kek_id: kek.kek_id, kek_version: kek.version, mechanism, ..row.clone() };
-        self.wrap(records, (renewed, &kek), &key, erasure.as_deref()).await.map(Some)
+        let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_deref()).await?;
+        // It replaces the only other copy: what does not come back the same is not committed.
+        let again = self.unwrapped(records, (&renewed, &kek), erasure.as_deref()).await?;
+        if again.ct_eq(&key.bytes()[..]).unwrap_u8() != 1 {
+            return Err(Error::Altered);
+        }
+        Ok(Some(renewed))
     }
 
     async fn open<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Arc<DataKey>, Error> {
@@ -273,19 +280,27 @@ impl Keys {
         if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
             return Err(Error::KekUnusable);
         }
-        let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
-        let wrapped = wrapping::wrapped(macs, erasure.as_deref(), self.realm(), row)?;
-        let context = wrapping::context(self.realm(), row);
-        let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
-        let unwrapped = self.inner.provider.unwrap(records, (row, &kek), &context, &wrapped).instrument(span);
-        let bytes = self.inner.meter.unwraps.count(unwrapped).await?;
-        if bytes.len() != 32 {
-            return Err(Error::Altered);
-        }
+        let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));
         self.keep(records, row, &key).await?;
         Ok(key)
+    }
+
+    /// The 32 bytes of a row, after seal and H were checked; which KEK may unwrap is judged before.
+    async fn unwrapped<R: KeyRecords>(
+        &self,
+        records: &R,
+        (row, kek): (&DataKeyRow, &KekRecord),
+        erasure: Option<&[u8; 32]>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
+        let wrapped = wrapping::wrapped(macs, erasure, self.realm(), row)?;
+        let context = wrapping::context(self.realm(), row);
+        let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
+        let unwrapped = self.inner.provider.unwrap(records, (row, kek), &context, &wrapped).instrument(span);
+        let bytes = self.inner.meter.unwraps.count(unwrapped).await?;
+        if bytes.len() == 32 { Ok(bytes) } else { Err(Error::Altered) }
     }
 
     async fn erasure_key_to_seal(

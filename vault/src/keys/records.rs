@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::KekState;
 use super::hsm_records::{HsmKek, ProviderRecord};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
@@ -61,51 +62,6 @@ impl KekRecord {
     #[must_use]
     pub fn key_of(kek_id: KekId, version: u32) -> String {
         format!("{kek_id}.{version}")
-    }
-}
-
-/// States of a KEK after NIST SP 800-57 part 1 section 7, with `destroying` between the two durable places.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KekState {
-    /// Made, not yet used.
-    PreActive,
-    /// Wraps and unwraps.
-    Active,
-    /// Unwraps only.
-    Deactivated,
-    /// Unwraps only, so that what it protects can be moved to another.
-    Compromised,
-    /// Refused everywhere; its secret is being destroyed.
-    Destroying,
-    /// Gone.
-    Destroyed,
-}
-
-impl KekState {
-    /// Whether data keys may be wrapped.
-    #[must_use]
-    pub const fn may_wrap(self) -> bool {
-        matches!(self, Self::Active)
-    }
-
-    /// Whether data keys may be unwrapped.
-    #[must_use]
-    pub const fn may_unwrap(self) -> bool {
-        matches!(self, Self::Active | Self::Deactivated | Self::Compromised)
-    }
-
-    /// Whether the state may become `next`: the one table of transitions.
-    #[must_use]
-    pub const fn may_become(self, next: Self) -> bool {
-        matches!(
-            (self, next),
-            (Self::PreActive, Self::Active | Self::Compromised | Self::Destroying)
-                | (Self::Active, Self::Deactivated | Self::Compromised | Self::Destroying)
-                | (Self::Deactivated, Self::Compromised | Self::Destroying)
-                | (Self::Compromised, Self::Destroying)
-                | (Self::Destroying, Self::Destroyed)
-        )
     }
 }
 
@@ -167,25 +123,4 @@ pub trait KeyRecords: Send + Sync {
 
     /// How long the tenant lets opened keys stay in memory (its row authenticated); nothing if it has no row.
     fn cache_age(&self, tenant: &TenantName) -> impl Future<Output = Result<Option<Duration>, RecordsError>> + Send;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_destroyed_kek_never_comes_back() {
-        use KekState::{Active, Compromised, Deactivated, Destroyed, Destroying, PreActive};
-        let all = [PreActive, Active, Deactivated, Compromised, Destroying, Destroyed];
-        for next in all {
-            assert!(!Destroyed.may_become(next));
-            assert_eq!(Destroying.may_become(next), next == Destroyed);
-            assert_eq!(Compromised.may_become(next), next == Destroying);
-            // SP 800-57 part 1 section 7.3: what was deactivated never protects anything anew.
-            assert_eq!(Deactivated.may_become(next), matches!(next, Compromised | Destroying));
-            assert_eq!(next.may_become(Active), next == PreActive);
-        }
-        assert!(all.into_iter().filter(|state| state.may_wrap()).eq([Active]));
-        assert!(!Destroying.may_unwrap() && !Destroyed.may_unwrap() && !PreActive.may_unwrap());
-    }
 }

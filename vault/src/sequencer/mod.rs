@@ -3,6 +3,7 @@
 mod anchoring;
 mod checkpoints;
 mod closing;
+mod destruction;
 mod duty;
 mod error;
 mod export;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+pub use destruction::Certified;
 pub use error::Error;
 pub use export::{Part, Sink, Tar};
 pub use reader::LogReader;

@@ -14,7 +14,7 @@ use super::record::PATIENCE;
 use super::{Error, checkpoints, heads};
 use crate::access_log::{Action, Checkpoint, Entry, Outcome};
 use crate::crypto::DataKey;
-use crate::domain::{Actor, BootId, TenantName, Timestamp, ValueId};
+use crate::domain::{Actor, BootId, Tenant, TenantName, Timestamp, ValueId};
 use crate::keys::{Head, KekRecord, KekState, Keys};
 use crate::store::integration::LogHead;
 use crate::store::records::{Body, StoredCredential};
@@ -199,11 +199,12 @@ impl Recovery {
         Ok(suspended)
     }
 
-    /// What the key store destroyed stays destroyed: the records that came back say so again.
+    /// What the key store destroyed stays destroyed: the records that came back say so again. A tenant that has no key left
+    /// is sealed, as it was when it was shredded.
     async fn destroy_again(&self, committer: &Committer) -> Result<u64, Error> {
         let mut destroyed = 0;
         for tenant in self.owners().await? {
-            let mut own = Own::default();
+            let (mut own, mut left) = (Own::default(), false);
             for row in self.store.rows(Table::Keks, &tenant).await? {
                 let mut record = KekRecord::from_row(&row)?;
                 let is_local = record.mechanism.starts_with("local-");
@@ -213,10 +214,23 @@ impl Recovery {
                     own.push(row, self.entry(&tenant, Action::Key("kek.destroyed"), committer), &self.keys);
                     destroyed += 1;
                 }
+                left |= record.state != KekState::Destroyed;
+            }
+            if !own.rows.is_empty() && !left {
+                self.seal(&tenant, &mut own, committer).await?;
             }
             self.submit(tenant, own, committer).await?;
         }
         Ok(destroyed)
+    }
+
+    async fn seal(&self, tenant: &TenantName, own: &mut Own, committer: &Committer) -> Result<(), Error> {
+        if let Some(row) = self.store.row(Table::Tenants, tenant, tenant.as_str()).await? {
+            let sealed = Tenant { sealed: true, ..Tenant::from_row(&row)? };
+            let row = sealed.to_row(tenant, &row.key, row.version + 1)?;
+            own.push(row, self.entry(tenant, Action::Admin("tenant.sealed"), committer), &self.keys);
+        }
+        Ok(())
     }
 
     /// Whoever has rows: every tenant and the installation.

@@ -2,6 +2,7 @@
 //!
 //! The new secret lies in the key store before any row speaks of it. Values and states are not touched.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +112,19 @@ pub async fn rotate(
 pub async fn rewrap(
     by: &Administrator,
     dry: bool,
+    progress: impl FnMut(Rewrapped) + Send,
+    ground: Ground<'_>,
+) -> Result<Rewrapped, Error> {
+    rewrap_paced(by, (dry, None), progress, ground).await
+}
+
+/// The same, not faster than so many data keys a second: a customer's token serves its readers meanwhile.
+///
+/// # Errors
+/// As [`rewrap`].
+pub async fn rewrap_paced(
+    by: &Administrator,
+    (dry, per_second): (bool, Option<NonZeroU32>),
     mut progress: impl FnMut(Rewrapped) + Send,
     ground: Ground<'_>,
 ) -> Result<Rewrapped, Error> {
@@ -149,11 +163,15 @@ pub async fn rewrap(
             }
         }
         progress(done);
+        if let Some(rate) = per_second.filter(|_| !dry && found) {
+            tokio::time::sleep(Duration::from_secs(1) * SLICE / rate.get()).await;
+        }
     }
     if !dry {
         done.left = store.data_keys_elsewhere(&by.tenant, &kek).await?;
         let by = in_time();
-        let ended = Entry { count: Some(done.left), ..entry(&by, &kek, "rewrap.ended", store.clock().now()) };
+        let mut ended = Entry { count: Some(done.left), ..entry(&by, &kek, "rewrap.ended", store.clock().now()) };
+        ended.facts.push(("references", references(&by.tenant, store).await?));
         committer.submit(Record::new(by.tenant, in_both_logs(ended), by.deadline)).await?;
     }
     Ok(done)
@@ -162,6 +180,13 @@ pub async fn rewrap(
 async fn active(tenant: &TenantName, store: &Store) -> Result<KekRecord, Error> {
     let found = store.active_kek(tenant).await.map_err(keys::Error::from)?;
     Ok(found.ok_or(keys::Error::NoKek)?)
+}
+
+/// How many data keys refer to each version, as `id.version=count`: a version that is not named has none.
+async fn references(tenant: &TenantName, store: &Store) -> Result<String, Error> {
+    let counts = store.data_keys_by_kek(tenant).await?;
+    let line = |(kek_id, version, count): &(_, u32, u64)| format!("{}={count}", KekRecord::key_of(*kek_id, *version));
+    Ok(counts.iter().map(line).collect::<Vec<_>>().join(" "))
 }
 
 /// An entry of one of the acts.

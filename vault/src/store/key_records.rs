@@ -107,6 +107,22 @@ impl Store {
     pub async fn data_keys_elsewhere(&self, tenant: &TenantName, kek: &KekRecord) -> Result<u64, Error> {
         engine!(self, data_keys_elsewhere(kek.kek_id, kek.version, tenant))
     }
+
+    /// How many data keys of a tenant each of its KEK versions wraps; a version that wraps none is not named.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn data_keys_by_kek(&self, tenant: &TenantName) -> Result<Vec<(KekId, u32, u64)>, Error> {
+        engine!(self, data_keys_by_kek(tenant))
+    }
+
+    /// How many values of a tenant there are, spent and expired ones that wait for the purge included.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn count_values(&self, tenant: &TenantName) -> Result<u64, Error> {
+        engine!(self, count_values(tenant))
+    }
 }
 
 fn records(error: Error) -> RecordsError {

@@ -1,6 +1,7 @@
 //! Where rows live. The only room that names sqlx.
 
 pub mod administration;
+pub mod approvals;
 pub(in crate::store) mod batch;
 mod boots;
 pub mod caller;
@@ -8,14 +9,17 @@ pub mod catalog;
 pub mod committer;
 #[cfg(test)]
 mod contract;
+mod decree;
 pub mod destinations;
 mod error;
 mod fault;
 pub mod idempotency;
 pub mod integration;
 pub mod kek_rotation;
+pub mod kek_states;
 mod key_commit;
 mod key_records;
+pub mod key_upkeep;
 pub mod listing;
 mod log_reads;
 #[cfg(test)]
@@ -29,6 +33,7 @@ mod replica;
 mod row_seal;
 pub mod rows;
 pub mod settings;
+pub mod shredding;
 mod sqlite;
 pub mod tenants;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `/v1/keks`: names and states of the tenant's key-encryption keys, never a key; rotation and rewrap.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use axum::Json;
 use axum::extract::State as Shared;
@@ -40,7 +41,7 @@ pub(crate) struct KekSummary {
 }
 
 impl KekSummary {
-    fn of(tenant: &TenantName, record: &KekRecord) -> Self {
+    pub(super) fn of(tenant: &TenantName, record: &KekRecord) -> Self {
         Self {
             tenant: tenant.to_string(),
             kek_id: record.kek_id,
@@ -143,6 +144,10 @@ pub(crate) struct Rewrap {
     /// Only count what would be done.
     #[serde(default)]
     dry_run: bool,
+    /// So many data keys a second at most.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>)]
+    per_second: Option<NonZeroU32>,
 }
 
 /// What a rewrap did, or would do.
@@ -167,7 +172,8 @@ pub(crate) async fn rewrap(
     Body { body, .. }: Body<Rewrap>,
 ) -> Result<Json<RewrapSummary>, Problem> {
     let (doing, by, dry_run) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
-    let done = async move { Ok(kek_rotation::rewrap(&by, dry_run, |_| (), doing.ground()).await?) };
+    let pace = (dry_run, body.per_second);
+    let done = async move { Ok(kek_rotation::rewrap_paced(&by, pace, |_| (), doing.ground()).await?) };
     let kek_rotation::Rewrapped { moved, kept, erased, left } = state.to_the_end(done).await?;
     Ok(Json(RewrapSummary { moved, kept, erased, left, dry_run }))
 }

@@ -3,14 +3,17 @@
 use super::problem::Problem;
 use crate::store::Caller;
 
+pub(super) mod approvals;
 pub(super) mod apps;
 pub(super) mod captures;
+pub(super) mod certificates;
 pub(super) mod credentials;
 pub(super) mod destinations;
 pub(super) mod flows;
 pub(super) mod frames;
 pub(super) mod health;
 mod hsm_members;
+pub(super) mod kek_states;
 pub(super) mod keks;
 pub(crate) mod log;
 pub(crate) mod log_files;

@@ -163,6 +163,11 @@ async fn switch(
     let name = caller.tenant_name().clone();
     let applied = state
         .administer(caller, move |tenant, by| {
+            // A tenant that was shredded stays sealed: nothing of it can be opened or sealed any more.
+            let opens = tenant.keks.values().any(|(_, kek)| kek.state.may_unwrap());
+            if switch == Switch::Unseal && !opens {
+                return Err(Problem::new(Code::Conflict));
+            }
             let switched = Tenant { sealed: switch == Switch::Seal, ..tenant.tenant.clone() };
             Ok(Act::switch_tenant(by, &switched, tenant.tenant_version, switch)?)
         })

@@ -2,6 +2,7 @@
 
 mod administration;
 mod contract;
+mod custody;
 mod keys;
 mod recorded;
 mod refusals;

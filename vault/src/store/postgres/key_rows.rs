@@ -115,6 +115,33 @@ pub(super) async fn data_keys_elsewhere(
     Ok(count.unsigned_abs())
 }
 
+/// How many data keys of a tenant each of its KEK versions wraps.
+pub(super) async fn data_keys_by_kek(
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Vec<(KekId, u32, u64)>, Error> {
+    let rows = sqlx::query(
+        "SELECT kek_id, kek_version, count(*) AS data_keys FROM data_keys WHERE tenant = $1 GROUP BY kek_id, kek_version",
+    )
+    .bind(tenant.as_str())
+    .fetch_all(connection)
+    .await?;
+    let line = |row| {
+        let columns = Columns::of("data_keys", row);
+        Ok((columns.id("kek_id", KekId::from_bytes)?, columns.number("kek_version")?, columns.number("data_keys")?))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// How many values of a tenant there are.
+pub(super) async fn count_values(tenant: &TenantName, connection: &mut PgConnection) -> Result<u64, Error> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM secure_values WHERE tenant = $1")
+        .bind(tenant.as_str())
+        .fetch_one(connection)
+        .await?;
+    Ok(count.unsigned_abs())
+}
+
 /// Removes a data key that no longer opens because its erasure key is gone.
 pub(super) async fn remove_data_key(
     id: DataKeyId,

@@ -120,6 +120,17 @@ impl PostgresStore {
         super::reading!(self, |connection| key_rows::data_keys_elsewhere(kek_id, version, tenant, connection).await)
     }
 
+    pub(in crate::store) async fn data_keys_by_kek(
+        &self,
+        tenant: &TenantName,
+    ) -> Result<Vec<(KekId, u32, u64)>, Error> {
+        super::reading!(self, |connection| key_rows::data_keys_by_kek(tenant, connection).await)
+    }
+
+    pub(in crate::store) async fn count_values(&self, tenant: &TenantName) -> Result<u64, Error> {
+        super::reading!(self, |connection| key_rows::count_values(tenant, connection).await)
+    }
+
     pub(in crate::store) async fn capture_key(
         &self,
         key_id: &[u8; 16],

@@ -118,6 +118,17 @@ impl SqliteStore {
         key_rows::data_keys_elsewhere(kek_id, version, tenant, &mut *self.reader().await?).await
     }
 
+    pub(in crate::store) async fn data_keys_by_kek(
+        &self,
+        tenant: &TenantName,
+    ) -> Result<Vec<(KekId, u32, u64)>, Error> {
+        key_rows::data_keys_by_kek(tenant, &mut *self.reader().await?).await
+    }
+
+    pub(in crate::store) async fn count_values(&self, tenant: &TenantName) -> Result<u64, Error> {
+        key_rows::count_values(tenant, &mut *self.reader().await?).await
+    }
+
     pub(in crate::store) async fn capture_key(
         &self,
         key_id: &[u8; 16],

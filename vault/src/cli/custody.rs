@@ -1,0 +1,146 @@
+//! What custodians do to keys for good: states, the end of a tenant by two persons, certificates of destruction.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
+use crate::keys::KekState;
+
+use super::client::{Client, tenant_query};
+use super::failure::Failure;
+use super::output::Output;
+
+/// Changes the state of one version.
+pub(super) async fn state(
+    client: &Client,
+    output: &Output,
+    (kek, version, state): (Option<KekId>, u32, KekState),
+    tenant: Option<&TenantName>,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let mut wish = json!({ "version": version, "state": state, "dryRun": dry_run });
+    if let Some(kek) = kek {
+        wish["kekId"] = Value::from(kek.to_string());
+    }
+    let done = client.post("/v1/keks/state", &tenant_query(tenant), &wish).await?;
+    let verb = if dry_run { "would be" } else { "is" };
+    output.sentence(&done, &format!("version {version} of the key {} {verb} {state}", text(&done, "kekId")));
+    Ok(())
+}
+
+/// Asks for the end of a tenant, or tells what it would be.
+pub(super) async fn shred(
+    client: &Client,
+    output: &Output,
+    tenant: Option<&TenantName>,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let asked = client.post("/v1/keks/shred", &tenant_query(tenant), &json!({ "dryRun": dry_run })).await?;
+    let keks = asked["keks"].as_array().map_or(0, Vec::len);
+    let extent = format!(
+        "{keks} versions of keys, {} data keys and {} values of the tenant {} would be destroyed",
+        asked["dataKeys"],
+        asked["values"],
+        text(&asked, "tenant")
+    );
+    let sentence = if dry_run {
+        extent
+    } else {
+        let approval = &asked["approval"];
+        format!(
+            "{extent}. Nothing is yet: a second custodian has until {} to say\n  siv keys approve {} --digest {}",
+            text(approval, "expiresAt"),
+            text(approval, "approvalId"),
+            text(approval, "digest")
+        )
+    };
+    output.sentence(&asked, &sentence);
+    Ok(())
+}
+
+/// Approves. Where that destroyed a tenant's keys, the certificate is fetched with its proof.
+pub(super) async fn approve(
+    client: &Client,
+    output: &Output,
+    (approval, digest): (ApprovalId, Option<String>),
+    (tenant, out): (Option<&TenantName>, Option<PathBuf>),
+) -> Result<(), Failure> {
+    let body = digest.map_or_else(|| json!({}), |digest| json!({ "digest": digest }));
+    let mut given = client.post(&format!("/v1/approvals/{approval}"), &tenant_query(tenant), &body).await?;
+    if text(&given, "act") != "shred-tenant" {
+        output.sentence(&given, &format!("approved: {} is done", text(&given, "act")));
+        return Ok(());
+    }
+    // The receipt is in the answer alone; the proof comes a second later.
+    let receipt = given["certificate"]["receipt"].take();
+    let mut proven = certificate(client, tenant, None).await?;
+    if receipt.is_string() {
+        proven["receipt"] = receipt;
+    }
+    given["certificate"] = proven;
+    if out.is_some() {
+        write(&given["certificate"], out)?;
+    }
+    output.sentence(&given, "approved: the tenant's keys are destroyed, in the key store and in every cache");
+    Ok(())
+}
+
+/// Fetches a certificate of destruction, with its proof.
+pub(super) async fn certificate(
+    client: &Client,
+    tenant: Option<&TenantName>,
+    value: Option<ValueId>,
+) -> Result<Value, Failure> {
+    let mut query = tenant_query(tenant);
+    query.extend(value.map(|value| ("valueId", value.to_string())));
+    let answer = client.fetch("/v1/keks/certificate", &query).await?;
+    answer.json().await.map_err(|_| Failure::new("the vault's answer is not JSON").so("check that SIV_URL names a siv"))
+}
+
+/// Prints a certificate, or writes it to a file.
+pub(super) fn hand_out(output: &Output, certificate: &Value, out: Option<PathBuf>) -> Result<(), Failure> {
+    if out.is_none() {
+        output.record(certificate);
+        return Ok(());
+    }
+    let path = write(certificate, out)?;
+    output.sentence(certificate, &format!("the certificate is in {path}"));
+    Ok(())
+}
+
+/// Sets how long opened data keys may stay in memory.
+pub(super) async fn cache(client: &Client, output: &Output, tenant: &TenantName, seconds: u16) -> Result<(), Failure> {
+    let path = format!("/v1/tenants/{tenant}/cache");
+    let done = client.post(&path, &[], &json!({ "cacheSeconds": seconds })).await?;
+    let sentence = if done["approval"].is_object() {
+        let approval = &done["approval"];
+        format!(
+            "strict still: a second custodian has until {} to say\n  siv keys approve {} --digest {}",
+            text(approval, "expiresAt"),
+            text(approval, "approvalId"),
+            text(approval, "digest")
+        )
+    } else {
+        format!("opened data keys of {tenant} stay in memory for {seconds} seconds at most")
+    };
+    output.sentence(&done, &sentence);
+    Ok(())
+}
+
+/// Writes a certificate into a new file: evidence is never overwritten.
+fn write(certificate: &Value, out: Option<PathBuf>) -> Result<String, Failure> {
+    let path = out.unwrap_or_default();
+    let failed = |error| Failure::new(format!("{} could not be written", path.display())).because(error);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path).map_err(failed)?;
+    let bytes = serde_json::to_vec_pretty(certificate).unwrap_or_default();
+    file.write_all(&bytes).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(path.display().to_string())
+}
+
+fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value.get(member).and_then(Value::as_str).unwrap_or("-")
+}

@@ -1,0 +1,96 @@
+//! Several rows that decide, written in one commit or not at all: each over the version that was read, each with its entry.
+
+use std::sync::Arc;
+
+use super::administration::{Administrator, in_both_logs};
+use super::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use super::rows::{DecidingRow, Table};
+use super::{Committer, Error};
+use crate::access_log::{Action, Entry, Outcome, Receipt};
+use crate::crypto::DataKey;
+use crate::domain::{TenantName, Timestamp};
+
+/// Changes of rows that stand or fall together.
+pub(in crate::store) struct Decree {
+    by: Administrator,
+    rows: Vec<(DecidingRow, Entry)>,
+    /// After this moment it is too late, by the batch's clock.
+    until: Option<Timestamp>,
+}
+
+impl Decree {
+    /// Nothing yet.
+    pub(in crate::store) const fn new(by: Administrator) -> Self {
+        Self { by, rows: Vec::new(), until: None }
+    }
+
+    /// An entry of this decree.
+    pub(in crate::store) fn entry(&self, action: Action) -> Entry {
+        // The time is the batch's, known when it is decided.
+        let now = Timestamp::from_millis(0);
+        Entry::new(self.by.tenant.clone(), now, action, Outcome::Allowed, &self.by.context)
+    }
+
+    /// One more row, and the entry that makes it.
+    pub(in crate::store) fn push(&mut self, row: DecidingRow, entry: Entry) {
+        let object = Some(row.object(&self.by.realm));
+        self.rows.push((row, Entry { object, ..entry }));
+    }
+
+    /// The tenant it is about.
+    pub(in crate::store) const fn tenant(&self) -> &TenantName {
+        &self.by.tenant
+    }
+
+    /// Nothing of it happens after this moment.
+    pub(in crate::store) const fn until(mut self, end: Timestamp) -> Self {
+        self.until = Some(end);
+        self
+    }
+
+    /// The receipt of its first row's entry once all of it is durable; nothing if a row was changed meanwhile or it is too late.
+    pub(in crate::store) async fn submit(self, committer: &Committer) -> Result<Option<Receipt>, Error> {
+        let done = committer.submit(self).await?;
+        Ok(if done.output { done.receipts().into_iter().next() } else { None })
+    }
+}
+
+impl Operation for Decree {
+    type Output = bool;
+
+    fn tenant(&self) -> &TenantName {
+        &self.by.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        self.by.generation
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.by.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        let rows: Vec<(Table, String)> = self.rows.iter().map(|(row, _)| (row.table, row.key.clone())).collect();
+        Reads { rows, ..Reads::default() }
+    }
+
+    fn hold(&mut self, _: Arc<DataKey>) {}
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<bool> {
+        let now = rows.now();
+        let there = |row: &DecidingRow| rows.row(row.table, &row.key).map_or(0, |row| row.version);
+        let moved = self.rows.iter().any(|(row, _)| there(row) + 1 != row.version);
+        if moved || self.until.is_some_and(|end| end <= now) {
+            return Decision::Answer(false);
+        }
+        let entry = |(_, entry): &(DecidingRow, Entry)| in_both_logs(Entry { time: now, ..entry.clone() });
+        let changes = Changes {
+            entries: self.rows.iter().flat_map(entry).collect(),
+            rows: self.rows.iter().map(|(row, _)| row.clone()).collect(),
+            bump_generation: true,
+            ..Changes::default()
+        };
+        Decision::Write(changes, true)
+    }
+}

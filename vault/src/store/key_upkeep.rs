@@ -1,0 +1,104 @@
+//! What is done about tenants' keys without anybody asking: a destruction that was cut short is finished, and a key that is
+//! older than it may be gets a successor. Any node may do it: each change stands over the version that was read.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::administration::Administrator;
+use super::kek_rotation::{self, Target};
+use super::kek_states::versions;
+use super::tenants::Ground;
+use super::{Committer, Error, Store, shredding};
+use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timestamp};
+use crate::keys::{KekRecord, KekState, Keys};
+
+/// So often it looks, and at once after a start.
+const PERIOD: Duration = Duration::from_secs(60);
+/// How long one change may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Only the built-in KMS makes keys by itself: a customer's token gets a new one from the customer.
+const MADE_HERE: &str = "local-";
+
+/// The upkeep of one node.
+pub struct KeyUpkeep {
+    store: Store,
+    committer: Committer,
+    keys: Keys,
+    oldest: Option<Duration>,
+}
+
+impl KeyUpkeep {
+    /// Upkeep that lets no active key of the built-in KMS grow older than `oldest`, where that is given.
+    #[must_use]
+    pub const fn new(store: Store, committer: Committer, keys: Keys, oldest: Option<Duration>) -> Self {
+        Self { store, committer, keys, oldest }
+    }
+
+    /// Works until it is told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            // A log that cannot be relied on does not say which keys are to be destroyed.
+            if !self.store.log_health().is_serving() {
+                continue;
+            }
+            if let Err(error) = self.pass().await {
+                tracing::warn!(%error, "the upkeep of keys did not succeed and is tried again");
+            }
+        }
+    }
+
+    /// Looks at every tenant once. A tenant whose rows do not read keeps no other.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the tenants cannot be listed.
+    pub async fn pass(&self) -> Result<(), Error> {
+        for tenant in self.store.tenants().await? {
+            if let Err(error) = self.look_after(&tenant).await {
+                tracing::warn!(%tenant, %error, "the keys of a tenant could not be looked after");
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_after(&self, tenant: &TenantName) -> Result<(), Error> {
+        let ground = Ground { store: &self.store, committer: &self.committer, keys: &self.keys };
+        let found = versions(tenant, &self.store).await?;
+        let now = self.store.clock().now();
+        let gone = |kek: &KekRecord| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
+        let cut_short = found.iter().any(|(_, kek)| kek.state == KekState::Destroying);
+        if cut_short || (!found.is_empty() && found.iter().all(|(_, kek)| gone(kek))) {
+            shredding::finish(&self.node(tenant, now), ground).await?;
+        }
+        if found.iter().any(|(_, kek)| self.is_too_old(kek, now)) {
+            let kek = kek_rotation::rotate(&self.node(tenant, now), Target::Same, now, ground).await?;
+            tracing::info!(%tenant, kek_id = %kek.kek_id, version = kek.version, "a key reached its age and was rotated");
+        }
+        Ok(())
+    }
+
+    fn is_too_old(&self, kek: &KekRecord, now: Timestamp) -> bool {
+        let made_here = kek.state == KekState::Active && kek.mechanism.starts_with(MADE_HERE);
+        made_here && self.oldest.is_some_and(|oldest| now.since(kek.created_at) >= oldest)
+    }
+
+    /// The node itself as the one who acts.
+    fn node(&self, tenant: &TenantName, now: Timestamp) -> Administrator {
+        let context = RequestContext {
+            request_id: RequestId::generate(now),
+            actor: Actor::node(self.committer.identity().boot()),
+            on_behalf_of: None,
+            origin: Origin::default(),
+            reference: None,
+        };
+        let (realm, deadline) = (self.keys.realm().clone(), now.plus(PATIENCE));
+        Administrator { tenant: tenant.clone(), generation: None, context, realm, deadline }
+    }
+}
