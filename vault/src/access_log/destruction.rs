@@ -145,7 +145,7 @@ fn erased_by(value_id: ValueId, retention: RetentionClass) -> Option<Timestamp> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access_log::{Action, Entry, Lane, Leaf, NodeIdentity, Outcome};
+    use crate::access_log::{Action, Checkpoint, Entry, Lane, Leaf, NodeIdentity, Outcome};
     use crate::domain::Actor;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
@@ -184,7 +184,7 @@ mod tests {
         let moved = note.replace("\"demo\"", "\"acme\"");
         assert!(DestructionCertificate::open(&moved, &[verifier(&key)]).is_err());
         // It is no checkpoint, whoever holds the note.
-        assert!(super::super::Checkpoint::open(&note, &[verifier(&key)]).is_err());
+        assert!(Checkpoint::open(&note, &[verifier(&key)]).is_err());
     }
 
     #[test]
