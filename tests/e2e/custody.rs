@@ -146,6 +146,26 @@ async fn what_is_refused_leaves_neither_a_tenant_nor_a_key() {
 }
 
 #[tokio::test]
+async fn a_key_that_stands_behind_one_version_is_not_taken_for_another() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    token.keygen("customers-own", &["--sensitive"]);
+    let options = custody.options(&token, LABEL, PIN);
+    let options: Vec<&str> = options.iter().map(String::as_str).chain(["--kek", "customers-own"]).collect();
+    let acme = custody.customer("acme", &options, 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    let again = custody.command(&acme.custodian, &[&["keys", "rotate"], &options[..]].concat());
+    assert!(!again.status.success() && text(&again).contains("in_use"), "{}", text(&again));
+    custody.read(&acme, &key).await.expect(200);
+    // The end of the old version is not the end of the new one, which has a key of its own.
+    custody.keys(&acme, &["rotate"]);
+    assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
+    assert_eq!(custody.keys(&acme, &["state", "1", "destroyed"])["state"], "destroyed");
+    assert!(!token.logged_in(&["--list-objects"]).contains("customers-own"));
+    custody.read(&acme, &key).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_module_that_the_settings_do_not_name_is_not_loaded() {
     let token = Token::new(Provider::SoftHsm);
     let custody = Custody::with_settings(&[&token], "hsm_modules = [\"/opt/vendor/lib/pkcs11.so\"]");

@@ -156,6 +156,14 @@ async fn shredded_and_put_back(mut served: Served, mut backup: impl FnMut(&Serve
     assert!(!alone.status.success() && String::from_utf8_lossy(&alone.stderr).contains("policy.denied"));
     served.flow("card-summary").post("/v1/flows/card-summary/invoke", &inputs).await.expect(200);
     let file = served.folder().join("certificate.json");
+    // What cannot be written is found before anything is destroyed.
+    std::fs::write(&file, "another's").unwrap();
+    let refused = served.command(&two, &["keys", "approve", id, "--out", file.to_str().unwrap()]);
+    assert!(!refused.status.success());
+    assert!(
+        run(&served, &two, &["keys", "list"])["data"].as_array().unwrap().iter().all(|kek| kek["state"] == "active")
+    );
+    std::fs::remove_file(&file).unwrap();
     let given = run(&served, &two, &["keys", "approve", id, "--digest", digest, "--out", file.to_str().unwrap()]);
     assert_eq!(given["state"], "completed");
     nothing_opens(&served, &cards).await;

@@ -296,9 +296,11 @@ fn next(code: &str) -> Option<&'static str> {
         "not_found" => "check the spelling and --tenant",
         "conflict" => "look at what is there, then decide",
         "flow.invalid" | "validation" => "mend what is named above and apply again",
-        "rate.limited" | "overloaded" | "store.unavailable" | "log.unavailable" | "kms.unavailable" => {
+        "rate.limited" | "overloaded" | "store.unavailable" | "log.unavailable" => {
             "nothing was changed; try again in a moment"
         }
+        // The end of a key begins in the database, and goes on by itself when its token is back.
+        "kms.unavailable" => "try again in a moment; `siv keys list` shows what was begun and goes on by itself",
         "tenant.sealed" => "the tenant's custodian can run `siv keys unseal`",
         _ => return None,
     })

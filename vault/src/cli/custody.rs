@@ -1,9 +1,9 @@
 //! What custodians do to keys for good: states, the end of a tenant by two persons, certificates of destruction.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -70,8 +70,16 @@ pub(super) async fn approve(
     (tenant, out): (Option<&TenantName>, Option<PathBuf>),
 ) -> Result<(), Failure> {
     let body = digest.map_or_else(|| json!({}), |digest| json!({ "digest": digest }));
-    let mut given = client.post(&format!("/v1/approvals/{approval}"), &tenant_query(tenant), &body).await?;
-    if text(&given, "act") != "shred-tenant" {
+    // Before anything is destroyed: whether the file can be made.
+    let file = out.as_deref().map(create).transpose()?;
+    let answer = client.post(&format!("/v1/approvals/{approval}"), &tenant_query(tenant), &body).await;
+    let is_shredded = answer.as_ref().is_ok_and(|given| text(given, "act") == "shred-tenant");
+    if let (Some(path), false) = (&out, is_shredded) {
+        // It holds nothing.
+        let _ = std::fs::remove_file(path);
+    }
+    let mut given = answer?;
+    if !is_shredded {
         output.sentence(&given, &format!("approved: {} is done", text(&given, "act")));
         return Ok(());
     }
@@ -82,8 +90,9 @@ pub(super) async fn approve(
         proven["receipt"] = receipt;
     }
     given["certificate"] = proven;
-    if out.is_some() {
-        write(&given["certificate"], out)?;
+    if let Some((file, path)) = file.zip(out) {
+        let fetched = "the keys are destroyed; `siv keys certificate --out FILE` fetches the certificate again";
+        fill(file, &path, &given["certificate"]).map_err(|failure| failure.so(fetched))?;
     }
     output.sentence(&given, "approved: the tenant's keys are destroyed, in the key store and in every cache");
     Ok(())
@@ -103,12 +112,12 @@ pub(super) async fn certificate(
 
 /// Prints a certificate, or writes it to a file.
 pub(super) fn hand_out(output: &Output, certificate: &Value, out: Option<PathBuf>) -> Result<(), Failure> {
-    if out.is_none() {
+    let Some(path) = out else {
         output.record(certificate);
         return Ok(());
-    }
-    let path = write(certificate, out)?;
-    output.sentence(certificate, &format!("the certificate is in {path}"));
+    };
+    fill(create(&path)?, &path, certificate)?;
+    output.sentence(certificate, &format!("the certificate is in {}", path.display()));
     Ok(())
 }
 
@@ -131,14 +140,17 @@ pub(super) async fn cache(client: &Client, output: &Output, tenant: &TenantName,
     Ok(())
 }
 
-/// Writes a certificate into a new file: evidence is never overwritten.
-fn write(certificate: &Value, out: Option<PathBuf>) -> Result<String, Failure> {
-    let path = out.unwrap_or_default();
-    let failed = |error| Failure::new(format!("{} could not be written", path.display())).because(error);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path).map_err(failed)?;
+/// A new file: evidence is never overwritten.
+fn create(path: &Path) -> Result<File, Failure> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+    made.map_err(|error| Failure::new(format!("{} could not be written", path.display())).because(error))
+}
+
+/// Writes a certificate into its file.
+fn fill(mut file: File, path: &Path, certificate: &Value) -> Result<(), Failure> {
     let bytes = serde_json::to_vec_pretty(certificate).unwrap_or_default();
-    file.write_all(&bytes).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all()).map_err(failed)?;
-    Ok(path.display().to_string())
+    let written = file.write_all(&bytes).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
+    written.map_err(|error| Failure::new(format!("{} could not be written", path.display())).because(error))
 }
 
 fn text<'a>(value: &'a Value, member: &str) -> &'a str {

@@ -112,7 +112,8 @@ impl Check {
             module: self.module,
             module_sha256: None,
             token,
-            pin: PinSource::File(self.pin_file),
+            // The worker has a working directory of its own.
+            pin: PinSource::File(std::path::absolute(&self.pin_file).unwrap_or(self.pin_file)),
             sessions: SESSIONS,
             memory_bytes: MEMORY,
             canaries: Vec::new(),

@@ -210,7 +210,10 @@ async fn holds(asked: &ApprovalRecord, tenant: &TenantName, ground: Ground<'_>) 
     }
     let row = ground.store.row(Table::Credentials, tenant, &asked.requested_by.to_string()).await?;
     let stored = row.as_ref().map(StoredCredential::from_row).transpose()?;
-    Ok(stored.is_some_and(|stored| stored.record.revoked_at.is_none() && !stored.record.suspended))
+    let now = ground.store.clock().now();
+    Ok(stored.is_some_and(|StoredCredential { record, .. }| {
+        record.revoked_at.is_none() && !record.suspended && record.expires_at.is_none_or(|end| end > now)
+    }))
 }
 
 /// The tenant's row with another cache time, if it is strict still.

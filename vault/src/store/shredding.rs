@@ -71,12 +71,15 @@ pub(in crate::store) async fn begin(decree: &mut Decree, keks: &[String], ground
 /// [`Error::Keys`] if the key store cannot be written; those of the committer.
 pub async fn finish(by: &Administrator, ground: Ground<'_>) -> Result<Option<Receipt>, Error> {
     let found = versions(&by.tenant, ground.store).await?;
+    let mut failed = None;
     for (at, kek) in found.iter().filter(|(_, kek)| kek.state == KekState::Destroying) {
-        ground.keys.destroy_kek(ground.store, &by.tenant, kek).await?;
-        let mut decree = Decree::new(in_time(by, ground));
-        push(&mut decree, (*at, kek), KekState::Destroyed)?;
-        // If another node said so first, it is said.
-        decree.submit(ground.committer).await?;
+        // A token that is away keeps its own key, and no other.
+        if let Err(error) = destroy((*at, kek), by, ground).await {
+            failed = failed.or(Some(error));
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     let ended = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
     if found.is_empty() || !found.iter().all(ended) {
@@ -92,6 +95,15 @@ pub async fn finish(by: &Administrator, ground: Ground<'_>) -> Result<Option<Rec
         }
     }
     Ok(None)
+}
+
+/// Destroys one version's key, then says so.
+async fn destroy((at, kek): (u64, &KekRecord), by: &Administrator, ground: Ground<'_>) -> Result<(), Error> {
+    ground.keys.destroy_kek(ground.store, &by.tenant, kek).await?;
+    let mut decree = Decree::new(in_time(by, ground));
+    push(&mut decree, (at, kek), KekState::Destroyed)?;
+    // If another node said so first, it is said.
+    decree.submit(ground.committer).await.map(|_| ())
 }
 
 /// The entry that a certificate of destruction is made from: all keys are gone by now.

@@ -34,6 +34,8 @@ pub(super) struct Records {
     cells: Zeroizing<Vec<u8>>,
     ends: Vec<usize>,
     pub(super) columns: Columns,
+    /// How many cells the header has.
+    width: usize,
     /// Values of a wide record that are still to be given out.
     rest: VecDeque<Found>,
 }
@@ -48,7 +50,7 @@ enum Record<'a> {
 impl Records {
     pub(super) fn new() -> Self {
         let (cells, ends) = (Zeroizing::new(vec![0; LONGEST]), vec![0; COLUMNS]);
-        Self { reader: Reader::new(), cells, ends, columns: Columns::Unread, rest: VecDeque::new() }
+        Self { reader: Reader::new(), cells, ends, columns: Columns::Unread, width: 0, rest: VecDeque::new() }
     }
 
     /// Reads the header and finds the columns by it; else what is wrong with it. `wanted` names the columns of fields.
@@ -72,7 +74,8 @@ impl Records {
             };
             wanted.iter().map(place).collect::<Result<_, _>>().map(Columns::Wide)
         };
-        Ok(columns.map(|columns| self.columns = columns))
+        let width = header.len();
+        Ok(columns.map(|columns| (self.columns, self.width) = (columns, width)))
     }
 
     /// The next value; nothing at the end.
@@ -83,10 +86,14 @@ impl Records {
             }
             skip_line_ends(input)?;
             let line = input.line;
-            let columns = std::mem::take(&mut self.columns);
+            let (columns, width) = (std::mem::take(&mut self.columns), self.width);
             let found = match self.record(input)? {
                 Record::End => None,
                 Record::Bad(code) => Some(VecDeque::from([Found::Reject(Reject::of(line, code))])),
+                // A comma that wants quotes: what stands behind it would be lost without a word.
+                Record::Cells(cells) if cells.len() > width => {
+                    Some(VecDeque::from([Found::Reject(Reject::of(line, "cells"))]))
+                }
                 Record::Cells(cells) => Some(values(line, &cells, &columns)),
             };
             self.columns = columns;
@@ -198,6 +205,14 @@ mod tests {
         let expected = [(2, r#"{"field":"card-number","value":"4242"}"#), (3, r#"{"field":"note","value":"hello"}"#)];
         let wanted = [("card", "card-number"), ("note", "note")];
         assert_eq!(all(text, &wanted), expected.map(|(line, what)| (line, what.to_owned())));
+    }
+
+    #[test]
+    fn a_record_with_more_cells_than_the_header_is_not_cut() {
+        let seen = all("field,value\npassword,first,second\nnote,b\n", &[]);
+        assert_eq!((seen[0].clone(), seen[1].0), ((2, "cells".to_owned()), 3));
+        let seen = all("id,secret\n7,first,second\n", &[("secret", "password")]);
+        assert_eq!(seen, [(2, "cells".to_owned())]);
     }
 
     #[test]

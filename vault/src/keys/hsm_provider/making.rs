@@ -41,6 +41,23 @@ struct Known {
     providers: Vec<(u64, ProviderRecord)>,
     /// Versions that still open something.
     keks: Vec<HsmKek>,
+    /// Versions whose keys are in tokens still: those, and those that are being destroyed.
+    there: Vec<HsmKek>,
+}
+
+impl Known {
+    /// Whether the key of a token stands behind a version already. It cannot stand behind a second one: with the end of the
+    /// first, which one custodian can bring about, the second would lose it.
+    fn has(&self, provider: KeyProviderId, tried: &Tried) -> bool {
+        let label = tried.kek.selector.label.as_deref();
+        let value = tried.attributes.check_value.as_ref();
+        let public = tried.attributes.public.as_ref();
+        self.there.iter().filter(|kek| kek.provider == provider).any(|kek| {
+            (value.is_some() && kek.check_value.as_ref() == value)
+                || (public.is_some() && kek.public.as_ref() == public)
+                || kek.kek().selector.label.as_deref() == label
+        })
+    }
 }
 
 /// A version of a KEK.
@@ -84,7 +101,11 @@ impl Keys {
     ) -> Result<MadeKek, Error> {
         let mut known = Known::default();
         for kek in records.keks(tenant).await? {
+            if kek.state == KekState::Destroyed {
+                continue;
+            }
             let (may_unwrap, Some(hsm)) = (kek.state.may_unwrap(), kek.hsm) else { continue };
+            known.there.push((*hsm).clone());
             if let Some(provider) = records.key_provider(tenant, hsm.provider).await? {
                 known.providers.push(provider);
             }
@@ -186,6 +207,9 @@ impl HsmProvider {
         let (host, token, tried) = onboarded.await?;
         drop::<OwnedSemaphorePermit>(turn);
         let (record, row_version, old) = settled(draft, &token, &known.providers);
+        if made_name.is_none() && known.has(record.provider_id, &tried) {
+            return Err(onboarding::in_use());
+        }
         let old_pin = old.map(|version| SecretName::hsm_pin(tenant, record.provider_id, version));
         let facts = facts(&record, Some(&token), &tried);
         let place = (tenant.clone(), record.provider_id);

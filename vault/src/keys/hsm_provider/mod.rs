@@ -160,17 +160,25 @@ impl Keys {
     }
 
     /// Lets go of every host of a tenant whose configuration is not of these versions: what was changed on another node is
-    /// used by this one at its next call. And of the canaries of keys that open nothing any more: their end is no alarm.
+    /// used by this one at its next call. Of those in whose tokens nothing of the tenant opens any more. And of the canaries of keys that open nothing any more: their end is no alarm.
     pub fn follow_hsms<'k>(
         &self,
         tenant: &TenantName,
         versions: &BTreeMap<KeyProviderId, u64>,
         keks: impl Iterator<Item = &'k KekRecord>,
     ) {
-        let ended = keks.filter(|kek| !kek.state.may_unwrap()).filter_map(|kek| kek.hsm.as_deref());
-        let ended: Vec<&HsmKek> = ended.collect();
+        let (alive, ended): (Vec<&KekRecord>, Vec<&KekRecord>) =
+            keks.filter(|kek| kek.hsm.is_some()).partition(|kek| kek.state.may_unwrap());
+        let tokens =
+            |keks: Vec<&'k KekRecord>| keks.into_iter().filter_map(|kek| kek.hsm.as_deref()).collect::<Vec<_>>();
+        let (alive, ended) = (tokens(alive), tokens(ended));
+        // A token in which nothing of the tenant's lives any more is left alone: no login, no worker.
+        let is_over = |provider: KeyProviderId| {
+            ended.iter().any(|kek| kek.provider == provider) && !alive.iter().any(|kek| kek.provider == provider)
+        };
         let old = |place: &Place, running: &Running| {
-            place.0 == *tenant && versions.get(&place.1).is_none_or(|version| *version > running.version())
+            place.0 == *tenant
+                && (is_over(place.1) || versions.get(&place.1).is_none_or(|version| *version > running.version()))
         };
         self.inner.provider.hsm.hosts().retain(|place, running| {
             if place.0 == *tenant {

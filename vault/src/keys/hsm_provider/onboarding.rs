@@ -194,6 +194,12 @@ fn tried(host: &Host, selector: &KekSelector, attributes: KekAttributes) -> Resu
     Ok(Tried { kek, canary, attributes })
 }
 
+/// The key that was named stands behind a version of the tenant's already.
+pub(super) fn in_use() -> Error {
+    let why = "it is the key of another version already: name another one, or let one be made";
+    Error::HsmRefused(HsmRefusal::new("kek", "in_use", why))
+}
+
 fn of_kek(error: HsmError) -> Error {
     let code = match &error {
         HsmError::KekNotFound => "not_found",
