@@ -105,24 +105,12 @@ pub async fn rotate(
 }
 
 /// Wraps the tenant's data keys under its active KEK version, slice by slice. Stopped anywhere, it can be run again.
-/// `dry` only counts. `progress` hears the counts after each slice.
+/// `dry` only counts. Not faster than so many data keys a second: a customer's token serves its readers meanwhile. `progress`
+/// hears the counts after each slice.
 ///
 /// # Errors
 /// [`Error::Keys`] if a key cannot be unwrapped or wrapped; those of the committer.
 pub async fn rewrap(
-    by: &Administrator,
-    dry: bool,
-    progress: impl FnMut(Rewrapped) + Send,
-    ground: Ground<'_>,
-) -> Result<Rewrapped, Error> {
-    rewrap_paced(by, (dry, None), progress, ground).await
-}
-
-/// The same, not faster than so many data keys a second: a customer's token serves its readers meanwhile.
-///
-/// # Errors
-/// As [`rewrap`].
-pub async fn rewrap_paced(
     by: &Administrator,
     (dry, per_second): (bool, Option<NonZeroU32>),
     mut progress: impl FnMut(Rewrapped) + Send,

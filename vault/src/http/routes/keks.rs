@@ -173,7 +173,7 @@ pub(crate) async fn rewrap(
 ) -> Result<Json<RewrapSummary>, Problem> {
     let (doing, by, dry_run) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
     let pace = (dry_run, body.per_second);
-    let done = async move { Ok(kek_rotation::rewrap_paced(&by, pace, |_| (), doing.ground()).await?) };
+    let done = async move { Ok(kek_rotation::rewrap(&by, pace, |_| (), doing.ground()).await?) };
     let kek_rotation::Rewrapped { moved, kept, erased, left } = state.to_the_end(done).await?;
     Ok(Json(RewrapSummary { moved, kept, erased, left, dry_run }))
 }

@@ -78,13 +78,13 @@ async fn after_rotation_and_rewrap_the_old_version_is_needed_by_nothing() {
     let old = active(tenant, ground.store).await.unwrap();
     let new = rotate(&house.by, Target::Same, Timestamp::from_millis(1), ground).await.unwrap();
     assert_eq!(active(tenant, ground.store).await.unwrap(), new);
-    let dry = rewrap(&house.by, true, |_| (), ground).await.unwrap();
+    let dry = rewrap(&house.by, (true, None), |_| (), ground).await.unwrap();
     assert!(dry.moved >= CLASSES.len() as u64 && dry.erased == 0);
-    assert_eq!(rewrap(&house.by, true, |_| (), ground).await.unwrap(), dry, "a dry run changes nothing");
+    assert_eq!(rewrap(&house.by, (true, None), |_| (), ground).await.unwrap(), dry, "a dry run changes nothing");
     let mut steps = 0;
-    let done = rewrap(&house.by, false, |_| steps += 1, ground).await.unwrap();
+    let done = rewrap(&house.by, (false, None), |_| steps += 1, ground).await.unwrap();
     assert!(done.moved >= dry.moved && steps > 0);
-    let again = rewrap(&house.by, false, |_| (), ground).await.unwrap();
+    let again = rewrap(&house.by, (false, None), |_| (), ground).await.unwrap();
     assert_eq!((again.moved, again.left), (0, 0), "nothing refers to the old version");
     // A key that was about to be made under the old version when it was retired is refused in its own commit.
     let late = house.store.data_keys_after(tenant, None, 1).await.unwrap().remove(0);
@@ -120,14 +120,14 @@ async fn a_data_key_that_does_not_open_keeps_no_other_from_being_wrapped_anew() 
     let broken: String = made[0].0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let sql = format!("UPDATE data_keys SET sealed = X'00' WHERE data_key_id = X'{broken}'").leak();
     crate::store::meddling::meddle(&dir.path().join("siv.db"), sql).await;
-    let done = rewrap(&house.by, false, |_| (), house.ground()).await.unwrap();
+    let done = rewrap(&house.by, (false, None), |_| (), house.ground()).await.unwrap();
     assert_eq!(done.left, 1, "there is no proof while one refers to the old version");
     for (id, bytes) in &made[1..] {
         assert_eq!(house.keys.data_key(&house.store, &house.by.tenant, *id).await.unwrap().bytes(), bytes);
     }
     // Its erasure key is away before its time (a key store restored in part): the row waits for it, it does not go.
     std::fs::remove_dir_all(dir.path().join("keys/erasure")).unwrap();
-    let done = rewrap(&house.by, false, |_| (), house.ground()).await.unwrap();
+    let done = rewrap(&house.by, (false, None), |_| (), house.ground()).await.unwrap();
     assert_eq!((done.erased, done.left), (0, 1));
 }
 
