@@ -52,8 +52,9 @@ CREATE TABLE data_keys (
     mechanism   text COLLATE "C" NOT NULL, -- the wrapping mechanism
     sealed      bytea            NOT NULL, -- the wrapped key and its HMAC
     created     bigint           NOT NULL, -- when it was made
+    era         bigint           NOT NULL, -- how many of the tenant's KEK versions were compromised by then
     PRIMARY KEY (tenant, data_key_id),
-    UNIQUE (tenant, class, epoch)
+    UNIQUE (tenant, class, epoch, era)
 );
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 

@@ -50,8 +50,9 @@ CREATE TABLE data_keys (
     mechanism   TEXT    NOT NULL, -- the wrapping mechanism
     sealed      BLOB    NOT NULL, -- the wrapped key and its HMAC
     created     INTEGER NOT NULL, -- when it was made
+    era         INTEGER NOT NULL, -- how many of the tenant's KEK versions were compromised by then
     PRIMARY KEY (tenant, data_key_id),
-    UNIQUE (tenant, class, epoch)
+    UNIQUE (tenant, class, epoch, era)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 

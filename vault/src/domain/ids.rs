@@ -39,6 +39,14 @@ macro_rules! id {
                 Uuid::from_slice(bytes).map(Self).map_err(|_| Error::Id)
             }
 
+            /// When it was generated, as the id says.
+            #[must_use]
+            pub fn time(&self) -> Timestamp {
+                let mut millis = [0; 8];
+                millis[2..].copy_from_slice(&self.as_bytes()[..6]);
+                Timestamp::from_millis(u64::from_be_bytes(millis))
+            }
+
             /// The 16 bytes.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {

@@ -138,6 +138,12 @@ impl DataKeyClass {
         }
     }
 
+    /// Whether it seals values, and not what the vault itself needs.
+    #[must_use]
+    pub const fn is_of_values(self) -> bool {
+        matches!(self, Self::SensitiveAuthentication | Self::Session | Self::Stored)
+    }
+
     /// The length of an epoch.
     #[must_use]
     pub const fn epoch_length(self) -> Duration {

@@ -9,7 +9,8 @@ use super::run_plan::Plan;
 use crate::access_log::{Action, Entry, Outcome};
 use crate::capture::entries::about;
 use crate::crypto::{DataKey, ValueState};
-use crate::domain::{Metadata, Realm, TenantName, Timestamp, ValueId};
+use crate::domain::{DataKeyId, Metadata, Realm, TenantName, Timestamp, ValueId};
+use crate::keys::HeldKeys;
 use crate::store::rows::{IdempotencyRow, RunOutcome, StateRow, ValueRow};
 use crate::store::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
 
@@ -82,6 +83,8 @@ pub(super) struct Ending {
     /// Whether it was handed in before and nobody heard how that ended. Only then an outcome that stands there already may
     /// be its own: a run's row is not authenticated, and must not silence the entries of a first hand-in.
     pub(super) unheard: bool,
+    /// Data keys of values that were sealed anew since their release.
+    pub(super) held: HeldKeys,
 }
 
 impl Operation for Ending {
@@ -109,7 +112,9 @@ impl Operation for Ending {
         }
     }
 
-    fn hold(&mut self, _: Arc<DataKey>) {}
+    fn hold(&mut self, data_key: Arc<DataKey>) {
+        self.held.hold(data_key);
+    }
 
     fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
         let now = rows.now();
@@ -119,6 +124,10 @@ impl Operation for Ending {
         let ended = known.is_some_and(|outcome| with_intent || outcome != RunOutcome::Completed);
         if ended && (with_intent || self.ended != Ended::Well) {
             return Decision::Answer(());
+        }
+        let resealed = self.resealed(rows);
+        if !resealed.is_empty() {
+            return Decision::NeedDataKeys(resealed);
         }
         let (mut entries, mut states) = (Vec::new(), BTreeMap::new());
         for used in &self.used {
@@ -176,16 +185,33 @@ impl Ending {
             None => self.genuine_state(rows.value(value_id)?, used)?,
         };
         let state = taken_back(&before);
-        let mac = state.mac(&used.data_key, &self.realm, &self.plan.tenant, value_id);
-        states.insert(value_id, StateRow { value_id, data_key_id: used.data_key.id(), state, mac });
+        let data_key = self.data_key(used, rows.value(value_id)?.row.data_key_id)?;
+        let mac = state.mac(&data_key, &self.realm, &self.plan.tenant, value_id);
+        states.insert(value_id, StateRow { value_id, data_key_id: data_key.id(), state, mac });
         Some(state)
     }
 
     fn genuine_state(&self, value: &ReadValue, used: &Used) -> Option<ValueState> {
         let (stored, state) = (value.state.as_ref()?, current_state(value));
-        let genuine = stored.data_key_id == used.data_key.id()
+        let data_key = self.data_key(used, value.row.data_key_id)?;
+        let genuine = stored.data_key_id == data_key.id()
             && state.version == value.newest_state_version
-            && state.verify_mac(&used.data_key, &self.realm, &self.plan.tenant, used.metadata.value_id, &stored.mac);
+            && state.verify_mac(&data_key, &self.realm, &self.plan.tenant, used.metadata.value_id, &stored.mac);
         genuine.then_some(state)
+    }
+
+    /// The data key that seals a value now: the one it was opened with, unless it was sealed anew meanwhile.
+    fn data_key(&self, used: &Used, now: DataKeyId) -> Option<Arc<DataKey>> {
+        if used.data_key.id() == now {
+            return Some(Arc::clone(&used.data_key));
+        }
+        self.held.get(&self.plan.tenant, now)
+    }
+
+    /// Data keys that are not at hand though a failure is to be taken back under them.
+    fn resealed(&self, rows: &dyn Rows) -> Vec<DataKeyId> {
+        let back = self.used.iter().filter(|used| used.take_back);
+        let now = |used: &Used| rows.value(used.metadata.value_id).map(|value| value.row.data_key_id);
+        back.filter_map(|used| now(used).filter(|id| self.data_key(used, *id).is_none())).collect()
     }
 }

@@ -73,10 +73,11 @@ impl Runner {
         let idempotency = idempotency.map_err(of_run)?;
         if plan.flow.has_intent() || ended != Ended::Well || idempotency.is_some() {
             let (new_values, captures) = captured.into_iter().unzip();
-            let (realm, deadline) = (self.inner().keys.realm().clone(), now);
-            let plan = Arc::clone(&plan);
+            let keys = &self.inner().keys;
+            let (realm, held, deadline) = (keys.realm().clone(), keys.held(), now);
+            let (plan, unheard) = (Arc::clone(&plan), false);
             let ending =
-                Ending { plan, realm, used, ended, idempotency, new_values, captures, deadline, unheard: false };
+                Ending { plan, realm, used, ended, idempotency, new_values, captures, deadline, unheard, held };
             self.end(ending).await.map_err(of_run)?;
         }
         result.map_err(|error| RunError::Flow { run_id: Some(plan.run_id), error })
@@ -124,8 +125,8 @@ impl Runner {
                     unheard |= !matches!(error, store::Error::Overloaded);
                     last = error;
                 }
-                // A value that was tampered with meanwhile must not hide what became of the run.
-                Err(store::Error::Tampered(_) | store::Error::Unreadable(_))
+                // A value that was tampered with, or whose key went, must not hide what became of the run.
+                Err(store::Error::Tampered(_) | store::Error::Unreadable(_) | store::Error::Keys(_))
                     if ending.used.iter().any(|used| used.take_back) =>
                 {
                     let used = ending.used.iter().map(|used| Used { take_back: false, ..used.clone() }).collect();

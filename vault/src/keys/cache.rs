@@ -26,6 +26,15 @@ pub(super) enum Flight {
     Make(TenantName, DataKeyClass, Epoch),
 }
 
+/// What a key was opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// To seal what is new of its class and epoch.
+    Seals,
+    /// To open what it sealed: of a class and epoch there may be older ones, which seal nothing any more.
+    Opens,
+}
+
 /// The opened keys of this process.
 pub(super) struct Cache {
     clock: Clock,
@@ -84,7 +93,7 @@ impl Cache {
     }
 
     /// Keeps an opened key, unless the tenant keeps none.
-    pub(super) fn put(&self, tenant: &TenantName, class: DataKeyClass, epoch: Epoch, key: &Arc<DataKey>) {
+    pub(super) fn put(&self, tenant: &TenantName, (class, epoch): (DataKeyClass, Epoch), key: &Arc<DataKey>, to: Use) {
         self.meter.misses.inc();
         let at = self.clock.now();
         let mut shelves = guard(&self.shelves);
@@ -92,7 +101,9 @@ impl Cache {
         if shelf.age.is_zero() {
             return;
         }
-        shelf.current.insert((class, epoch), key.id());
+        if to == Use::Seals {
+            shelf.current.insert((class, epoch), key.id());
+        }
         shelf.opened.insert(key.id(), Opened { key: Arc::clone(key), class, epoch, at, uses: 0 });
     }
 

@@ -7,7 +7,8 @@ use subtle::ConstantTimeEq as _;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
-use super::cache::Flight;
+use super::cache::{Flight, Use};
+use super::compromise::Compromise;
 use super::key_store::SecretName;
 use super::{DataKeyRow, Error, KekRecord, KeyRecords, Keys, MacPurpose, RecordsError, wrapping};
 use crate::crypto::DataKey;
@@ -17,6 +18,24 @@ use crate::domain::{DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
 const PATIENCE: Duration = Duration::from_millis(1900);
 /// The same where an HSM is asked: who is told still has to write down that they were.
 const HSM_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The row of the data key that seals now, and what the tenant's compromised KEKs spoil: for values none of that.
+async fn current_row<R: KeyRecords>(
+    records: &R,
+    tenant: &TenantName,
+    class: DataKeyClass,
+    epoch: Epoch,
+) -> Result<(Option<DataKeyRow>, Compromise), Error> {
+    let compromise = match class.is_of_values() {
+        true => Compromise::of(&records.keks(tenant).await?),
+        false => Compromise::default(),
+    };
+    let found = records.find_data_keys(tenant, class, epoch).await?;
+    if found.iter().any(|row| row.tenant != *tenant || row.class != class || row.epoch != epoch) {
+        return Err(Error::Altered);
+    }
+    Ok((found.into_iter().find(|row| !compromise.spoils(row)), compromise))
+}
 
 impl Keys {
     /// The data key that seals what is created at `at`; erasure key, then data key, then row are made on first use.
@@ -50,12 +69,13 @@ impl Keys {
         if let Some(key) = self.inner.cache.current(tenant, class, epoch) {
             return Ok(key);
         }
-        match records.find_data_key(tenant, class, epoch).await? {
-            Some(row) if row.tenant != *tenant || row.class != class || row.epoch != epoch => Err(Error::Altered),
-            Some(row) => self.open(records, &row).await,
-            None => match self.make(records, tenant, class, epoch, at).await {
+        match current_row(records, tenant, class, epoch).await? {
+            (Some(row), _) => self.open(records, &row, Use::Seals).await,
+            (None, compromise) => match self.make(records, (tenant, class, epoch), at, compromise).await {
                 // A rotation came between: under the new version then.
-                Err(Error::Records(RecordsError::Retired)) => self.make(records, tenant, class, epoch, at).await,
+                Err(Error::Records(RecordsError::Retired)) => {
+                    self.make(records, (tenant, class, epoch), at, compromise).await
+                }
                 made => made,
             },
         }
@@ -77,14 +97,13 @@ impl Keys {
         if self.inner.cache.current(tenant, class, epoch).is_some() {
             return Ok(());
         }
-        match records.find_data_key(tenant, class, epoch).await? {
-            Some(row) if row.tenant != *tenant || row.class != class || row.epoch != epoch => Err(Error::Altered),
-            Some(row) => self.open(records, &row).await.map(drop),
-            None => {
+        match current_row(records, tenant, class, epoch).await? {
+            (Some(row), _) => self.open(records, &row, Use::Opens).await.map(drop),
+            (None, compromise) => {
                 let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
                 self.refuse_erased(class, epoch)?;
                 let key = DataKey::generate(DataKeyId::generate(at))?;
-                let row = Self::row(tenant, (class, epoch), &key, &kek, at);
+                let row = Self::row((tenant, class, epoch), (&key, &kek), at, compromise);
                 let context = wrapping::context(self.realm(), &row);
                 self.wrapped(records, (&row, &kek), &context, &key).await.map(drop)
             }
@@ -104,11 +123,10 @@ impl Keys {
 
     /// A row for a new data key, not yet wrapped.
     fn row(
-        tenant: &TenantName,
-        (class, epoch): (DataKeyClass, Epoch),
-        key: &DataKey,
-        kek: &KekRecord,
+        (tenant, class, epoch): (&TenantName, DataKeyClass, Epoch),
+        (key, kek): (&DataKey, &KekRecord),
         created: Timestamp,
+        compromise: Compromise,
     ) -> DataKeyRow {
         DataKeyRow {
             tenant: tenant.clone(),
@@ -120,6 +138,7 @@ impl Keys {
             mechanism: kek.mechanism.clone(),
             sealed: Vec::new(),
             created,
+            era: compromise.era(),
         }
     }
 
@@ -154,7 +173,7 @@ impl Keys {
         if row.tenant != *tenant || row.data_key_id != id {
             return Err(Error::Altered);
         }
-        self.open(records, &row).await
+        self.open(records, &row, Use::Opens).await
     }
 
     /// The data key of an id if it is opened and fresh. No I/O: the committer may call it.
@@ -193,32 +212,41 @@ impl Keys {
     async fn make<R: KeyRecords>(
         &self,
         records: &R,
-        tenant: &TenantName,
-        class: DataKeyClass,
-        epoch: Epoch,
+        (tenant, class, epoch): (&TenantName, DataKeyClass, Epoch),
         at: Timestamp,
+        compromise: Compromise,
     ) -> Result<Arc<DataKey>, Error> {
         let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
         // The erasure key first: a row whose erasure key was never durable would be lost with the next power cut.
         let erasure = self.erasure_key_to_seal(class, epoch).await?;
-        let key = DataKey::generate(DataKeyId::generate(at))?;
-        let row = Self::row(tenant, (class, epoch), &key, &kek, at);
+        let key = DataKey::generate(DataKeyId::generate(compromise.after(at)))?;
+        let row = Self::row((tenant, class, epoch), (&key, &kek), at, compromise);
         let row = self.wrap(records, (row, &kek), &key, erasure.as_deref()).await?;
         let stored = records.insert_data_key(row).await?;
+        // An era moved by whoever writes to the database: the time in the id is authentic.
+        if compromise.spoils(&stored) {
+            return Err(Error::Altered);
+        }
         if stored.data_key_id != key.id() {
-            return self.open(records, &stored).await;
+            return self.open(records, &stored, Use::Seals).await;
         }
         let key = Arc::new(key.under(stored.kek_id));
-        self.keep(records, &stored, &key).await?;
+        self.keep(records, &stored, &key, Use::Seals).await?;
         Ok(key)
     }
 
     /// Caches an opened key for as long as its tenant allows now.
-    async fn keep<R: KeyRecords>(&self, records: &R, row: &DataKeyRow, key: &Arc<DataKey>) -> Result<(), Error> {
+    async fn keep<R: KeyRecords>(
+        &self,
+        records: &R,
+        row: &DataKeyRow,
+        key: &Arc<DataKey>,
+        to: Use,
+    ) -> Result<(), Error> {
         if let Some(age) = records.cache_age(&row.tenant).await? {
             self.set_cache_age(&row.tenant, age);
         }
-        self.inner.cache.put(&row.tenant, row.class, row.epoch, key);
+        self.inner.cache.put(&row.tenant, (row.class, row.epoch), key, to);
         Ok(())
     }
 
@@ -262,7 +290,7 @@ impl Keys {
             erasure => erasure?,
         };
         let kek = records.active_kek(&row.tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
-        let key = self.open(records, row).await?;
+        let key = self.open(records, row, Use::Opens).await?;
         let mechanism = kek.mechanism.clone();
         let renewed = DataKeyRow { kek_id: kek.kek_id, kek_version: kek.version, mechanism, ..row.clone() };
         let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_deref()).await?;
@@ -274,7 +302,7 @@ impl Keys {
         Ok(Some(renewed))
     }
 
-    async fn open<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Arc<DataKey>, Error> {
+    async fn open<R: KeyRecords>(&self, records: &R, row: &DataKeyRow, to: Use) -> Result<Arc<DataKey>, Error> {
         let erasure = self.erasure_key_to_open(row.class, row.epoch).await?;
         let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
         if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
@@ -283,7 +311,7 @@ impl Keys {
         let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));
-        self.keep(records, row, &key).await?;
+        self.keep(records, row, &key, to).await?;
         Ok(key)
     }
 

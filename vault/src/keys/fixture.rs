@@ -52,13 +52,20 @@ impl Records {
 }
 
 impl KeyRecords for Records {
-    async fn find_data_key(
+    async fn find_data_keys(
         &self,
         tenant: &TenantName,
         class: DataKeyClass,
         epoch: Epoch,
-    ) -> Result<Option<DataKeyRow>, RecordsError> {
-        Ok(self.find(|row| row.tenant == *tenant && row.class == class && row.epoch == epoch))
+    ) -> Result<Vec<DataKeyRow>, RecordsError> {
+        let rows = self.rows.lock().unwrap();
+        let mut found: Vec<_> = rows
+            .iter()
+            .filter(|row| row.tenant == *tenant && row.class == class && row.epoch == epoch)
+            .cloned()
+            .collect();
+        found.sort_by_key(|row| std::cmp::Reverse(row.era));
+        Ok(found)
     }
 
     async fn load_data_key(&self, tenant: &TenantName, id: DataKeyId) -> Result<Option<DataKeyRow>, RecordsError> {
@@ -68,7 +75,8 @@ impl KeyRecords for Records {
     }
 
     async fn insert_data_key(&self, row: DataKeyRow) -> Result<DataKeyRow, RecordsError> {
-        if let Some(stored) = self.find_data_key(&row.tenant, row.class, row.epoch).await? {
+        let found = self.find_data_keys(&row.tenant, row.class, row.epoch).await?;
+        if let Some(stored) = found.into_iter().find(|stored| stored.era == row.era) {
             return Ok(stored);
         }
         self.rows.lock().unwrap().push(row.clone());

@@ -53,7 +53,15 @@ impl Keys {
         // Create-if-absent: a version whose commit failed earlier is taken up again, not made twice.
         self.inner.store.create_key(&SecretName::kek(tenant, kek_id, version)).await?;
         let mechanism = MECHANISM.to_owned();
-        Ok(KekRecord { kek_id, version, mechanism, state: KekState::Active, created_at: now, hsm: None })
+        Ok(KekRecord {
+            kek_id,
+            version,
+            mechanism,
+            state: KekState::Active,
+            created_at: now,
+            compromised_at: None,
+            hsm: None,
+        })
     }
 
     /// Whether the secret of a KEK version of the built-in KMS is still there: a database put back may speak of one that

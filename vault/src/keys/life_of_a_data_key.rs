@@ -185,13 +185,13 @@ async fn who_loses_the_race_to_make_a_key_takes_the_stored_one() {
 struct Blind<'a>(&'a Records);
 
 impl super::KeyRecords for Blind<'_> {
-    async fn find_data_key(
+    async fn find_data_keys(
         &self,
         _: &TenantName,
         _: DataKeyClass,
         _: crate::domain::Epoch,
-    ) -> Result<Option<super::DataKeyRow>, super::RecordsError> {
-        Ok(None)
+    ) -> Result<Vec<super::DataKeyRow>, super::RecordsError> {
+        Ok(Vec::new())
     }
 
     async fn load_data_key(

@@ -3,6 +3,7 @@
 //! Nothing here speaks SQL: records of keys come through [`KeyRecords`], which store/ implements.
 
 mod cache;
+mod compromise;
 mod data_keys;
 mod erasure;
 mod error;
@@ -33,6 +34,7 @@ mod vectors;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+pub use compromise::Compromise;
 pub use error::Error;
 pub use heads::Head;
 pub use held::HeldKeys;

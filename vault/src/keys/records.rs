@@ -30,6 +30,8 @@ pub struct DataKeyRow {
     pub sealed: Vec<u8>,
     /// When it was made.
     pub created: Timestamp,
+    /// How many of the tenant's KEK versions were compromised by then.
+    pub era: u32,
 }
 
 /// A version of a tenant's KEK: body of a row of `Table::Keks`, key `{id}.{version}`.
@@ -46,6 +48,9 @@ pub struct KekRecord {
     pub state: KekState,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it was said to be compromised; what stood beside it then stays spoilt when the version is destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compromised_at: Option<Timestamp>,
     /// Where it lies, if not in the built-in KMS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsm: Option<Box<HsmKek>>,
@@ -81,13 +86,13 @@ pub enum RecordsError {
 
 /// Where the records of keys are kept; store/ implements it.
 pub trait KeyRecords: Send + Sync {
-    /// The data key of a tenant, class and epoch.
-    fn find_data_key(
+    /// The data keys of a tenant, class and epoch, the newest era first: several only where a KEK was compromised.
+    fn find_data_keys(
         &self,
         tenant: &TenantName,
         class: DataKeyClass,
         epoch: Epoch,
-    ) -> impl Future<Output = Result<Option<DataKeyRow>, RecordsError>> + Send;
+    ) -> impl Future<Output = Result<Vec<DataKeyRow>, RecordsError>> + Send;
 
     /// The data key of an id; another tenant's is absent.
     fn load_data_key(
@@ -96,8 +101,8 @@ pub trait KeyRecords: Send + Sync {
         id: DataKeyId,
     ) -> impl Future<Output = Result<Option<DataKeyRow>, RecordsError>> + Send;
 
-    /// Inserts a data key, durably, unless tenant, class and epoch have one; gives the stored one. [`RecordsError::Retired`]
-    /// if its KEK may not wrap by then, judged in the same transaction.
+    /// Inserts a data key, durably, unless tenant, class, epoch and era have one; gives the stored one.
+    /// [`RecordsError::Retired`] if its KEK may not wrap by then, judged in the same transaction.
     fn insert_data_key(&self, row: DataKeyRow) -> impl Future<Output = Result<DataKeyRow, RecordsError>> + Send;
 
     /// The tenant's active KEK (its row authenticated).

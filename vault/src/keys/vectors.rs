@@ -23,6 +23,7 @@ fn stored_data_key() {
         mechanism: super::local_kms::MECHANISM.to_owned(),
         sealed: Vec::new(),
         created: Timestamp::from_millis(1_795_489_236_007),
+        era: 0,
     };
     let context = wrapping::context(&realm, &row);
     let wrapped = envelope::seal_with_nonce(&nonce, &kek, &context, &data_key).unwrap();
@@ -58,6 +59,7 @@ fn stored_data_key_without_an_erasure_key() {
         mechanism: text("mechanism").to_owned(),
         sealed: bytes("stored"),
         created: Timestamp::from_millis(1_795_489_236_007),
+        era: 0,
     };
     let context = wrapping::context(&realm, &row);
     assert_eq!(context, bytes("context"));
@@ -86,6 +88,7 @@ fn a_damaged_data_key_is_refused() {
             mechanism: super::local_kms::MECHANISM.to_owned(),
             sealed: stored.clone(),
             created: Timestamp::from_millis(1_795_489_236_007),
+            era: 0,
         };
         assert!(wrapping::wrapped([&mac], erasure, &realm, &row).is_ok(), "{file}");
         for damaged in vectors::damages(&stored) {

@@ -127,6 +127,7 @@ pub(in crate::store) struct EntryRow {
 #[derive(Debug, Default)]
 pub(in crate::store) struct WriteSet {
     pub(in crate::store) new_values: BTreeMap<(TenantName, ValueId), ValueRow>,
+    pub(in crate::store) resealed: BTreeMap<(TenantName, ValueId), ValueRow>,
     pub(in crate::store) states: BTreeMap<(TenantName, ValueId), StateRow>,
     /// Values whose expiry changes, for the purge.
     pub(in crate::store) postponed: BTreeMap<(TenantName, ValueId), Option<Timestamp>>,
@@ -150,6 +151,7 @@ impl WriteSet {
     pub(in crate::store) fn is_empty(&self) -> bool {
         self.batch.is_none()
             && self.new_values.is_empty()
+            && self.resealed.is_empty()
             && self.states.is_empty()
             && self.removed.is_empty()
             && self.encs.is_empty()

@@ -88,7 +88,8 @@ async fn commit(
     ground: Ground<'_>,
 ) -> Result<Changed, Error> {
     let mut decree = Decree::new(Administrator { generation: None, ..by.clone() });
-    push(&mut decree, (at, kek), next)?;
+    let said = if next == KekState::Compromised { Some(ground.store.clock().now()) } else { kek.compromised_at };
+    push(&mut decree, (at, &KekRecord { compromised_at: said, ..kek.clone() }), next)?;
     if next == KekState::Active {
         for (at, other) in versions(&by.tenant, ground.store).await?.iter().filter(|(_, kek)| kek.state.may_wrap()) {
             push(&mut decree, (*at, other), KekState::Deactivated)?;

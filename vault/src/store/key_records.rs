@@ -10,13 +10,13 @@ use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, Tenant
 use crate::keys::{KekRecord, KekState, KeyRecords, ProviderRecord, RecordsError};
 
 impl KeyRecords for Store {
-    async fn find_data_key(
+    async fn find_data_keys(
         &self,
         tenant: &TenantName,
         class: DataKeyClass,
         epoch: Epoch,
-    ) -> Result<Option<DataKeyRow>, RecordsError> {
-        engine!(self, find_data_key(class, epoch, tenant)).map_err(records)
+    ) -> Result<Vec<DataKeyRow>, RecordsError> {
+        engine!(self, find_data_keys(class, epoch, tenant)).map_err(records)
     }
 
     async fn load_data_key(&self, tenant: &TenantName, id: DataKeyId) -> Result<Option<DataKeyRow>, RecordsError> {

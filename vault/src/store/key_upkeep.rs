@@ -1,14 +1,18 @@
-//! What is done about tenants' keys without anybody asking: a destruction that was cut short is finished, and a key that is
-//! older than it may be gets a successor. Any node may do it: each change stands over the version that was read.
+//! What is done about tenants' keys without anybody asking: a destruction that was cut short is finished, values are sealed
+//! anew after a key was compromised, and a key that is older than it may be gets a successor. Any node may do it: each
+//! change stands over what was read.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::administration::Administrator;
 use super::kek_rotation::{self, Target};
 use super::kek_states::versions;
+use super::resealing::{self, Passed};
 use super::tenants::Ground;
 use super::{Committer, Error, Store, shredding};
 use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timestamp};
@@ -18,6 +22,9 @@ use crate::keys::{KekRecord, KekState, Keys};
 const PERIOD: Duration = Duration::from_secs(60);
 /// How long one change may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So long nobody holds a data key that was opened before its KEK was said to be compromised: the cache keeps one for five
+/// minutes at most, and a request lasts no longer.
+const GRACE: Duration = Duration::from_secs(15 * 60);
 /// Only the built-in KMS makes keys by itself: a customer's token gets a new one from the customer.
 const MADE_HERE: &str = "local-";
 
@@ -27,13 +34,23 @@ pub struct KeyUpkeep {
     committer: Committer,
     keys: Keys,
     oldest: Option<Duration>,
+    /// How long a data key of a compromised KEK is left where it is though nothing refers to it.
+    grace: Duration,
+    /// Tenants with a compromised KEK: since when this node knows of it, and what its last pass came to.
+    compromised: Mutex<HashMap<TenantName, (Instant, Passed)>>,
 }
 
 impl KeyUpkeep {
     /// Upkeep that lets no active key of the built-in KMS grow older than `oldest`, where that is given.
     #[must_use]
-    pub const fn new(store: Store, committer: Committer, keys: Keys, oldest: Option<Duration>) -> Self {
-        Self { store, committer, keys, oldest }
+    pub fn new(store: Store, committer: Committer, keys: Keys, oldest: Option<Duration>) -> Self {
+        Self { store, committer, keys, oldest, grace: GRACE, compromised: Mutex::default() }
+    }
+
+    /// The same that takes idle data keys away at once.
+    #[cfg(test)]
+    pub(in crate::store) fn without_grace(self) -> Self {
+        Self { grace: Duration::ZERO, ..self }
     }
 
     /// Works until it is told to stop.
@@ -77,9 +94,26 @@ impl KeyUpkeep {
         if cut_short || (!found.is_empty() && found.iter().all(|(_, kek)| gone(kek))) {
             shredding::finish(&self.node(tenant, now), ground).await?;
         }
+        let compromised = found.iter().any(|(_, kek)| kek.compromised_at.is_some());
+        if compromised && found.iter().any(|(_, kek)| kek.state.may_wrap()) {
+            self.reseal(tenant, now, ground).await?;
+        }
         if found.iter().any(|(_, kek)| self.is_too_old(kek, now)) {
             let kek = kek_rotation::rotate(&self.node(tenant, now), Target::Same, now, ground).await?;
             tracing::info!(%tenant, kek_id = %kek.kek_id, version = kek.version, "a key reached its age and was rotated");
+        }
+        Ok(())
+    }
+
+    /// Seals values anew. What came of it is said when it is something new.
+    async fn reseal(&self, tenant: &TenantName, now: Timestamp, ground: Ground<'_>) -> Result<(), Error> {
+        let known = || self.compromised.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, before) = *known().entry(tenant.clone()).or_insert_with(|| (Instant::now(), Passed::default()));
+        let passed = resealing::pass(&self.node(tenant, now), since.elapsed() >= self.grace, ground).await?;
+        if passed != before {
+            let Passed { moved, refused, idle, left } = passed;
+            tracing::info!(%tenant, moved, refused, idle, left, "values were sealed anew after a key was compromised");
+            known().insert(tenant.clone(), (since, passed));
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ pub mod once;
 mod postgres;
 pub mod records;
 mod replica;
+pub mod resealing;
 mod row_seal;
 pub mod rows;
 pub mod settings;

@@ -282,6 +282,7 @@ fn kek_record(provider: KeyProviderId, version: Version, tried: Tried) -> KekRec
         mechanism: kek.profile.to_string(),
         state: KekState::Active,
         created_at: version.now,
+        compromised_at: None,
         hsm: Some(Box::new(HsmKek {
             provider,
             canary,

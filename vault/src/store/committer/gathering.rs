@@ -22,6 +22,10 @@ pub(super) fn check(changes: &Changes, overlay: &Overlay, now: Timestamp, tenant
             return Err(Error::Rule("a value is of its operation's tenant"));
         }
     }
+    let view = overlay.view(tenant);
+    if changes.resealed.iter().any(|row| view.value(row.metadata.value_id).is_none()) {
+        return Err(Error::Rule("a value that is sealed anew was read"));
+    }
     let foreign = changes.idempotency.iter().any(|row| row.tenant != *tenant)
         || changes.runs.iter().any(|row| row.tenant != *tenant)
         || changes.data_keys.iter().any(|row| row.tenant != *tenant)
@@ -113,11 +117,15 @@ pub(super) fn merge(
     for row in changes.new_values {
         set.new_values.insert((tenant.clone(), row.metadata.value_id), row);
     }
+    for row in changes.resealed {
+        set.resealed.insert((tenant.clone(), row.metadata.value_id), row);
+    }
     for state in changes.states {
         set.states.insert((tenant.clone(), state.value_id), state);
     }
     for value_id in changes.removed {
         set.new_values.remove(&(tenant.clone(), value_id));
+        set.resealed.remove(&(tenant.clone(), value_id));
         set.states.remove(&(tenant.clone(), value_id));
         set.postponed.remove(&(tenant.clone(), value_id));
         set.removed.entry(tenant.clone()).or_default().insert(value_id);

@@ -67,6 +67,8 @@ pub struct Changes {
     pub entries: Vec<Entry>,
     /// New values.
     pub new_values: Vec<ValueRow>,
+    /// Values that were read, sealed anew under another data key.
+    pub resealed: Vec<ValueRow>,
     /// New or changed states.
     pub states: Vec<StateRow>,
     /// Values to remove with their states.

@@ -150,6 +150,11 @@ impl Overlay {
             let value = ReadValue { row: row.clone(), state: None, newest_state_version: 0 };
             rows.values.insert(row.metadata.value_id, value);
         }
+        for row in &changes.resealed {
+            if let Some(value) = rows.values.get_mut(&row.metadata.value_id) {
+                value.row = row.clone();
+            }
+        }
         for state in &changes.states {
             if let Some(value) = rows.values.get_mut(&state.value_id) {
                 value.state = Some(state.clone());

@@ -35,7 +35,7 @@ on_every_engine!(
 );
 
 impl Vault {
-    fn by(&self) -> Administrator {
+    pub(super) fn by(&self) -> Administrator {
         let now = self.clock.now();
         let context = RequestContext {
             request_id: RequestId::generate(now),
@@ -48,7 +48,7 @@ impl Vault {
         Administrator { tenant: demo(), generation: None, context, realm: self.keys.realm().clone(), deadline }
     }
 
-    fn ground(&self) -> Ground<'_> {
+    pub(super) fn ground(&self) -> Ground<'_> {
         Ground { store: &self.store, committer: &self.committer, keys: &self.keys }
     }
 
@@ -90,17 +90,17 @@ impl Vault {
         found.into_iter().find(|(_, kek)| kek.version == version).unwrap().1.state
     }
 
-    async fn wish(&self, version: u32, state: KekState) -> Changed {
+    pub(super) async fn wish(&self, version: u32, state: KekState) -> Changed {
         let wish = Wish { kek_id: None, version, state };
         kek_states::change(&self.by(), wish, false, self.ground()).await.unwrap()
     }
 
-    async fn said(&self, action: &str) -> usize {
+    pub(super) async fn said(&self, action: &str) -> usize {
         let filter = EntryFilter { action: Some(action.to_owned()), ..EntryFilter::default() };
         self.store.entries(&demo(), &filter, None, 100).await.unwrap().entries.len()
     }
 
-    fn upkeep(&self, oldest: Option<Duration>) -> KeyUpkeep {
+    pub(super) fn upkeep(&self, oldest: Option<Duration>) -> KeyUpkeep {
         KeyUpkeep::new(self.store.clone(), self.committer.clone(), self.keys.clone(), oldest)
     }
 }

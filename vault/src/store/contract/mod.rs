@@ -10,6 +10,7 @@ mod opening;
 pub(in crate::store) mod postgres;
 mod purging;
 mod racing;
+mod resealing;
 mod vault;
 mod watching;
 

@@ -8,9 +8,12 @@ use super::vault::{NOW, Vault, demo, entry, tenant_row};
 use crate::access_log::Action;
 use crate::crypto::{StateCode, ValueState};
 use crate::domain::{DataKeyId, RetentionClass, Timestamp, ValueId};
-use crate::store::batch::Wanted;
+use crate::store::batch::{Wanted, WriteSet};
 use crate::store::committer::operation::{Changes, Decision, Reads, Rows, current_state};
+use crate::store::fault::NotWritten;
+use crate::store::resealing;
 use crate::store::rows::{IdempotencyRow, StateRow};
+use crate::store::tenants::Ground;
 use crate::store::{DatabaseSettings, Error, Store};
 
 on_postgres!(
@@ -18,6 +21,7 @@ on_postgres!(
     a_first_failure_is_counted_once_for_each_that_failed,
     one_idempotency_key_runs_once_among_nodes,
     a_value_removed_elsewhere_gets_no_state,
+    a_value_sealed_anew_elsewhere_gets_no_state_under_its_old_data_key,
     a_generation_moves_on_only_after_the_batches_that_rest_on_it,
     a_batch_that_stood_still_is_over_and_holds_nobody_up,
     a_boot_is_closed_only_after_the_batch_that_it_has_under_way,
@@ -144,6 +148,26 @@ async fn a_value_removed_elsewhere_gets_no_state(vault: Vault) {
         extended.unwrap();
     }
     assert_eq!(vault.number("SELECT count(*) FROM value_states").await, 0);
+}
+
+/// Its MAC would be under a data key that is taken away.
+async fn a_value_sealed_anew_elsewhere_gets_no_state_under_its_old_data_key(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (store, second) = vault.second_node().await;
+    let value_id = vault.captured(None).await;
+    vault.compromise(1).await;
+    let mut writer = vault.store.writer().await;
+    let mut batch = writer.begin().await.unwrap();
+    let wanted = Wanted { values: [(demo(), [value_id].into())].into(), ..of_demo(&vault) };
+    let loaded = batch.load(&wanted, vault.keys.realm(), &vault.clock).await.unwrap();
+    let read = &loaded.values[0].row;
+    let ground = Ground { store: &store, committer: &second, keys: &vault.keys };
+    assert_eq!(resealing::pass(&vault.by(), false, ground).await.unwrap().moved, 1);
+    let state = ValueState { version: 1, code: StateCode::Active, uses_left: None, expires: None, failures: 1 };
+    let row = StateRow { value_id, data_key_id: read.data_key_id, state, mac: [0; 32] };
+    let set = WriteSet { states: [((demo(), value_id), row)].into(), ..WriteSet::default() };
+    let written = batch.write(&set).await;
+    assert!(matches!(written, Err(NotWritten::Raced)), "{written:?}");
 }
 
 /// A batch about the demo tenant.

@@ -1,5 +1,7 @@
 //! What is read outside a batch, on the readers' connections.
 
+use std::collections::BTreeSet;
+
 use super::column::Columns;
 use super::{PostgresStore, deciding, generations, key_rows, requests, values};
 use crate::domain::{AppName, DataKeyClass, DataKeyId, Epoch, KekId, Realm, RunId, TenantName, ValueId};
@@ -85,13 +87,13 @@ impl PostgresStore {
         })
     }
 
-    pub(in crate::store) async fn find_data_key(
+    pub(in crate::store) async fn find_data_keys(
         &self,
         class: DataKeyClass,
         epoch: Epoch,
         tenant: &TenantName,
-    ) -> Result<Option<DataKeyRow>, Error> {
-        super::reading!(self, |connection| key_rows::find_data_key(class, epoch, tenant, connection).await)
+    ) -> Result<Vec<DataKeyRow>, Error> {
+        super::reading!(self, |connection| key_rows::find_data_keys(class, epoch, tenant, connection).await)
     }
 
     pub(in crate::store) async fn load_data_key(
@@ -129,6 +131,20 @@ impl PostgresStore {
 
     pub(in crate::store) async fn count_values(&self, tenant: &TenantName) -> Result<u64, Error> {
         super::reading!(self, |connection| key_rows::count_values(tenant, connection).await)
+    }
+
+    pub(in crate::store) async fn values_under(
+        &self,
+        data_key: DataKeyId,
+        between: (ValueId, ValueId),
+        limit: u32,
+        tenant: &TenantName,
+    ) -> Result<Vec<ValueId>, Error> {
+        super::reading!(self, |connection| values::values_under(data_key, between, limit, tenant, connection).await)
+    }
+
+    pub(in crate::store) async fn data_keys_in_use(&self, tenant: &TenantName) -> Result<BTreeSet<DataKeyId>, Error> {
+        super::reading!(self, |connection| values::data_keys_in_use(tenant, connection).await)
     }
 
     pub(in crate::store) async fn capture_key(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{batch_write, deciding, generations, key_rows, requests, values, within, within_any};
-use crate::domain::{Clock, Realm, TenantName, ValueId};
+use crate::domain::{Clock, DataKeyId, Realm, TenantName, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, LoadedValue, Wanted, WriteSet};
 use crate::store::fault::NotWritten;
@@ -22,8 +22,8 @@ pub(in crate::store) struct PostgresBatch<'c> {
 /// What a batch knows of the rows that its decisions rest on.
 #[derive(Default)]
 struct Held {
-    /// Values that were read, by the version of their state.
-    seen: BTreeMap<(TenantName, ValueId), u64>,
+    /// Values that were read, with the version of their state and the data key that seals them.
+    seen: BTreeMap<(TenantName, ValueId), (u64, DataKeyId)>,
     /// Those of them that no other node can change before this batch ends.
     locked: BTreeSet<(TenantName, ValueId)>,
     /// Idempotency records that were asked for and are not there.
@@ -134,12 +134,14 @@ async fn load_values(
         found.iter().filter(|value| is_counted(value)).map(|value| value.row.metadata.value_id).collect();
     if !counted.is_empty() {
         let locked = values::lock(&counted, tenant, connection).await?;
-        held.locked.extend(locked.into_iter().map(|value_id| (tenant.clone(), value_id)));
+        held.locked.extend(locked.into_keys().map(|value_id| (tenant.clone(), value_id)));
         found.retain(|value| !is_counted(value));
         found.extend(values::read(&counted, tenant, realm, connection).await?);
     }
     let version = |value: &LoadedValue| value.state.as_ref().map_or(0, |row| row.state.version);
-    let seen = found.iter().map(|value| ((tenant.clone(), value.row.metadata.value_id), version(value)));
+    let seen = found
+        .iter()
+        .map(|value| ((tenant.clone(), value.row.metadata.value_id), (version(value), value.row.data_key_id)));
     held.seen.extend(seen);
     Ok(found)
 }
@@ -155,6 +157,7 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
     requests::upsert_records(&known, connection).await?;
     let states: Vec<_> = set.states.iter().map(|((tenant, _), row)| (tenant, row)).collect();
     values::upsert_states(&states, connection).await?;
+    values::reseal(&set.resealed, connection).await?;
     for ((tenant, value_id), until) in &set.postponed {
         values::postpone_purge(*value_id, tenant, *until, connection).await?;
     }
@@ -180,24 +183,25 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
 }
 
 /// Locks the values that change and were not locked when they were read, and compares them with what was read then:
-/// else two nodes could each take the last use, or one write a state to a value that another removed.
+/// else two nodes could each take the last use, or one write a state to a value that another removed or sealed anew.
 async fn fence(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Result<(), NotWritten> {
-    let mut changed: BTreeMap<&TenantName, BTreeMap<ValueId, u64>> = BTreeMap::new();
+    let mut changed: BTreeMap<&TenantName, BTreeMap<ValueId, (u64, DataKeyId)>> = BTreeMap::new();
     let removed = set.removed.iter().flat_map(|(tenant, ids)| ids.iter().map(move |value_id| (tenant, *value_id)));
-    for (tenant, value_id) in set.states.keys().map(|(tenant, value_id)| (tenant, *value_id)).chain(removed) {
+    let rewritten = set.states.keys().chain(set.resealed.keys()).map(|(tenant, value_id)| (tenant, *value_id));
+    for (tenant, value_id) in rewritten.chain(removed) {
         let place = (tenant.clone(), value_id);
-        if let Some(version) = held.seen.get(&place)
+        if let Some(seen) = held.seen.get(&place)
             && !held.locked.contains(&place)
         {
-            changed.entry(tenant).or_default().insert(value_id, *version);
+            changed.entry(tenant).or_default().insert(value_id, *seen);
         }
     }
     for (tenant, values) in changed {
         let ids: Vec<ValueId> = values.keys().copied().collect();
         let there = values::lock(&ids, tenant, connection).await?;
         let versions = values::state_versions(&ids, tenant, connection).await?;
-        let as_read = |(value_id, version): (&ValueId, &u64)| {
-            there.contains(value_id) && versions.get(value_id).copied().unwrap_or(0) == *version
+        let as_read = |(value_id, (version, data_key)): (&ValueId, &(u64, DataKeyId))| {
+            there.get(value_id) == Some(data_key) && versions.get(value_id).copied().unwrap_or(0) == *version
         };
         if !values.iter().all(as_read) {
             return Err(NotWritten::Raced);

@@ -19,8 +19,7 @@ const UPSERT_STATE: &str = "INSERT INTO value_states (tenant, value_id, data_key
      code = excluded.code, uses_left = excluded.uses_left, expires = excluded.expires, failures = excluded.failures, \
      mac = excluded.mac";
 /// Whoever changes a state or takes a value away holds the value's row first; so no state changes while one is held.
-const LOCK: &str =
-    "SELECT value_id FROM secure_values WHERE tenant = $1 AND value_id = ANY($2) ORDER BY value_id FOR UPDATE";
+const LOCK: &str = "SELECT value_id, data_key_id FROM secure_values WHERE tenant = $1 AND value_id = ANY($2) ORDER BY value_id FOR UPDATE";
 /// With the state and the newest entry that carries a state version, so that one round trip tells all.
 const READ: &str = "SELECT v.*, s.data_key_id AS state_data_key_id, s.version, s.code, s.uses_left, s.expires AS state_expires, \
      s.failures, s.mac, (SELECT l.leaf FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id \
@@ -51,6 +50,66 @@ pub(super) async fn upsert_states(
         .execute(connection)
         .await
         .map(|_| ())
+}
+
+/// Writes values whose outer layer was made anew; their rows are held.
+pub(super) async fn reseal(
+    rows: &BTreeMap<(TenantName, ValueId), ValueRow>,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = rows.iter().collect();
+    sqlx::query(
+        "UPDATE secure_values v SET data_key_id = n.data_key_id, sealed = n.sealed \
+         FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[]) AS n(tenant, value_id, data_key_id, sealed) \
+         WHERE v.tenant = n.tenant AND v.value_id = n.value_id",
+    )
+    .bind(column(&rows, |((tenant, _), _)| tenant.as_str()))
+    .bind(column(&rows, |((_, value_id), _)| &value_id.as_bytes()[..]))
+    .bind(column(&rows, |(_, row)| &row.data_key_id.as_bytes()[..]))
+    .bind(column(&rows, |(_, row)| &row.sealed[..]))
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// Up to `limit` values that a data key seals, with ids after the first and before the last, in the order of ids.
+pub(super) async fn values_under(
+    data_key: DataKeyId,
+    (after, before): (ValueId, ValueId),
+    limit: u32,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Vec<ValueId>, Error> {
+    let found: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT value_id FROM secure_values WHERE tenant = $1 AND value_id > $2 AND value_id < $3 AND data_key_id = $4 \
+         ORDER BY value_id LIMIT $5",
+    )
+    .bind(tenant.as_str())
+    .bind(&after.as_bytes()[..])
+    .bind(&before.as_bytes()[..])
+    .bind(&data_key.as_bytes()[..])
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(ValueId::from_bytes).collect())
+}
+
+/// The data keys that some value or state of a tenant needs: it reads all of them.
+pub(super) async fn data_keys_in_use(
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<BTreeSet<DataKeyId>, Error> {
+    let found: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT data_key_id FROM secure_values WHERE tenant = $1 \
+         UNION SELECT data_key_id FROM value_states WHERE tenant = $1",
+    )
+    .bind(tenant.as_str())
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(DataKeyId::from_bytes).collect())
 }
 
 /// Tells the purge when an extended value may go.
@@ -84,15 +143,18 @@ pub(super) async fn remove(
     Ok(())
 }
 
-/// Locks a tenant's values in the order of their ids; which are there.
+/// Locks a tenant's values in the order of their ids; which are there, with the data keys that seal them.
 pub(super) async fn lock(
     value_ids: &[ValueId],
     tenant: &TenantName,
     connection: &mut PgConnection,
-) -> Result<BTreeSet<ValueId>, sqlx::Error> {
-    let found: Vec<Vec<u8>> =
-        sqlx::query_scalar(LOCK).bind(tenant.as_str()).bind(ids(value_ids)).fetch_all(connection).await?;
-    Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(ValueId::from_bytes).collect())
+) -> Result<BTreeMap<ValueId, DataKeyId>, sqlx::Error> {
+    let found: Vec<(Vec<u8>, Vec<u8>)> =
+        sqlx::query_as(LOCK).bind(tenant.as_str()).bind(ids(value_ids)).fetch_all(connection).await?;
+    let read = |(id, data_key): (Vec<u8>, Vec<u8>)| {
+        Some((ValueId::from_bytes(id.try_into().ok()?), DataKeyId::from_bytes(data_key.try_into().ok()?)))
+    };
+    Ok(found.into_iter().filter_map(read).collect())
 }
 
 /// The versions of the states of a tenant's values, where they have one.

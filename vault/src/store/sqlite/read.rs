@@ -1,5 +1,7 @@
 //! What is read outside a batch, on the readers' connections.
 
+use std::collections::BTreeSet;
+
 use super::column::Columns;
 use super::{SqliteStore, deciding, key_rows, requests, transaction, values};
 use crate::domain::{AppName, DataKeyClass, DataKeyId, Epoch, KekId, Realm, RunId, TenantName, ValueId};
@@ -83,13 +85,13 @@ impl SqliteStore {
         names.iter().map(|name| TenantName::from_store(name).map_err(|_| Error::Unreadable("tenants"))).collect()
     }
 
-    pub(in crate::store) async fn find_data_key(
+    pub(in crate::store) async fn find_data_keys(
         &self,
         class: DataKeyClass,
         epoch: Epoch,
         tenant: &TenantName,
-    ) -> Result<Option<DataKeyRow>, Error> {
-        key_rows::find_data_key(class, epoch, tenant, &mut *self.reader().await?).await
+    ) -> Result<Vec<DataKeyRow>, Error> {
+        key_rows::find_data_keys(class, epoch, tenant, &mut *self.reader().await?).await
     }
 
     pub(in crate::store) async fn load_data_key(
@@ -127,6 +129,20 @@ impl SqliteStore {
 
     pub(in crate::store) async fn count_values(&self, tenant: &TenantName) -> Result<u64, Error> {
         key_rows::count_values(tenant, &mut *self.reader().await?).await
+    }
+
+    pub(in crate::store) async fn values_under(
+        &self,
+        data_key: DataKeyId,
+        between: (ValueId, ValueId),
+        limit: u32,
+        tenant: &TenantName,
+    ) -> Result<Vec<ValueId>, Error> {
+        values::values_under(data_key, between, limit, tenant, &mut *self.reader().await?).await
+    }
+
+    pub(in crate::store) async fn data_keys_in_use(&self, tenant: &TenantName) -> Result<BTreeSet<DataKeyId>, Error> {
+        values::data_keys_in_use(tenant, &mut *self.reader().await?).await
     }
 
     pub(in crate::store) async fn capture_key(

@@ -60,6 +60,7 @@ impl SqliteBatch<'_> {
         values::insert(&rows, connection).await?;
         let states: Vec<_> = set.states.iter().map(|((tenant, _), row)| (tenant.clone(), row.clone())).collect();
         values::upsert_states(&states, connection).await?;
+        values::reseal(&set.resealed, connection).await?;
         for ((tenant, value_id), until) in &set.postponed {
             values::postpone_purge(*value_id, tenant, *until, connection).await?;
         }

@@ -1,5 +1,7 @@
 //! Values and their states.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
@@ -92,6 +94,61 @@ pub(super) async fn upsert_states(
         query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Writes values whose outer layer was made anew.
+pub(super) async fn reseal(
+    rows: &BTreeMap<(TenantName, ValueId), ValueRow>,
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    for ((tenant, value_id), row) in rows {
+        sqlx::query("UPDATE secure_values SET data_key_id = ?, sealed = ? WHERE tenant = ? AND value_id = ?")
+            .bind(&row.data_key_id.as_bytes()[..])
+            .bind(&row.sealed[..])
+            .bind(tenant.as_str())
+            .bind(&value_id.as_bytes()[..])
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Up to `limit` values that a data key seals, with ids after the first and before the last, in the order of ids.
+pub(super) async fn values_under(
+    data_key: DataKeyId,
+    (after, before): (ValueId, ValueId),
+    limit: u32,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<ValueId>, Error> {
+    let found: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT value_id FROM secure_values WHERE tenant = ? AND value_id > ? AND value_id < ? AND data_key_id = ? \
+         ORDER BY value_id LIMIT ?",
+    )
+    .bind(tenant.as_str())
+    .bind(&after.as_bytes()[..])
+    .bind(&before.as_bytes()[..])
+    .bind(&data_key.as_bytes()[..])
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(ValueId::from_bytes).collect())
+}
+
+/// The data keys that some value or state of a tenant needs: it reads all of them.
+pub(super) async fn data_keys_in_use(
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<BTreeSet<DataKeyId>, Error> {
+    let found: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT data_key_id FROM secure_values WHERE tenant = ? \
+         UNION SELECT data_key_id FROM value_states WHERE tenant = ?",
+    )
+    .bind(tenant.as_str())
+    .bind(tenant.as_str())
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(DataKeyId::from_bytes).collect())
 }
 
 /// Tells the purge when an extended value may go.
@@ -195,7 +252,7 @@ fn words<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
-fn set<T: std::str::FromStr + Ord>(columns: &Columns<'_>, index: &str) -> Result<std::collections::BTreeSet<T>, Error> {
+fn set<T: std::str::FromStr + Ord>(columns: &Columns<'_>, index: &str) -> Result<BTreeSet<T>, Error> {
     let text: &str = columns.get(index)?;
     text.split(' ').filter(|word| !word.is_empty()).map(|word| word.parse().map_err(|_| columns.unreadable())).collect()
 }

@@ -1,0 +1,47 @@
+//! What a tenant's compromised KEK versions spoil: whoever had one may have every data key that stood beside it, whichever
+//! version wraps that data key now. So values are sealed under data keys made later only, and older values are sealed anew.
+
+use super::{DataKeyRow, KekRecord};
+use crate::domain::Timestamp;
+
+/// The compromised versions of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compromise {
+    /// How many there are: it only grows, and each data key is made in one of these eras.
+    era: u32,
+    /// When the last one was said to be compromised.
+    last: Option<Timestamp>,
+}
+
+impl Compromise {
+    /// That of all versions of a tenant.
+    #[must_use]
+    pub fn of(keks: &[KekRecord]) -> Self {
+        let said = keks.iter().filter_map(|kek| kek.compromised_at);
+        Self { era: u32::try_from(said.clone().count()).unwrap_or(u32::MAX), last: said.max() }
+    }
+
+    /// Whether a version was ever compromised.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.era > 0
+    }
+
+    /// The era of what is made now.
+    pub(super) const fn era(&self) -> u32 {
+        self.era
+    }
+
+    /// The time for the id of a data key that is made now: later than the compromise by every clock.
+    pub(super) fn after(&self, at: Timestamp) -> Timestamp {
+        self.last.map_or(at, |last| at.max(last.plus(std::time::Duration::from_millis(1))))
+    }
+
+    /// Whether a data key of values was made before, so that nothing may rest on it any more. The time stands in its id,
+    /// which its MAC covers; the era of the row is not covered, but tells apart what clocks do not.
+    #[must_use]
+    pub fn spoils(&self, row: &DataKeyRow) -> bool {
+        let early = self.last.is_some_and(|last| row.data_key_id.time() <= last);
+        row.class.is_of_values() && (early || row.era < self.era)
+    }
+}

@@ -1,0 +1,336 @@
+//! After a key was said to be compromised: the outer layer of every value that was there is made anew under data keys that
+//! never stood beside that key. No plaintext is seen, nothing lives longer and no use comes back (docs/formats.md section 2).
+//!
+//! It goes on while values are read and used; stopped anywhere, it is run again and finds what is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::administration::{Administrator, in_both_logs};
+use super::committer::operation::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
+use super::rows::{DataKeyRow, StateRow, ValueRow};
+use super::tenants::Ground;
+use super::{Error, Store, engine};
+use crate::access_log::{Action, Entry, Outcome};
+use crate::crypto::{DataKey, ValueState, reseal_outer};
+use crate::domain::{DataKeyId, TenantName, Timestamp, ValueId};
+use crate::keys::{self, Compromise, HeldKeys, KeyRecords};
+
+/// So many values go in one commit: few enough that no request waits for it.
+const SLICE: u32 = 128;
+/// So many data keys are looked at in one reading.
+const DATA_KEYS: u32 = 256;
+/// How long one commit may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The time in a value's id, by which its epoch was chosen, is a minute off at most.
+const NEAR: Duration = Duration::from_secs(10 * 60);
+
+/// What a pass came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Values sealed anew.
+    pub moved: u64,
+    /// Values that are not what was written, and stay as they are.
+    pub refused: u64,
+    /// Data keys of before that nothing refers to any more; removed, if the pass was told to.
+    pub idle: u64,
+    /// Data keys of before that values may still need.
+    pub left: u64,
+}
+
+/// Seals anew what data keys of before a compromise sealed. `remove` takes away those that nothing refers to any more: only
+/// once no request can hold one that was opened before the key was said to be compromised.
+///
+/// # Errors
+/// [`Error::Keys`]; those of the committer.
+pub async fn pass(by: &Administrator, remove: bool, ground: Ground<'_>) -> Result<Passed, Error> {
+    let keks = ground.store.keks(&by.tenant).await.map_err(keys::Error::from)?;
+    let compromise = Compromise::of(&keks);
+    let (mut passed, mut after, mut idle) = (Passed::default(), None, Vec::new());
+    if !compromise.is_known() {
+        return Ok(passed);
+    }
+    loop {
+        let rows = ground.store.data_keys_after(&by.tenant, after, DATA_KEYS).await?;
+        let Some(last) = rows.last() else { break };
+        after = Some(last.data_key_id);
+        for row in rows.into_iter().filter(|row| compromise.spoils(row)) {
+            if empty(by, &row, &mut passed, ground).await? { idle.push(row) } else { passed.left += 1 }
+        }
+    }
+    passed.idle = idle.len() as u64;
+    if remove && !idle.is_empty() {
+        // What is taken away opens nothing ever again: all values are asked, not only those of its time.
+        let needed = ground.store.data_keys_in_use(&by.tenant).await?;
+        for row in idle.into_iter().filter(|row| !needed.contains(&row.data_key_id)) {
+            let by = Administrator { generation: None, deadline: deadline(ground), ..by.clone() };
+            ground.committer.submit(Retiring { by, row }).await?;
+        }
+    }
+    Ok(passed)
+}
+
+/// Moves everything that one data key sealed; true if there was nothing.
+async fn empty(by: &Administrator, row: &DataKeyRow, passed: &mut Passed, ground: Ground<'_>) -> Result<bool, Error> {
+    let (mut after, before) = ids_of(row);
+    let mut under = None;
+    loop {
+        let ids = ground.store.values_under(row.data_key_id, (after, before), SLICE, &by.tenant).await?;
+        let Some(last) = ids.last() else { return Ok(under.is_none()) };
+        after = *last;
+        let new = match under {
+            Some(new) => new,
+            None => match replacement(row, ground).await {
+                Ok(id) => *under.insert(id),
+                // Its time is over, or it opens for nobody: there is nothing to move.
+                Err(keys::Error::Erased | keys::Error::Altered) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        move_slice(by, (row, new), ids, passed, ground).await?;
+    }
+}
+
+/// One commit, or one for each value where one of them is not what was written: it keeps no other.
+async fn move_slice(
+    by: &Administrator,
+    (old, new): (&DataKeyRow, DataKeyId),
+    ids: Vec<ValueId>,
+    passed: &mut Passed,
+    ground: Ground<'_>,
+) -> Result<(), Error> {
+    let slice = |values: Vec<ValueId>| Slice {
+        by: Administrator { generation: None, deadline: deadline(ground), ..by.clone() },
+        old: old.clone(),
+        new,
+        values,
+        held: ground.keys.held(),
+    };
+    match ground.committer.submit(slice(ids.clone())).await {
+        Ok(done) => passed.add(done.output),
+        Err(Error::Tampered(_) | Error::Unreadable(_)) => {
+            for value_id in ids {
+                match ground.committer.submit(slice(vec![value_id])).await {
+                    Ok(done) => passed.add(done.output),
+                    Err(Error::Tampered(_) | Error::Unreadable(_)) => passed.refused += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+impl Passed {
+    const fn add(&mut self, (moved, refused): (u64, u64)) {
+        self.moved += moved;
+        self.refused += refused;
+    }
+}
+
+/// The data key of the same class and epoch that was made after the compromise; made if there is none.
+async fn replacement(row: &DataKeyRow, ground: Ground<'_>) -> Result<DataKeyId, keys::Error> {
+    // First the old one: what does not open is not replaced.
+    ground.keys.data_key(ground.store, &row.tenant, row.data_key_id).await?;
+    let new = ground.keys.data_key_to_seal(ground.store, &row.tenant, row.class, begin(row)).await?;
+    // One that was opened for sealing before this node heard of the compromise is none.
+    if new.id() == row.data_key_id { Err(keys::Error::KekUnusable) } else { Ok(new.id()) }
+}
+
+fn begin(row: &DataKeyRow) -> Timestamp {
+    Timestamp::from_millis(row.epoch.0.saturating_mul(millis(row.class.epoch_length())))
+}
+
+/// All ids that values of the data key's epoch can have lie between these: ids begin with their time.
+fn ids_of(row: &DataKeyRow) -> (ValueId, ValueId) {
+    let id = |millis: u64| {
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+        ValueId::from_bytes(bytes)
+    };
+    let (begin, near) = (begin(row).as_millis(), millis(NEAR));
+    (id(begin.saturating_sub(near)), id(begin.saturating_add(millis(row.class.epoch_length())).saturating_add(near)))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn deadline(ground: Ground<'_>) -> Timestamp {
+    ground.store.clock().now().plus(PATIENCE)
+}
+
+impl Store {
+    /// Up to `limit` of a tenant's values that a data key seals, with ids between these two, in the order of ids.
+    async fn values_under(
+        &self,
+        data_key: DataKeyId,
+        between: (ValueId, ValueId),
+        limit: u32,
+        tenant: &TenantName,
+    ) -> Result<Vec<ValueId>, Error> {
+        engine!(self, values_under(data_key, between, limit, tenant))
+    }
+
+    /// The data keys that some value or state of a tenant needs.
+    async fn data_keys_in_use(&self, tenant: &TenantName) -> Result<std::collections::BTreeSet<DataKeyId>, Error> {
+        engine!(self, data_keys_in_use(tenant))
+    }
+}
+
+fn entry(by: &Administrator, row: &DataKeyRow, act: &'static str, now: Timestamp) -> Entry {
+    let mut entry = Entry::new(by.tenant.clone(), now, Action::Key(act), Outcome::Allowed, &by.context);
+    (entry.kek_id, entry.data_key_id) = (Some(row.kek_id), Some(row.data_key_id));
+    entry.facts.push(("version", row.kek_version.to_string()));
+    entry
+}
+
+/// The commit of some values sealed anew: how many, and how many are not what was written.
+struct Slice {
+    by: Administrator,
+    old: DataKeyRow,
+    new: DataKeyId,
+    values: Vec<ValueId>,
+    held: HeldKeys,
+}
+
+impl Slice {
+    /// A value with its outer layer, data key id, state version and MAC made anew; nothing if old MAC, newest entry or
+    /// record do not agree.
+    fn resealed(&self, value: &ReadValue, old: &DataKey, new: &DataKey) -> Option<(ValueRow, Option<StateRow>)> {
+        let (metadata, tenant, realm) = (&value.row.metadata, &self.by.tenant, &self.by.realm);
+        let before = current_state(value);
+        if before.version != value.newest_state_version {
+            return None;
+        }
+        let state = match &value.state {
+            None => None,
+            Some(row) => {
+                let genuine =
+                    row.data_key_id == old.id() && before.verify_mac(old, realm, tenant, metadata.value_id, &row.mac);
+                if !genuine {
+                    return None;
+                }
+                let state = ValueState { version: before.version + 1, ..before };
+                let mac = state.mac(new, realm, tenant, metadata.value_id);
+                Some(StateRow { value_id: metadata.value_id, data_key_id: new.id(), state, mac })
+            }
+        };
+        let sealed = reseal_outer(&value.row.sealed, metadata, old, new).ok()?;
+        Some((ValueRow { data_key_id: new.id(), sealed, ..value.row.clone() }, state))
+    }
+
+    /// What the log says of a value whose state version moved on.
+    fn moved(&self, row: &ValueRow, state: &StateRow, now: Timestamp) -> Entry {
+        Entry {
+            value_id: Some(row.metadata.value_id),
+            app: Some(row.metadata.app.clone()),
+            field: Some(row.metadata.field.clone()),
+            kind: Some(row.metadata.kind),
+            retention: Some(row.metadata.retention),
+            data_key_id: Some(row.data_key_id),
+            state_version: Some(state.state.version),
+            uses: state.state.uses_left,
+            expires_at: state.state.expires,
+            ..entry(&self.by, &self.old, "value.resealed", now)
+        }
+    }
+}
+
+impl Operation for Slice {
+    type Output = (u64, u64);
+
+    fn tenant(&self) -> &TenantName {
+        &self.by.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        // The rows themselves say all that it is decided on.
+        None
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.by.deadline
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
+
+    fn reads(&self) -> Reads {
+        Reads { values: self.values.clone(), ..Reads::default() }
+    }
+
+    fn hold(&mut self, data_key: Arc<DataKey>) {
+        self.held.hold(data_key);
+    }
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<(u64, u64)> {
+        let (old, new) = (self.old.data_key_id, self.new);
+        let key = |id| self.held.get(&self.by.tenant, id);
+        let (Some(old), Some(new)) = (key(old), key(new)) else { return Decision::NeedDataKeys(vec![old, new]) };
+        let mut changes = Changes::default();
+        let mut refused = 0;
+        for value in self.values.iter().filter_map(|value_id| rows.value(*value_id)) {
+            // Deleted, spent or moved by another node meanwhile: it is no business of this slice any more.
+            if value.row.data_key_id != old.id() {
+                continue;
+            }
+            let Some((row, state)) = self.resealed(value, &old, &new) else {
+                refused += 1;
+                continue;
+            };
+            if let Some(state) = state {
+                changes.entries.push(self.moved(&row, &state, rows.now()));
+                changes.states.push(state);
+            }
+            changes.resealed.push(row);
+        }
+        let moved = changes.resealed.len() as u64;
+        if moved == 0 {
+            return Decision::Answer((0, refused));
+        }
+        let mut summary = Entry { count: Some(moved), ..entry(&self.by, &self.old, "values.resealed", rows.now()) };
+        summary.facts.push(("newDataKey", new.id().to_string()));
+        changes.entries.extend(in_both_logs(summary));
+        Decision::Write(changes, (moved, refused))
+    }
+}
+
+/// The commit that takes a data key away.
+struct Retiring {
+    by: Administrator,
+    row: DataKeyRow,
+}
+
+impl Operation for Retiring {
+    type Output = ();
+
+    fn tenant(&self) -> &TenantName {
+        &self.by.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        None
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.by.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::default()
+    }
+
+    fn hold(&mut self, _: Arc<DataKey>) {}
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
+        let changes = Changes {
+            entries: in_both_logs(entry(&self.by, &self.row, "data-key.retired", rows.now())),
+            removed_data_keys: vec![self.row.data_key_id],
+            ..Changes::default()
+        };
+        Decision::Write(changes, ())
+    }
+}
