@@ -311,6 +311,7 @@ impl Operation for Work {
     fn decide(&mut self, _rows: &dyn Rows) -> Decision<()> {
         let Own { rows, entries, removed } = self.own.clone();
         let bump_generation = !rows.is_empty();
+        let entries = entries.into_iter().map(Arc::new).collect();
         Decision::Write(Changes { rows, entries, removed, bump_generation, ..Changes::default() }, ())
     }
 }
