@@ -21,6 +21,7 @@ mod seed;
 mod server_disk;
 mod server_killed;
 mod sessions;
+mod shredding;
 mod soak;
 mod transplant;
 mod two_places;
