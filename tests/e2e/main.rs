@@ -21,6 +21,8 @@ mod operators;
 mod postgres;
 mod refusals;
 mod replica;
+mod root_rotation;
+mod sealed_start;
 mod secrets;
 mod shredding;
 mod strangers;

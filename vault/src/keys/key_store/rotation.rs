@@ -141,3 +141,128 @@ impl KeyStore {
         lp(&[KIND.as_bytes(), self.identity.realm.as_bytes(), &version.to_be_bytes()])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::domain::{DataKeyClass, Epoch, TenantName};
+    use crate::keys::SecretName;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
+
+    fn file(dir: &Path, name: &str) -> RootKeySource {
+        RootKeySource::File(dir.join(name))
+    }
+
+    async fn open(dir: &Path, root: RootKeySource, create: bool) -> Result<KeyStore, Error> {
+        KeyStore::open(&dir.join("keys"), root, "eu-1".parse().unwrap(), NOW, create).await
+    }
+
+    fn names() -> Vec<SecretName> {
+        let log: TenantName = "demo".parse().unwrap();
+        vec![SecretName::erasure(DataKeyClass::Session, Epoch(1)), SecretName::log_signing(&log, 1)]
+    }
+
+    /// A key store with two secrets, and what they are.
+    async fn made(dir: &Path) -> (KeyStore, Vec<[u8; 32]>) {
+        let store = open(dir, file(dir, "one"), true).await.unwrap();
+        let mut secrets = Vec::new();
+        for name in names() {
+            secrets.push(*store.create_key(&name).await.unwrap());
+        }
+        (store, secrets)
+    }
+
+    async fn holds(store: &KeyStore, secrets: &[[u8; 32]]) -> bool {
+        for (name, secret) in names().iter().zip(secrets) {
+            if store.load_key(name).await.ok().flatten().is_none_or(|found| *found != *secret) {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[tokio::test]
+    async fn after_a_rotation_the_new_root_key_opens_everything_and_the_old_one_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, secrets) = made(dir.path()).await;
+        let (id, told) = (store.installation_id(), std::sync::Mutex::new(Vec::new()));
+        let rotation = Rotation::new(&store, file(dir.path(), "two"));
+        assert_eq!(rotation.count().await.unwrap(), 2);
+        let done = rotation.run(NOW, |at| told.lock().unwrap().push(at)).await.unwrap();
+        assert_eq!((done.root_version, done.secrets, told.into_inner().unwrap()), (2, 2, vec![1, 2]));
+        assert!(!dir.path().join("keys/erasure").exists() && !dir.path().join("keys/log-signing").exists());
+        // The process that rotated, or a node that outlived it, must not take absent for destroyed.
+        assert!(matches!(store.load_key(&names()[0]).await, Err(Error::Damaged(_))));
+        assert!(store.list(SecretKind::Erasure).await.is_err() && store.create_key(&names()[0]).await.is_err());
+        drop(store);
+        let old = open(dir.path(), file(dir.path(), "one"), true).await;
+        assert!(matches!(old, Err(Error::WrongRootKey)));
+        let store = open(dir.path(), file(dir.path(), "two"), false).await.unwrap();
+        assert!(store.installation_id() == id && holds(&store, &secrets).await);
+        assert_eq!(store.rotated().await.unwrap(), Some(done));
+        store.forget_rotated().await.unwrap();
+        assert_eq!(store.rotated().await.unwrap(), None);
+        // And on to a passphrase.
+        let passphrase = || RootKeySource::Passphrase(SecretString::from("correct horse battery"));
+        Rotation::new(&store, passphrase()).run(NOW, |_| ()).await.unwrap();
+        drop(store);
+        let store = open(dir.path(), passphrase(), false).await.unwrap();
+        assert!(holds(&store, &secrets).await && !dir.path().join("keys/root-2").exists());
+    }
+
+    #[tokio::test]
+    async fn a_rotation_to_the_same_root_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, secrets) = made(dir.path()).await;
+        let same = Rotation::new(&store, file(dir.path(), "one")).run(NOW, |_| ()).await;
+        assert!(matches!(same, Err(Error::RootKey(_))) && holds(&store, &secrets).await);
+        assert!(!dir.path().join("keys/root-2").exists());
+    }
+
+    #[tokio::test]
+    async fn what_an_attempt_that_was_killed_left_is_neither_used_nor_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, secrets) = made(dir.path()).await;
+        // Sealed under a root key that is gone: killed before the switch, with its note written.
+        let staged = dir.path().join("keys").join(names()[0].path(RootVersion(2)));
+        std::fs::create_dir_all(staged.parent().unwrap()).unwrap();
+        std::fs::write(&staged, b"torn").unwrap();
+        store.swap_clear(NOTE, None, b"of another root key".to_vec()).await.unwrap();
+        assert_eq!(store.rotated().await.unwrap(), None);
+        Rotation::new(&store, file(dir.path(), "two")).run(NOW, |_| ()).await.unwrap();
+        drop(store);
+        let store = open(dir.path(), file(dir.path(), "two"), false).await.unwrap();
+        assert!(holds(&store, &secrets).await);
+        // Killed after the switch: the old lies there still, and a later version that was begun.
+        for version in [RootVersion::FIRST, RootVersion(3)] {
+            let left = dir.path().join("keys").join(names()[0].path(version));
+            std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+            std::fs::write(&left, b"left").unwrap();
+        }
+        drop(store);
+        let store = open(dir.path(), file(dir.path(), "two"), false).await.unwrap();
+        assert!(!dir.path().join("keys/erasure").exists() && !dir.path().join("keys/root-3").exists());
+        assert!(holds(&store, &secrets).await);
+    }
+
+    #[tokio::test]
+    async fn an_identity_put_back_from_before_opens_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = made(dir.path()).await;
+        let identity = dir.path().join("keys/identity");
+        let before = std::fs::read(&identity).unwrap();
+        Rotation::new(&store, file(dir.path(), "two")).run(NOW, |_| ()).await.unwrap();
+        drop(store);
+        let after = std::fs::read_to_string(&identity).unwrap();
+        // The version stands in the seal: it is not moved back by hand.
+        std::fs::write(&identity, after.replace("\"rootVersion\":2", "\"rootVersion\":3")).unwrap();
+        assert!(matches!(open(dir.path(), file(dir.path(), "two"), false).await, Err(Error::WrongRootKey)));
+        std::fs::write(&identity, before).unwrap();
+        assert!(matches!(open(dir.path(), file(dir.path(), "two"), false).await, Err(Error::WrongRootKey)));
+    }
+}
