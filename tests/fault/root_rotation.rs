@@ -50,15 +50,14 @@ async fn a_rotation_of_the_root_key_that_is_killed_anywhere_leaves_one_root_key_
         let killed = rotate(&served, &crash);
         assert!(killed.status.success() || killed.status.signal() == Some(9), "{point}: {killed:?}");
         inside += usize::from(!killed.status.success());
-        let first = served.begin();
-        if first.is_ok() {
-            under_old += 1;
-        } else {
-            let why = first.unwrap_err();
-            assert!(why.contains("the root key is not the one"), "{point}: {why}");
-            under_new += 1;
-            served.installation().change(OLD, "root_key = \"file:root/second.key\"");
-            served.begin().unwrap_or_else(|why| panic!("{point}, it opens under neither root key: {why}"));
+        match served.begin() {
+            Ok(()) => under_old += 1,
+            Err(why) => {
+                assert!(why.contains("the root key is not the one"), "{point}: {why}");
+                under_new += 1;
+                served.installation().change(OLD, "root_key = \"file:root/second.key\"");
+                served.begin().unwrap_or_else(|why| panic!("{point}, it opens under neither root key: {why}"));
+            }
         }
         serves(&mut served, &wish, &point).await;
         // And it can be rotated again.

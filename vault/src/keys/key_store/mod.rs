@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use super::medium::Medium;
-use crate::crypto::envelope;
+use crate::crypto::{LockedKey, envelope};
 use crate::domain::{InstallationId, Realm, Timestamp, lp};
 use folder::Folder;
 use identity::Identity;
@@ -98,6 +98,15 @@ impl KeyStore {
             return Ok(None);
         };
         Ok(Some(envelope::open(&self.sealing_key(name), &self.aad(name), &sealed)?))
+    }
+
+    /// A key-encryption key, if it is there, in a place of its own.
+    pub(super) async fn load_kek(&self, name: &SecretName) -> Result<Option<LockedKey>, Error> {
+        let Some(sealed) = self.medium.read(self.identity.root_version, name).await? else {
+            self.still().await?;
+            return Ok(None);
+        };
+        Ok(Some(envelope::open_key(&self.sealing_key(name), &self.aad(name), &sealed)?))
     }
 
     /// A secret of 32 bytes, if it is there.
