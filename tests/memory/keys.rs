@@ -4,12 +4,15 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aes_gcm_siv::aead::{Aead as _, Payload};
 use aes_gcm_siv::{Aes256GcmSiv, KeyInit as _, Nonce};
 use serde_json::{Value, json};
-use tests::Served;
+use tests::installation::{Installation, SETTINGS, Serving};
+use tests::{Actor, Served, bodies};
 use vault::crypto::MacKey;
 use vault::domain::{SecretId, lp};
 
@@ -105,4 +108,41 @@ async fn a_core_would_hold_neither_the_root_key_nor_a_kek() {
     assert!(apart >= 1, "no pages are locked and left out of dumps");
     let metrics = served.stranger().get("/metrics").await.expect(200).text;
     assert!(metrics.contains("siv_key_memory_bytes{place=\"ordinary\"} 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_passphrase_is_gone_from_memory_once_it_was_tried() {
+    let installation = Installation::described_as(&SETTINGS.replacen("file:root/root.key", "sealed", 1));
+    let outside = tempfile::tempdir().unwrap();
+    let (right, wrong) = (bodies::canary(), bodies::canary());
+    let file = outside.path().join("passphrase");
+    fs::write(&file, &right).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let made = installation.run(&["init", "--passphrase-file", file.to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+    let node = Serving::start(&installation);
+    let stranger = Actor::new(&node.private, None);
+    stranger.post("/v1/unseal", &json!({ "passphrase": wrong })).await.expect(422);
+    let mut answer = stranger.post("/v1/unseal", &json!({ "passphrase": right })).await;
+    for _ in 0..600 {
+        if answer.status != 429 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer = stranger.post("/v1/unseal", &json!({ "passphrase": right })).await;
+    }
+    answer.expect(204);
+    for _ in 0..600 {
+        if stranger.get("/readyz").await.json().get("tenants").is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // One that comes too late is wiped as well.
+    stranger.post("/v1/unseal", &json!({ "passphrase": right })).await.expect(409);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let needles: Vec<Vec<u8>> = [right, wrong].iter().flat_map(|text| bodies::spellings(text)).collect();
+    let lingering = super::copies(node.pid(), &needles);
+    assert!(lingering.is_empty(), "{lingering:#?}");
+    node.stop();
 }

@@ -67,7 +67,12 @@ impl Installation {
 }
 
 /// Opens the key store, or makes it where that is wanted.
-async fn keys(settings: &Settings, root: RootKeySource, clock: &Clock, making: Making) -> Result<Keys, Failure> {
+pub(super) async fn keys(
+    settings: &Settings,
+    root: RootKeySource,
+    clock: &Clock,
+    making: Making,
+) -> Result<Keys, Failure> {
     let (realm, create) = (settings.realm.clone(), making == Making::Yes);
     let opened = match &settings.key_store {
         KeyStore::Directory(folder) => Keys::create_or_open(folder, root, realm, clock.clone(), create).await,

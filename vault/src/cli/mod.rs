@@ -15,6 +15,7 @@ mod failure;
 mod flow;
 mod hsm;
 mod hsm_arguments;
+mod hsm_report;
 mod import;
 mod init;
 mod installation;

@@ -18,7 +18,7 @@ use super::passphrase::PassphraseFrom;
 /// How often the node is asked whether it serves, with a pause between; how often a try that has to wait is repeated.
 const LOOKS: usize = 240;
 const PAUSE: Duration = Duration::from_millis(500);
-const TRIES: usize = 5;
+const TRIES: usize = 30;
 
 /// Give the node at `SIV_URL` the passphrase of its root key (`root_key = "sealed"` in its settings).
 ///

@@ -220,6 +220,8 @@ fn map(place: Place) -> Option<(NonNull<[u8; 32]>, Place)> {
             libc::munmap(base, CHUNK);
             return None;
         }
+        // Each page is had now: one that cannot be had later would end the process in the middle of a request.
+        ptr::write_bytes(base.cast::<u8>(), 0, CHUNK);
         Some((NonNull::new(base.cast())?, place))
     }
 }

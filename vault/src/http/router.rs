@@ -74,7 +74,8 @@ pub(crate) fn private_routes() -> Vec<Route> {
         Route::get("/metrics", ANYONE, "Counts for a scraper", health::metrics).answers_other("text/plain"),
         Route::post("/v1/unseal", ANYONE, "Brings a sealed node its root key's passphrase", sealed::open_already)
             .reads::<sealed::Unseal>()
-            .answers_nothing(),
+            .answers_nothing()
+            .carries_plaintext(),
         Route::get("/v1/log/entries", AUDITOR, "Lists entries of the access log", log::entries)
             .query(log::FILTERS)
             .answers::<shapes::Entries>(200),
