@@ -1,6 +1,7 @@
 //! A node whose root key a person brings: it starts sealed, knows nothing, takes a passphrase and opens.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::bodies::{scan, spellings};
@@ -155,8 +156,17 @@ async fn guesses_are_tried_one_at_a_time_and_who_guessed_wrong_waits() {
     };
     let guesses = futures_util::future::join_all((0..8).map(|at| guess(format!("guess {at}")))).await;
     let count = |status: u16| guesses.iter().filter(|one| **one == status).count();
-    assert_eq!((count(422), count(429)), (1, 7), "{guesses:?}");
-    // The right one waits as well: an answer that came at once would tell which it is.
+    // On a machine with other work some may come so late that they are let in again.
+    assert!(count(422) + count(429) == 8 && (1..=4).contains(&count(422)), "{guesses:?}");
+    let mut refused = count(422);
+    while refused < 4 {
+        match guess("one more".to_owned()).await {
+            422 => refused += 1,
+            429 => tokio::time::sleep(Duration::from_millis(100)).await,
+            other => panic!("{other}"),
+        }
+    }
+    // The right one waits as well, now for eight seconds and more: an answer at once would tell which it is.
     assert_eq!(guess(PASSPHRASE.to_owned()).await, 429);
     for body in [json!({}), json!({"passphrase": 1}), json!({"passphrase": "a", "more": 1}), json!([])] {
         let answer = Actor::new(&node.private, None).post("/v1/unseal", &body).await;
