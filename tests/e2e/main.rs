@@ -22,6 +22,8 @@ mod operators;
 mod postgres;
 mod refusals;
 mod replica;
+mod root_rotation;
+mod sealed_start;
 mod secrets;
 mod shredding;
 mod strangers;

@@ -17,6 +17,7 @@ mod overload;
 mod put_back_whole;
 mod random;
 mod recover;
+mod root_rotation;
 mod seed;
 mod server_disk;
 mod server_killed;

@@ -23,6 +23,7 @@ mod read;
 mod reader;
 mod replica;
 mod requests;
+mod root_rotation;
 mod transaction;
 mod values;
 mod waiting;
