@@ -16,6 +16,10 @@ impl From<store::Error> for Problem {
         use store::Error;
         let code = match &error {
             Error::Overloaded | Error::Stale => Code::Overloaded,
+            Error::CredentialEnded => Code::AuthInvalid,
+            Error::TakesTwo(act) => {
+                return Self::new(Code::Conflict).with_fault(act.as_str(), "second_person");
+            }
             Error::Conflict => Code::Conflict,
             Error::Cursor => Code::Malformed,
             Error::LogUnavailable => Code::LogUnavailable,

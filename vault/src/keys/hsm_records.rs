@@ -51,3 +51,12 @@ impl HsmKek {
         self.canary.kek.selector.label.as_deref().unwrap_or("-")
     }
 }
+
+/// A version in a token, of any tenant, whose key was not ended.
+#[derive(Debug, Clone)]
+pub struct TokenKek {
+    /// Serial number of the token.
+    pub serial: Option<String>,
+    /// The version.
+    pub kek: HsmKek,
+}

@@ -11,18 +11,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::tenant::KeyProviderKind;
-use crate::domain::{DataKeyClass, KekId, TenantName, Timestamp};
+use crate::domain::{DataKeyClass, KekId, Timestamp};
 use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
 use crate::http::json::OptionalJson as Body;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::Problem;
+use crate::http::routes::approvals::{Asked, asked};
 use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
 use crate::keys::{KekRecord, KekState};
-use crate::store::Caller;
 use crate::store::idempotency::Answer;
 use crate::store::kek_rotation::{self, Target};
+use crate::store::{Caller, Error, TenantCatalog};
 
 /// A KEK version in a list.
 #[derive(Serialize, ToSchema)]
@@ -38,27 +39,40 @@ pub(crate) struct KekSummary {
     state: KekState,
     #[schema(value_type = String)]
     created_at: Timestamp,
+    /// Where its key lies: `local` or `hsm`.
+    key_provider: &'static str,
+    /// Label and serial number of the token.
+    token: Option<String>,
+    serial: Option<String>,
+    /// How its key ended, once it is destroyed.
+    ended: Option<&'static str>,
 }
 
 impl KekSummary {
-    pub(super) fn of(tenant: &TenantName, record: &KekRecord) -> Self {
+    pub(super) fn of(settings: &TenantCatalog, record: &KekRecord) -> Self {
+        let provider = record.hsm.as_ref().and_then(|hsm| settings.providers.get(&hsm.provider));
+        let (token, serial) = provider.map(|(_, at)| (at.token.label.clone(), at.token.serial.clone())).unzip();
         Self {
-            tenant: tenant.to_string(),
+            tenant: settings.tenant.name.to_string(),
             kek_id: record.kek_id,
             version: record.version,
             mechanism: record.mechanism.clone(),
             state: record.state,
             created_at: record.created_at,
+            key_provider: if record.hsm.is_some() { "hsm" } else { "local" },
+            token: token.flatten(),
+            serial: serial.flatten(),
+            ended: record.ended.as_ref().map(|end| end.how.as_str()),
         }
     }
 }
 
 /// Lists the tenant's KEKs.
 pub(crate) async fn list(By(caller, _): By<Custodian>, uri: Uri) -> Result<Json<Listed<KekSummary>>, Problem> {
-    let tenant = caller.tenant_name();
+    let settings = &caller.tenant;
     // By number: as text, version 10 would stand before version 2.
     let name = |record: &KekRecord| format!("{}.{:010}", record.kek_id, record.version);
-    let line = |(_, record): &(u64, KekRecord)| (name(record), KekSummary::of(tenant, record));
+    let line = |(_, record): &(u64, KekRecord)| (name(record), KekSummary::of(settings, record));
     part(caller.tenant.keks.values().map(line).collect::<BTreeMap<_, _>>(), &uri)
 }
 
@@ -109,11 +123,21 @@ pub(crate) async fn rotate(
         };
     }
     let creation = if target.is_elsewhere() { despite_outage(creation, &state, &caller).await } else { creation };
-    let (doing, by) = (state.clone(), state.administrator(&caller.tenant, &caller));
+    let (doing, by, asking) = (state.clone(), state.administrator(&caller.tenant, &caller), caller.clone());
     let rotated = async move {
-        let kek = kek_rotation::rotate(&by, target, doing.now(), doing.ground()).await?;
+        let rotated = kek_rotation::rotate(&by, target, doing.now(), doing.ground()).await;
         doing.rooms().catalog.refresh(&by.tenant);
-        Ok(Answer::json(201, &KekSummary::of(&by.tenant, &kek))?)
+        match rotated {
+            Err(Error::TakesTwo(act)) => {
+                let asked = asked(&doing, &asking, *act).await?;
+                Ok(Answer::json(202, &Asked::of(&asked, &asking, &doing))?)
+            }
+            kek => {
+                let kek = kek?;
+                let settings = doing.tenant(&by.tenant).await?;
+                Ok(Answer::json(201, &KekSummary::of(&settings, &kek))?)
+            }
+        }
     };
     creation.once(&state, &caller, "POST /v1/keks/rotate", raw, rotated).await
 }
@@ -131,10 +155,17 @@ async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> C
 
 /// The version that a rotation would make now.
 fn next(caller: &Caller, now: Timestamp) -> Result<KekSummary, Problem> {
-    let active = caller.tenant.keks.values().map(|(_, record)| record).filter(|kek| kek.state == KekState::Active);
-    let active = active.max_by_key(|kek| kek.version).ok_or(crate::keys::Error::NoKek)?;
-    let next = KekRecord { version: active.version + 1, created_at: now, ..active.clone() };
-    Ok(KekSummary::of(caller.tenant_name(), &next))
+    let alive = caller.tenant.keks.values().map(|(_, record)| record).filter(|kek| kek.state.may_unwrap());
+    let newest = alive.max_by_key(|kek| (kek.state.may_wrap(), kek.created_at, kek.version));
+    let newest = newest.ok_or(crate::keys::Error::NoKek)?;
+    let next = KekRecord {
+        version: newest.version + 1,
+        state: KekState::Active,
+        created_at: now,
+        compromised_at: None,
+        ..newest.clone()
+    };
+    Ok(KekSummary::of(&caller.tenant, &next))
 }
 
 /// How to rewrap.
