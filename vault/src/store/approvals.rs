@@ -283,19 +283,21 @@ pub(in crate::store) async fn given(
     Ok(None)
 }
 
-/// The tenant's approved and not yet finished end, with its row.
-pub(in crate::store) async fn shredding_under_way(
+/// The approvals of the tenant's end that are not finished yet, with their rows: several where two persons stated later that
+/// a token is lost.
+pub(in crate::store) async fn shreddings_under_way(
     tenant: &TenantName,
     store: &Store,
-) -> Result<Option<(DecidingRow, ApprovalRecord)>, Error> {
+) -> Result<Vec<(DecidingRow, ApprovalRecord)>, Error> {
+    let mut found = Vec::new();
     for row in store.rows(Table::Approvals, tenant).await? {
         let record = ApprovalRecord::from_row(&row)?;
         let is_shredding = matches!(record.act, TwoPersonAct::ShredTenant { .. });
         if is_shredding && record.approved_by.is_some() && record.completed_at.is_none() {
-            return Ok(Some((row, record)));
+            found.push((row, record));
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// Does what is left of an approved act.

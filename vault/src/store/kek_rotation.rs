@@ -95,6 +95,16 @@ pub(in crate::store) async fn rotate_permitted(
     next(by, old, (target, Some(permit)), now, ground).await
 }
 
+/// The successor, where that is made where it is, of exactly this version: if another came first it is a conflict.
+pub(in crate::store) async fn succeed(
+    by: &Administrator,
+    old: &(u64, KekRecord),
+    now: Timestamp,
+    ground: Ground<'_>,
+) -> Result<KekRecord, Error> {
+    next(by, old.clone(), (Target::Same, None), now, ground).await
+}
+
 /// Whether this is the version that a rotation would succeed to.
 pub(in crate::store) async fn is_newest(kek: &str, tenant: &TenantName, store: &Store) -> Result<bool, Error> {
     Ok(newest(tenant, store).await?.1.row_key() == kek)

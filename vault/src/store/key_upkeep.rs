@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::administration::Administrator;
-use super::kek_rotation::{self, Target};
+use super::kek_rotation;
 use super::resealing::{self, Passed};
 use super::tenants::Ground;
 use super::{Catalog, Committer, Error, Generation, Store, TenantCatalog, shredding};
@@ -98,8 +98,8 @@ impl KeyUpkeep {
         if compromised && found.clone().any(|kek| kek.state.may_wrap()) {
             self.reseal(tenant, now, ground).await?;
         }
-        if found.clone().any(|kek| self.is_too_old(kek, now)) {
-            let kek = kek_rotation::rotate(&self.node(tenant, now), Target::Same, now, ground).await?;
+        if let Some(old) = settings.keks.values().find(|(_, kek)| self.is_too_old(kek, now)) {
+            let kek = kek_rotation::succeed(&self.node(tenant, now), old, now, ground).await?;
             tracing::info!(%tenant, kek_id = %kek.kek_id, version = kek.version, "a key reached its age and was rotated");
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::records::Body;
 use super::rows::{DecidingRow, Table};
 use super::tenants::Ground;
 use super::{Error, Store};
-use crate::access_log::{Action, EndOfKek, Receipt};
+use crate::access_log::{Action, EndOfKek, Entry, Receipt};
 use crate::domain::{DataKeyId, Tenant, TenantName};
 use crate::keys::{KekEnd, KekRecord, KekState, Statement};
 
@@ -78,9 +78,13 @@ pub(in crate::store) async fn begin(decree: &mut Decree, keks: &[String], ground
 /// [`Error::Keys`] if the key store cannot be written; those of the committer.
 pub async fn finish(by: &Administrator, ground: Ground<'_>) -> Result<Option<Receipt>, Error> {
     let found = versions(&by.tenant, ground.store).await?;
-    let approved = approvals::shredding_under_way(&by.tenant, ground.store).await?;
-    let lost = |record: &ApprovalRecord| matches!(record.act, TwoPersonAct::ShredTenant { token_lost: true, .. });
-    let is_lost = approved.as_ref().is_some_and(|(_, record)| lost(record));
+    let mut approved = approvals::shreddings_under_way(&by.tenant, ground.store).await?;
+    let lost = |(_, record): &(DecidingRow, ApprovalRecord)| {
+        matches!(record.act, TwoPersonAct::ShredTenant { token_lost: true, .. })
+    };
+    // What says most stands first: the entry names it.
+    approved.sort_by_key(|approved| !lost(approved));
+    let is_lost = approved.first().is_some_and(lost);
     let statement = if is_lost { Statement::TokenLost } else { Statement::None };
     let mut failed = None;
     for (at, kek) in found.iter().filter(|(_, kek)| kek.state == KekState::Destroying) {
@@ -94,10 +98,7 @@ pub async fn finish(by: &Administrator, ground: Ground<'_>) -> Result<Option<Rec
         return Err(error);
     }
     let ended = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
-    match approved {
-        Some((row, record)) if found.iter().all(ended) => complete(by, (&row, &record), ground).await,
-        _ => Ok(None),
-    }
+    if !approved.is_empty() && found.iter().all(ended) { complete(by, &approved, ground).await } else { Ok(None) }
 }
 
 /// Destroys one version's key, then says how it ended.
@@ -117,29 +118,39 @@ async fn destroy(
 /// The entry that a certificate of destruction is made from: all keys are gone by now. What they had wrapped goes with it.
 async fn complete(
     by: &Administrator,
-    (row, approval): (&DecidingRow, &ApprovalRecord),
+    approved: &[(DecidingRow, ApprovalRecord)],
     ground: Ground<'_>,
 ) -> Result<Option<Receipt>, Error> {
     let found = versions(&by.tenant, ground.store).await?;
-    if found.iter().any(|(_, kek)| kek.state != KekState::Destroyed) {
+    let Some((_, first)) = approved.first().filter(|_| found.iter().all(|(_, kek)| kek.state == KekState::Destroyed))
+    else {
         return Err(Error::Conflict);
-    }
-    let TwoPersonAct::ShredTenant { keks, .. } = &approval.act else { return Err(Error::Conflict) };
+    };
+    let named = |key: &String| {
+        let names = |act: &TwoPersonAct| matches!(act, TwoPersonAct::ShredTenant { keks, .. } if keks.contains(key));
+        approved.iter().any(|(_, record)| names(&record.act))
+    };
+    let keks: Vec<String> = found.iter().map(|(_, kek)| kek.row_key()).filter(named).collect();
+    let ends: Vec<_> = found.iter().filter_map(end).filter(|end| named(&end.kek)).collect();
     let data_keys = data_keys(&by.tenant, ground.store).await?;
-    let ends: Vec<_> = found.iter().filter(|(_, kek)| keks.contains(&kek.row_key())).filter_map(end).collect();
     let mut decree = Decree::new(in_time(by, ground));
     let mut entry = decree.entry(Action::Key(TENANT_SHREDDED));
     entry.facts = vec![
-        ("approval", approval.approval_id.to_string()),
-        ("requestedBy", approval.requested_by.to_string()),
-        ("approvedBy", approval.approved_by.map(|id| id.to_string()).unwrap_or_default()),
+        ("approval", first.approval_id.to_string()),
+        ("requestedBy", first.requested_by.to_string()),
+        ("approvedBy", first.approved_by.map(|id| id.to_string()).unwrap_or_default()),
         ("keks", keks.join(" ")),
         ("ends", serde_json::to_string(&ends).map_err(|_| Error::Rule("the ends of keys must serialise"))?),
         ("dataKeys", data_keys.len().to_string()),
         ("values", ground.store.count_values(&by.tenant).await?.to_string()),
     ];
-    let completed = ApprovalRecord { completed_at: Some(ground.store.clock().now()), ..approval.clone() };
-    decree.push(completed.to_row(&by.tenant, &row.key, row.version + 1)?, entry);
+    for (row, record) in approved {
+        let completed = ApprovalRecord { completed_at: Some(ground.store.clock().now()), ..record.clone() };
+        let used = decree.entry(Action::Key("approval.used"));
+        let used = Entry { facts: vec![("approval", record.approval_id.to_string())], ..used };
+        let entry = if record.approval_id == first.approval_id { entry.clone() } else { used };
+        decree.push(completed.to_row(&by.tenant, &row.key, row.version + 1)?, entry);
+    }
     decree.erase(data_keys);
     decree.submit(ground.committer).await
 }
