@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::config::{Database, Environment, KeyStore, RootKey, Settings};
 use crate::domain::Clock;
 use crate::keys::{self, Keys, RootKeySource};
-use crate::store::{DatabaseSettings, KeyStoreDatabase, Store};
+use crate::store::{self, DatabaseSettings, KeyStoreDatabase, Store};
 
 use super::failure::Failure;
 use super::hsm;
@@ -47,6 +47,9 @@ impl Installation {
         let standby = settings.read_replica.as_ref().filter(|_| making == Making::No);
         let store = Store::open_beside(&database, standby, keys.clone(), clock.clone()).await.map_err(|error| {
             let what = match &settings.database {
+                _ if matches!(error, store::Error::WrongInstallation) => {
+                    "the database belongs to another installation than the key store".to_owned()
+                }
                 Database::Sqlite(path) => format!("the database at {} cannot be opened", path.display()),
                 Database::Postgres { .. } => "the database cannot be opened".to_owned(),
             };
@@ -75,7 +78,40 @@ async fn keys(settings: &Settings, environment: &Environment, clock: &Clock, mak
             (what, opened)
         }
     };
-    opened.map_err(|error| Failure::new(what).because(chain(&error)))
+    opened.map_err(|error| {
+        let failure = Failure::new(headline(&error).unwrap_or(&what)).because(format!("{what}: {}", chain(&error)));
+        match advice(&error) {
+            Some(next) => failure.so(next),
+            None => failure,
+        }
+    })
+}
+
+/// What is wrong, where that is not the key store itself.
+const fn headline(error: &keys::Error) -> Option<&'static str> {
+    match error {
+        keys::Error::NoKeyStore => Some("there is no key store yet"),
+        keys::Error::InUse => Some("another process uses the key store"),
+        keys::Error::OtherRealm => Some("`realm` in the settings is not that of the key store"),
+        keys::Error::RootKey(_) => Some("the root key cannot be had"),
+        keys::Error::WrongRootKey => Some("the root key is not the one of this key store"),
+        keys::Error::Unavailable(_) => Some("the key store's database does not answer"),
+        _ => None,
+    }
+}
+
+/// What to do about it.
+const fn advice(error: &keys::Error) -> Option<&'static str> {
+    match error {
+        keys::Error::NoKeyStore => Some("make one with `siv init`, or mend `key_store` in the settings"),
+        keys::Error::InUse => Some("end that process; several nodes need a key store in a database"),
+        keys::Error::OtherRealm => Some("give the settings the realm the installation was made with"),
+        keys::Error::RootKey(_) => Some("mend `root_key` in the settings, or the mode and place of its file"),
+        keys::Error::WrongRootKey => {
+            Some("hand over the root key that it was made with, or put back the key store that belongs to it")
+        }
+        _ => None,
+    }
 }
 
 /// Where the database is. A file must be there, or be wanted.

@@ -72,7 +72,11 @@ impl From<keys::Error> for Problem {
             Error::Random(_) => Code::Internal,
             Error::Ending => Code::Overloaded,
         };
-        Self::new(code).because(&error)
+        let problem = Self::new(code).because(&error);
+        match error.remedy() {
+            Some(remedy) => problem.saying(remedy),
+            None => problem,
+        }
     }
 }
 

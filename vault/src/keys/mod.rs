@@ -44,6 +44,7 @@ pub use hsm_records::{HsmKek, ProviderRecord, TokenKek};
 pub use kek_end::{HowEnded, KekEnd, SeenToken, Statement};
 pub use kek_state::{KekState, UnknownState};
 pub use key_store::{RootKeySource, SecretKind, SecretName};
+pub use local_kms::MECHANISM as LOCAL_MECHANISM;
 pub use log_signer::LogSigner;
 pub use macs::MacPurpose;
 pub use medium::{Answer, Medium};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::approvals::{ApprovalSummary, asked};
-use super::keks::KekSummary;
+use super::keks::{KekSummary, refuse_ended};
 use crate::domain::KekId;
 use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
@@ -112,6 +112,7 @@ pub(crate) async fn shred(
     creation: Creation,
     OptionalJson { body, raw }: OptionalJson<Shred>,
 ) -> Result<Response, Problem> {
+    refuse_ended(&caller)?;
     let extent = Extent::of(caller.tenant_name(), &state.rooms().store).await?;
     if body.token_lost && !extent.is_in_token() {
         return Err(Problem::invalid("tokenLost", "not_allowed"));

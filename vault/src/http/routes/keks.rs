@@ -16,11 +16,11 @@ use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
 use crate::http::json::OptionalJson as Body;
 use crate::http::listing::{Listed, part};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::routes::approvals::{Asked, asked};
 use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
-use crate::keys::{KekRecord, KekState};
+use crate::keys::{KekRecord, KekState, LOCAL_MECHANISM};
 use crate::store::idempotency::Answer;
 use crate::store::kek_rotation::{self, Target};
 use crate::store::{Caller, Error, TenantCatalog};
@@ -114,13 +114,10 @@ pub(crate) async fn rotate(
     creation: Creation,
     Body { body, raw }: Body<RotateKek>,
 ) -> Result<Response, Problem> {
+    refuse_ended(&caller)?;
     let target = body.target(&caller)?;
     if body.dry_run {
-        // Which mechanism another place has is known once a key was tried there.
-        return match target {
-            Target::Same => Ok(Json(next(&caller, state.now())?).into_response()),
-            Target::Local | Target::Hsm(_) => Err(Problem::invalid("dryRun", "not_available")),
-        };
+        return Ok(Json(next(&caller, &target, state.now())?).into_response());
     }
     let creation = if target.is_elsewhere() { despite_outage(creation, &state, &caller).await } else { creation };
     let (doing, by, asking) = (state.clone(), state.administrator(&caller.tenant, &caller), caller.clone());
@@ -142,6 +139,16 @@ pub(crate) async fn rotate(
     creation.once(&state, &caller, "POST /v1/keks/rotate", raw, rotated).await
 }
 
+/// A tenant whose keys are ended answers as a sealed one: nothing of it is opened, wrapped or moved ever again.
+pub(super) fn refuse_ended(caller: &Caller) -> Result<(), Problem> {
+    let mut keks = caller.tenant.keks.values();
+    let ends = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
+    if keks.len() > 0 && keks.all(ends) {
+        return Err(Problem::new(Code::TenantSealed).saying("The tenant's keys were destroyed by its custodians."));
+    }
+    Ok(())
+}
+
 /// A move is how a tenant is brought back whose token is lost or whose PIN was refused. What remembers a request is sealed
 /// under the very key that is away: then it is carried out each time it comes, which makes one more version and no harm.
 async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> Creation {
@@ -154,7 +161,7 @@ async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> C
 }
 
 /// The version that a rotation would make now.
-fn next(caller: &Caller, now: Timestamp) -> Result<KekSummary, Problem> {
+fn next(caller: &Caller, target: &Target, now: Timestamp) -> Result<KekSummary, Problem> {
     let alive = caller.tenant.keks.values().map(|(_, record)| record).filter(|kek| kek.state.may_unwrap());
     let newest = alive.max_by_key(|kek| (kek.state.may_wrap(), kek.created_at, kek.version));
     let newest = newest.ok_or(crate::keys::Error::NoKek)?;
@@ -165,7 +172,17 @@ fn next(caller: &Caller, now: Timestamp) -> Result<KekSummary, Problem> {
         compromised_at: None,
         ..newest.clone()
     };
-    Ok(KekSummary::of(&caller.tenant, &next))
+    match target {
+        Target::Same => Ok(KekSummary::of(&caller.tenant, &next)),
+        Target::Local => {
+            let next = KekRecord { mechanism: LOCAL_MECHANISM.to_owned(), hsm: None, ..next };
+            Ok(KekSummary::of(&caller.tenant, &next))
+        }
+        Target::Hsm(_) => {
+            let why = "what a token can do is known once a key was tried in it: `siv hsm check` does that";
+            Err(Problem::new(Code::Validation).with_place("dryRun", "not_available", why.to_owned()))
+        }
+    }
 }
 
 /// How to rewrap.
@@ -202,6 +219,7 @@ pub(crate) async fn rewrap(
     By(caller, _): By<Custodian>,
     Body { body, .. }: Body<Rewrap>,
 ) -> Result<Json<RewrapSummary>, Problem> {
+    refuse_ended(&caller)?;
     let (doing, by, dry_run) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
     let pace = (dry_run, body.per_second);
     let done = async move { Ok(kek_rotation::rewrap(&by, pace, |_| (), doing.ground()).await?) };
