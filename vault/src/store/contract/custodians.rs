@@ -93,14 +93,10 @@ impl Vault {
     /// A version in a token that no node reaches, active beside those before it, which are deactivated.
     async fn move_into_token(&self) -> KekRecord {
         let newest = versions(&demo(), &self.store).await.unwrap().pop().unwrap();
-        let selector = hsm::KekSelector { label: Some("siv-demo".to_owned()), id: Some(vec![7]) };
-        let profile = hsm::Profile::AesKwp;
-        let canary = hsm::Canary { kek: hsm::KekRef { selector, profile }, wrapped: vec![1; 40], check: [2; 32] };
-        let provider = KeyProviderId::generate(NOW);
-        let token = HsmKek { provider, canary, check_value: None, public: None };
+        let token = HsmKek::in_no_token(KeyProviderId::generate(NOW));
         let made = KekRecord {
             version: newest.1.version + 1,
-            mechanism: profile.to_string(),
+            mechanism: token.canary.kek.profile.to_string(),
             state: KekState::Active,
             hsm: Some(Box::new(token)),
             ..newest.1.clone()
