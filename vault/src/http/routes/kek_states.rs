@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::approvals::{ApprovalSummary, asked};
-use super::keks::{KekSummary, refuse_ended};
+use super::keks::{KekSummary, despite_outage, refuse_ended};
 use crate::domain::KekId;
 use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
@@ -124,6 +124,7 @@ pub(crate) async fn shred(
     if extent.keks.is_empty() {
         return Err(Problem::new(Code::Conflict).with_fault("keks", "empty"));
     }
+    let creation = despite_outage(creation, &state, &caller).await;
     let (doing, by) = (state.clone(), caller.clone());
     let asking = async move {
         let record = asked(&doing, &by, extent.act(statement)).await?;

@@ -149,9 +149,10 @@ pub(super) fn refuse_ended(caller: &Caller) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A move is how a tenant is brought back whose token is lost or whose PIN was refused. What remembers a request is sealed
-/// under the very key that is away: then it is carried out each time it comes, which makes one more version and no harm.
-async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> Creation {
+/// A move is how a tenant is brought back whose token is lost or whose PIN was refused, and a shredding how it is ended. What
+/// remembers a request is sealed under the very key that is away: then it is carried out each time it comes, which makes one
+/// more version, or one more request for an approval, and no harm.
+pub(super) async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> Creation {
     let rooms = state.rooms();
     let probed = rooms.keys.probe(&rooms.store, caller.tenant_name(), DataKeyClass::Idempotency, state.now());
     match probed.await {
