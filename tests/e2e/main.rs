@@ -5,6 +5,7 @@ mod capture;
 mod command_line;
 mod console;
 mod custody;
+mod custody_ends;
 mod custody_faults;
 mod custody_outages;
 mod docs;

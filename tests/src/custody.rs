@@ -28,6 +28,8 @@ pub struct Customer {
     pub name: String,
     /// The custodian's credential.
     pub custodian: String,
+    /// The second custodian's.
+    pub second: String,
     /// The auditor's credential.
     pub auditor: String,
     app: String,
@@ -135,6 +137,7 @@ impl Custody {
         Customer {
             name: name.to_owned(),
             custodian: of_kind("custodian", &[]),
+            second: of_kind("custodian", &[]),
             auditor: of_kind("auditor", &[]),
             app: of_kind("app", &["--app", name]),
             flow: of_kind("flow", &["--flow", "card-summary"]),
@@ -163,6 +166,15 @@ impl Custody {
         let done = self.command(&customer.custodian, &[&["keys"], arguments, &["--json"]].concat());
         assert!(done.status.success(), "{arguments:?}: {}", text(&done));
         serde_json::from_slice(&done.stdout).unwrap()
+    }
+
+    /// The second custodian approves what was asked for: what the answer says.
+    pub fn approve(&self, customer: &Customer, asked: &Value) -> Value {
+        let (id, digest) = (&asked["approval"]["approvalId"], &asked["approval"]["digest"]);
+        let (id, digest) = (id.as_str().expect("it is asked for"), digest.as_str().unwrap());
+        let given = self.command(&customer.second, &["keys", "approve", id, "--digest", digest, "--json"]);
+        assert!(given.status.success(), "{}", text(&given));
+        serde_json::from_slice(&given.stdout).unwrap()
     }
 
     /// Why a tenant cannot be served, as `/readyz` says it.

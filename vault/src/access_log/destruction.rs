@@ -41,7 +41,9 @@ pub enum Destroyed {
     Tenant {
         /// Ids and versions of the keys, `id.version` each.
         keks: Vec<String>,
-        /// How many data keys they wrapped.
+        /// How each of them ended, as the vault did it, found it or was told.
+        ends: Vec<EndOfKek>,
+        /// How many data keys they wrapped, whose records were erased in the same commit.
         data_keys: u64,
         /// How many values those sealed and were still there.
         values: u64,
@@ -67,6 +69,22 @@ pub enum Destroyed {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         backups_until: Option<Timestamp>,
     },
+}
+
+/// How one key-encryption key ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndOfKek {
+    /// The key, `id.version`.
+    pub kek: String,
+    /// What is certified: that siv destroyed it, that it was not found, or that the custodians stated it.
+    pub how: String,
+    /// Label of the token that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_label: Option<String>,
+    /// Serial number of the token that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_serial: Option<String>,
 }
 
 impl DestructionCertificate {
@@ -113,6 +131,7 @@ fn tenant(entry: &ParsedEntry) -> Option<Destroyed> {
     let fact = |name| entry.fact(name).map(str::to_owned);
     Some(Destroyed::Tenant {
         keks: entry.fact("keks")?.split(' ').map(str::to_owned).collect(),
+        ends: serde_json::from_str(entry.fact("ends")?).ok()?,
         data_keys: entry.fact("dataKeys")?.parse().ok()?,
         values: entry.fact("values")?.parse().ok()?,
         approval: fact("approval")?,

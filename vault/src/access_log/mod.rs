@@ -21,7 +21,7 @@ pub mod tree;
 pub use batch::{Batch, Draft, Group, Lane};
 pub use checkpoint::Checkpoint;
 pub use commitment::{Commitment, Opening, Personal, Salts};
-pub use destruction::{Destroyed, DestructionCertificate};
+pub use destruction::{Destroyed, DestructionCertificate, EndOfKek};
 pub use entry::{Action, Entry, ObjectVersion, Outcome};
 pub use error::Error;
 pub use health::{Distrust, LogHealth, SelfCheck};

@@ -8,27 +8,63 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
-use crate::keys::KekState;
 
 use super::client::{Client, tenant_query};
 use super::failure::Failure;
 use super::output::Output;
 
+/// Makes the next version active, or asks for what takes a second custodian first.
+pub(super) async fn rotate(
+    client: &Client,
+    output: &Output,
+    query: &[(&str, String)],
+    wish: &Value,
+) -> Result<(), Failure> {
+    let done = client.post("/v1/keks/rotate", query, wish).await?;
+    let approval = &done["approval"];
+    let sentence = if approval.is_object() {
+        let then = match text(approval, "keyProvider") {
+            "local" => "and it is done",
+            _ => "and then you say this command again, with the PIN",
+        };
+        let tenant = text(&done, "tenant");
+        format!("leaving its token gives another place the key of {tenant}. {}\n{then}", second(approval))
+    } else {
+        let verb = if wish["dryRun"] == true { "would be" } else { "is" };
+        format!("version {} of the key {} {verb} active", done["version"], text(&done, "kekId"))
+    };
+    output.sentence(&done, &sentence);
+    Ok(())
+}
+
+/// What the second custodian says.
+fn second(approval: &Value) -> String {
+    format!(
+        "Nothing is done yet: a second custodian has until {} to say\n  siv keys approve {} --digest {}",
+        text(approval, "expiresAt"),
+        text(approval, "approvalId"),
+        text(approval, "digest")
+    )
+}
+
 /// Changes the state of one version.
 pub(super) async fn state(
     client: &Client,
     output: &Output,
-    (kek, version, state): (Option<KekId>, u32, KekState),
+    (kek, mut wish): (Option<KekId>, Value),
     tenant: Option<&TenantName>,
-    dry_run: bool,
 ) -> Result<(), Failure> {
-    let mut wish = json!({ "version": version, "state": state, "dryRun": dry_run });
     if let Some(kek) = kek {
         wish["kekId"] = Value::from(kek.to_string());
     }
     let done = client.post("/v1/keks/state", &tenant_query(tenant), &wish).await?;
-    let verb = if dry_run { "would be" } else { "is" };
-    output.sentence(&done, &format!("version {version} of the key {} {verb} {state}", text(&done, "kekId")));
+    let verb = if wish["dryRun"] == true { "would be" } else { "is" };
+    let (version, state) = (&wish["version"], text(&wish, "state"));
+    let mut sentence = format!("version {version} of the key {} {verb} {state}", text(&done, "kekId"));
+    if wish["withoutSuccessor"] == true {
+        sentence.push_str(". No version is active: nothing is taken in until `siv keys rotate` makes one");
+    }
+    output.sentence(&done, &sentence);
     Ok(())
 }
 
@@ -37,9 +73,9 @@ pub(super) async fn shred(
     client: &Client,
     output: &Output,
     tenant: Option<&TenantName>,
-    dry_run: bool,
+    wish: &Value,
 ) -> Result<(), Failure> {
-    let asked = client.post("/v1/keks/shred", &tenant_query(tenant), &json!({ "dryRun": dry_run })).await?;
+    let asked = client.post("/v1/keks/shred", &tenant_query(tenant), wish).await?;
     let keks = asked["keks"].as_array().map_or(0, Vec::len);
     let extent = format!(
         "{keks} versions of keys, {} data keys and {} values of the tenant {} would be destroyed",
@@ -47,16 +83,9 @@ pub(super) async fn shred(
         asked["values"],
         text(&asked, "tenant")
     );
-    let sentence = if dry_run {
-        extent
-    } else {
-        let approval = &asked["approval"];
-        format!(
-            "{extent}. Nothing is yet: a second custodian has until {} to say\n  siv keys approve {} --digest {}",
-            text(approval, "expiresAt"),
-            text(approval, "approvalId"),
-            text(approval, "digest")
-        )
+    let sentence = match wish["dryRun"] == true {
+        true => extent,
+        false => format!("{extent}. {}", second(&asked["approval"])),
     };
     output.sentence(&asked, &sentence);
     Ok(())
@@ -80,7 +109,11 @@ pub(super) async fn approve(
     }
     let mut given = answer?;
     if !is_shredded {
-        output.sentence(&given, &format!("approved: {} is done", text(&given, "act")));
+        let what = match text(&given, "state") {
+            "completed" => "is done",
+            _ => "can be done: who asked for it says it again, with the PIN, before it expires",
+        };
+        output.sentence(&given, &format!("approved: {} {what}", text(&given, "act")));
         return Ok(());
     }
     // The receipt is in the answer alone; the proof comes a second later.
@@ -94,7 +127,12 @@ pub(super) async fn approve(
         let fetched = "the keys are destroyed; `siv keys certificate --out FILE` fetches the certificate again";
         fill(file, &path, &given["certificate"]).map_err(|failure| failure.so(fetched))?;
     }
-    output.sentence(&given, "approved: the tenant's keys are destroyed, in the key store and in every cache");
+    let ends = given["certificate"]["certificate"]["destroyed"]["ends"].as_array().cloned().unwrap_or_default();
+    let ends = ends.iter().map(|end| format!("\n  {}: {}", text(end, "kek"), text(end, "how"))).collect::<String>();
+    output.sentence(
+        &given,
+        &format!("approved: no key of the tenant is used any more, on any node. They ended so:{ends}"),
+    );
     Ok(())
 }
 
@@ -126,13 +164,7 @@ pub(super) async fn cache(client: &Client, output: &Output, tenant: &TenantName,
     let path = format!("/v1/tenants/{tenant}/cache");
     let done = client.post(&path, &[], &json!({ "cacheSeconds": seconds })).await?;
     let sentence = if done["approval"].is_object() {
-        let approval = &done["approval"];
-        format!(
-            "strict still: a second custodian has until {} to say\n  siv keys approve {} --digest {}",
-            text(approval, "expiresAt"),
-            text(approval, "approvalId"),
-            text(approval, "digest")
-        )
+        format!("{tenant} is strict still. {}", second(&done["approval"]))
     } else {
         format!("opened data keys of {tenant} stay in memory for {seconds} seconds at most")
     };

@@ -43,7 +43,7 @@ pub(super) enum Command {
 /// What is checked.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// The vendor's module: an absolute path.
+    /// The vendor's module.
     #[arg(long)]
     module: PathBuf,
     /// The token's label.
@@ -120,7 +120,7 @@ impl Check {
         let launch = launch(variables)?;
         let token = TokenSelector { label: Some(self.token), serial: self.serial, ..TokenSelector::default() };
         let configuration = Configuration {
-            module: self.module,
+            module: std::path::absolute(&self.module).unwrap_or(self.module),
             module_sha256: None,
             token,
             // The worker has a working directory of its own.

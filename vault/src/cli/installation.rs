@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::{Database, Environment, KeyStore, Settings};
 use crate::domain::Clock;
 use crate::keys::{self, Keys, Medium, RootKeySource, SealedKeys};
-use crate::store::{DatabaseSettings, KeyStoreDatabase, Store};
+use crate::store::{self, DatabaseSettings, KeyStoreDatabase, Store};
 
 use super::failure::Failure;
 use super::hsm;
@@ -57,6 +57,9 @@ impl Installation {
         let standby = settings.read_replica.as_ref().filter(|_| making == Making::No);
         let store = Store::open_beside(&database, standby, keys.clone(), clock.clone()).await.map_err(|error| {
             let what = match &settings.database {
+                _ if matches!(error, store::Error::WrongInstallation) => {
+                    "the database belongs to another installation than the key store".to_owned()
+                }
                 Database::Sqlite(path) => format!("the database at {} cannot be opened", path.display()),
                 Database::Postgres { .. } => "the database cannot be opened".to_owned(),
             };
@@ -81,7 +84,7 @@ pub(super) async fn keys(
             None => Err(keys::Error::NoKeyStore),
         },
     };
-    opened.map_err(|error| not_opened(settings).because(chain(&error)))
+    opened.map_err(|error| not_opened(settings, &error))
 }
 
 /// Finds the installation of a node whose root key is not here. What is missing is said now, and not to who brings it.
@@ -95,22 +98,58 @@ pub(super) async fn sealed_keys(settings: &Settings) -> Result<SealedKeys, Failu
             None => Err(keys::Error::NoKeyStore),
         },
     };
-    found.map_err(|error| not_opened(settings).because(chain(&error)))
+    found.map_err(|error| not_opened(settings, &error))
 }
 
 /// The key store's own database; nothing if there is no key store in it.
 async fn medium(settings: &Settings, create: bool) -> Result<Option<Arc<dyn Medium>>, Failure> {
     let KeyStore::Postgres { address, migration_lock } = &settings.key_store else { return Ok(None) };
     let medium = KeyStoreDatabase::open(address, *migration_lock, create).await;
-    let medium = medium.map_err(|error| not_opened(settings).because(chain(&error)))?;
+    let medium = medium.map_err(|error| Failure::new(where_it_lies(settings)).because(chain(&error)))?;
     Ok(medium.map(|medium| -> Arc<dyn Medium> { Arc::new(medium) }))
 }
 
-fn not_opened(settings: &Settings) -> Failure {
-    Failure::new(match &settings.key_store {
+fn not_opened(settings: &Settings, error: &keys::Error) -> Failure {
+    let what = where_it_lies(settings);
+    let failure = Failure::new(headline(error).unwrap_or(&what)).because(format!("{what}: {}", chain(error)));
+    match advice(error) {
+        Some(next) => failure.so(next),
+        None => failure,
+    }
+}
+
+fn where_it_lies(settings: &Settings) -> String {
+    match &settings.key_store {
         KeyStore::Directory(folder) => format!("the key store at {} cannot be opened", folder.display()),
         KeyStore::Postgres { .. } => "the key store's database cannot be opened".to_owned(),
-    })
+    }
+}
+
+/// What is wrong, where that is not the key store itself.
+const fn headline(error: &keys::Error) -> Option<&'static str> {
+    match error {
+        keys::Error::NoKeyStore => Some("there is no key store yet"),
+        keys::Error::InUse => Some("another process uses the key store"),
+        keys::Error::OtherRealm => Some("`realm` in the settings is not that of the key store"),
+        keys::Error::RootKey(_) => Some("the root key cannot be had"),
+        keys::Error::WrongRootKey => Some("the root key is not the one of this key store"),
+        keys::Error::Unavailable(_) => Some("the key store's database does not answer"),
+        _ => None,
+    }
+}
+
+/// What to do about it.
+const fn advice(error: &keys::Error) -> Option<&'static str> {
+    match error {
+        keys::Error::NoKeyStore => Some("make one with `siv init`, or mend `key_store` in the settings"),
+        keys::Error::InUse => Some("end that process; several nodes need a key store in a database"),
+        keys::Error::OtherRealm => Some("give the settings the realm the installation was made with"),
+        keys::Error::RootKey(_) => Some("mend `root_key` in the settings, or the mode and place of its file"),
+        keys::Error::WrongRootKey => {
+            Some("hand over the root key that it was made with, or put back the key store that belongs to it")
+        }
+        _ => None,
+    }
 }
 
 /// Where the database is. A file must be there, or be wanted.

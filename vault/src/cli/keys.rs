@@ -31,7 +31,7 @@ pub(super) enum Command {
         #[arg(long)]
         tenant: Option<TenantName>,
     },
-    /// Make a new version of the tenant's key active; the old one still unwraps.
+    /// Make a new version of the tenant's key active; the old one still unwraps. To leave a customer's token takes a second custodian.
     #[command(
         after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys rotate\n  SIV_CREDENTIAL=siv_cus_… siv keys rewrap\n  \
         SIV_CREDENTIAL=siv_cus_… siv keys rotate --key-provider hsm --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin"
@@ -73,6 +73,10 @@ pub(super) enum Command {
         version: u32,
         /// What it shall be.
         state: KekState,
+        /// With `compromised`, where the active version lies in a token that does not answer: make no successor first. The
+        /// tenant takes nothing in until a rotation.
+        #[arg(long)]
+        without_successor: bool,
         /// The key, where the tenant has several.
         #[arg(long)]
         kek: Option<KekId>,
@@ -91,6 +95,9 @@ pub(super) enum Command {
         /// The tenant, where the credential is not of one.
         #[arg(long)]
         tenant: Option<TenantName>,
+        /// State that the tenant's token is lost: a key in it counts as ended by your word, if the token does not answer.
+        #[arg(long)]
+        token_lost: bool,
         /// Only tell what would be destroyed.
         #[arg(long)]
         dry_run: bool,
@@ -164,17 +171,15 @@ impl Command {
         match self {
             Self::List { tenant } => {
                 let keks = client.list("/v1/keks", &tenant_query(tenant.as_ref())).await?;
-                output.table(&keks, &["kekId", "version", "mechanism", "state", "createdAt"]);
+                let columns = ["kekId", "version", "state", "keyProvider", "token", "serial", "mechanism", "createdAt"];
+                output.table(&keks, &columns);
             }
             Self::Rotate { tenant, dry_run, key_provider, token } => {
                 let query = tenant_query(tenant.as_ref());
                 let hsm = token.members(key_provider)?;
                 let provider = key_provider.map(|provider| if provider == KeyProvider::Hsm { "hsm" } else { "local" });
                 let wish = json!({ "dryRun": dry_run, "keyProvider": provider, "hsm": hsm });
-                let kek = client.post("/v1/keks/rotate", &query, &wish).await?;
-                let verb = if dry_run { "would be" } else { "is" };
-                let id = kek["kekId"].as_str().unwrap_or("-");
-                output.sentence(&kek, &format!("version {} of the key {id} {verb} active", kek["version"]));
+                custody::rotate(client, output, &query, &wish).await?;
             }
             Self::Rewrap { tenant, dry_run, per_second } => {
                 let query = tenant_query(tenant.as_ref());
@@ -187,16 +192,23 @@ impl Command {
                 );
                 output.sentence(&done, &text);
             }
-            Self::State { version, state, kek, tenant, dry_run } => {
-                custody::state(client, output, (kek, version, state), tenant.as_ref(), dry_run).await?;
+            Self::State { version, state, without_successor, kek, tenant, dry_run } => {
+                let mut wish = json!({ "version": version, "state": state, "dryRun": dry_run });
+                wish["withoutSuccessor"] = Value::from(without_successor);
+                custody::state(client, output, (kek, wish), tenant.as_ref()).await?;
             }
-            Self::Shred { tenant, dry_run } => custody::shred(client, output, tenant.as_ref(), dry_run).await?,
+            Self::Shred { tenant, token_lost, dry_run } => {
+                let wish = json!({ "dryRun": dry_run, "tokenLost": token_lost });
+                custody::shred(client, output, tenant.as_ref(), &wish).await?;
+            }
             Self::Approve { approval, digest, out, tenant } => {
                 custody::approve(client, output, (approval, digest), (tenant.as_ref(), out)).await?;
             }
             Self::Approvals { tenant } => {
                 let asked = client.list("/v1/approvals", &tenant_query(tenant.as_ref())).await?;
-                output.table(&asked, &["approvalId", "act", "state", "requestedBy", "expiresAt", "digest"]);
+                let columns =
+                    ["approvalId", "act", "state", "secondsLeft", "requestedBy", "keks", "keyProvider", "digest"];
+                output.table(&asked, &columns);
             }
             Self::Certificate { value, out, tenant } => {
                 let certificate = custody::certificate(client, tenant.as_ref(), value).await?;
@@ -207,18 +219,25 @@ impl Command {
                 custody::cache(client, output, &tenant, seconds).await?;
             }
             Self::Seal { tenant } => {
-                let tenant = meant(client, tenant).await?;
-                let answer = client.post(&format!("/v1/tenants/{tenant}/seal"), &[], &json!({})).await?;
-                output.sentence(&answer, &format!("tenant {tenant} is sealed: nothing is captured or opened"));
+                switch(client, output, tenant, ("seal", "is sealed: nothing is captured or opened")).await?;
             }
-            Self::Unseal { tenant } => {
-                let tenant = meant(client, tenant).await?;
-                let answer = client.post(&format!("/v1/tenants/{tenant}/unseal"), &[], &json!({})).await?;
-                output.sentence(&answer, &format!("tenant {tenant} is unsealed"));
-            }
+            Self::Unseal { tenant } => switch(client, output, tenant, ("unseal", "is unsealed")).await?,
         }
         Ok(())
     }
+}
+
+/// Seals or unseals.
+async fn switch(
+    client: &Client,
+    output: &Output,
+    tenant: Option<TenantName>,
+    (verb, done): (&str, &str),
+) -> Result<(), Failure> {
+    let tenant = meant(client, tenant).await?;
+    let answer = client.post(&format!("/v1/tenants/{tenant}/{verb}"), &[], &json!({})).await?;
+    output.sentence(&answer, &format!("tenant {tenant} {done}"));
+    Ok(())
 }
 
 /// The tenant that is meant: the one named, or the one the credential belongs to, as its keys say.

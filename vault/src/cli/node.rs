@@ -200,7 +200,7 @@ impl Node {
 fn upkeep(settings: &Settings, writer: &Writer) -> KeyUpkeep {
     let Installation { keys, store, .. } = writer.installation.clone();
     let oldest = settings.kek_rotation_days.map(|days| Duration::from_secs(u64::from(days.get()) * 86_400));
-    KeyUpkeep::new(store, writer.committer.clone(), keys, oldest)
+    KeyUpkeep::new((store, writer.catalog.clone()), writer.committer.clone(), keys, oldest)
 }
 
 /// The listeners, with what others must know of them.

@@ -153,6 +153,14 @@ pub struct CredentialRecord {
     pub suspended: bool,
 }
 
+impl CredentialRecord {
+    /// Whether it is in force at this moment: neither revoked, suspended nor past its end.
+    #[must_use]
+    pub fn is_in_force(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && !self.suspended && self.expires_at.is_none_or(|end| end > now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

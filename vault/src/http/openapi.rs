@@ -74,6 +74,11 @@ fn operation(route: &Route, schemas: &mut Schemas) -> OperationBuilder {
         Answers::Other(content_type) => answer.content(*content_type, text()),
     };
     let mut operation = operation.response(status.to_string(), answer.build());
+    if let Some(described) = &route.asks {
+        let asked = ResponseBuilder::new().description("Asked for: a second custodian has to approve");
+        let asked = asked.content("application/json", Content::new(Some(reference(described, schemas))));
+        operation = operation.response("202", asked.build());
+    }
     for status in refusals(route) {
         operation = operation.response(status.to_string(), refusal(&codes(|code| code.status() == status)));
     }

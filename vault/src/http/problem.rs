@@ -133,6 +133,8 @@ pub(crate) struct Problem {
     code: Code,
     errors: Vec<Fault>,
     run_id: Option<RunId>,
+    /// What a person has to do, where that is more than the code says.
+    detail: Option<&'static str>,
     retry_after: Option<u64>,
     /// For the service's own log; never given out.
     cause: Option<String>,
@@ -140,7 +142,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) const fn new(code: Code) -> Self {
-        Self { code, errors: Vec::new(), run_id: None, retry_after: None, cause: None }
+        Self { code, errors: Vec::new(), run_id: None, detail: None, retry_after: None, cause: None }
     }
 
     /// Keeps the cause of a 5xx for the service's own log. Our errors' texts hold no input (each room's error file says
@@ -189,6 +191,12 @@ impl Problem {
         self
     }
 
+    /// Says what a person has to do, in a constant text.
+    pub(crate) const fn saying(mut self, detail: &'static str) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+
     /// Says how long to wait.
     pub(crate) const fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
@@ -204,7 +212,7 @@ impl Problem {
             title: self.code.title(),
             status: self.code.status(),
             code: self.code.as_str(),
-            detail: self.code.detail(),
+            detail: self.detail.unwrap_or_else(|| self.code.detail()),
             request_id: request_id.map(|id| id.to_string()),
             run_id: self.run_id.map(|id| id.to_string()),
             errors: &self.errors,

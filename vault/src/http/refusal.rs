@@ -16,6 +16,10 @@ impl From<store::Error> for Problem {
         use store::Error;
         let code = match &error {
             Error::Overloaded | Error::Stale => Code::Overloaded,
+            Error::CredentialEnded => Code::AuthInvalid,
+            Error::TakesTwo(act) => {
+                return Self::new(Code::Conflict).with_fault(act.as_str(), "second_person");
+            }
             Error::Conflict => Code::Conflict,
             Error::Cursor => Code::Malformed,
             Error::LogUnavailable => Code::LogUnavailable,
@@ -68,7 +72,11 @@ impl From<keys::Error> for Problem {
             Error::Random(_) => Code::Internal,
             Error::Ending => Code::Overloaded,
         };
-        Self::new(code).because(&error)
+        let problem = Self::new(code).because(&error);
+        match error.remedy() {
+            Some(remedy) => problem.saying(remedy),
+            None => problem,
+        }
     }
 }
 

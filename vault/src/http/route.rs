@@ -62,6 +62,8 @@ pub(crate) struct Route {
     pub(crate) about: &'static str,
     pub(crate) reads: Reads,
     pub(crate) answers: (u16, Answers),
+    /// What it answers instead where a second custodian has to approve.
+    pub(crate) asks: Option<Box<Described>>,
     pub(crate) query: &'static [&'static str],
     /// Its body may be left out.
     pub(crate) optional: bool,
@@ -91,6 +93,7 @@ impl Route {
             about,
             reads,
             answers,
+            asks: None,
             query,
             optional: false,
             creates: false,
@@ -153,6 +156,11 @@ impl Route {
     /// Answers JSON.
     pub(crate) fn answers<T: ToSchema>(self, status: u16) -> Self {
         Self { answers: (status, Answers::Json(Box::new(Described::of::<T>()))), ..self }
+    }
+
+    /// Answers 202 and this instead, where a second custodian has to approve.
+    pub(crate) fn or_asks<T: ToSchema>(self) -> Self {
+        Self { asks: Some(Box::new(Described::of::<T>())), ..self }
     }
 
     /// Answers a part of a list.

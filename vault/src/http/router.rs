@@ -106,6 +106,7 @@ fn key_routes() -> [Route; 9] {
             .may_read::<keks::RotateKek>()
             .creates()
             .answers::<keks::KekSummary>(201)
+            .or_asks::<approvals::Asked>()
             .carries_plaintext(),
         Route::post("/v1/keks/rewrap", CUSTODIAN, "Wraps data keys under the active version", keks::rewrap)
             .may_read::<keks::Rewrap>()
@@ -123,7 +124,8 @@ fn key_routes() -> [Route; 9] {
         Route::post("/v1/tenants/{tenant}/cache", CUSTODIAN, "Sets how long keys stay in memory", approvals::set_cache)
             .reads::<approvals::SetCache>()
             .creates()
-            .answers::<approvals::CacheTime>(200),
+            .answers::<approvals::CacheTime>(200)
+            .or_asks::<approvals::CacheTime>(),
         Route::get("/v1/approvals", CUSTODIAN, "Lists what needs a second custodian", approvals::list)
             .query(LIST)
             .answers_list::<approvals::ApprovalSummary>(),

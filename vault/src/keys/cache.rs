@@ -35,6 +35,10 @@ pub(super) enum Use {
     Opens,
 }
 
+/// How often a tenant's keys had been forgotten when the opening of one began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket(u64);
+
 /// The opened keys of this process.
 pub(super) struct Cache {
     clock: Clock,
@@ -48,13 +52,15 @@ type Shelves = HashMap<TenantName, Shelf>;
 
 struct Shelf {
     age: Duration,
+    /// How often everything here was forgotten.
+    forgotten: u64,
     opened: HashMap<DataKeyId, Opened>,
     current: HashMap<(DataKeyClass, Epoch), DataKeyId>,
 }
 
 impl Default for Shelf {
     fn default() -> Self {
-        Self { age: DEFAULT_AGE, opened: HashMap::new(), current: HashMap::new() }
+        Self { age: DEFAULT_AGE, forgotten: 0, opened: HashMap::new(), current: HashMap::new() }
     }
 }
 
@@ -92,13 +98,26 @@ impl Cache {
         shelf.take(id, self.clock.now(), &self.meter)
     }
 
-    /// Keeps an opened key, unless the tenant keeps none.
-    pub(super) fn put(&self, tenant: &TenantName, (class, epoch): (DataKeyClass, Epoch), key: &Arc<DataKey>, to: Use) {
+    /// To be taken before a record is read that says whether a key may be opened: what is opened after it is kept only if the
+    /// tenant's keys were not forgotten meanwhile.
+    pub(super) fn ticket(&self, tenant: &TenantName) -> Ticket {
+        Ticket(guard(&self.shelves).get(tenant).map_or(0, |shelf| shelf.forgotten))
+    }
+
+    /// Keeps an opened key, unless the tenant keeps none, or it was sealed, shredded or its keys changed their states while
+    /// the key was on its way: whoever asked uses it once, under settings that are judged again.
+    pub(super) fn put(
+        &self,
+        tenant: &TenantName,
+        (class, epoch): (DataKeyClass, Epoch),
+        key: &Arc<DataKey>,
+        (to, ticket): (Use, Ticket),
+    ) {
         self.meter.misses.inc();
         let at = self.clock.now();
         let mut shelves = guard(&self.shelves);
         let shelf = shelves.entry(tenant.clone()).or_default();
-        if shelf.age.is_zero() {
+        if shelf.age.is_zero() || ticket != Ticket(shelf.forgotten) {
             return;
         }
         if to == Use::Seals {
@@ -117,11 +136,12 @@ impl Cache {
 
     /// Drops every key of a tenant (sealed, shredded, states changed); its choice of age stays.
     pub(super) fn forget(&self, tenant: &TenantName) {
-        if let Some(shelf) = guard(&self.shelves).get_mut(tenant) {
-            self.meter.wiped.add(shelf.opened.len() as u64);
-            shelf.opened.clear();
-            shelf.current.clear();
-        }
+        let mut shelves = guard(&self.shelves);
+        let shelf = shelves.entry(tenant.clone()).or_default();
+        shelf.forgotten += 1;
+        self.meter.wiped.add(shelf.opened.len() as u64);
+        shelf.opened.clear();
+        shelf.current.clear();
     }
 
     /// Waits until nobody else fills the same key.
@@ -147,7 +167,7 @@ impl Shelf {
 
     /// Wipes what is not fresh any more; how many.
     fn sweep(&mut self, now: Timestamp) -> u64 {
-        let Self { age, opened, current } = self;
+        let Self { age, opened, current, .. } = self;
         let held = opened.len();
         opened.retain(|_, key| key.is_fresh(now, *age));
         current.retain(|_, id| opened.contains_key(id));

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
-use super::cache::{Flight, Use};
+use super::cache::{Flight, Ticket, Use};
 use super::compromise::Compromise;
 use super::key_store::SecretName;
 use super::{DataKeyRow, Error, KekRecord, KeyRecords, Keys, MacPurpose, RecordsError, wrapping};
@@ -216,6 +216,7 @@ impl Keys {
         at: Timestamp,
         compromise: Compromise,
     ) -> Result<Arc<DataKey>, Error> {
+        let ticket = self.inner.cache.ticket(tenant);
         let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
         // The erasure key first: a row whose erasure key was never durable would be lost with the next power cut.
         let erasure = self.erasure_key_to_seal(class, epoch).await?;
@@ -231,7 +232,7 @@ impl Keys {
             return self.open(records, &stored, Use::Seals).await;
         }
         let key = Arc::new(key.under(stored.kek_id));
-        self.keep(records, &stored, &key, Use::Seals).await?;
+        self.keep(records, &stored, &key, (Use::Seals, ticket)).await?;
         Ok(key)
     }
 
@@ -241,7 +242,7 @@ impl Keys {
         records: &R,
         row: &DataKeyRow,
         key: &Arc<DataKey>,
-        to: Use,
+        to: (Use, Ticket),
     ) -> Result<(), Error> {
         if let Some(age) = records.cache_age(&row.tenant).await? {
             self.set_cache_age(&row.tenant, age);
@@ -303,6 +304,7 @@ impl Keys {
     }
 
     async fn open<R: KeyRecords>(&self, records: &R, row: &DataKeyRow, to: Use) -> Result<Arc<DataKey>, Error> {
+        let ticket = self.inner.cache.ticket(&row.tenant);
         let erasure = self.erasure_key_to_open(row.class, row.epoch).await?;
         let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
         if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
@@ -314,7 +316,7 @@ impl Keys {
         let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));
-        self.keep(records, row, &key, to).await?;
+        self.keep(records, row, &key, (to, ticket)).await?;
         Ok(key)
     }
 

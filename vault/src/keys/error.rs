@@ -81,6 +81,21 @@ impl Error {
 }
 
 impl Error {
+    /// What the tenant's custodian has to do before anything succeeds again; nothing where waiting may be enough.
+    #[must_use]
+    pub const fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::NoKek => Some("The tenant has no active key: its custodian rotates it."),
+            Self::Hsm(hsm::HsmError::Quarantined(_)) => {
+                Some("The tenant's key provider is not asked again until its custodian gives it a new PIN.")
+            }
+            Self::Hsm(hsm::HsmError::Configuration(_)) => {
+                Some("The tenant's key provider cannot be used until its custodian changes its configuration.")
+            }
+            _ => None,
+        }
+    }
+
     /// Nothing came in the time there was.
     pub(super) fn timed_out() -> Self {
         Self::Unavailable(Box::new(io::Error::from(io::ErrorKind::TimedOut)))

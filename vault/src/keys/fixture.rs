@@ -1,11 +1,13 @@
 //! A database of keys' records in memory and a key store in a throw-away folder, for the tests of the room.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{DataKeyRow, KekRecord, KekState, KeyRecords, Keys, ProviderRecord, RecordsError, RootKeySource};
+use tokio::sync::Notify;
+
+use super::{DataKeyRow, KekRecord, KekState, KeyRecords, Keys, ProviderRecord, RecordsError, RootKeySource, TokenKek};
 use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
 /// 2026-11-24T03:00:36.007Z.
@@ -29,6 +31,8 @@ pub(super) struct Records {
     pub(super) providers: Mutex<Vec<(u64, ProviderRecord)>>,
     pub(super) loads: AtomicU32,
     pub(super) age: Mutex<Option<Duration>>,
+    /// Whoever has unwrapped a key says so here, and waits before it is kept.
+    pub(super) unwrapped: Mutex<Option<(Arc<Notify>, Arc<Notify>)>>,
 }
 
 impl Records {
@@ -96,6 +100,10 @@ impl KeyRecords for Records {
         Ok(self.keks.lock().unwrap().clone())
     }
 
+    async fn token_keks(&self) -> Result<Vec<TokenKek>, RecordsError> {
+        Ok(Vec::new())
+    }
+
     async fn key_provider(
         &self,
         _: &TenantName,
@@ -106,6 +114,11 @@ impl KeyRecords for Records {
     }
 
     async fn cache_age(&self, _: &TenantName) -> Result<Option<Duration>, RecordsError> {
+        let gate = self.unwrapped.lock().unwrap().clone();
+        if let Some((arrived, go_on)) = gate {
+            arrived.notify_one();
+            go_on.notified().await;
+        }
         Ok(*self.age.lock().unwrap())
     }
 }

@@ -45,9 +45,27 @@ impl HsmKek {
         &self.canary.kek
     }
 
+    /// One that no token has, for tests of what is decided about such keys.
+    #[cfg(test)]
+    pub(crate) fn in_no_token(provider: KeyProviderId) -> Self {
+        let selector = hsm::KekSelector { label: Some("siv-demo".to_owned()), id: Some(vec![7]) };
+        let kek = hsm::KekRef { selector, profile: hsm::Profile::AesKwp };
+        let canary = hsm::Canary { kek, wrapped: vec![1; 40], check: [2; 32] };
+        Self { provider, canary, check_value: None, public: None }
+    }
+
     /// Its label in the token.
     #[must_use]
     pub fn label(&self) -> &str {
         self.canary.kek.selector.label.as_deref().unwrap_or("-")
     }
+}
+
+/// A version in a token, of any tenant, whose key was not ended.
+#[derive(Debug, Clone)]
+pub struct TokenKek {
+    /// Serial number of the token.
+    pub serial: Option<String>,
+    /// The version.
+    pub kek: HsmKek,
 }

@@ -1,9 +1,11 @@
 //! Making and rotating KEKs of the built-in KMS, and the end of any KEK. Secrets go into the key store first, then the caller commits the record.
 
+use std::collections::BTreeMap;
+
 use super::key_store::SecretName;
 use super::local_kms::MECHANISM;
-use super::{Error, KekRecord, KekState, KeyRecords, Keys, MadeKek};
-use crate::domain::{KekId, TenantName, Timestamp};
+use super::{Error, HowEnded, KekEnd, KekRecord, KekState, KeyRecords, Keys, MadeKek, Statement};
+use crate::domain::{KekId, KeyProviderId, TenantName, Timestamp};
 
 impl Keys {
     /// Makes a tenant's first KEK; the caller commits the record. Without that commit the secret is an orphan that
@@ -60,6 +62,7 @@ impl Keys {
             state: KekState::Active,
             created_at: now,
             compromised_at: None,
+            ended: None,
             hsm: None,
         })
     }
@@ -73,8 +76,8 @@ impl Keys {
         Ok(self.inner.store.load_key(&SecretName::kek(tenant, record.kek_id, record.version)).await?.is_some())
     }
 
-    /// Destroys a KEK version whose record is committed as `destroying`, in the key store or in its token; false if it is
-    /// gone already.
+    /// Destroys a KEK version whose record is committed as `destroying`, in the key store or in its token, and says how it
+    /// ended. Where the custodians state that the token is lost it is asked all the same, and not waited for.
     ///
     /// # Errors
     /// [`Error::KekUnusable`] if the record is in another state; the key store cannot be written, or the token is away.
@@ -83,14 +86,49 @@ impl Keys {
         records: &R,
         tenant: &TenantName,
         record: &KekRecord,
-    ) -> Result<bool, Error> {
+        statement: Statement,
+    ) -> Result<KekEnd, Error> {
         if record.state != KekState::Destroying {
             return Err(Error::KekUnusable);
         }
         self.forget_tenant(tenant);
-        if record.hsm.is_some() {
-            return self.inner.provider.hsm.destroy(records, tenant, record).await;
+        if record.hsm.is_none() {
+            let name = SecretName::kek(tenant, record.kek_id, record.version);
+            return self.inner.store.destroy(&name).await.map(KekEnd::in_key_store);
         }
-        self.inner.store.destroy(&SecretName::kek(tenant, record.kek_id, record.version)).await
+        let ended = self.inner.provider.hsm.destroy(records, tenant, record, statement).await;
+        match (ended, statement) {
+            (Err(error @ (Error::Hsm(_) | Error::KekUnusable)), Statement::TokenLost) => {
+                tracing::warn!(%tenant, kek = record.row_key(), %error, "a token that is said to be lost does not answer");
+                Ok(KekEnd { how: HowEnded::Stated, token: None })
+            }
+            (ended, _) => ended,
+        }
+    }
+
+    /// Destroys the PINs of tokens in which no key of the tenant is left: the database says so already. How many.
+    ///
+    /// # Errors
+    /// The key store cannot be written; the records cannot be read.
+    pub async fn destroy_unused_pins<R: KeyRecords>(&self, records: &R, tenant: &TenantName) -> Result<usize, Error> {
+        let mut providers = BTreeMap::new();
+        for hsm in records.keks(tenant).await?.into_iter().filter_map(|kek| kek.hsm) {
+            if let Some((_, record)) = records.key_provider(tenant, hsm.provider).await? {
+                providers.insert(hsm.provider, record.pin_version);
+            }
+        }
+        // The versions are read after the configurations: a move back into a token that comes between is seen here, and one
+        // that comes later brings a PIN of its own under another number.
+        let keks = records.keks(tenant).await?;
+        let uses = |provider: &KeyProviderId| {
+            let of = |kek: &&KekRecord| kek.hsm.as_ref().is_some_and(|hsm| hsm.provider == *provider);
+            keks.iter().filter(of).any(|kek| kek.state != KekState::Destroyed)
+        };
+        let mut destroyed = 0;
+        for (provider, pin) in providers.into_iter().filter(|(provider, _)| !uses(provider)) {
+            self.inner.provider.hsm.let_go(tenant, provider);
+            destroyed += usize::from(self.inner.store.destroy(&SecretName::hsm_pin(tenant, provider, pin)).await?);
+        }
+        Ok(destroyed)
     }
 }

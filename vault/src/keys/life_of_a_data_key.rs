@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fixture::{NOW, Records, open, tenant};
 use super::key_store::{SecretKind, SecretName};
-use super::{Error, KekState, Keys};
+use super::{Error, HowEnded, KekState, Keys, Statement};
 use crate::domain::{Clock, DataKeyClass, DataKeyId, TenantName, Timestamp};
 
 const SESSION: DataKeyClass = DataKeyClass::Session;
@@ -148,6 +148,28 @@ async fn an_opened_key_has_an_absolute_age() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_on_its_way_when_its_tenant_was_forgotten_is_not_kept() {
+    let dir = folder();
+    let (keys, records, _) = vault(&dir).await;
+    let id = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap().id();
+    keys.forget_tenant(&tenant());
+    let (arrived, go_on) = (Arc::<tokio::sync::Notify>::default(), Arc::<tokio::sync::Notify>::default());
+    *records.unwrapped.lock().unwrap() = Some((arrived.clone(), go_on.clone()));
+    let demo = tenant();
+    let (opened, ()) = tokio::join!(keys.data_key(&records, &demo, id), async {
+        // It is unwrapped and not yet kept: now the tenant is sealed, its KEK destroyed, or its state changed.
+        arrived.notified().await;
+        keys.forget_tenant(&demo);
+        go_on.notify_one();
+    });
+    opened.unwrap();
+    assert!(keys.cached(&tenant(), id).is_none());
+    *records.unwrapped.lock().unwrap() = None;
+    keys.data_key(&records, &tenant(), id).await.unwrap();
+    assert!(keys.cached(&tenant(), id).is_some(), "what is opened after is kept");
+}
+
+#[tokio::test]
 async fn forgetting_a_tenant_wipes_its_keys_at_once() {
     let dir = folder();
     let (keys, records, _) = vault(&dir).await;
@@ -223,6 +245,10 @@ impl super::KeyRecords for Blind<'_> {
         self.0.keks(tenant).await
     }
 
+    async fn token_keks(&self) -> Result<Vec<super::TokenKek>, super::RecordsError> {
+        self.0.token_keks().await
+    }
+
     async fn key_provider(
         &self,
         tenant: &TenantName,
@@ -281,7 +307,7 @@ async fn rewrapping_moves_a_data_key_and_nothing_refers_to_the_old_version() {
     // The old version may be destroyed now.
     records.set_state(1, KekState::Destroying);
     let old = records.keks.lock().unwrap()[0].clone();
-    keys.destroy_kek(&records, &tenant(), &old).await.unwrap();
+    keys.destroy_kek(&records, &tenant(), &old, Statement::None).await.unwrap();
     let after = keys.data_key(&records, &tenant(), before.id()).await.unwrap();
     assert_eq!(after.bytes(), before.bytes());
 }
@@ -292,10 +318,14 @@ async fn shredding_a_kek_makes_its_data_keys_unopenable() {
     let (keys, records, _) = vault(&dir).await;
     let id = keys.data_key_to_seal(&records, &tenant(), DataKeyClass::Stored, NOW).await.unwrap().id();
     let active = records.keks.lock().unwrap()[0].clone();
-    assert!(matches!(keys.destroy_kek(&records, &tenant(), &active).await, Err(Error::KekUnusable)), "database first");
+    let early = keys.destroy_kek(&records, &tenant(), &active, Statement::None).await;
+    assert!(matches!(early, Err(Error::KekUnusable)), "database first");
     let destroying = super::KekRecord { state: KekState::Destroying, ..active };
-    assert!(keys.destroy_kek(&records, &tenant(), &destroying).await.unwrap());
-    assert!(!keys.destroy_kek(&records, &tenant(), &destroying).await.unwrap(), "repeatable after a crash");
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        ended.push(keys.destroy_kek(&records, &tenant(), &destroying, Statement::None).await.unwrap().how);
+    }
+    assert_eq!(ended, [HowEnded::Destroyed, HowEnded::NotInKeyStore], "repeatable after a crash, and said as it was");
     // Even a database put back to before, where the KEK is active, opens nothing.
     assert!(matches!(keys.data_key(&records, &tenant(), id).await, Err(Error::KekUnusable)));
 }

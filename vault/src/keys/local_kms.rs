@@ -11,7 +11,7 @@ use super::records::DataKeyRow;
 use crate::crypto::{LockedKey, envelope};
 
 /// Its one wrapping mechanism: AES-256-GCM-SIV with the context as AAD.
-pub(super) const MECHANISM: &str = "local-aes-256-gcm-siv";
+pub const MECHANISM: &str = "local-aes-256-gcm-siv";
 
 /// The built-in KMS.
 pub(super) struct LocalKms {

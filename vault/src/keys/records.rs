@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::KekState;
-use super::hsm_records::{HsmKek, ProviderRecord};
+use super::hsm_records::{HsmKek, ProviderRecord, TokenKek};
+use super::{KekEnd, KekState};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
 /// A data key's record.
@@ -51,6 +51,9 @@ pub struct KekRecord {
     /// When it was said to be compromised; what stood beside it then stays spoilt when the version is destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compromised_at: Option<Timestamp>,
+    /// How its key ended, once it is destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<KekEnd>,
     /// Where it lies, if not in the built-in KMS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsm: Option<Box<HsmKek>>,
@@ -118,6 +121,9 @@ pub trait KeyRecords: Send + Sync {
 
     /// All versions of the tenant's KEKs (their rows authenticated).
     fn keks(&self, tenant: &TenantName) -> impl Future<Output = Result<Vec<KekRecord>, RecordsError>> + Send;
+
+    /// Every version of any tenant's KEKs whose key is in a token still: asked when a token's key is taken on.
+    fn token_keks(&self) -> impl Future<Output = Result<Vec<TokenKek>, RecordsError>> + Send;
 
     /// How one of the tenant's HSMs is reached, with the version of its row (authenticated).
     fn key_provider(

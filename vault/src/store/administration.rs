@@ -8,10 +8,10 @@ use std::sync::Arc;
 use crate::access_log::{Action, Entry, Outcome};
 use crate::domain::credential::CredentialRecord;
 use crate::domain::{
-    AppDocument, AppName, Credential, FlowName, Realm, RequestContext, Tenant, TenantName, Timestamp, lp,
+    ActorKind, AppDocument, AppName, Credential, FlowName, Realm, RequestContext, Tenant, TenantName, Timestamp, lp,
 };
 use crate::keys::KekRecord;
-use crate::store::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use crate::store::committer::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
 use crate::store::records::{Body, DestinationRecord, FlowRecord, StoredCredential};
 use crate::store::rows::DecidingRow;
 use crate::store::{Error, StoredFlow};
@@ -32,6 +32,17 @@ pub struct Administrator {
     pub realm: Realm,
     /// Until when the answer is of use.
     pub deadline: Timestamp,
+}
+
+impl Administrator {
+    /// The credential that asked; none where the vault itself acts.
+    #[must_use]
+    pub fn asker(&self) -> Option<Asker> {
+        match self.context.actor.kind {
+            ActorKind::Credential(kind) => Some(Asker { key: self.context.actor.id.clone(), kind }),
+            _ => None,
+        }
+    }
 }
 
 /// When a row may be written.
@@ -233,6 +244,10 @@ impl Operation for Act {
 
     fn generation(&self) -> Option<Generation> {
         self.by.generation
+    }
+
+    fn asker(&self) -> Option<Asker> {
+        self.by.asker()
     }
 
     fn deadline(&self) -> Timestamp {

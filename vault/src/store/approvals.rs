@@ -9,43 +9,18 @@ use sha2::{Digest, Sha256};
 
 use super::administration::Administrator;
 use super::decree::Decree;
+use super::kek_rotation::{self, Target};
 use super::records::{Body, StoredCredential};
-use super::rows::Table;
+use super::rows::{DecidingRow, Table};
 use super::tenants::Ground;
-use super::{Error, shredding};
+pub use super::two_person_act::{Place, TwoPersonAct};
+use super::{Error, Store, shredding};
 use crate::access_log::{Action, Entry, Receipt};
 use crate::domain::text::hex;
 use crate::domain::{ApprovalId, CredentialId, Realm, Tenant, TenantName, Timestamp, lp};
 
-/// So long a request waits for its second person.
+/// So long a request waits for its second person, and what was approved to be carried out.
 const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// An act of a tenant that takes two of its custodians.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "act", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
-pub enum TwoPersonAct {
-    /// Destroy every KEK version of the tenant: these, and no others, are there when it is done.
-    ShredTenant {
-        /// Their rows' keys, in order.
-        keks: Vec<String>,
-    },
-    /// Let opened data keys stay in memory, where each read asked the key provider before.
-    LeaveStrict {
-        /// For how long.
-        cache_seconds: u16,
-    },
-}
-
-impl TwoPersonAct {
-    /// Its name in answers and entries.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::ShredTenant { .. } => "shred-tenant",
-            Self::LeaveStrict { .. } => "leave-strict",
-        }
-    }
-}
 
 /// An approval, asked for or given: body of a row of `Table::Approvals`, key: its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,12 +60,27 @@ impl ApprovalRecord {
     /// What became of it by `now`.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> &'static str {
-        match (self.completed_at, self.approved_by) {
-            (Some(_), _) => "completed",
-            (None, Some(_)) => "approved",
-            (None, None) if self.expires_at <= now => "expired",
-            (None, None) => "requested",
+        let ended = self.expires_at <= now;
+        match (self.completed_at, self.approved_by, &self.act) {
+            (Some(_), ..) => "completed",
+            (None, None, _) if ended => "expired",
+            // What a person has to carry out; the vault finishes the rest, however long it takes.
+            (None, Some(_), TwoPersonAct::LeaveToken { .. }) if ended => "expired",
+            (None, Some(_), _) => "approved",
+            (None, None, _) => "requested",
         }
+    }
+
+    /// What the log says of it.
+    pub(in crate::store) fn facts(&self, tenant: &TenantName, realm: &Realm) -> Vec<(&'static str, String)> {
+        let mut facts = vec![
+            ("approval", self.approval_id.to_string()),
+            ("act", self.act.as_str().to_owned()),
+            ("digest", self.digest(tenant, realm)),
+            ("requestedBy", self.requested_by.to_string()),
+        ];
+        facts.extend(self.act.facts());
+        facts
     }
 }
 
@@ -98,7 +88,7 @@ impl ApprovalRecord {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once for each approval and consumed at once")]
 pub enum Approved {
-    /// It is given, and what it was for is done.
+    /// It is given, and what it was for is done, or can be done by who asked.
     Done {
         /// As it stands now.
         record: ApprovalRecord,
@@ -109,8 +99,37 @@ pub enum Approved {
     Absent,
     /// Whoever asked cannot approve.
     Own,
-    /// Expired, used, withdrawn with its requester's credential, or no longer what was asked for.
-    Over,
+    /// It cannot be given any more.
+    Over(Over),
+}
+
+/// Why an approval cannot be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Another digest was named than that of the act.
+    Digest,
+    /// Its time is over.
+    Expired,
+    /// Somebody else gave it.
+    Used,
+    /// The credential that asked does not hold any more.
+    Withdrawn,
+    /// What it was asked for is not there any more as it was.
+    Changed,
+}
+
+impl Over {
+    /// The reason in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Digest => "digest",
+            Self::Expired => "expired",
+            Self::Used => "used",
+            Self::Withdrawn => "withdrawn",
+            Self::Changed => "changed",
+        }
+    }
 }
 
 /// Notes what a custodian asks for.
@@ -141,8 +160,8 @@ pub async fn request(
     Ok(record)
 }
 
-/// Approves as a second custodian, and does what was asked for. `digest`, where it is given, must be that of the act. The
-/// same custodian may ask again: then what was left is finished.
+/// Approves as a second custodian, and does what was asked for; what needs a PIN is done when who asked says it again.
+/// `digest`, where it is given, must be that of the act. The same custodian may ask again: then what was left is finished.
 ///
 /// # Errors
 /// [`Error::Stale`] if the tenant's settings moved meanwhile; [`Error::Keys`]; those of the committer.
@@ -158,42 +177,133 @@ pub async fn approve(
     if asked.requested_by == custodian {
         return Ok(Approved::Own);
     }
-    if digest.is_some_and(|digest| digest != asked.digest(tenant, &by.realm)) || !holds(&asked, tenant, ground).await? {
-        return Ok(Approved::Over);
-    }
-    match asked.approved_by {
-        Some(approver) if approver == custodian => return done(by, asked, ground).await,
-        Some(_) => return Ok(Approved::Over),
-        None => {}
-    }
     let now = store.clock().now();
+    if let Some(over) = over(&asked, (custodian, digest), by, ground).await? {
+        return Ok(Approved::Over(over));
+    }
+    if asked.approved_by.is_some() {
+        return done(by, asked, ground).await;
+    }
     let given = ApprovalRecord { approved_by: Some(custodian), approved_at: Some(now), ..asked };
     let mut decree = Decree::new(by.clone()).until(given.expires_at);
     let given = match &given.act {
-        TwoPersonAct::ShredTenant { keks } => {
+        TwoPersonAct::ShredTenant { keks, .. } => {
             if !shredding::begin(&mut decree, keks, ground).await? {
-                return Ok(Approved::Over);
+                return Ok(Approved::Over(Over::Changed));
             }
             given
         }
         TwoPersonAct::LeaveStrict { cache_seconds } => {
             if !leave_strict(&mut decree, *cache_seconds, ground).await? {
-                return Ok(Approved::Over);
+                return Ok(Approved::Over(Over::Changed));
             }
             ApprovalRecord { completed_at: Some(now), ..given }
+        }
+        TwoPersonAct::LeaveToken { kek, place } => {
+            if !kek_rotation::is_newest(kek, tenant, store).await? {
+                return Ok(Approved::Over(Over::Changed));
+            }
+            if *place == Place::Local {
+                return moved(by, (row.version, given), ground).await;
+            }
+            given
         }
     };
     let entry = entry(&decree, "approval.given", &given, by);
     decree.push(given.to_row(tenant, &row.key, row.version + 1)?, entry);
     if decree.submit(ground.committer).await?.is_none() {
-        return Ok(Approved::Over);
+        let late = given.expires_at <= store.clock().now();
+        return Ok(Approved::Over(if late { Over::Expired } else { Over::Changed }));
     }
     done(by, given, ground).await
 }
 
+/// Why it cannot be given by this custodian, if it cannot.
+async fn over(
+    asked: &ApprovalRecord,
+    (custodian, digest): (CredentialId, Option<&str>),
+    by: &Administrator,
+    ground: Ground<'_>,
+) -> Result<Option<Over>, Error> {
+    let (tenant, now) = (&by.tenant, ground.store.clock().now());
+    if digest.is_some_and(|digest| digest != asked.digest(tenant, &by.realm)) {
+        return Ok(Some(Over::Digest));
+    }
+    if let Some(approver) = asked.approved_by {
+        return Ok(Some(Over::Used).filter(|_| approver != custodian));
+    }
+    if asked.expires_at <= now {
+        return Ok(Some(Over::Expired));
+    }
+    let holds = holds(asked.requested_by, tenant, ground.store).await?;
+    Ok(Some(Over::Withdrawn).filter(|_| !holds))
+}
+
+/// Makes the next version in the built-in KMS; the approval is given and used in the commit of the move.
+async fn moved(
+    by: &Administrator,
+    (version, given): (u64, ApprovalRecord),
+    ground: Ground<'_>,
+) -> Result<Approved, Error> {
+    let now = ground.store.clock().now();
+    let record = ApprovalRecord { completed_at: Some(now), ..given };
+    let permit = Permit { record: record.clone(), version, act: "approval.given" };
+    match kek_rotation::rotate_permitted(by, Target::Local, permit, now, ground).await {
+        Ok(_) => Ok(Approved::Done { record, receipt: None }),
+        Err(Error::Conflict) => Ok(Approved::Over(Over::Changed)),
+        Err(error) => Err(error),
+    }
+}
+
+/// An approval that is used up by the commit it permits.
+pub(in crate::store) struct Permit {
+    /// As it is after that.
+    pub(in crate::store) record: ApprovalRecord,
+    /// The version of its row that was read.
+    pub(in crate::store) version: u64,
+    /// What the entry calls it.
+    pub(in crate::store) act: &'static str,
+}
+
+/// The approval of exactly this act that who asks now was given and has not used yet.
+pub(in crate::store) async fn given(
+    by: &Administrator,
+    act: &TwoPersonAct,
+    store: &Store,
+) -> Result<Option<Permit>, Error> {
+    let (Some(asker), now) = (by.asker(), store.clock().now()) else { return Ok(None) };
+    for row in store.rows(Table::Approvals, &by.tenant).await? {
+        let record = ApprovalRecord::from_row(&row)?;
+        let own = record.requested_by.to_string() == asker.key && record.act == *act;
+        if own && record.state(now) == "approved" {
+            let record = ApprovalRecord { completed_at: Some(now), ..record };
+            return Ok(Some(Permit { record, version: row.version, act: "approval.used" }));
+        }
+    }
+    Ok(None)
+}
+
+/// The approvals of the tenant's end that are not finished yet, with their rows: several where two persons stated later that
+/// a token is lost.
+pub(in crate::store) async fn shreddings_under_way(
+    tenant: &TenantName,
+    store: &Store,
+) -> Result<Vec<(DecidingRow, ApprovalRecord)>, Error> {
+    let mut found = Vec::new();
+    for row in store.rows(Table::Approvals, tenant).await? {
+        let record = ApprovalRecord::from_row(&row)?;
+        let is_shredding = matches!(record.act, TwoPersonAct::ShredTenant { .. });
+        if is_shredding && record.approved_by.is_some() && record.completed_at.is_none() {
+            found.push((row, record));
+        }
+    }
+    Ok(found)
+}
+
 /// Does what is left of an approved act.
 async fn done(by: &Administrator, record: ApprovalRecord, ground: Ground<'_>) -> Result<Approved, Error> {
-    if record.completed_at.is_some() {
+    let is_shredding = matches!(record.act, TwoPersonAct::ShredTenant { .. });
+    if record.completed_at.is_some() || !is_shredding {
         return Ok(Approved::Done { record, receipt: None });
     }
     ground.keys.forget_tenant(&by.tenant);
@@ -204,16 +314,11 @@ async fn done(by: &Administrator, record: ApprovalRecord, ground: Ground<'_>) ->
 }
 
 /// Whether the credential that asked still holds: a custodian who was sent away has asked for nothing.
-async fn holds(asked: &ApprovalRecord, tenant: &TenantName, ground: Ground<'_>) -> Result<bool, Error> {
-    if asked.approved_by.is_some() {
-        return Ok(true);
-    }
-    let row = ground.store.row(Table::Credentials, tenant, &asked.requested_by.to_string()).await?;
+async fn holds(requester: CredentialId, tenant: &TenantName, store: &Store) -> Result<bool, Error> {
+    let row = store.row(Table::Credentials, tenant, &requester.to_string()).await?;
     let stored = row.as_ref().map(StoredCredential::from_row).transpose()?;
-    let now = ground.store.clock().now();
-    Ok(stored.is_some_and(|StoredCredential { record, .. }| {
-        record.revoked_at.is_none() && !record.suspended && record.expires_at.is_none_or(|end| end > now)
-    }))
+    let now = store.clock().now();
+    Ok(stored.is_some_and(|StoredCredential { record, .. }| record.is_in_force(now)))
 }
 
 /// The tenant's row with another cache time, if it is strict still.
@@ -252,18 +357,6 @@ fn push_cache(decree: &mut Decree, (version, tenant): (u64, Tenant), cache_secon
     Ok(())
 }
 
-/// What the log says of an approval: enough to know what was asked for without the row.
 fn entry(decree: &Decree, act: &'static str, record: &ApprovalRecord, by: &Administrator) -> Entry {
-    let mut entry = decree.entry(Action::Key(act));
-    entry.facts = vec![
-        ("approval", record.approval_id.to_string()),
-        ("act", record.act.as_str().to_owned()),
-        ("digest", record.digest(&by.tenant, &by.realm)),
-        ("requestedBy", record.requested_by.to_string()),
-    ];
-    match &record.act {
-        TwoPersonAct::ShredTenant { keks } => entry.facts.push(("keks", keks.join(" "))),
-        TwoPersonAct::LeaveStrict { cache_seconds } => entry.facts.push(("seconds", cache_seconds.to_string())),
-    }
-    entry
+    Entry { facts: record.facts(&by.tenant, &by.realm), ..decree.entry(Action::Key(act)) }
 }

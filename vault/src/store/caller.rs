@@ -36,8 +36,7 @@ impl Caller {
         let Some(tenant) = catalog.tenant(self.tenant_name()).await? else { return Ok(None) };
         let stored = tenant.credentials.get(&self.credential.credential_id);
         let Some(credential) = stored.map(|(_, stored)| stored.record.clone()) else { return Ok(None) };
-        let ended = credential.expires_at.is_some_and(|end| end <= now);
-        if credential.revoked_at.is_some() || credential.suspended || ended {
+        if !credential.is_in_force(now) {
             return Ok(None);
         }
         Ok(Some(Self { tenant, credential, secret: Arc::clone(&self.secret), context: self.context.clone() }))

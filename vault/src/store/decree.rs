@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use super::administration::{Administrator, in_both_logs};
-use super::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use super::committer::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
 use super::rows::{DecidingRow, Table};
 use super::{Committer, Error};
 use crate::access_log::{Action, Entry, Outcome, Receipt};
 use crate::crypto::DataKey;
-use crate::domain::{TenantName, Timestamp};
+use crate::domain::{DataKeyId, TenantName, Timestamp};
 
 /// Changes of rows that stand or fall together.
 pub(in crate::store) struct Decree {
     by: Administrator,
     rows: Vec<(DecidingRow, Entry)>,
+    /// Rows that must be of the version that was read, and are not changed.
+    rests_on: Vec<(Table, String, u64)>,
+    /// Data keys that go with it.
+    erased: Vec<DataKeyId>,
     /// After this moment it is too late, by the batch's clock.
     until: Option<Timestamp>,
 }
@@ -21,7 +25,7 @@ pub(in crate::store) struct Decree {
 impl Decree {
     /// Nothing yet.
     pub(in crate::store) const fn new(by: Administrator) -> Self {
-        Self { by, rows: Vec::new(), until: None }
+        Self { by, rows: Vec::new(), rests_on: Vec::new(), erased: Vec::new(), until: None }
     }
 
     /// An entry of this decree.
@@ -35,6 +39,16 @@ impl Decree {
     pub(in crate::store) fn push(&mut self, row: DecidingRow, entry: Entry) {
         let object = Some(row.object(&self.by.realm));
         self.rows.push((row, Entry { object, ..entry }));
+    }
+
+    /// Nothing of it happens unless this row is still of the version that was read.
+    pub(in crate::store) fn rest_on(&mut self, table: Table, key: String, version: u64) {
+        self.rests_on.push((table, key, version));
+    }
+
+    /// Data keys whose records go in the same commit.
+    pub(in crate::store) fn erase(&mut self, data_keys: Vec<DataKeyId>) {
+        self.erased.extend(data_keys);
     }
 
     /// The tenant it is about.
@@ -66,21 +80,27 @@ impl Operation for Decree {
         self.by.generation
     }
 
+    fn asker(&self) -> Option<Asker> {
+        self.by.asker()
+    }
+
     fn deadline(&self) -> Timestamp {
         self.by.deadline
     }
 
     fn reads(&self) -> Reads {
-        let rows: Vec<(Table, String)> = self.rows.iter().map(|(row, _)| (row.table, row.key.clone())).collect();
-        Reads { rows, ..Reads::default() }
+        let written = self.rows.iter().map(|(row, _)| (row.table, row.key.clone()));
+        let read = self.rests_on.iter().map(|(table, key, _)| (*table, key.clone()));
+        Reads { rows: written.chain(read).collect(), ..Reads::default() }
     }
 
     fn hold(&mut self, _: Arc<DataKey>) {}
 
     fn decide(&mut self, rows: &dyn Rows) -> Decision<bool> {
         let now = rows.now();
-        let there = |row: &DecidingRow| rows.row(row.table, &row.key).map_or(0, |row| row.version);
-        let moved = self.rows.iter().any(|(row, _)| there(row) + 1 != row.version);
+        let there = |table, key: &str| rows.row(table, key).map_or(0, |row| row.version);
+        let moved = self.rows.iter().any(|(row, _)| there(row.table, &row.key) + 1 != row.version)
+            || self.rests_on.iter().any(|(table, key, version)| there(*table, key) != *version);
         if moved || self.until.is_some_and(|end| end <= now) {
             return Decision::Answer(false);
         }
@@ -88,6 +108,7 @@ impl Operation for Decree {
         let changes = Changes {
             entries: self.rows.iter().flat_map(entry).collect(),
             rows: self.rows.iter().map(|(row, _)| row.clone()).collect(),
+            removed_data_keys: self.erased.clone(),
             bump_generation: true,
             ..Changes::default()
         };

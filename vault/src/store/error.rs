@@ -11,6 +11,12 @@ pub enum Error {
     /// The tenant's generation moved on since the request was decided: refresh the catalog and decide anew.
     #[error("the tenant's settings changed meanwhile")]
     Stale,
+    /// The credential that asked was revoked, suspended or ended before the commit.
+    #[error("the credential that asked is no longer in force")]
+    CredentialEnded,
+    /// The act takes a second custodian, and nobody approved it yet.
+    #[error("the act takes a second custodian")]
+    TakesTwo(Box<super::approvals::TwoPersonAct>),
     /// The operation's deadline passed; nothing of it was given out.
     #[error("the operation's deadline passed")]
     Late,

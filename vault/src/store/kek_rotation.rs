@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::administration::{Administrator, Record, in_both_logs};
-use super::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use super::approvals::{self, Permit, Place, TwoPersonAct};
+use super::committer::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
+use super::kek_states;
 use super::key_commit::KeyCommit;
 use super::records::Body;
 use super::rows::{DataKeyRow, Table};
@@ -17,7 +19,7 @@ use crate::access_log::{Action, Entry, Outcome};
 use crate::crypto::DataKey;
 use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{DataKeyId, Tenant, TenantName, Timestamp};
-use crate::keys::{self, HsmWish, KekRecord, KekState, KeyRecords};
+use crate::keys::{self, HsmWish, KekRecord, KekState, KeyRecords, MadeKek, ProviderRecord};
 
 /// How many data keys one commit rewraps: few enough that no other request waits for it.
 const SLICE: u32 = 64;
@@ -57,43 +59,116 @@ impl Target {
 }
 
 /// Makes the next version of the tenant's KEK active; the old one is deactivated and still unwraps. In another place than
-/// the old one it moves the tenant: what is sealed stays as it is, and a rewrap takes its data keys along.
+/// the old one it moves the tenant: what is sealed stays as it is, and a rewrap takes its data keys along. Leaving a
+/// customer's token gives that place the tenant's key, so it takes an approval, which is used up by the commit.
 ///
 /// # Errors
-/// [`Error::Keys`] without an active KEK or a place for the next one; [`Error::Conflict`] if another rotation came first;
-/// those of the committer.
+/// [`Error::TakesTwo`] without that approval; [`Error::Keys`] without a place for the next version; [`Error::Conflict`] if
+/// another rotation came first; those of the committer.
 pub async fn rotate(
     by: &Administrator,
     target: Target,
     now: Timestamp,
     ground: Ground<'_>,
 ) -> Result<KekRecord, Error> {
+    let old = newest(&by.tenant, ground.store).await?;
+    let permit = match leaves(&old.1, &target, by, ground.store).await? {
+        Some(act) => Some(permitted(by, act, ground.store).await?),
+        None => None,
+    };
+    next(by, old, (target, permit), now, ground).await
+}
+
+/// The same with an approval that was just given.
+pub(in crate::store) async fn rotate_permitted(
+    by: &Administrator,
+    target: Target,
+    permit: Permit,
+    now: Timestamp,
+    ground: Ground<'_>,
+) -> Result<KekRecord, Error> {
+    let old = newest(&by.tenant, ground.store).await?;
+    match &permit.record.act {
+        TwoPersonAct::LeaveToken { kek, .. } if *kek == old.1.row_key() => {}
+        _ => return Err(Error::Conflict),
+    }
+    next(by, old, (target, Some(permit)), now, ground).await
+}
+
+/// The successor, where that is made where it is, of exactly this version: if another came first it is a conflict.
+pub(in crate::store) async fn succeed(
+    by: &Administrator,
+    old: &(u64, KekRecord),
+    now: Timestamp,
+    ground: Ground<'_>,
+) -> Result<KekRecord, Error> {
+    next(by, old.clone(), (Target::Same, None), now, ground).await
+}
+
+/// Whether this is the version that a rotation would succeed to.
+pub(in crate::store) async fn is_newest(kek: &str, tenant: &TenantName, store: &Store) -> Result<bool, Error> {
+    Ok(newest(tenant, store).await?.1.row_key() == kek)
+}
+
+/// What a second custodian has to approve before the next version is made there, as far as the request itself tells.
+async fn leaves(
+    old: &KekRecord,
+    target: &Target,
+    by: &Administrator,
+    store: &Store,
+) -> Result<Option<TwoPersonAct>, Error> {
+    let (Some(hsm), kek) = (&old.hsm, old.row_key()) else { return Ok(None) };
+    let place = match target {
+        Target::Same => return Ok(None),
+        Target::Local => Place::Local,
+        Target::Hsm(wish) => {
+            let provider = store.key_provider(&by.tenant, hsm.provider).await.map_err(keys::Error::from)?;
+            let (_, ProviderRecord { token, .. }) = provider.ok_or(Error::Conflict)?;
+            let is_named = |named: &Option<String>, its: &Option<String>| named.is_none() || named == its;
+            // Another module or PIN for the token that is in use: that it is that one is seen once its key answers there.
+            if is_named(&wish.token, &token.label) && is_named(&wish.serial, &token.serial) {
+                return Ok(None);
+            }
+            Place::of(wish)
+        }
+    };
+    Ok(Some(TwoPersonAct::LeaveToken { kek, place }))
+}
+
+async fn permitted(by: &Administrator, act: TwoPersonAct, store: &Store) -> Result<Permit, Error> {
+    approvals::given(by, &act, store).await?.ok_or_else(|| Error::TakesTwo(Box::new(act)))
+}
+
+/// Makes the next version and commits it.
+async fn next(
+    by: &Administrator,
+    (version, old): (u64, KekRecord),
+    (target, permit): (Target, Option<Permit>),
+    now: Timestamp,
+    ground: Ground<'_>,
+) -> Result<KekRecord, Error> {
     let Ground { store, keys, .. } = ground;
-    let old = active(&by.tenant, store).await?;
-    let read = |table, key: String| async move { store.row(table, &by.tenant, &key).await?.ok_or(Error::Conflict) };
-    let stored = read(Table::Keks, old.row_key()).await?;
+    let elsewhere = match &target {
+        Target::Hsm(wish) if old.hsm.is_some() => {
+            Some(TwoPersonAct::LeaveToken { kek: old.row_key(), place: Place::of(wish) })
+        }
+        _ => None,
+    };
     let made = match target {
         Target::Hsm(wish) => keys.move_to_hsm(store, &by.tenant, &old, wish, now).await?,
         Target::Same if old.hsm.is_some() => keys.rotate_in_hsm(store, &by.tenant, &old, now).await?,
         Target::Same | Target::Local => keys.move_to_local(&by.tenant, &old, now).await?,
     };
     let new = made.record.clone();
-    let moves = new.hsm.is_some() != old.hsm.is_some();
-    let retired = KekRecord { state: KekState::Deactivated, ..old };
     // Making a key in a token takes its time: the commit has its own.
     let by = Administrator { deadline: store.clock().now().plus(PATIENCE), ..by.clone() };
-    let version = stored.version + 1;
     let written = async {
-        let commit = KeyCommit::new(by.clone(), new.kek_id)
-            .write((&retired.row_key(), version), &retired, Action::Key("kek.deactivated"), Vec::new())?
-            .made(&made, "kek.rotated")?;
-        if !moves {
-            return Ok(commit);
-        }
-        let row = read(Table::Tenants, by.tenant.to_string()).await?;
-        let key_provider = if new.hsm.is_some() { KeyProviderKind::Hsm } else { KeyProviderKind::Local };
-        let tenant = Tenant { key_provider, ..Tenant::from_row(&row)? };
-        commit.write((by.tenant.as_str(), row.version + 1), &tenant, Action::Admin("tenant.moved"), Vec::new())
+        let permit = match (permit, elsewhere) {
+            // It was taken for the token in use, and the present key does not answer there: another token of that name.
+            (None, Some(act)) if !made.is_beside => Some(permitted(&by, act, store).await?),
+            (permit, _) => permit,
+        };
+        succession(&by, (version, &old), &made, permit, store).await
     };
     match written.await {
         Ok(commit) => commit.submit(made, ground).await.map(|()| new),
@@ -102,6 +177,50 @@ pub async fn rotate(
             Err(error)
         }
     }
+}
+
+/// The rows of a rotation: the old version retired, the new one, the tenant where it moves, the approval that is used up.
+async fn succession(
+    by: &Administrator,
+    (version, old): (u64, &KekRecord),
+    made: &MadeKek,
+    permit: Option<Permit>,
+    store: &Store,
+) -> Result<KeyCommit, Error> {
+    let new = &made.record;
+    let mut commit = KeyCommit::new(by.clone(), new.kek_id);
+    commit = match old.state {
+        KekState::Active => {
+            let retired = KekRecord { state: KekState::Deactivated, ..old.clone() };
+            commit.write((&old.row_key(), version + 1), &retired, Action::Key("kek.deactivated"), Vec::new())?
+        }
+        // Compromised and without a successor until now: it must be so still, since a shredding begins with these rows.
+        _ => commit.resting_on::<KekRecord>(old.row_key(), version),
+    };
+    commit = commit.made(made, "kek.rotated")?;
+    if new.hsm.is_some() != old.hsm.is_some() {
+        let row = store.row(Table::Tenants, &by.tenant, by.tenant.as_str()).await?.ok_or(Error::Conflict)?;
+        let key_provider = if new.hsm.is_some() { KeyProviderKind::Hsm } else { KeyProviderKind::Local };
+        let tenant = Tenant { key_provider, ..Tenant::from_row(&row)? };
+        let key = (by.tenant.as_str(), row.version + 1);
+        commit = commit.write(key, &tenant, Action::Admin("tenant.moved"), Vec::new())?;
+    }
+    match permit {
+        Some(Permit { record, version, act }) => {
+            let (key, facts) = (record.approval_id.to_string(), record.facts(&by.tenant, &by.realm));
+            commit.write((&key, version + 1), &record, Action::Key(act), facts)
+        }
+        None => Ok(commit),
+    }
+}
+
+/// The version that the next one succeeds to: the active one, or the newest where none is, because it was said to be compromised
+/// without a successor. A tenant whose keys are ended, or being ended, has none.
+async fn newest(tenant: &TenantName, store: &Store) -> Result<(u64, KekRecord), Error> {
+    let found = kek_states::versions(tenant, store).await?;
+    let alive = found.into_iter().filter(|(_, kek)| kek.state.may_unwrap());
+    let newest = alive.max_by_key(|(_, kek)| (kek.state.may_wrap(), kek.created_at, kek.version));
+    Ok(newest.ok_or(keys::Error::NoKek)?)
 }
 
 /// Wraps the tenant's data keys under its active KEK version, slice by slice. Stopped anywhere, it can be run again.
@@ -201,6 +320,10 @@ impl Operation for Slice {
 
     fn generation(&self) -> Option<Generation> {
         None
+    }
+
+    fn asker(&self) -> Option<Asker> {
+        self.by.asker()
     }
 
     fn deadline(&self) -> Timestamp {

@@ -10,7 +10,7 @@ use super::tenants::Ground;
 use super::{Error, Store, shredding};
 use crate::access_log::{Action, Entry};
 use crate::domain::{KekId, TenantName};
-use crate::keys::{KekRecord, KekState};
+use crate::keys::{KekEnd, KekRecord, KekState};
 
 /// Which version, and what it shall be.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,17 @@ pub struct Wish {
     pub version: u32,
     /// The state.
     pub state: KekState,
+    /// What an active version that is compromised leaves.
+    pub successor: Successor,
+}
+
+/// Whether an active version that is said to be compromised gets a successor first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Successor {
+    /// It does: without an active version a tenant takes nothing in.
+    First,
+    /// It does not: it lies in a token that does not answer, and is said to be compromised all the same.
+    None,
 }
 
 /// What became of a wish.
@@ -32,10 +43,19 @@ pub enum Changed {
     Absent,
     /// Its state never becomes that one.
     NotAllowed,
-    /// No other version wraps yet, or data keys still refer to it.
-    InUse,
+    /// It is needed still.
+    InUse(Need),
     /// Another change came first.
     Conflict,
+}
+
+/// What a version is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It wraps: rotate first.
+    Active,
+    /// Data keys refer to it: rewrap first.
+    Referred,
 }
 
 /// Changes the state of a version. The active one becomes deactivated in the commit that activates another, and gets its
@@ -60,9 +80,13 @@ pub async fn change(by: &Administrator, wish: Wish, dry: bool, ground: Ground<'_
     let wraps = |kek: &KekRecord| kek.state.may_wrap();
     match next {
         // What is still needed stays: a successor first, then the rewrap that ends with 0 references.
-        KekState::Deactivated if wraps(kek) => return Ok(Changed::InUse),
-        KekState::Destroying if wraps(kek) || refers(kek, &by.tenant, ground.store).await? => {
-            return Ok(Changed::InUse);
+        KekState::Deactivated | KekState::Destroying if wraps(kek) => return Ok(Changed::InUse(Need::Active)),
+        // Its successor takes the next number, whatever became of this one.
+        KekState::Destroying if !versions.iter().any(|(_, kek)| wraps(kek)) => {
+            return Ok(Changed::InUse(Need::Active));
+        }
+        KekState::Destroying if refers(kek, &by.tenant, ground.store).await? => {
+            return Ok(Changed::InUse(Need::Referred));
         }
         _ => {}
     }
@@ -70,7 +94,7 @@ pub async fn change(by: &Administrator, wish: Wish, dry: bool, ground: Ground<'_
     if dry {
         return Ok(Changed::Done(changed));
     }
-    if next == KekState::Compromised && wraps(kek) {
+    if next == KekState::Compromised && wraps(kek) && wish.successor == Successor::First {
         // Its successor first: a tenant without an active key would take nothing in, and has nothing to move values to.
         kek_rotation::rotate(by, Target::Same, ground.store.clock().now(), ground).await?;
         let retired = KekRecord { state: KekState::Deactivated, ..kek.clone() };
@@ -117,6 +141,7 @@ pub(in crate::store) fn push(decree: &mut Decree, (at, kek): (u64, &KekRecord), 
     };
     let mut entry = Entry { kek_id: Some(kek.kek_id), ..decree.entry(Action::Key(act)) };
     entry.facts = vec![("version", kek.version.to_string()), ("before", kek.state.to_string())];
+    entry.facts.extend(kek.ended.iter().flat_map(KekEnd::facts));
     let changed = KekRecord { state: next, ..kek.clone() };
     let row = changed.to_row(&entry.tenant, &changed.row_key(), at + 1)?;
     decree.push(row, entry);

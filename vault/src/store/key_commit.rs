@@ -4,7 +4,7 @@
 use super::administration::Administrator;
 use super::decree::Decree;
 use super::records::Body;
-use super::rows::Table;
+use super::rows::DecidingRow;
 use super::tenants::Ground;
 use super::{Error, Store};
 use crate::access_log::{Action, Entry};
@@ -19,7 +19,7 @@ pub(super) struct KeyCommit {
 
 impl KeyCommit {
     pub(super) fn new(by: Administrator, kek_id: KekId) -> Self {
-        // The versions of the rows say all that it was decided on.
+        // The versions of the rows say all that it was decided on, and the credential that asked is judged beside them.
         Self { decree: Decree::new(Administrator { generation: None, ..by }), kek_id }
     }
 
@@ -35,6 +35,12 @@ impl KeyCommit {
         let entry = Entry { kek_id: Some(self.kek_id), facts, ..self.decree.entry(action) };
         self.decree.push(row, entry);
         Ok(self)
+    }
+
+    /// Nothing is written unless this row is still of the version that was read.
+    pub(super) fn resting_on<B: Body>(mut self, key: String, version: u64) -> Self {
+        self.decree.rest_on(B::TABLE, key, version);
+        self
     }
 
     /// Adds a version that was just made, and the configuration of its token.
@@ -53,11 +59,13 @@ impl KeyCommit {
 
     /// Commits; what was made outside goes again if nothing was written. Where nobody knows, it stays and is looked for.
     pub(super) async fn submit(self, made: MadeKek, ground: Ground<'_>) -> Result<(), Error> {
-        let place = (KekRecord::TABLE, self.decree.tenant().clone(), made.record.row_key());
+        let tenant = self.decree.tenant().clone();
         let result = self.decree.submit(ground.committer).await;
         let written = match &result {
             Ok(receipt) => Some(receipt.is_some()),
-            Err(Error::Unavailable | Error::Late | Error::Closed) => is_there(place, ground.store).await,
+            Err(Error::Unavailable | Error::Late | Error::Closed) => {
+                was_written(&made.record, &tenant, ground.store).await
+            }
             Err(_) => Some(false),
         };
         match written {
@@ -80,8 +88,19 @@ impl KeyCommit {
     }
 }
 
-/// Whether a row whose commit broke off is there; nothing where it may still come or the store does not say.
-async fn is_there((table, tenant, key): (Table, TenantName, String), store: &Store) -> Option<bool> {
-    // Absence proves nothing: the commit may be under way.
-    store.row(table, &tenant, &key).await.ok()?.map(|_| true)
+/// Whether a version was written whose commit broke off; nothing where that may still come or the store does not say.
+pub(in crate::store) async fn was_written(made: &KekRecord, tenant: &TenantName, store: &Store) -> Option<bool> {
+    // Absence proves nothing: the commit may be under way. Another request's row proves that this one never comes.
+    let row = store.row(KekRecord::TABLE, tenant, &made.row_key()).await.ok()??;
+    Some(is_of(&row, made))
+}
+
+/// Whether a row is the one that a request wrote for what it made, or what became of it since: another request may have made a
+/// version of the same number. What its key is known by never changes, and for a token's key is like no other.
+fn is_of(row: &DecidingRow, made: &KekRecord) -> bool {
+    KekRecord::from_row(row).is_ok_and(|there| {
+        let KekRecord { kek_id, version, mechanism, created_at, hsm, .. } = there;
+        (kek_id, version, &mechanism, created_at, &hsm)
+            == (made.kek_id, made.version, &made.mechanism, made.created_at, &made.hsm)
+    })
 }

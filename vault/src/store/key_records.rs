@@ -7,7 +7,7 @@ use super::records::Body;
 use super::rows::{DataKeyRow, Table};
 use super::{Error, Store, engine};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, Tenant, TenantName};
-use crate::keys::{KekRecord, KekState, KeyRecords, ProviderRecord, RecordsError};
+use crate::keys::{KekRecord, KekState, KeyRecords, ProviderRecord, RecordsError, TokenKek};
 
 impl KeyRecords for Store {
     async fn find_data_keys(
@@ -66,6 +66,19 @@ impl KeyRecords for Store {
     async fn keks(&self, tenant: &TenantName) -> Result<Vec<KekRecord>, RecordsError> {
         let rows = self.rows(Table::Keks, tenant).await.map_err(records)?;
         rows.iter().map(|row| KekRecord::from_row(row).map_err(records)).collect()
+    }
+
+    async fn token_keks(&self) -> Result<Vec<TokenKek>, RecordsError> {
+        let mut found = Vec::new();
+        for tenant in self.tenants().await.map_err(records)? {
+            for kek in self.keks(&tenant).await?.into_iter().filter(|kek| kek.state != KekState::Destroyed) {
+                let Some(kek) = kek.hsm else { continue };
+                let provider = self.key_provider(&tenant, kek.provider).await?;
+                let serial = provider.and_then(|(_, record)| record.token.serial);
+                found.push(TokenKek { serial, kek: *kek });
+            }
+        }
+        Ok(found)
     }
 
     async fn key_provider(

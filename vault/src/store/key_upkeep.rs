@@ -10,12 +10,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::administration::Administrator;
-use super::kek_rotation::{self, Target};
-use super::kek_states::versions;
+use super::kek_rotation;
 use super::resealing::{self, Passed};
 use super::tenants::Ground;
-use super::{Committer, Error, Store, shredding};
+use super::{Catalog, Committer, Error, Generation, Store, TenantCatalog, shredding};
 use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timestamp};
+use crate::keys::KekState::{Destroyed, Destroying};
 use crate::keys::{KekRecord, KekState, Keys};
 
 /// So often it looks, and at once after a start.
@@ -31,9 +31,12 @@ const MADE_HERE: &str = "local-";
 /// The upkeep of one node.
 pub struct KeyUpkeep {
     store: Store,
+    catalog: Catalog,
     committer: Committer,
     keys: Keys,
     oldest: Option<Duration>,
+    /// Tenants about whose ended keys nothing was left to do, and under which settings that was so.
+    tidy: Mutex<HashMap<TenantName, Generation>>,
     /// How long a data key of a compromised KEK is left where it is though nothing refers to it.
     grace: Duration,
     /// Tenants with a compromised KEK: since when this node knows of it, and what its last pass came to.
@@ -43,8 +46,9 @@ pub struct KeyUpkeep {
 impl KeyUpkeep {
     /// Upkeep that lets no active key of the built-in KMS grow older than `oldest`, where that is given.
     #[must_use]
-    pub fn new(store: Store, committer: Committer, keys: Keys, oldest: Option<Duration>) -> Self {
-        Self { store, committer, keys, oldest, grace: GRACE, compromised: Mutex::default() }
+    pub fn new((store, catalog): (Store, Catalog), committer: Committer, keys: Keys, oldest: Option<Duration>) -> Self {
+        let (tidy, compromised) = (Mutex::default(), Mutex::default());
+        Self { store, catalog, committer, keys, oldest, tidy, grace: GRACE, compromised }
     }
 
     /// The same that takes idle data keys away at once.
@@ -87,20 +91,31 @@ impl KeyUpkeep {
 
     async fn look_after(&self, tenant: &TenantName) -> Result<(), Error> {
         let ground = Ground { store: &self.store, committer: &self.committer, keys: &self.keys };
-        let found = versions(tenant, &self.store).await?;
-        let now = self.store.clock().now();
-        let gone = |kek: &KekRecord| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
-        let cut_short = found.iter().any(|(_, kek)| kek.state == KekState::Destroying);
-        if cut_short || (!found.is_empty() && found.iter().all(|(_, kek)| gone(kek))) {
-            shredding::finish(&self.node(tenant, now), ground).await?;
-        }
-        let compromised = found.iter().any(|(_, kek)| kek.compromised_at.is_some());
-        if compromised && found.iter().any(|(_, kek)| kek.state.may_wrap()) {
+        let Some(settings) = self.catalog.tenant(tenant).await? else { return Ok(()) };
+        let (found, now) = (settings.keks.values().map(|(_, kek)| kek), self.store.clock().now());
+        self.tidy_up(&settings, now, ground).await?;
+        let compromised = found.clone().any(|kek| kek.compromised_at.is_some());
+        if compromised && found.clone().any(|kek| kek.state.may_wrap()) {
             self.reseal(tenant, now, ground).await?;
         }
-        if found.iter().any(|(_, kek)| self.is_too_old(kek, now)) {
-            let kek = kek_rotation::rotate(&self.node(tenant, now), Target::Same, now, ground).await?;
+        if let Some(old) = settings.keks.values().find(|(_, kek)| self.is_too_old(kek, now)) {
+            let kek = kek_rotation::succeed(&self.node(tenant, now), old, now, ground).await?;
             tracing::info!(%tenant, kek_id = %kek.kek_id, version = kek.version, "a key reached its age and was rotated");
+        }
+        Ok(())
+    }
+
+    /// Finishes a destruction that was cut short, and takes away what no key that is left needs. Once that was done it is looked
+    /// at again when the tenant's settings are others.
+    async fn tidy_up(&self, settings: &TenantCatalog, now: Timestamp, ground: Ground<'_>) -> Result<(), Error> {
+        let tenant = &settings.tenant.name;
+        let known = || self.tidy.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = settings.keks.values().map(|(_, kek)| kek.state);
+        let (left, ended) =
+            (states.clone().any(|state| state == Destroying), states.clone().any(|state| state == Destroyed));
+        if left || (ended && known().get(tenant) != Some(&settings.generation)) {
+            shredding::finish(&self.node(tenant, now), ground).await?;
+            known().insert(tenant.clone(), settings.generation);
         }
         Ok(())
     }

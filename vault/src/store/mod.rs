@@ -39,6 +39,7 @@ mod sqlite;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+mod two_person_act;
 #[cfg(test)]
 mod vectors;
 pub mod waiting;

@@ -2,16 +2,16 @@
 //! them, then the key store loses them, then the database says that they are gone. A start finishes what was left.
 
 use super::administration::Administrator;
-use super::approvals::{ApprovalRecord, TwoPersonAct};
+use super::approvals::{self, ApprovalRecord, TwoPersonAct};
 use super::decree::Decree;
 use super::kek_states::{push, versions};
 use super::records::Body;
 use super::rows::{DecidingRow, Table};
 use super::tenants::Ground;
 use super::{Error, Store};
-use crate::access_log::{Action, Receipt};
-use crate::domain::{Tenant, TenantName};
-use crate::keys::{KekRecord, KekState};
+use crate::access_log::{Action, EndOfKek, Entry, Receipt};
+use crate::domain::{DataKeyId, Tenant, TenantName};
+use crate::keys::{KekEnd, KekRecord, KekState, Statement};
 
 /// What shredding a tenant destroys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,15 @@ impl Extent {
 
     /// The act that a second custodian has to approve.
     #[must_use]
-    pub fn act(&self) -> TwoPersonAct {
-        TwoPersonAct::ShredTenant { keks: self.keks.iter().map(KekRecord::row_key).collect() }
+    pub fn act(&self, statement: Statement) -> TwoPersonAct {
+        let keks = self.keks.iter().map(KekRecord::row_key).collect();
+        TwoPersonAct::ShredTenant { keks, token_lost: statement == Statement::TokenLost }
+    }
+
+    /// Whether a version of it lies in a token.
+    #[must_use]
+    pub fn is_in_token(&self) -> bool {
+        self.keks.iter().any(|kek| kek.hsm.is_some())
     }
 }
 
@@ -71,65 +78,104 @@ pub(in crate::store) async fn begin(decree: &mut Decree, keks: &[String], ground
 /// [`Error::Keys`] if the key store cannot be written; those of the committer.
 pub async fn finish(by: &Administrator, ground: Ground<'_>) -> Result<Option<Receipt>, Error> {
     let found = versions(&by.tenant, ground.store).await?;
+    let mut approved = approvals::shreddings_under_way(&by.tenant, ground.store).await?;
+    let lost = |(_, record): &(DecidingRow, ApprovalRecord)| {
+        matches!(record.act, TwoPersonAct::ShredTenant { token_lost: true, .. })
+    };
+    // What says most stands first: the entry names it.
+    approved.sort_by_key(|approved| !lost(approved));
+    let is_lost = approved.first().is_some_and(lost);
+    let statement = if is_lost { Statement::TokenLost } else { Statement::None };
     let mut failed = None;
     for (at, kek) in found.iter().filter(|(_, kek)| kek.state == KekState::Destroying) {
         // A token that is away keeps its own key, and no other.
-        if let Err(error) = destroy((*at, kek), by, ground).await {
+        if let Err(error) = destroy((*at, kek), statement, by, ground).await {
             failed = failed.or(Some(error));
         }
     }
+    ground.keys.destroy_unused_pins(ground.store, &by.tenant).await?;
     if let Some(error) = failed {
         return Err(error);
     }
     let ended = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
-    if found.is_empty() || !found.iter().all(ended) {
-        return Ok(None);
-    }
-    for row in ground.store.rows(Table::Approvals, &by.tenant).await? {
-        let approval = ApprovalRecord::from_row(&row)?;
-        if let TwoPersonAct::ShredTenant { keks } = &approval.act
-            && approval.approved_by.is_some()
-            && approval.completed_at.is_none()
-        {
-            return complete(by, (&row, &approval, keks), ground).await;
-        }
-    }
-    Ok(None)
+    if !approved.is_empty() && found.iter().all(ended) { complete(by, &approved, ground).await } else { Ok(None) }
 }
 
-/// Destroys one version's key, then says so.
-async fn destroy((at, kek): (u64, &KekRecord), by: &Administrator, ground: Ground<'_>) -> Result<(), Error> {
-    ground.keys.destroy_kek(ground.store, &by.tenant, kek).await?;
+/// Destroys one version's key, then says how it ended.
+async fn destroy(
+    (at, kek): (u64, &KekRecord),
+    statement: Statement,
+    by: &Administrator,
+    ground: Ground<'_>,
+) -> Result<(), Error> {
+    let ended = ground.keys.destroy_kek(ground.store, &by.tenant, kek, statement).await?;
     let mut decree = Decree::new(in_time(by, ground));
-    push(&mut decree, (at, kek), KekState::Destroyed)?;
+    push(&mut decree, (at, &KekRecord { ended: Some(ended), ..kek.clone() }), KekState::Destroyed)?;
     // If another node said so first, it is said.
     decree.submit(ground.committer).await.map(|_| ())
 }
 
-/// The entry that a certificate of destruction is made from: all keys are gone by now.
+/// The entry that a certificate of destruction is made from: all keys are gone by now. What they had wrapped goes with it.
 async fn complete(
     by: &Administrator,
-    (row, approval, keks): (&DecidingRow, &ApprovalRecord, &[String]),
+    approved: &[(DecidingRow, ApprovalRecord)],
     ground: Ground<'_>,
 ) -> Result<Option<Receipt>, Error> {
-    let extent = Extent::of(&by.tenant, ground.store).await?;
-    if !extent.keks.is_empty() {
+    let found = versions(&by.tenant, ground.store).await?;
+    let Some((_, first)) = approved.first().filter(|_| found.iter().all(|(_, kek)| kek.state == KekState::Destroyed))
+    else {
         return Err(Error::Conflict);
-    }
+    };
+    let named = |key: &String| {
+        let names = |act: &TwoPersonAct| matches!(act, TwoPersonAct::ShredTenant { keks, .. } if keks.contains(key));
+        approved.iter().any(|(_, record)| names(&record.act))
+    };
+    let keks: Vec<String> = found.iter().map(|(_, kek)| kek.row_key()).filter(named).collect();
+    let ends: Vec<_> = found.iter().filter_map(end).filter(|end| named(&end.kek)).collect();
+    let data_keys = data_keys(&by.tenant, ground.store).await?;
     let mut decree = Decree::new(in_time(by, ground));
     let mut entry = decree.entry(Action::Key(TENANT_SHREDDED));
     entry.facts = vec![
-        ("approval", approval.approval_id.to_string()),
-        ("requestedBy", approval.requested_by.to_string()),
-        ("approvedBy", approval.approved_by.map(|id| id.to_string()).unwrap_or_default()),
+        ("approval", first.approval_id.to_string()),
+        ("requestedBy", first.requested_by.to_string()),
+        ("approvedBy", first.approved_by.map(|id| id.to_string()).unwrap_or_default()),
         ("keks", keks.join(" ")),
-        ("dataKeys", extent.data_keys.to_string()),
-        ("values", extent.values.to_string()),
+        ("ends", serde_json::to_string(&ends).map_err(|_| Error::Rule("the ends of keys must serialise"))?),
+        ("dataKeys", data_keys.len().to_string()),
+        ("values", ground.store.count_values(&by.tenant).await?.to_string()),
     ];
-    let completed = ApprovalRecord { completed_at: Some(ground.store.clock().now()), ..approval.clone() };
-    decree.push(completed.to_row(&by.tenant, &row.key, row.version + 1)?, entry);
+    for (row, record) in approved {
+        let completed = ApprovalRecord { completed_at: Some(ground.store.clock().now()), ..record.clone() };
+        let used = decree.entry(Action::Key("approval.used"));
+        let used = Entry { facts: vec![("approval", record.approval_id.to_string())], ..used };
+        let entry = if record.approval_id == first.approval_id { entry.clone() } else { used };
+        decree.push(completed.to_row(&by.tenant, &row.key, row.version + 1)?, entry);
+    }
+    decree.erase(data_keys);
     decree.submit(ground.committer).await
 }
+
+/// How a version ended, in the words of the certificate.
+fn end((_, kek): &(u64, KekRecord)) -> Option<EndOfKek> {
+    let KekEnd { how, token } = kek.ended.clone()?;
+    let (token_label, token_serial) = token.map(|token| (token.label, token.serial)).unzip();
+    Some(EndOfKek { kek: kek.row_key(), how: how.as_str().to_owned(), token_label, token_serial })
+}
+
+/// All of a tenant's data keys.
+async fn data_keys(tenant: &TenantName, store: &Store) -> Result<Vec<DataKeyId>, Error> {
+    let mut found: Vec<DataKeyId> = Vec::new();
+    loop {
+        let rows = store.data_keys_after(tenant, found.last().copied(), READ_AT_ONCE).await?;
+        if rows.is_empty() {
+            return Ok(found);
+        }
+        found.extend(rows.iter().map(|row| row.data_key_id));
+    }
+}
+
+/// So many records of data keys are read at once.
+const READ_AT_ONCE: u32 = 1000;
 
 /// The part after `key.` of the entry that says that a tenant's keys are gone.
 pub const TENANT_SHREDDED: &str = "tenant.shredded";

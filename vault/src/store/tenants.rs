@@ -58,7 +58,7 @@ pub async fn create_in_hsm(
     if ground.store.row(Table::Tenants, name, name.as_str()).await?.is_some() {
         return Err(Error::Conflict);
     }
-    let made = ground.keys.onboard(name, wish, tenant.created_at).await?;
+    let made = ground.keys.onboard(ground.store, name, wish, tenant.created_at).await?;
     let deadline = ground.store.clock().now().plus(PATIENCE);
     let of_tenant = Administrator { tenant: name.clone(), generation: None, deadline, ..by.clone() };
     let commit = KeyCommit::new(of_tenant, made.record.kek_id)

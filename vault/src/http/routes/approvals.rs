@@ -15,7 +15,7 @@ use crate::http::json::{Json as Body, OptionalJson};
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
-use crate::store::approvals::{self, ApprovalRecord, Approved, TwoPersonAct};
+use crate::store::approvals::{self, ApprovalRecord, Approved, Place, TwoPersonAct};
 use crate::store::idempotency::Answer;
 use crate::store::records::Body as _;
 use crate::store::rows::Table;
@@ -32,12 +32,18 @@ const LONGEST: u16 = 300;
 pub(crate) struct ApprovalSummary {
     #[schema(value_type = String)]
     approval_id: ApprovalId,
-    /// `shred-tenant` or `leave-strict`.
+    /// `shred-tenant`, `leave-strict` or `leave-token`.
     act: &'static str,
-    /// Key versions that would be destroyed, as `id.version`.
+    /// Key versions that would be destroyed, or the one that is left, as `id.version`.
     keks: Vec<String>,
     /// Seconds that opened data keys may stay in memory.
     cache_seconds: Option<u16>,
+    /// That a token is lost: what it held would count as ended by the custodians' word.
+    token_lost: Option<bool>,
+    /// Where the next version would be made: `local` or `hsm`.
+    key_provider: Option<&'static str>,
+    /// The token it would be made in.
+    hsm: Option<TokenSummary>,
     /// SHA-256 over the act: what the second custodian can compare.
     digest: String,
     /// `requested`, `approved` (it is being done), `completed` or `expired`.
@@ -47,6 +53,8 @@ pub(crate) struct ApprovalSummary {
     requested_at: Timestamp,
     #[schema(value_type = String)]
     expires_at: Timestamp,
+    /// Seconds until then; 0 when it is over.
+    seconds_left: u64,
     approved_by: Option<String>,
     #[schema(value_type = String)]
     approved_at: Option<Timestamp>,
@@ -54,22 +62,59 @@ pub(crate) struct ApprovalSummary {
     completed_at: Option<Timestamp>,
 }
 
+/// A token that a custodian named.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenSummary {
+    module: String,
+    token: Option<String>,
+    serial: Option<String>,
+    kek: Option<String>,
+}
+
+/// What was asked for and is not done before a second custodian approved.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Asked {
+    tenant: String,
+    approval: ApprovalSummary,
+}
+
+impl Asked {
+    pub(super) fn of(record: &ApprovalRecord, caller: &Caller, state: &State) -> Self {
+        let tenant = caller.tenant_name().to_string();
+        Self { tenant, approval: ApprovalSummary::of(record, caller, state) }
+    }
+}
+
 impl ApprovalSummary {
     pub(super) fn of(record: &ApprovalRecord, caller: &Caller, state: &State) -> Self {
-        let (keks, cache_seconds) = match &record.act {
-            TwoPersonAct::ShredTenant { keks } => (keks.clone(), None),
-            TwoPersonAct::LeaveStrict { cache_seconds } => (Vec::new(), Some(*cache_seconds)),
-        };
+        let (mut keks, mut cache_seconds, mut lost, mut key_provider, mut hsm) = (Vec::new(), None, None, None, None);
+        match &record.act {
+            TwoPersonAct::ShredTenant { keks: all, token_lost } => (keks, lost) = (all.clone(), Some(*token_lost)),
+            TwoPersonAct::LeaveStrict { cache_seconds: seconds } => cache_seconds = Some(*seconds),
+            TwoPersonAct::LeaveToken { kek, place } => {
+                keks.push(kek.clone());
+                key_provider = Some(if *place == Place::Local { "local" } else { "hsm" });
+                if let Place::Hsm { module, token, serial, kek } = place.clone() {
+                    hsm = Some(TokenSummary { module, token, serial, kek });
+                }
+            }
+        }
         Self {
             approval_id: record.approval_id,
             act: record.act.as_str(),
             keks,
             cache_seconds,
+            token_lost: lost,
+            key_provider,
+            hsm,
             digest: record.digest(caller.tenant_name(), state.rooms().keys.realm()),
             state: record.state(state.now()),
             requested_by: record.requested_by.to_string(),
             requested_at: record.requested_at,
             expires_at: record.expires_at,
+            seconds_left: record.expires_at.since(state.now()).as_secs(),
             approved_by: record.approved_by.map(|id| id.to_string()),
             approved_at: record.approved_at,
             completed_at: record.completed_at,
@@ -143,8 +188,10 @@ pub(crate) async fn approve(
             Ok(Json(Given { approval: ApprovalSummary::of(&record, &caller, &state), certificate }))
         }
         Approved::Absent => Err(Problem::new(Code::NotFound)),
-        Approved::Own => Err(deny(&state, &caller, "approval.second_person").await),
-        Approved::Over => Err(Problem::new(Code::Conflict)),
+        Approved::Own => {
+            Err(deny(&state, &caller, "approval.second_person").await.with_fault("approval", "second_person"))
+        }
+        Approved::Over(why) => Err(Problem::new(Code::Conflict).with_fault("approval", why.as_str())),
     }
 }
 

@@ -97,8 +97,15 @@ pub(crate) async fn create(
     Shared(state): Shared<State>,
     By(caller, _): By<Operator>,
     creation: Creation,
+    uri: Uri,
     Body { body, raw }: Body<CreateCredential>,
 ) -> Result<Response, Problem> {
+    let is_named =
+        url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).any(|(name, _)| name == "tenant");
+    // A custodian of the installation itself is wanted seldom, and made by mistake with ease: it must be named.
+    if body.kind == CredentialKind::Custodian.as_str() && caller.tenant_name().is_system() && !is_named {
+        return Err(Problem::invalid("tenant", "missing"));
+    }
     let record = wanted(&body, state.now())?;
     bound(&record, &caller.tenant)?;
     let (doing, by) = (state.clone(), caller.clone());

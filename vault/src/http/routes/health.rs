@@ -91,6 +91,10 @@ async fn reasons(state: &State, name: &TenantName) -> Vec<&'static str> {
     if tenant.tenant.sealed {
         reasons.push("sealed");
     }
+    // Shredded, or about to be: no key provider is asked for it any more.
+    if !tenant.keks.is_empty() && !tenant.keks.values().any(|(_, kek)| kek.state.may_unwrap()) {
+        return reasons;
+    }
     let class = DataKeyClass::Session;
     // What is opened already still serves for its time; that the token is away is told all the same.
     let away = rooms.keys.hsm_states().get(name).is_some_and(|state| state.is_away);

@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::approvals::{ApprovalSummary, asked};
-use super::keks::KekSummary;
+use super::keks::{KekSummary, despite_outage, refuse_ended};
 use crate::domain::KekId;
 use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
 use crate::http::json::{Json as Body, OptionalJson};
 use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
-use crate::keys::KekState;
+use crate::keys::{KekState, Statement};
 use crate::store::Caller;
 use crate::store::idempotency::Answer;
-use crate::store::kek_states::{self, Changed, Wish};
+use crate::store::kek_states::{self, Changed, Need, Successor, Wish};
 use crate::store::shredding::Extent;
 
 /// Which version of a key, and what it shall be.
@@ -30,6 +30,10 @@ pub(crate) struct ChangeState {
     version: u32,
     /// `active`, `deactivated`, `compromised` or `destroyed`.
     state: String,
+    /// With `compromised`, for an active version in a token that does not answer: without a successor first. The tenant takes
+    /// nothing in until a rotation.
+    #[serde(default)]
+    without_successor: bool,
     /// Only tell whether it could be.
     #[serde(default)]
     dry_run: bool,
@@ -41,11 +45,15 @@ pub(crate) async fn state(
     By(caller, _): By<Custodian>,
     Body { body, .. }: Body<ChangeState>,
 ) -> Result<Json<KekSummary>, Problem> {
+    if body.without_successor && body.state != KekState::Compromised.as_str() {
+        return Err(Problem::invalid("withoutSuccessor", "not_allowed"));
+    }
     let kek_id = body.kek_id.as_deref().map(str::parse::<KekId>).transpose();
     let wish = Wish {
         kek_id: kek_id.map_err(|_| Problem::invalid("kekId", "unknown"))?,
         version: body.version,
         state: body.state.parse::<KekState>().map_err(|_| Problem::invalid("state", "value"))?,
+        successor: if body.without_successor { Successor::None } else { Successor::First },
     };
     let (doing, by, dry) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
     let done = async move {
@@ -55,10 +63,16 @@ pub(crate) async fn state(
     };
     let conflict = |code| Problem::new(Code::Conflict).with_fault("state", code);
     match state.to_the_end(done).await? {
-        Changed::Done(record) => Ok(Json(KekSummary::of(caller.tenant_name(), &record))),
+        Changed::Done(record) => Ok(Json(KekSummary::of(&caller.tenant, &record))),
         Changed::Absent => Err(Problem::new(Code::NotFound)),
         Changed::NotAllowed => Err(conflict("transition")),
-        Changed::InUse => Err(conflict("in_use")),
+        Changed::InUse(need) => {
+            let why = match need {
+                Need::Active => "no other version is active: rotate first (`siv keys rotate`)",
+                Need::Referred => "data keys are wrapped under it: wrap them anew first (`siv keys rewrap`)",
+            };
+            Err(Problem::new(Code::Conflict).with_place("state", "in_use", why.to_owned()))
+        }
         Changed::Conflict => Err(Problem::new(Code::Conflict)),
     }
 }
@@ -67,6 +81,9 @@ pub(crate) async fn state(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Shred {
+    /// The custodians state that the token is lost: what it held counts as ended by their word, if it does not answer.
+    #[serde(default)]
+    token_lost: bool,
     /// Only tell what would be destroyed.
     #[serde(default)]
     dry_run: bool,
@@ -95,16 +112,22 @@ pub(crate) async fn shred(
     creation: Creation,
     OptionalJson { body, raw }: OptionalJson<Shred>,
 ) -> Result<Response, Problem> {
+    refuse_ended(&caller)?;
     let extent = Extent::of(caller.tenant_name(), &state.rooms().store).await?;
+    if body.token_lost && !extent.is_in_token() {
+        return Err(Problem::invalid("tokenLost", "not_allowed"));
+    }
+    let statement = if body.token_lost { Statement::TokenLost } else { Statement::None };
     if body.dry_run {
         return Ok(Json(told(&caller, &extent, None)).into_response());
     }
     if extent.keks.is_empty() {
         return Err(Problem::new(Code::Conflict).with_fault("keks", "empty"));
     }
+    let creation = despite_outage(creation, &state, &caller).await;
     let (doing, by) = (state.clone(), caller.clone());
     let asking = async move {
-        let record = asked(&doing, &by, extent.act()).await?;
+        let record = asked(&doing, &by, extent.act(statement)).await?;
         let summary = ApprovalSummary::of(&record, &by, &doing);
         Ok(Answer::json(202, &told(&by, &extent, Some(summary)))?)
     };
@@ -115,7 +138,7 @@ fn told(caller: &Caller, extent: &Extent, approval: Option<ApprovalSummary>) -> 
     let tenant = caller.tenant_name();
     Shredding {
         tenant: tenant.to_string(),
-        keks: extent.keks.iter().map(|kek| KekSummary::of(tenant, kek)).collect(),
+        keks: extent.keks.iter().map(|kek| KekSummary::of(&caller.tenant, kek)).collect(),
         data_keys: extent.data_keys,
         values: extent.values,
         dry_run: approval.is_none(),

@@ -11,18 +11,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::tenant::KeyProviderKind;
-use crate::domain::{DataKeyClass, KekId, TenantName, Timestamp};
+use crate::domain::{DataKeyClass, KekId, Timestamp};
 use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
 use crate::http::json::OptionalJson as Body;
 use crate::http::listing::{Listed, part};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
+use crate::http::routes::approvals::{Asked, asked};
 use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
-use crate::keys::{KekRecord, KekState};
-use crate::store::Caller;
+use crate::keys::{KekRecord, KekState, LOCAL_MECHANISM};
 use crate::store::idempotency::Answer;
 use crate::store::kek_rotation::{self, Target};
+use crate::store::{Caller, Error, TenantCatalog};
 
 /// A KEK version in a list.
 #[derive(Serialize, ToSchema)]
@@ -38,27 +39,40 @@ pub(crate) struct KekSummary {
     state: KekState,
     #[schema(value_type = String)]
     created_at: Timestamp,
+    /// Where its key lies: `local` or `hsm`.
+    key_provider: &'static str,
+    /// Label and serial number of the token.
+    token: Option<String>,
+    serial: Option<String>,
+    /// How its key ended, once it is destroyed.
+    ended: Option<&'static str>,
 }
 
 impl KekSummary {
-    pub(super) fn of(tenant: &TenantName, record: &KekRecord) -> Self {
+    pub(super) fn of(settings: &TenantCatalog, record: &KekRecord) -> Self {
+        let provider = record.hsm.as_ref().and_then(|hsm| settings.providers.get(&hsm.provider));
+        let (token, serial) = provider.map(|(_, at)| (at.token.label.clone(), at.token.serial.clone())).unzip();
         Self {
-            tenant: tenant.to_string(),
+            tenant: settings.tenant.name.to_string(),
             kek_id: record.kek_id,
             version: record.version,
             mechanism: record.mechanism.clone(),
             state: record.state,
             created_at: record.created_at,
+            key_provider: if record.hsm.is_some() { "hsm" } else { "local" },
+            token: token.flatten(),
+            serial: serial.flatten(),
+            ended: record.ended.as_ref().map(|end| end.how.as_str()),
         }
     }
 }
 
 /// Lists the tenant's KEKs.
 pub(crate) async fn list(By(caller, _): By<Custodian>, uri: Uri) -> Result<Json<Listed<KekSummary>>, Problem> {
-    let tenant = caller.tenant_name();
+    let settings = &caller.tenant;
     // By number: as text, version 10 would stand before version 2.
     let name = |record: &KekRecord| format!("{}.{:010}", record.kek_id, record.version);
-    let line = |(_, record): &(u64, KekRecord)| (name(record), KekSummary::of(tenant, record));
+    let line = |(_, record): &(u64, KekRecord)| (name(record), KekSummary::of(settings, record));
     part(caller.tenant.keks.values().map(line).collect::<BTreeMap<_, _>>(), &uri)
 }
 
@@ -100,27 +114,45 @@ pub(crate) async fn rotate(
     creation: Creation,
     Body { body, raw }: Body<RotateKek>,
 ) -> Result<Response, Problem> {
+    refuse_ended(&caller)?;
     let target = body.target(&caller)?;
     if body.dry_run {
-        // Which mechanism another place has is known once a key was tried there.
-        return match target {
-            Target::Same => Ok(Json(next(&caller, state.now())?).into_response()),
-            Target::Local | Target::Hsm(_) => Err(Problem::invalid("dryRun", "not_available")),
-        };
+        return Ok(Json(next(&caller, &target, state.now())?).into_response());
     }
     let creation = if target.is_elsewhere() { despite_outage(creation, &state, &caller).await } else { creation };
-    let (doing, by) = (state.clone(), state.administrator(&caller.tenant, &caller));
+    let (doing, by, asking) = (state.clone(), state.administrator(&caller.tenant, &caller), caller.clone());
     let rotated = async move {
-        let kek = kek_rotation::rotate(&by, target, doing.now(), doing.ground()).await?;
+        let rotated = kek_rotation::rotate(&by, target, doing.now(), doing.ground()).await;
         doing.rooms().catalog.refresh(&by.tenant);
-        Ok(Answer::json(201, &KekSummary::of(&by.tenant, &kek))?)
+        match rotated {
+            Err(Error::TakesTwo(act)) => {
+                let asked = asked(&doing, &asking, *act).await?;
+                Ok(Answer::json(202, &Asked::of(&asked, &asking, &doing))?)
+            }
+            kek => {
+                let kek = kek?;
+                let settings = doing.tenant(&by.tenant).await?;
+                Ok(Answer::json(201, &KekSummary::of(&settings, &kek))?)
+            }
+        }
     };
     creation.once(&state, &caller, "POST /v1/keks/rotate", raw, rotated).await
 }
 
-/// A move is how a tenant is brought back whose token is lost or whose PIN was refused. What remembers a request is sealed
-/// under the very key that is away: then it is carried out each time it comes, which makes one more version and no harm.
-async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> Creation {
+/// A tenant whose keys are ended answers as a sealed one: nothing of it is opened, wrapped or moved ever again.
+pub(super) fn refuse_ended(caller: &Caller) -> Result<(), Problem> {
+    let mut keks = caller.tenant.keks.values();
+    let ends = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
+    if keks.len() > 0 && keks.all(ends) {
+        return Err(Problem::new(Code::TenantSealed).saying("The tenant's keys were destroyed by its custodians."));
+    }
+    Ok(())
+}
+
+/// A move is how a tenant is brought back whose token is lost or whose PIN was refused, and a shredding how it is ended. What
+/// remembers a request is sealed under the very key that is away: then it is carried out each time it comes, which makes one
+/// more version, or one more request for an approval, and no harm.
+pub(super) async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> Creation {
     let rooms = state.rooms();
     let probed = rooms.keys.probe(&rooms.store, caller.tenant_name(), DataKeyClass::Idempotency, state.now());
     match probed.await {
@@ -130,11 +162,28 @@ async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> C
 }
 
 /// The version that a rotation would make now.
-fn next(caller: &Caller, now: Timestamp) -> Result<KekSummary, Problem> {
-    let active = caller.tenant.keks.values().map(|(_, record)| record).filter(|kek| kek.state == KekState::Active);
-    let active = active.max_by_key(|kek| kek.version).ok_or(crate::keys::Error::NoKek)?;
-    let next = KekRecord { version: active.version + 1, created_at: now, ..active.clone() };
-    Ok(KekSummary::of(caller.tenant_name(), &next))
+fn next(caller: &Caller, target: &Target, now: Timestamp) -> Result<KekSummary, Problem> {
+    let alive = caller.tenant.keks.values().map(|(_, record)| record).filter(|kek| kek.state.may_unwrap());
+    let newest = alive.max_by_key(|kek| (kek.state.may_wrap(), kek.created_at, kek.version));
+    let newest = newest.ok_or(crate::keys::Error::NoKek)?;
+    let next = KekRecord {
+        version: newest.version + 1,
+        state: KekState::Active,
+        created_at: now,
+        compromised_at: None,
+        ..newest.clone()
+    };
+    match target {
+        Target::Same => Ok(KekSummary::of(&caller.tenant, &next)),
+        Target::Local => {
+            let next = KekRecord { mechanism: LOCAL_MECHANISM.to_owned(), hsm: None, ..next };
+            Ok(KekSummary::of(&caller.tenant, &next))
+        }
+        Target::Hsm(_) => {
+            let why = "what a token can do is known once a key was tried in it: `siv hsm check` does that";
+            Err(Problem::new(Code::Validation).with_place("dryRun", "not_available", why.to_owned()))
+        }
+    }
 }
 
 /// How to rewrap.
@@ -171,6 +220,7 @@ pub(crate) async fn rewrap(
     By(caller, _): By<Custodian>,
     Body { body, .. }: Body<Rewrap>,
 ) -> Result<Json<RewrapSummary>, Problem> {
+    refuse_ended(&caller)?;
     let (doing, by, dry_run) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
     let pace = (dry_run, body.per_second);
     let done = async move { Ok(kek_rotation::rewrap(&by, pace, |_| (), doing.ground()).await?) };

@@ -166,7 +166,8 @@ async fn switch(
             // A tenant that was shredded stays sealed: nothing of it can be opened or sealed any more.
             let opens = tenant.keks.values().any(|(_, kek)| kek.state.may_unwrap());
             if switch == Switch::Unseal && !opens {
-                return Err(Problem::new(Code::Conflict));
+                let ended = Problem::new(Code::Conflict).with_fault("keks", "destroyed");
+                return Err(ended.saying("The tenant's keys were destroyed: it stays sealed."));
             }
             let switched = Tenant { sealed: switch == Switch::Seal, ..tenant.tenant.clone() };
             Ok(Act::switch_tenant(by, &switched, tenant.tenant_version, switch)?)

@@ -1,18 +1,19 @@
 //! Making, taking over and destroying KEK versions. A key exists in its token before any row speaks of it; what is not
 //! committed is taken away again.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use hsm::{KekAttributes, KekSelector, TokenInfo, TokenSelector};
-use tokio::sync::OwnedSemaphorePermit;
+use hsm::{KekSelector, TokenInfo, TokenSelector};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::evidence::facts;
 use super::onboarding::{self, HsmWish, Tried};
 use super::running::{Running, configuration};
-use super::{HsmProvider, MANAGE, in_token};
+use super::{CALL, HsmProvider, MANAGE, in_token};
 use crate::domain::{KekId, KeyProviderId, TenantName, Timestamp};
-use crate::keys::hsm_records::{HsmKek, ProviderRecord};
+use crate::keys::hsm_records::{HsmKek, ProviderRecord, TokenKek};
 use crate::keys::key_store::SecretName;
-use crate::keys::{Error, KekRecord, KekState, KeyRecords, Keys};
+use crate::keys::{Error, HowEnded, KekEnd, KekRecord, KekState, KeyRecords, Keys, SeenToken, Statement};
 
 /// A KEK version that exists and that no row speaks of yet.
 pub struct MadeKek {
@@ -22,6 +23,9 @@ pub struct MadeKek {
     pub provider: Option<(ProviderRecord, u64)>,
     /// What its entry says of module, token and key: evidence for an auditor.
     pub facts: Vec<(&'static str, String)>,
+    /// Whether the present version's key answers in the token that this one is in: then it is the same token, whatever a
+    /// module says of label and serial number.
+    pub is_beside: bool,
     undo: Option<Undo>,
     /// The PIN that the configuration had before.
     old_pin: Option<SecretName>,
@@ -41,21 +45,24 @@ struct Known {
     providers: Vec<(u64, ProviderRecord)>,
     /// Versions that still open something.
     keks: Vec<HsmKek>,
-    /// Versions whose keys are in tokens still: those, and those that are being destroyed.
-    there: Vec<HsmKek>,
+    /// Every version, of any tenant, whose key is in a token still: those, and those that are being destroyed.
+    there: Vec<TokenKek>,
+    /// The active version, where it lives in a token.
+    active: Option<HsmKek>,
 }
 
 impl Known {
-    /// Whether the key of a token stands behind a version already. It cannot stand behind a second one: with the end of the
-    /// first, which one custodian can bring about, the second would lose it.
-    fn has(&self, provider: KeyProviderId, tried: &Tried) -> bool {
+    /// Whether the key of a token stands behind a version already, of this tenant or another. It cannot stand behind a second
+    /// one: with the end of the first, which its own custodians can bring about, the second would lose it.
+    fn has(&self, token: &TokenInfo, tried: &Tried) -> bool {
         let label = tried.kek.selector.label.as_deref();
-        let value = tried.attributes.check_value.as_ref();
+        let value = tried.attributes.check_value.as_ref().filter(|value| !value.is_empty());
         let public = tried.attributes.public.as_ref();
-        self.there.iter().filter(|kek| kek.provider == provider).any(|kek| {
+        self.there.iter().any(|TokenKek { serial, kek }| {
+            // The same key in another token, or behind another module, is the same key.
             (value.is_some() && kek.check_value.as_ref() == value)
                 || (public.is_some() && kek.public.as_ref() == public)
-                || kek.kek().selector.label.as_deref() == label
+                || (*serial == Some(token.serial.clone()) && kek.kek().selector.label.as_deref() == label)
         })
     }
 }
@@ -71,7 +78,7 @@ struct Version {
 impl MadeKek {
     /// One of the built-in KMS: create-if-absent, so that there is nothing to undo.
     pub(in crate::keys) const fn local(record: KekRecord) -> Self {
-        Self { record, provider: None, facts: Vec::new(), undo: None, old_pin: None }
+        Self { record, provider: None, facts: Vec::new(), is_beside: false, undo: None, old_pin: None }
     }
 }
 
@@ -81,9 +88,16 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::HsmRefused`] with what a person must change; [`Error::Hsm`] where the token went away meanwhile.
-    pub async fn onboard(&self, tenant: &TenantName, wish: HsmWish, now: Timestamp) -> Result<MadeKek, Error> {
+    pub async fn onboard<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        wish: HsmWish,
+        now: Timestamp,
+    ) -> Result<MadeKek, Error> {
         let first = Version { kek_id: KekId::generate(now), version: 1, now };
-        self.inner.provider.hsm.onboard(tenant, wish, first, Known::default()).await
+        let known = Known { there: records.token_keks().await?, ..Known::default() };
+        self.inner.provider.hsm.onboard(tenant, wish, first, known).await
     }
 
     /// The same for the next version of a KEK, wherever the present one lives. A token that the tenant has already keeps its
@@ -99,13 +113,13 @@ impl Keys {
         wish: HsmWish,
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
-        let mut known = Known::default();
+        let there = records.token_keks().await?;
+        let mut known = Known { there, active: active.hsm.as_deref().cloned(), ..Known::default() };
         for kek in records.keks(tenant).await? {
             if kek.state == KekState::Destroyed {
                 continue;
             }
             let (may_unwrap, Some(hsm)) = (kek.state.may_unwrap(), kek.hsm) else { continue };
-            known.there.push((*hsm).clone());
             if let Some(provider) = records.key_provider(tenant, hsm.provider).await? {
                 known.providers.push(provider);
             }
@@ -126,7 +140,7 @@ impl Keys {
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
         let (hsm, version) = (&self.inner.provider.hsm, next(active, now)?);
-        let (kek, _turn) = (in_token(active)?, hsm.turn_to_make().await?);
+        let (kek, _turn) = (in_token(active)?, hsm.turn_to_make(tenant).await?);
         let running = hsm.running(records, tenant, kek).await?;
         let (_, record) = records.key_provider(tenant, kek.provider).await?.ok_or(Error::KekUnusable)?;
         let (selector, host) = (named(tenant, version)?, running.host());
@@ -141,7 +155,7 @@ impl Keys {
         let again = Running::new(running.place().clone(), running.version(), running.host(), Vec::new());
         let undo = Some(Undo { running: again, made: Some(selector), pin: None });
         let record = kek_record(kek.provider, version, tried);
-        Ok(MadeKek { record, provider: None, facts, undo, old_pin: None })
+        Ok(MadeKek { record, provider: None, facts, is_beside: true, undo, old_pin: None })
     }
 
     /// The version was committed: its host goes on with it.
@@ -178,7 +192,7 @@ impl HsmProvider {
         version: Version,
         known: Known,
     ) -> Result<MadeKek, Error> {
-        let turn = self.turn_to_make().await?;
+        let turn = self.turn_to_make(tenant).await?;
         let setup = self.setup.get().ok_or(Error::KekUnusable)?.clone();
         let asked = onboarding::selector(&wish)?;
         let path = wish.module.clone();
@@ -205,9 +219,8 @@ impl HsmProvider {
             Ok((host, token, tried))
         });
         let (host, token, tried) = onboarded.await?;
-        drop::<OwnedSemaphorePermit>(turn);
         let (record, row_version, old) = settled(draft, &token, &known.providers);
-        if made_name.is_none() && known.has(record.provider_id, &tried) {
+        if made_name.is_none() && known.has(&token, &tried) {
             return Err(onboarding::in_use());
         }
         let old_pin = old.map(|version| SecretName::hsm_pin(tenant, record.provider_id, version));
@@ -215,12 +228,14 @@ impl HsmProvider {
         let place = (tenant.clone(), record.provider_id);
         let of_token = known.keks.into_iter().filter(|kek| kek.provider == record.provider_id);
         let canaries: Vec<_> = of_token.map(|kek| kek.canary).chain([tried.canary.clone()]).collect();
-        let host = watching(host, canaries.clone()).await?;
+        let active = known.active.filter(|kek| kek.provider == record.provider_id);
+        let (host, is_beside) = watching(host, canaries.clone(), active).await?;
+        drop::<[OwnedSemaphorePermit; 2]>(turn);
         let running = Running::new(place, row_version, Arc::new(host), canaries);
         let pin = SecretName::hsm_pin(tenant, record.provider_id, record.pin_version);
         let kek = kek_record(record.provider_id, version, tried);
         let undo = Some(Undo { running, made: made_name, pin: Some(pin.clone()) });
-        let made = MadeKek { record: kek, provider: Some((record, row_version)), facts, undo, old_pin };
+        let made = MadeKek { record: kek, provider: Some((record, row_version)), facts, is_beside, undo, old_pin };
         // In the key store before any row speaks of it.
         match self.store.create_secret(&pin, &wish.pin.0).await {
             Ok(true) => Ok(made),
@@ -235,30 +250,50 @@ impl HsmProvider {
         }
     }
 
-    async fn turn_to_make(&self) -> Result<OwnedSemaphorePermit, Error> {
-        Arc::clone(&self.making).acquire_owned().await.map_err(|_| Error::Ending)
+    /// One key is made for a tenant at a time, which takes long; and no longer than such a call may take is waited for it, so
+    /// that a dead HSM holds up its own tenant only. The second turn is one of all calls'.
+    async fn turn_to_make(&self, tenant: &TenantName) -> Result<[OwnedSemaphorePermit; 2], Error> {
+        let own = {
+            let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+            making.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(making.entry(tenant.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        let turns = async { Ok([own.acquire_owned().await?, Arc::clone(&self.turns).acquire_owned().await?]) };
+        let turns = tokio::time::timeout(MANAGE, turns).await;
+        let turns = turns.map_err(|_| Error::Hsm(hsm::HsmError::Overloaded))?;
+        turns.map_err(|_: tokio::sync::AcquireError| Error::Ending)
     }
 
-    /// Destroys a KEK version in its token; false if it is gone already.
+    /// Ends the host of a configuration.
+    pub(in crate::keys) fn let_go(&self, tenant: &TenantName, provider: KeyProviderId) {
+        self.hosts().remove(&(tenant.clone(), provider));
+    }
+
+    /// Destroys a KEK version in its token, unless the token says that it has none.
     pub(in crate::keys) async fn destroy<R: KeyRecords>(
         &self,
         records: &R,
         tenant: &TenantName,
         record: &KekRecord,
-    ) -> Result<bool, Error> {
+        statement: Statement,
+    ) -> Result<KekEnd, Error> {
         let kek = in_token(record)?;
         let running = self.running(records, tenant, kek).await?;
         // Its end must not look like somebody's attack.
         let (left, selector) = (running.without(&kek.canary), kek.kek().selector.clone());
-        let destroyed = self.call(&running, MANAGE, move |host, limit| {
+        let limit = if statement == Statement::TokenLost { CALL } else { MANAGE };
+        let destroyed = self.call(&running, limit, move |host, limit| {
             host.watch(left, limit)?;
             host.destroy_kek(&selector, limit)
         });
-        match destroyed.await {
-            Ok(()) => Ok(true),
-            Err(Error::Hsm(hsm::HsmError::KekNotFound)) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let how = match destroyed.await {
+            Ok(()) => HowEnded::Destroyed,
+            Err(Error::Hsm(hsm::HsmError::KekNotFound)) => HowEnded::NotInToken,
+            Err(error) => return Err(error),
+        };
+        let worker = running.status().worker;
+        let token = worker.map(|worker| SeenToken { label: worker.token.label, serial: worker.token.serial });
+        Ok(KekEnd { how, token })
     }
 }
 
@@ -283,6 +318,7 @@ fn kek_record(provider: KeyProviderId, version: Version, tried: Tried) -> KekRec
         state: KekState::Active,
         created_at: version.now,
         compromised_at: None,
+        ended: None,
         hsm: Some(Box::new(HsmKek {
             provider,
             canary,
@@ -318,53 +354,22 @@ fn settled(
     }
 }
 
-/// What an auditor asks for. A module can lie about itself: only a vendor's attestation proves hardware.
-fn facts(record: &ProviderRecord, token: Option<&TokenInfo>, tried: &Tried) -> Vec<(&'static str, String)> {
-    let KekAttributes { check_value, public, .. } = &tried.attributes;
-    let mut facts = vec![
-        ("module", record.module.clone()),
-        ("moduleSha256", record.module_sha256.to_string()),
-        ("profile", tried.kek.profile.to_string()),
-        ("kekLabel", tried.kek.selector.label.clone().unwrap_or_default()),
-        ("kekAttributes", described(&tried.attributes)),
-    ];
-    if let Some(token) = token {
-        facts.push(("tokenLabel", token.label.clone()));
-        facts.push(("tokenSerial", token.serial.clone()));
-        facts.push(("tokenModel", format!("{} {} {}", token.manufacturer, token.model, token.firmware_version)));
-    }
-    if let Some(value) = check_value.clone().or_else(|| public.as_ref().map(hsm::PublicKek::check_value)) {
-        facts.push(("checkValue", value));
-    }
-    let reservations = tried.attributes.reservations();
-    if !reservations.is_empty() {
-        facts.push(("reservations", reservations.join("; ")));
-    }
-    facts
-}
-
-fn described(attributes: &KekAttributes) -> String {
-    let said = [
-        ("sensitive", attributes.sensitive),
-        ("alwaysSensitive", attributes.always_sensitive),
-        ("extractable", attributes.extractable),
-        ("neverExtractable", attributes.never_extractable),
-        ("local", attributes.local),
-        ("modifiable", attributes.modifiable),
-    ];
-    let kind = serde_json::to_value(attributes.kind).ok();
-    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("key").to_owned();
-    let known = said.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
-    std::iter::once(kind).chain(known).collect::<Vec<_>>().join(" ")
-}
-
-/// The host told of the canaries. One that cannot be told now tells its next worker.
-async fn watching(host: hsm::Host, canaries: Vec<hsm::Canary>) -> Result<hsm::Host, Error> {
+/// The host told of the canaries, and whether the active key's is known there. One that cannot be told now tells its next
+/// worker.
+async fn watching(
+    host: hsm::Host,
+    canaries: Vec<hsm::Canary>,
+    active: Option<HsmKek>,
+) -> Result<(hsm::Host, bool), Error> {
     blocking(move || {
-        if let Err(error) = host.watch(canaries, MANAGE) {
+        let told = host.watch(canaries, MANAGE);
+        let findings = told.and_then(|()| host.ask_canaries(MANAGE));
+        if let Err(error) = &findings {
             tracing::warn!(%error, "a worker was not told of its canaries");
         }
-        Ok(host)
+        let is_there = |kek: &HsmKek| findings.is_ok_and(|found| found.iter().all(|finding| finding.kek != *kek.kek()));
+        let is_beside = active.as_ref().is_some_and(is_there);
+        Ok((host, is_beside))
     })
     .await
 }

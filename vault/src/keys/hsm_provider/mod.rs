@@ -3,6 +3,7 @@
 //! A tenant has a few turns at a time and one limit per call, so that a dead or slow HSM holds up its own tenant only. What
 //! a token's worker does when it fails stands in the crate `hsm`; here is what a tenant's data keys need of it.
 
+mod evidence;
 mod making;
 mod news;
 mod onboarding;
@@ -38,8 +39,6 @@ const HANGS: Duration = Duration::from_millis(1200);
 const MANAGE: Duration = Duration::from_secs(25);
 /// Calls of all tenants at once: each keeps a thread of the pool that files and hosts of others need too.
 const AT_ONCE: usize = 192;
-/// Keys made at once, which takes long.
-const MADE_AT_ONCE: usize = 4;
 
 /// What the program that holds the keys says about modules.
 #[derive(Debug, Clone)]
@@ -61,7 +60,8 @@ pub(super) struct HsmProvider {
     hosts: Mutex<HashMap<Place, Arc<Running>>>,
     news: Newsroom,
     turns: Arc<Semaphore>,
-    making: Arc<Semaphore>,
+    /// A turn of each tenant for which a key is being made.
+    making: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
 }
 
 impl HsmProvider {
@@ -73,7 +73,7 @@ impl HsmProvider {
             hosts: Mutex::default(),
             news: Newsroom::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
-            making: Arc::new(Semaphore::new(MADE_AT_ONCE)),
+            making: Mutex::default(),
         }
     }
 

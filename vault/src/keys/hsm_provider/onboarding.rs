@@ -194,9 +194,10 @@ fn tried(host: &Host, selector: &KekSelector, attributes: KekAttributes) -> Resu
     Ok(Tried { kek, canary, attributes })
 }
 
-/// The key that was named stands behind a version of the tenant's already.
+/// The key that was named stands behind a version already, whosever.
 pub(super) fn in_use() -> Error {
-    let why = "it is the key of another version already: name another one, or let one be made";
+    let why =
+        "it is the key of another version already, of this tenant or another: name another one, or let one be made";
     Error::HsmRefused(HsmRefusal::new("kek", "in_use", why))
 }
 

@@ -183,7 +183,7 @@ async fn a_destroyed_kek_stays_destroyed_though_its_record_came_back() {
     let mut kek = KekRecord::from_row(&row).unwrap();
     assert_ne!(kek.state, KekState::Destroyed);
     kek.state = KekState::Destroying;
-    assert!(opened.keys.destroy_kek(&opened.store, &system, &kek).await.unwrap());
+    opened.keys.destroy_kek(&opened.store, &system, &kek, crate::keys::Statement::None).await.unwrap();
     let (vault, done) = opened.recover(&kept).await;
     assert_eq!(done.destroyed, 1);
     let row = vault.store.row(Table::Keks, &system, &row.key).await.unwrap().unwrap();

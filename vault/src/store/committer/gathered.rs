@@ -159,6 +159,9 @@ fn decide(job: &mut dyn Queued, overlay: &Overlay, now: Timestamp) -> Decided {
     if let Some(error) = overlay.refusal(&job.reads(), &tenant) {
         return Decided::Failed(error);
     }
+    if let Some(error) = job.asker().and_then(|asker| overlay.judge(&asker, &tenant).err()) {
+        return Decided::Failed(error);
+    }
     let changes = match job.decide(&overlay.view(&tenant)) {
         Verdict::Write(changes) => changes,
         Verdict::Answer => return Decided::Answer,

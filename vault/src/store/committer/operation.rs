@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::access_log::{Entry, Receipt};
 use crate::crypto::ValueState;
-use crate::domain::{CaptureSessionId, DataKeyId, TenantName, Timestamp, ValueId};
+use crate::domain::{CaptureSessionId, CredentialKind, DataKeyId, TenantName, Timestamp, ValueId};
 use crate::store::Error;
 use crate::store::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
 
@@ -14,6 +14,15 @@ use crate::store::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow,
 /// A request carries the generation it was decided under; if the batch finds another, the request is decided anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Generation(pub u64);
+
+/// The credential that asked for an administrative act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// Key of its row: its id. The row is of the tenant acted on, or of the installation.
+    pub key: String,
+    /// What it was when it asked.
+    pub kind: CredentialKind,
+}
 
 /// What a batch must read for an operation, before it decides.
 #[derive(Debug, Clone, Default)]
@@ -114,6 +123,13 @@ pub trait Operation: Send + 'static {
 
     /// The generation it was decided under; `None` for the vault's own work.
     fn generation(&self) -> Option<Generation>;
+
+    /// Who asked, where that is a credential: its row is read in the transaction, and nothing is done for one that is not in
+    /// force by then ([`Error::CredentialEnded`]). So an act that takes long, or rests on no generation, ends with the
+    /// credential that asked for it. `None` for the vault's own work, and where the generation says it all.
+    fn asker(&self) -> Option<Asker> {
+        None
+    }
 
     /// Until when an answer is of use; a later one is not given out.
     fn deadline(&self) -> Timestamp;

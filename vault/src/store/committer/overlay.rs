@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::operation::{Changes, Generation, ReadValue, Reads, Rows};
+use super::operation::{Asker, Changes, Generation, ReadValue, Reads, Rows};
 use crate::domain::{CaptureSessionId, RunId, TenantName, Timestamp, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, Wanted};
+use crate::store::records::{Body as _, StoredCredential};
 use crate::store::row_seal::RowSeal;
 use crate::store::rows::{DecidingRow, IdempotencyRow, RunRow, Table};
 
@@ -38,9 +39,14 @@ pub(super) fn owner<'a>(table: Table, key: &str, tenant: &'a TenantName) -> std:
     }
 }
 
-/// Adds what an operation asks for.
-pub(super) fn want(wanted: &mut Wanted, reads: Reads, tenant: &TenantName) {
+/// Adds what an operation asks for, and who asks.
+pub(super) fn want(wanted: &mut Wanted, (reads, asker): (Reads, Option<Asker>), tenant: &TenantName) {
     wanted.tenants.insert(tenant.clone());
+    if let Some(asker) = asker {
+        for owner in [tenant.clone(), TenantName::system()] {
+            wanted.rows.entry((Table::Credentials, owner)).or_default().insert(asker.key.clone());
+        }
+    }
     if !reads.values.is_empty() {
         wanted.values.entry(tenant.clone()).or_default().extend(reads.values);
     }
@@ -124,6 +130,19 @@ impl Overlay {
         let rows = self.tenants.get(tenant)?;
         let value = reads.values.iter().any(|value_id| rows.refused_values.contains(value_id));
         value.then_some(Error::Tampered("access_log"))
+    }
+
+    /// Whether the credential that asked is in force now, as its own row says.
+    pub(super) fn judge(&self, asker: &Asker, tenant: &TenantName) -> Result<(), Error> {
+        let own = [tenant, &TenantName::system()].into_iter().find_map(|owner| {
+            let rows = self.tenants.get(owner)?;
+            if rows.refused_rows.contains(&(Table::Credentials, asker.key.clone())) {
+                return Some(Err(Error::Tampered(Table::Credentials.as_str())));
+            }
+            rows.rows.get(&Table::Credentials)?.get(&asker.key).map(StoredCredential::from_row)
+        });
+        let record = own.ok_or(Error::CredentialEnded)??.record;
+        if record.kind == asker.kind && record.is_in_force(self.now) { Ok(()) } else { Err(Error::CredentialEnded) }
     }
 
     /// The rows as an operation of `tenant` sees them.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use super::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
 use crate::access_log::{NodeIdentity, Position, Receipt};
 use crate::crypto::DataKey;
 use crate::domain::{DataKeyId, TenantName, Timestamp};
@@ -71,6 +71,7 @@ pub(super) enum Verdict {
 pub(super) trait Queued: Send {
     fn tenant(&self) -> &TenantName;
     fn generation(&self) -> Option<Generation>;
+    fn asker(&self) -> Option<Asker>;
     fn deadline(&self) -> Timestamp;
     fn reads(&self) -> Reads;
     /// True if nobody waits for it any more: then it must not happen either.
@@ -91,6 +92,10 @@ impl<O: Operation> Queued for Job<O> {
 
     fn generation(&self) -> Option<Generation> {
         self.operation.generation()
+    }
+
+    fn asker(&self) -> Option<Asker> {
+        self.operation.asker()
     }
 
     fn deadline(&self) -> Timestamp {

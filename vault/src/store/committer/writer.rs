@@ -164,7 +164,7 @@ impl BatchWriter {
         };
         let mut wanted = Wanted::by(self.identity.boot());
         for job in &jobs {
-            overlay::want(&mut wanted, job.reads(), job.tenant());
+            overlay::want(&mut wanted, (job.reads(), job.asker()), job.tenant());
         }
         let loaded = match batch.load(&wanted, self.store.keys().realm(), self.store.clock()).await {
             Ok(loaded) => loaded,

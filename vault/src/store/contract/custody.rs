@@ -12,7 +12,7 @@ use crate::store::administration::Administrator;
 use crate::store::approvals::{self, ApprovalRecord, Approved, TwoPersonAct};
 use crate::store::decree::Decree;
 use crate::store::kek_rotation::{self, Target};
-use crate::store::kek_states::{self, Changed, Wish, versions};
+use crate::store::kek_states::{self, Changed, Need, Successor, Wish, versions};
 use crate::store::key_upkeep::KeyUpkeep;
 use crate::store::records::{Body, StoredCredential};
 use crate::store::rows::Table;
@@ -52,14 +52,14 @@ impl Vault {
         Ground { store: &self.store, committer: &self.committer, keys: &self.keys }
     }
 
-    async fn custodian(&self) -> CredentialId {
+    pub(super) async fn custodian(&self) -> CredentialId {
         let id = CredentialId::generate(NOW);
         self.decree(stored(id, false).to_row(&demo(), &id.to_string(), 1).unwrap()).await.unwrap();
         id
     }
 
     /// A data key of each class that matters, opened once.
-    async fn data_keys(&self) -> Vec<DataKeyId> {
+    pub(super) async fn data_keys(&self) -> Vec<DataKeyId> {
         let mut made = Vec::new();
         for class in [DataKeyClass::Session, DataKeyClass::Stored, DataKeyClass::Configuration] {
             let key = self.keys.data_key_to_seal(&self.store, &demo(), class, self.clock.now()).await.unwrap();
@@ -76,22 +76,22 @@ impl Vault {
         opened
     }
 
-    async fn ask_to_shred(&self, custodian: CredentialId) -> ApprovalRecord {
-        let act = Extent::of(&demo(), &self.store).await.unwrap().act();
+    pub(super) async fn ask_to_shred(&self, custodian: CredentialId) -> ApprovalRecord {
+        let act = Extent::of(&demo(), &self.store).await.unwrap().act(keys::Statement::None);
         approvals::request(&self.by(), custodian, act, self.ground()).await.unwrap()
     }
 
-    async fn approve(&self, custodian: CredentialId, asked: &ApprovalRecord) -> Approved {
+    pub(super) async fn approve(&self, custodian: CredentialId, asked: &ApprovalRecord) -> Approved {
         approvals::approve(&self.by(), custodian, (asked.approval_id, None), self.ground()).await.unwrap()
     }
 
-    async fn state(&self, version: u32) -> KekState {
+    pub(super) async fn state(&self, version: u32) -> KekState {
         let found = versions(&demo(), &self.store).await.unwrap();
         found.into_iter().find(|(_, kek)| kek.version == version).unwrap().1.state
     }
 
     pub(super) async fn wish(&self, version: u32, state: KekState) -> Changed {
-        let wish = Wish { kek_id: None, version, state };
+        let wish = Wish { kek_id: None, version, state, successor: Successor::First };
         kek_states::change(&self.by(), wish, false, self.ground()).await.unwrap()
     }
 
@@ -101,11 +101,12 @@ impl Vault {
     }
 
     pub(super) fn upkeep(&self, oldest: Option<Duration>) -> KeyUpkeep {
-        KeyUpkeep::new(self.store.clone(), self.committer.clone(), self.keys.clone(), oldest)
+        let catalog = Catalog::start(self.store.clone());
+        KeyUpkeep::new((self.store.clone(), catalog), self.committer.clone(), self.keys.clone(), oldest)
     }
 }
 
-fn stored(id: CredentialId, revoked: bool) -> StoredCredential {
+pub(super) fn stored(id: CredentialId, revoked: bool) -> StoredCredential {
     let record = CredentialRecord {
         credential_id: id,
         kind: CredentialKind::Custodian,
@@ -165,8 +166,8 @@ async fn a_destruction_that_is_cut_short_anywhere_is_finished_by_the_next_look(m
         let tenant: crate::domain::TenantName = format!("acme{stop}").parse().unwrap();
         vault.make_tenant(&tenant).await;
         let by = Administrator { tenant: tenant.clone(), ..vault.by() };
-        let act = Extent::of(&tenant, &vault.store).await.unwrap().act();
-        let TwoPersonAct::ShredTenant { keks } = act.clone() else { panic!("not the act") };
+        let act = Extent::of(&tenant, &vault.store).await.unwrap().act(keys::Statement::None);
+        let TwoPersonAct::ShredTenant { keks, .. } = act.clone() else { panic!("not the act") };
         let (one, two) = (CredentialId::generate(NOW), CredentialId::generate(NOW));
         let asked = approvals::request(&by, one, act, vault.ground()).await.unwrap();
         // What the approval commits, and then no more.
@@ -180,7 +181,7 @@ async fn a_destruction_that_is_cut_short_anywhere_is_finished_by_the_next_look(m
         let (at, kek) = versions(&tenant, &vault.store).await.unwrap().remove(0);
         assert_eq!(kek.state, KekState::Destroying);
         if stop > 0 {
-            assert!(vault.keys.destroy_kek(&vault.store, &tenant, &kek).await.unwrap());
+            vault.keys.destroy_kek(&vault.store, &tenant, &kek, keys::Statement::None).await.unwrap();
         }
         if stop > 1 {
             let mut decree = Decree::new(by.clone());
@@ -233,7 +234,7 @@ async fn an_approval_takes_a_second_credential(vault: Vault) {
     let digest = asked.digest(&demo(), vault.keys.realm());
     let other = digest.replace(|c: char| c.is_ascii_digit(), "a");
     let wrong = (asked.approval_id, Some(other.as_str()));
-    assert!(matches!(approvals::approve(&vault.by(), two, wrong, vault.ground()).await.unwrap(), Approved::Over));
+    assert!(matches!(approvals::approve(&vault.by(), two, wrong, vault.ground()).await.unwrap(), Approved::Over(_)));
     assert_eq!(vault.state(1).await, KekState::Active);
     let right = (asked.approval_id, Some(digest.as_str()));
     let done = approvals::approve(&vault.by(), two, right, vault.ground()).await.unwrap();
@@ -245,15 +246,18 @@ async fn an_approval_is_over_after_a_day_after_use_and_when_the_keys_are_others(
     let (one, two, three) = (vault.custodian().await, vault.custodian().await, vault.custodian().await);
     let late = vault.ask_to_shred(one).await;
     vault.clock.advance(Duration::from_secs(24 * 60 * 60));
-    assert!(matches!(vault.approve(two, &late).await, Approved::Over));
+    assert!(matches!(vault.approve(two, &late).await, Approved::Over(_)));
     let other_keys = vault.ask_to_shred(one).await;
     kek_rotation::rotate(&vault.by(), Target::Same, vault.clock.now(), vault.ground()).await.unwrap();
-    assert!(matches!(vault.approve(two, &other_keys).await, Approved::Over));
+    assert!(matches!(vault.approve(two, &other_keys).await, Approved::Over(_)));
     assert_eq!(vault.state(2).await, KekState::Active);
     let (asked, again) = (vault.ask_to_shred(one).await, vault.ask_to_shred(one).await);
     assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
-    assert!(matches!(vault.approve(three, &asked).await, Approved::Over), "it is used once");
-    assert!(matches!(vault.approve(two, &again).await, Approved::Over), "there is nothing left of what was asked for");
+    assert!(matches!(vault.approve(three, &asked).await, Approved::Over(_)), "it is used once");
+    assert!(
+        matches!(vault.approve(two, &again).await, Approved::Over(_)),
+        "there is nothing left of what was asked for"
+    );
     // Who approved may ask what became of it.
     let Approved::Done { record, receipt } = vault.approve(two, &asked).await else { panic!("it is done") };
     assert!(record.completed_at.is_some() && receipt.is_none());
@@ -264,7 +268,7 @@ async fn a_request_of_a_custodian_who_was_sent_away_is_over(vault: Vault) {
     let (one, two) = (vault.custodian().await, vault.custodian().await);
     let asked = vault.ask_to_shred(one).await;
     vault.decree(stored(one, true).to_row(&demo(), &one.to_string(), 2).unwrap()).await.unwrap();
-    assert!(matches!(vault.approve(two, &asked).await, Approved::Over));
+    assert!(matches!(vault.approve(two, &asked).await, Approved::Over(_)));
     assert_eq!(vault.state(1).await, KekState::Active);
 }
 
@@ -300,17 +304,17 @@ async fn strict_mode_is_left_by_two_persons(vault: Vault) {
     assert_eq!(tenant().await.1.cache_seconds, 0);
     assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
     assert_eq!(tenant().await.1.cache_seconds, 120);
-    assert!(matches!(vault.approve(two, &beside).await, Approved::Over), "it is not strict any more");
+    assert!(matches!(vault.approve(two, &beside).await, Approved::Over(_)), "it is not strict any more");
 }
 
 async fn a_version_is_destroyed_when_nothing_refers_to_it_and_not_before(vault: Vault) {
     let vault = vault.with_tenant().await;
     let made = vault.data_keys().await;
-    assert_eq!(vault.wish(1, KekState::Destroyed).await, Changed::InUse, "it wraps");
-    assert_eq!(vault.wish(1, KekState::Deactivated).await, Changed::InUse, "nothing else does");
+    assert_eq!(vault.wish(1, KekState::Destroyed).await, Changed::InUse(Need::Active), "it wraps");
+    assert_eq!(vault.wish(1, KekState::Deactivated).await, Changed::InUse(Need::Active), "nothing else does");
     assert_eq!(vault.wish(3, KekState::Deactivated).await, Changed::Absent);
     kek_rotation::rotate(&vault.by(), Target::Same, vault.clock.now(), vault.ground()).await.unwrap();
-    assert_eq!(vault.wish(1, KekState::Destroyed).await, Changed::InUse, "data keys refer to it");
+    assert_eq!(vault.wish(1, KekState::Destroyed).await, Changed::InUse(Need::Referred), "data keys refer to it");
     assert_eq!(vault.wish(1, KekState::Active).await, Changed::NotAllowed);
     kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap();
     assert!(matches!(vault.wish(1, KekState::Destroyed).await, Changed::Done(_)));
@@ -343,7 +347,8 @@ async fn a_key_that_reaches_its_age_gets_one_successor(vault: Vault) {
     assert_eq!(versions(&demo(), &vault.store).await.unwrap().len(), 1, "nobody asked for it");
     // Two nodes that look at once make one successor between them.
     let (store, committer) = vault.second_node().await;
-    let other = KeyUpkeep::new(store, committer, vault.keys.clone(), Some(year));
+    let catalog = Catalog::start(store.clone());
+    let other = KeyUpkeep::new((store, catalog), committer, vault.keys.clone(), Some(year));
     let (one, two) = (vault.upkeep(Some(year)), other);
     let (one, two) = tokio::join!(one.pass(), two.pass());
     one.and(two).unwrap();

@@ -3,6 +3,7 @@
 mod administering;
 mod closing;
 mod committing;
+mod custodians;
 mod custody;
 mod file;
 mod logging;

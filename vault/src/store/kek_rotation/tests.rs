@@ -93,7 +93,7 @@ async fn after_rotation_and_rewrap_the_old_version_is_needed_by_nothing() {
     assert!(matches!(late, Err(keys::RecordsError::Retired)), "{late:?}");
     // The proof: the old version's secret goes, and every data key still opens.
     let destroying = KekRecord { state: KekState::Destroying, ..old };
-    assert!(house.keys.destroy_kek(&house.store, tenant, &destroying).await.unwrap());
+    house.keys.destroy_kek(&house.store, tenant, &destroying, keys::Statement::None).await.unwrap();
     for (id, bytes) in made {
         assert_eq!(*house.keys.data_key(&house.store, tenant, id).await.unwrap().bytes(), bytes);
     }

@@ -1,0 +1,141 @@
+//! How a tenant leaves its token, and how keys in tokens end: by two persons, and said as it was seen.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tests::custody::{Custody, Customer, text, until};
+use tests::token::{LABEL, PIN, Provider, Token};
+
+fn rotate(options: &[String]) -> Vec<&str> {
+    ["rotate"].into_iter().chain(options.iter().map(String::as_str)).collect()
+}
+
+/// What the second custodian is told, and the certificate it comes to.
+fn shredded(custody: &Custody, customer: &Customer, arguments: &[&str]) -> Value {
+    let asked = custody.keys(customer, &[&["shred"], arguments].concat());
+    let given = custody.approve(customer, &asked);
+    assert_eq!(given["state"], "completed", "{given}");
+    given["certificate"]["certificate"]["destroyed"]["ends"].clone()
+}
+
+/// The files of PINs in the key store.
+fn pins(custody: &Custody, tenant: &str) -> usize {
+    let mut folders = vec![custody.folder().to_owned()];
+    let mut found = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_str().unwrap().contains(&format!("hsm-pin/{tenant}/")) {
+                found += 1;
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_tenant_leaves_its_token_for_another_one_by_two_persons_whatever_the_other_one_calls_itself() {
+    let (own, other) = (
+        Token::labelled(Provider::SoftHsm, "acme", PIN),
+        // Another token that says it is the one in use.
+        Token::labelled(Provider::Kryoptic, "acme", PIN),
+    );
+    let custody = Custody::of(&[&own, &other]);
+    let acme = custody.customer_in("acme", (&own, "acme", PIN), 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    let into = custody.options(&other, "acme", PIN);
+    let asked = custody.keys(&acme, &rotate(&into));
+    assert_eq!((&asked["approval"]["act"], &asked["approval"]["keyProvider"]), (&json!("leave-token"), &json!("hsm")));
+    assert!(!other.logged_in(&["--list-objects"]).contains("siv-acme"), "what was tried there is taken away");
+    assert_eq!(custody.keys(&acme, &["list"])["data"].as_array().unwrap().len(), 1);
+    // Approved, it waits for the PIN, which only who asked has.
+    assert_eq!(custody.approve(&acme, &asked)["state"], "approved");
+    assert_eq!(custody.keys(&acme, &["list"])["data"].as_array().unwrap().len(), 1);
+    assert_eq!(custody.keys(&acme, &rotate(&into))["version"], 2);
+    custody.read(&acme, &key).await.expect(200);
+    assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
+    let listed = custody.keys(&acme, &["approvals"]);
+    assert_eq!(listed["data"][0]["state"], "completed");
+    // It is used once: the way back is asked for anew. In the token in use a new PIN takes nobody else.
+    let back = custody.keys(&acme, &rotate(&custody.options(&own, "acme", PIN)));
+    assert_eq!(back["approval"]["state"], "requested", "{back}");
+    assert_eq!(custody.keys(&acme, &rotate(&into))["version"], 3);
+    // The token that was left ends with its last version; its PIN goes with it.
+    assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
+    assert_eq!(pins(&custody, "acme"), 2);
+    assert_eq!(custody.keys(&acme, &["state", "1", "destroyed"])["state"], "destroyed");
+    assert_eq!(pins(&custody, "acme"), 1);
+    custody.read(&acme, &key).await.expect(200);
+}
+
+#[tokio::test]
+async fn one_key_of_a_token_serves_one_tenant() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    token.keygen("customers-own", &["--sensitive"]);
+    let options = custody.options(&token, LABEL, PIN);
+    let options: Vec<&str> = options.iter().map(String::as_str).chain(["--kek", "customers-own"]).collect();
+    let acme = custody.customer("acme", &options, 0);
+    let second = custody.operate(&[&["tenant", "create", "second"], &options[..]].concat());
+    assert!(!second.status.success() && text(&second).contains("in_use"), "{}", text(&second));
+    let moving = custody.customer("moving", &[], 0);
+    let moved = custody.command(&moving.custodian, &[&["keys", "rotate"], &options[..]].concat());
+    assert!(!moved.status.success() && text(&moved).contains("in_use"), "{}", text(&moved));
+    custody.put(&acme, "4242424242424242").await.unwrap();
+    assert_eq!(pins(&custody, "second") + pins(&custody, "moving"), 0, "what is refused leaves no PIN");
+}
+
+#[tokio::test]
+async fn the_certificate_says_whether_a_key_was_destroyed_not_found_or_stated_to_be_lost() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    let made = |name: &str| custody.customer_in(name, (&token, LABEL, PIN), 0);
+    let (whole, hidden, lost) = (made("whole"), made("hidden"), made("lost"));
+    custody.put(&lost, "4242424242424242").await.unwrap();
+    let ends = shredded(&custody, &whole, &[]);
+    assert_eq!((&ends[0]["how"], &ends[0]["tokenLabel"]), (&json!("destroyed by siv"), &json!(LABEL)), "{ends}");
+    let serial = ends[0]["tokenSerial"].clone();
+    assert!(serial.as_str().is_some_and(|serial| !serial.is_empty()), "{ends}");
+    // Whoever rules the token took the key away, or shows another token.
+    token.logged_in(&["--delete-object", "--type", "secrkey", "--label", "siv-hidden-1"]);
+    let ends = shredded(&custody, &hidden, &[]);
+    assert_eq!((&ends[0]["how"], &ends[0]["tokenSerial"]), (&json!("not found in the token"), &serial), "{ends}");
+    let entry = &custody.entries(&hidden, "key.kek.destroyed").await[0];
+    assert_eq!((&entry["facts"]["how"], &entry["facts"]["tokenSerial"]), (&ends[0]["how"], &serial));
+    // A token that never comes back: nothing ends by itself, and by the word of two persons everything does.
+    fs::rename(token.folder().join("tokens"), token.folder().join("away")).unwrap();
+    until("it is away", || async { custody.reasons(&lost).await == json!(["kms"]) }).await;
+    let ends = shredded(&custody, &lost, &["--token-lost"]);
+    assert_eq!(ends[0]["how"], "by statement of the custodians, not verified by the vault", "{ends}");
+    assert_eq!(ends[0]["tokenSerial"], Value::Null);
+    for customer in [&whole, &hidden, &lost] {
+        assert_eq!(pins(&custody, &customer.name), 0);
+        assert_eq!(custody.reasons(customer).await, json!(["sealed"]), "no key provider is asked for it any more");
+    }
+    let local = custody.customer("local", &[], 0);
+    let refused = custody.command(&local.custodian, &["keys", "shred", "--token-lost"]);
+    assert!(!refused.status.success() && text(&refused).contains("tokenLost"), "{}", text(&refused));
+}
+
+#[tokio::test]
+async fn an_active_key_in_a_token_that_is_away_can_be_said_to_be_compromised() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 60);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    fs::rename(token.folder().join("tokens"), token.folder().join("away")).unwrap();
+    until("it is away", || async { custody.reasons(&acme).await == json!(["kms"]) }).await;
+    let usual = custody.command(&acme.custodian, &["keys", "state", "1", "compromised"]);
+    assert!(!usual.status.success(), "its successor cannot be made");
+    let said = custody.keys(&acme, &["state", "1", "compromised", "--without-successor"]);
+    assert_eq!(said["state"], "compromised");
+    fs::rename(token.folder().join("away"), token.folder().join("tokens")).unwrap();
+    let refused = custody.put(&acme, "5555555555554444").await.unwrap_err();
+    assert!(refused.text.contains("kms.unavailable"), "nothing is taken in: {}", refused.text);
+    until("a successor is made", || async { custody.command(&acme.custodian, &["keys", "rotate"]).status.success() })
+        .await;
+    until("it serves", || async { custody.read(&acme, &key).await.status == 200 }).await;
+    custody.put(&acme, "5555555555554444").await.unwrap();
+}

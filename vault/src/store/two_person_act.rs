@@ -1,0 +1,90 @@
+//! The acts of a tenant that take two of its custodians: what exactly is asked for, as canonical JSON that its digest is over.
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys::HsmWish;
+
+/// An act of a tenant that takes two of its custodians.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum TwoPersonAct {
+    /// Destroy every KEK version of the tenant: these, and no others, are there when it is done.
+    ShredTenant {
+        /// Their rows' keys, in order.
+        keks: Vec<String>,
+        /// Two custodians state that a token is lost: a version in one that does not answer counts as ended by their word.
+        token_lost: bool,
+    },
+    /// Let opened data keys stay in memory, where each read asked the key provider before.
+    LeaveStrict {
+        /// For how long.
+        cache_seconds: u16,
+    },
+    /// Make the next version elsewhere than in the customer's token: from then on that place has the tenant's key.
+    LeaveToken {
+        /// Row's key of the version that is left.
+        kek: String,
+        /// Where the next one is made.
+        place: Place,
+    },
+}
+
+/// Where a key is to live. No PIN: it is said again when the act is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "keyProvider", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Place {
+    /// In the built-in KMS.
+    Local,
+    /// In this token.
+    Hsm {
+        /// The vendor's module.
+        module: String,
+        /// Label of the token.
+        token: Option<String>,
+        /// Serial number of the token.
+        serial: Option<String>,
+        /// A key that is there already.
+        kek: Option<String>,
+    },
+}
+
+impl Place {
+    /// The token that a wish names.
+    #[must_use]
+    pub fn of(wish: &HsmWish) -> Self {
+        let HsmWish { module, token, serial, kek, .. } = wish;
+        let module = module.display().to_string();
+        Self::Hsm { module, token: token.clone(), serial: serial.clone(), kek: kek.clone() }
+    }
+}
+
+impl TwoPersonAct {
+    /// Its name in answers and entries.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::ShredTenant { .. } => "shred-tenant",
+            Self::LeaveStrict { .. } => "leave-strict",
+            Self::LeaveToken { .. } => "leave-token",
+        }
+    }
+
+    /// What the log says of it: enough to know what was asked for without the row.
+    pub(in crate::store) fn facts(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::ShredTenant { keks, token_lost } => {
+                vec![("keks", keks.join(" ")), ("tokenLost", token_lost.to_string())]
+            }
+            Self::LeaveStrict { cache_seconds } => vec![("seconds", cache_seconds.to_string())],
+            Self::LeaveToken { kek, place: Place::Local } => {
+                vec![("kek", kek.clone()), ("keyProvider", "local".to_owned())]
+            }
+            Self::LeaveToken { kek, place: Place::Hsm { module, token, serial, kek: label } } => {
+                let named = [("tokenLabel", token), ("tokenSerial", serial), ("kekLabel", label)];
+                let named = named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+                let fixed = [("kek", kek.clone()), ("keyProvider", "hsm".to_owned()), ("module", module.clone())];
+                fixed.into_iter().chain(named).collect()
+            }
+        }
+    }
+}
