@@ -78,9 +78,8 @@ async fn bring(client: &Client, offer: &Zeroizing<String>) -> Result<(), Failure
                 Err(Failure::new("this is not the passphrase").so("try again; each refusal makes you wait longer"))
             }
             (StatusCode::CONFLICT, _) => Err(open_already()),
-            (StatusCode::NOT_FOUND, _) => {
-                Err(Failure::new("this is not the private listener of a siv").so("check SIV_URL"))
-            }
+            // The public listener takes no passphrase, sealed or not.
+            (StatusCode::NOT_FOUND, _) | (_, Some("tenant.sealed")) => Err(elsewhere()),
             _ => Err(refused(status, &problem)),
         };
     }
@@ -90,9 +89,13 @@ async fn bring(client: &Client, offer: &Zeroizing<String>) -> Result<(), Failure
 async fn is_open(client: &Client) -> Result<bool, Failure> {
     let (_, readiness) = client.look("/readyz").await?;
     if readiness.get("reasons").is_none() {
-        return Err(Failure::new("this is not the private listener of a siv").so("check SIV_URL"));
+        return Err(elsewhere());
     }
     Ok(readiness.get("tenants").is_some())
+}
+
+fn elsewhere() -> Failure {
+    Failure::new("this is not the private listener of a siv").so("check SIV_URL")
 }
 
 fn open_already() -> Failure {

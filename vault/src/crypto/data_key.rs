@@ -4,13 +4,24 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::ExposeSecret;
-use zeroize::Zeroizing;
 
-use super::{LockedKey, derive};
+use super::LockedKey;
+use super::derive::derive_into;
 use crate::domain::{DataKeyId, KekId};
 
-/// A key derived from a data key.
-type Derived = Arc<Zeroizing<[u8; 32]>>;
+/// A key derived from a data key, in a place of its own as that one is.
+pub(crate) struct DerivedKey(LockedKey);
+
+impl std::ops::Deref for DerivedKey {
+    type Target = [u8; 32];
+
+    #[expect(clippy::disallowed_methods, reason = "key of a seal or a MAC inside crypto/")]
+    fn deref(&self) -> &[u8; 32] {
+        self.0.expose_secret()
+    }
+}
+
+type Derived = Arc<DerivedKey>;
 
 /// 32 random bytes of one tenant, class and epoch, wiped on drop.
 pub struct DataKey {
@@ -64,7 +75,8 @@ impl DataKey {
         if let Some(key) = find(&self.derived.read().unwrap_or_else(PoisonError::into_inner)) {
             return key;
         }
-        let key = Arc::new(derive(self.bytes(), self.id.as_bytes(), info));
+        let fill = |bytes: &mut [u8; 32]| derive_into(bytes, self.bytes(), self.id.as_bytes(), info);
+        let key = Arc::new(DerivedKey(LockedKey::init_with(fill)));
         let mut known = self.derived.write().unwrap_or_else(PoisonError::into_inner);
         find(&known).unwrap_or_else(|| {
             known.push((info, Arc::clone(&key)));

@@ -87,6 +87,6 @@ fn inner_key(key: &SecureValueKey) -> Zeroizing<[u8; 32]> {
     derive(key.secret(), key.value_id().as_bytes(), aad::INNER)
 }
 
-fn outer_key(data_key: &DataKey) -> std::sync::Arc<Zeroizing<[u8; 32]>> {
+fn outer_key(data_key: &DataKey) -> std::sync::Arc<super::data_key::DerivedKey> {
     data_key.derived(aad::OUTER)
 }

@@ -91,8 +91,7 @@ pub(super) fn write_keys(state: &State, text: &mut Text) {
     for (operation, calls) in calls {
         family.sample(&[("operation", operation)], calls.failures.get());
     }
-    let help =
-        "Bytes of the root key, of key-encryption keys and of opened data keys, by the kind of memory they lie in.";
+    let help = "Bytes of the root key, of key-encryption keys and of opened data keys with what is derived from them, by kind of memory.";
     let mut family = text.family("siv_key_memory_bytes", Kind::Gauge, help);
     for (place, keys) in LockedKey::counted() {
         family.sample(&[("place", place.as_str())], keys * 32);

@@ -16,6 +16,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use super::Error;
@@ -107,6 +108,20 @@ impl KeyStore {
             return Ok(None);
         };
         Ok(Some(envelope::open_key(&self.sealing_key(name), &self.aad(name), &sealed)?))
+    }
+
+    /// Makes a key-encryption key of fresh random bytes, durably, if the name has none that opens.
+    #[expect(clippy::disallowed_methods, reason = "plaintext of its seal")]
+    pub(super) async fn create_kek(&self, name: &SecretName) -> Result<(), Error> {
+        let _alone = self.making.lock().await;
+        if self.load_kek(name).await?.is_some() {
+            return Ok(());
+        }
+        let kek = LockedKey::try_init_with(|bytes| getrandom::fill(bytes).map_err(Error::Random))?;
+        if self.create(name, kek.expose_secret()).await? {
+            return Ok(());
+        }
+        self.load_kek(name).await?.map(drop).ok_or(Error::Damaged("a secret vanished while it was made"))
     }
 
     /// A secret of 32 bytes, if it is there.
