@@ -29,7 +29,8 @@ pub struct Limits {
     pub call: Duration,
     /// The same for what makes keys or tries things out: making an RSA pair, probing, describing, canaries.
     pub manage: Duration,
-    /// Starting, loading, finding the token, logging in, asking the canaries: longer, and the worker is killed.
+    /// Starting, loading, finding the token, logging in, asking the canaries: longer, and the worker is killed. With the
+    /// longest wait it bounds how long a tenant is away after its module is back: ten seconds.
     pub connect: Duration,
     /// Calls under way at once; one more is refused.
     pub in_flight: usize,
@@ -50,11 +51,11 @@ impl Default for Limits {
         Self {
             call: Duration::from_millis(1500),
             manage: Duration::from_secs(60),
-            connect: Duration::from_secs(10),
+            connect: Duration::from_secs(6),
             in_flight: 32,
             canary: Duration::from_secs(30),
             backoff_first: Duration::from_millis(100),
-            backoff_last: Duration::from_secs(5),
+            backoff_last: Duration::from_secs(3),
             breaker_failures: 5,
             breaker_window: Duration::from_secs(10),
         }

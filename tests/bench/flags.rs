@@ -22,13 +22,13 @@ impl Engine {
 }
 
 /// Parts of a run that can be asked for alone.
-pub const PHASES: [&str; 10] =
-    ["capture", "hpke", "invoke", "mixed", "bulk", "open", "overload", "growth", "start", "durability"];
+pub const PHASES: [&str; 11] =
+    ["capture", "hpke", "invoke", "mixed", "bulk", "open", "overload", "growth", "start", "custody", "durability"];
 
 const USAGE: &str =
     "bench [--quick] [--only PHASE,…] [--engine postgres|sqlite] [--clients N,…] [--rounds N] [--seconds N]
-      [--preload N] [--write]
-phases: capture hpke invoke mixed bulk open overload growth start durability";
+      [--preload N] [--tenants N] [--write]
+phases: capture hpke invoke mixed bulk open overload growth start custody durability";
 
 /// The flags.
 pub struct Flags {
@@ -43,6 +43,8 @@ pub struct Flags {
     pub length: Duration,
     /// Values that the larger of the two vaults holds.
     pub preload: u64,
+    /// Tenants with keys in a token, each with a worker of its own.
+    pub tenants: usize,
     /// Touches everything, measures nothing.
     pub quick: bool,
     /// Writes docs/performance.md and its pictures.
@@ -78,6 +80,7 @@ impl Flags {
             rounds: if quick { 1 } else { 5 },
             length: if quick { Duration::from_millis(300) } else { Duration::from_secs(2) },
             preload: if quick { 2_000 } else { 1_000_000 },
+            tenants: if quick { 2 } else { 100 },
             quick,
             write: false,
         }
@@ -94,6 +97,7 @@ impl Flags {
             "--rounds" => self.rounds = given.parse().ok().filter(|n| *n > 0)?,
             "--seconds" => self.length = Duration::try_from_secs_f64(given.parse().ok()?).ok()?,
             "--preload" => self.preload = given.parse().ok().filter(|n| (1_000..=10_000_000).contains(n))?,
+            "--tenants" => self.tenants = given.parse().ok().filter(|n| (1..=1_000).contains(n))?,
             _ => return None,
         }
         Some(())

@@ -162,6 +162,13 @@ fn rest(result: &Results) -> Vec<Goal> {
             format!("{:.2} to {:.2}; bulk {:.2}", growth.captures.min, growth.captures.max, growth.bulk.median);
         goals.push(least(&figure, [0.85, 0.97], "", Some(growth.captures.median), beside));
     }
+    if let Some(custody) = &result.custody {
+        for (what, warm) in [("capture", custody.warm[0]), ("invoke", custody.warm[1])] {
+            let figure = format!("{what} of a tenant with its key in a token, over one without, warm");
+            let range = format!("{:.2} to {:.2}", warm.min, warm.max);
+            goals.push(least(&figure, [0.97, 1.0], "", Some(warm.median), range));
+        }
+    }
     if let Some(overload) = result.overload.last() {
         let range = format!("{:.0} to {:.0} %", overload.goodput.min * 100.0, overload.goodput.max * 100.0);
         let goodput = Some(overload.goodput.median * 100.0);

@@ -8,6 +8,7 @@ mod chart;
 mod connection;
 mod copying;
 mod cost;
+mod custody;
 mod database;
 mod durability;
 mod figures;

@@ -1,6 +1,7 @@
 //! What the run on one engine gave, phase by phase.
 
 use super::bulk::{self, Bulk};
+use super::custody::{self, Custody};
 use super::durability::{self, Durability};
 use super::figures::Table;
 use super::flags::{Engine, Flags};
@@ -25,6 +26,8 @@ pub struct Results {
     pub overload: Vec<Overload>,
     /// Many stored values.
     pub growth: Option<Growth>,
+    /// Keys in a token.
+    pub custody: Option<Custody>,
     /// Starts.
     pub start: Option<Start>,
     /// Both killed.
@@ -67,6 +70,10 @@ impl Results {
             true => Some(start::run(&mut stage, flags).await),
             false => None,
         };
+        let custody = match flags.wants("custody") {
+            true => Some(custody::run(&mut stage, flags).await),
+            false => None,
+        };
         let (columns, after) = (wal::columns(&stage.vault.rows).await, stage.machine("after:", flags));
         let durability = match flags.wants("durability") {
             true => Some(durability::run(&mut stage, flags).await),
@@ -79,6 +86,7 @@ impl Results {
             steady,
             overload,
             growth,
+            custody,
             start,
             durability,
             columns,

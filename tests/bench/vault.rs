@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::installation::{FLOW, SETTINGS};
-use tests::{Actor, Installation, Serving};
+use tests::{Actor, Installation, Serving, Token};
 
+use super::custody;
 use super::database::{Databases, Rows};
 use super::load;
 use super::request::{self, Cards, Target};
 
+/// The tenant that is measured.
+const TENANT: &str = "bench";
 /// Items of one request of the bulk route.
 pub const BULK: usize = 1_000;
 
@@ -41,10 +44,12 @@ const LIMITS: &str = "[limits]\nrequests_per_second = 10000000\ncaptures_per_min
 pub struct Vault {
     /// Its folder and settings.
     pub installation: Installation,
+    environment: Vec<(String, String)>,
     serving: Option<Serving>,
     /// Where its rows are.
     pub rows: Rows,
     /// Credentials.
+    operator: String,
     app: String,
     auditor: String,
     flows: [String; 2],
@@ -56,38 +61,86 @@ pub struct Vault {
 impl Vault {
     /// A vault of its own on a database of that name, with so many values in it.
     pub async fn start(name: &str, values: u64, databases: &Databases, cards: &Cards) -> Self {
+        Self::start_in(None, name, values, databases, cards).await
+    }
+
+    /// The same, with its tenant's key in a token if one is named.
+    pub async fn start_in(
+        token: Option<&Token>,
+        name: &str,
+        values: u64,
+        databases: &Databases,
+        cards: &Cards,
+    ) -> Self {
         let address = databases.create(name).await;
         let database = address.clone().unwrap_or_else(|| "sqlite:rows/siv.db".to_owned());
         let settings = SETTINGS.replacen("sqlite:rows/siv.db", &database, 1);
         let installation = Installation::described_as(&format!("plain_capture = true\n{settings}{LIMITS}"));
         let operator = credential(&installation.init());
-        let serving = Serving::start(&installation);
+        let text = |text: &std::ffi::OsString| text.to_str().unwrap().to_owned();
+        let variables = token.iter().flat_map(|token| &token.variables);
+        let environment: Vec<_> = variables.map(|(name, value)| (text(name), text(value))).collect();
+        let serving = Serving::begin(&installation, &environment).unwrap_or_else(|why| panic!("{why}"));
         let rows = match address {
             Some(address) => Rows::Postgres(address),
             None => Rows::Sqlite(installation.folder.path().join("rows/siv.db")),
         };
-        let operator = Actor::new(&serving.private, Some(&operator));
-        let tenant = json!({"name": "bench", "keyProvider": "local", "cacheSeconds": 300, "reveal": true});
-        operator.post("/v1/tenants", &tenant).await.expect(201);
-        for (path, document) in [("apps/shop", APP), ("flows/card-summary", FLOW), ("flows/reveal-card", REVEAL)] {
-            let answer = operator.put_toml(&format!("/v1/{path}?tenant=bench"), document).await;
-            assert!(answer.status < 300, "{path}: {}", answer.text);
-        }
-        let make = async |kind: &str, bound: &str| {
-            let mut asked = json!({"kind": kind, "name": format!("{kind} {bound}")});
-            if !bound.is_empty() {
-                asked[kind] = bound.into();
-            }
-            let made = operator.post("/v1/credentials?tenant=bench", &asked).await.expect(201);
-            credential(&made.json())
-        };
-        let (auditor, app) = (make("auditor", "").await, make("app", "shop").await);
-        let flows = [make("flow", "card-summary").await, make("flow", "reveal-card").await];
         let cards = cards.clone();
-        let mut vault =
-            Self { installation, serving: Some(serving), rows, app, auditor, flows, cards, stored: Vec::new() };
+        let mut vault = Self {
+            installation,
+            environment,
+            serving: Some(serving),
+            rows,
+            operator,
+            app: String::new(),
+            auditor: String::new(),
+            flows: Default::default(),
+            cards,
+            stored: Vec::new(),
+        };
+        vault.app = vault.tenant(TENANT, token).await;
+        vault.auditor = vault.credential(TENANT, "auditor", "").await;
+        for (flow, document, place) in [("card-summary", FLOW, 0), ("reveal-card", REVEAL, 1)] {
+            vault.apply(&format!("flows/{flow}"), TENANT, document).await;
+            vault.flows[place] = vault.credential(TENANT, "flow", flow).await;
+        }
         vault.preload(values).await;
         vault
+    }
+
+    fn operator(&self) -> Actor {
+        Actor::new(&self.serving().private, Some(&self.operator))
+    }
+
+    /// Makes a tenant with an app; the app's credential.
+    pub async fn tenant(&self, name: &str, token: Option<&Token>) -> String {
+        let mut tenant = json!({"name": name, "keyProvider": "local", "cacheSeconds": 300, "reveal": true});
+        if let Some(token) = token {
+            (tenant["keyProvider"], tenant["hsm"]) = ("hsm".into(), custody::described(token));
+        }
+        self.operator().post("/v1/tenants", &tenant).await.expect(201);
+        let app = if name == TENANT { "shop" } else { name };
+        self.apply(&format!("apps/{app}"), name, &APP.replacen("\"shop\"", &format!("\"{app}\""), 1)).await;
+        self.credential(name, "app", app).await
+    }
+
+    async fn apply(&self, path: &str, tenant: &str, document: &str) {
+        let answer = self.operator().put_toml(&format!("/v1/{path}?tenant={tenant}"), document).await;
+        assert!(answer.status < 300, "{path}: {}", answer.text);
+    }
+
+    async fn credential(&self, tenant: &str, kind: &str, bound: &str) -> String {
+        let mut asked = json!({"kind": kind, "name": format!("{kind} {bound}")});
+        if !bound.is_empty() {
+            asked[kind] = bound.into();
+        }
+        let made = self.operator().post(&format!("/v1/credentials?tenant={tenant}"), &asked).await.expect(201);
+        credential(&made.json())
+    }
+
+    /// A tenant's custodian.
+    pub async fn custodian(&self, tenant: &str) -> Actor {
+        Actor::new(&self.serving().private, Some(&self.credential(tenant, "custodian", "").await))
     }
 
     fn serving(&self) -> &Serving {
@@ -144,7 +197,12 @@ impl Vault {
 
     /// A capture of one value by the app's server.
     pub fn capture(&self) -> Target {
-        let target = self.target("siv capture, server side", "/v1/values", &self.app, &request::items(1));
+        self.capture_of(&self.app)
+    }
+
+    /// The same by another tenant's.
+    pub fn capture_of(&self, app: &str) -> Target {
+        let target = self.target("siv capture, server side", "/v1/values", app, &request::items(1));
         Target { proof: "secureValueKey", keep_one_of: 100, ..target }
     }
 
@@ -200,7 +258,7 @@ impl Vault {
 
     /// Starts it again.
     pub fn start_again(&mut self) -> Result<(), String> {
-        self.serving = Some(Serving::begin(&self.installation, &[])?);
+        self.serving = Some(Serving::begin(&self.installation, &self.environment)?);
         Ok(())
     }
 

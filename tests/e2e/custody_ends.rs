@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::custody::{Custody, Customer, text, until};
 use tests::token::{LABEL, PIN, Provider, Token};
 
-fn rotate<'a>(options: &'a [String]) -> Vec<&'a str> {
+fn rotate(options: &[String]) -> Vec<&str> {
     ["rotate"].into_iter().chain(options.iter().map(String::as_str)).collect()
 }
 

@@ -9,6 +9,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::siv::binary;
 
+use super::command_line::{Installation, Serving, credential, write};
+
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "4711";
 
@@ -130,4 +132,51 @@ fn a_wrong_pin_is_tried_once_and_a_readable_pin_file_not_at_all() {
     // One try was wrong: the token counts it and goes on with the right one.
     fs::set_permissions(&open, fs::Permissions::from_mode(0o400)).unwrap();
     assert!(token.check(&open, &["--rounds", "0"]).status.success());
+}
+
+#[test]
+fn a_signed_report_verifies_with_the_installations_key_and_an_altered_one_does_not() {
+    let (token, installation) = (Token::new("acme"), Installation::described());
+    let operator = credential(&installation.init());
+    let node = Serving::start(&installation);
+    let named = ["credential", "create", "--kind", "auditor", "--name", "a", "--json"];
+    let auditor = credential(&serde_json::from_slice(&node.command(&operator, &named).stdout).unwrap());
+    let folder = token.folder.path();
+    let vkey = write(folder, "vkey", &text(&node.command(&auditor, &["log", "vkey"]).stdout));
+    let (pin, out) = (token.pin_file(PIN), folder.join("report.note").display().to_string());
+    let config = installation.path().display().to_string();
+    let signing = ["--rounds", "0", "--json", "--out", &out, "--config", &config];
+    // While the node runs the key is the node's; without an installation there is none.
+    let busy = token.check(&pin, &signing);
+    assert!(!busy.status.success() && text(&busy.stderr).contains("in use by another process"), "{busy:?}");
+    let unsigned = token.check(&pin, &["--rounds", "0", "--out", &out]);
+    assert!(!unsigned.status.success() && text(&unsigned.stderr).contains("--config"), "{}", text(&unsigned.stderr));
+    node.stop();
+    let told = token.check(&pin, &signing);
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    let again = token.check(&pin, &signing);
+    assert!(!again.status.success() && text(&again.stderr).contains("is there already"), "{}", text(&again.stderr));
+    let verify = |report: &str| {
+        let mut command = Command::new(binary());
+        command.args(["hsm", "verify", report, "--vkey", &vkey, "--json"]).env_clear().output().unwrap()
+    };
+    let verified = verify(&out);
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+    let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(verified["report"], report);
+    let note = fs::read_to_string(&out).unwrap();
+    assert!(note.starts_with("siv/v1/hsm-report\n20") && !note.contains(PIN));
+    for (from, to) in [("\"verdict\":\"", "\"verdict\":\"un"), ("\n20", "\n21"), ("hsm-report", "hsm-repork")] {
+        let altered = write(folder, "altered", &note.replacen(from, to, 1));
+        let refused = verify(&altered);
+        assert!(!refused.status.success() && text(&refused.stderr).contains("no report that this key signed"), "{to}");
+    }
+    // Another installation's is not this one's.
+    let other = Installation::described();
+    other.init();
+    let foreign = folder.join("foreign.note").display().to_string();
+    let config = other.path().display().to_string();
+    assert!(token.check(&pin, &["--rounds", "0", "--out", &foreign, "--config", &config]).status.success());
+    assert!(text(&verify(&foreign).stderr).contains("no signature of a trusted key"));
 }

@@ -68,7 +68,7 @@ async fn stopped() -> (Siv, Told) {
 }
 
 /// A copy of a stopped vault, running, and its counter: what the node does by itself after a start is done.
-async fn running(template: &Siv) -> (Siv, Crash) {
+pub(crate) async fn running(template: &Siv) -> (Siv, Crash) {
     let mut siv = Siv::copy_of(template);
     let crash = Crash::new(siv.folder());
     siv.set_environment(crash.environment());

@@ -2,6 +2,8 @@
 //!
 //! Reads /proc/PID/mem of the real process, as root: the process is not dumpable, so nobody else can.
 
+mod keys;
+
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,7 +23,9 @@ fn copies(pid: u32, needles: &[Vec<u8>]) -> Vec<String> {
     let mut memory = File::open(format!("/proc/{pid}/mem")).expect("the memory scan needs root");
     let finders: Vec<_> = needles.iter().map(memchr::memmem::Finder::new).collect();
     let (mut found, mut regions) = (Vec::new(), 0);
-    for line in maps.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+    // Pages of memfd_secret are read by nobody but the process itself, which is what they are for.
+    let maps_of_it = maps.lines().filter(|line| !line.contains("/secretmem"));
+    for line in maps_of_it.filter(|line| line.split_whitespace().nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
         let mut ends = line.split(' ').next().unwrap().split('-').map(|n| u64::from_str_radix(n, 16).unwrap());
         let (start, end) = (ends.next().unwrap(), ends.next().unwrap());
         let mut bytes = Vec::new();

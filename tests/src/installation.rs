@@ -89,7 +89,23 @@ impl Installation {
 
     /// Runs a command of the binary on these settings.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(binary()).args(arguments).arg("--config").arg(self.path()).env_clear().output().unwrap()
+        self.run_in(&[], arguments)
+    }
+
+    /// The same with this environment.
+    pub fn run_in(&self, environment: &[(String, String)], arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg("--config").arg(self.path());
+        command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+        // Without a terminal of its own: nobody is asked for anything.
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Writes its own settings with one place of them changed.
+    pub fn change(&self, from: &str, to: &str) {
+        let settings = fs::read_to_string(self.path()).unwrap();
+        assert!(settings.contains(from), "{from}");
+        fs::write(self.path(), settings.replacen(from, to, 1)).unwrap();
     }
 
     /// `siv init` with this environment.
@@ -117,7 +133,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts the node, and waits until it says that it is ready.
+    /// Starts the node, and waits until it says that it is ready, or sealed.
     pub fn start(installation: &Installation) -> Self {
         Self::begin(installation, &[]).unwrap_or_else(|why| panic!("{why}"))
     }
@@ -165,7 +181,7 @@ impl Serving {
                     *address = format!("http://{}", named.trim());
                 }
             }
-            if line.contains("siv is ready") {
+            if line.contains("siv is ready") || line.contains("siv is sealed") {
                 return true;
             }
         }

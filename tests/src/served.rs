@@ -157,6 +157,11 @@ impl Served {
         self.serving.take()?.terminate()
     }
 
+    /// What is installed.
+    pub fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
     /// Where everything of it lies.
     pub fn folder(&self) -> &Path {
         self.installation.folder.path()

@@ -80,6 +80,8 @@ pub enum RootKey {
     Systemd(String),
     /// A file with a passphrase, stretched by Argon2id.
     PassphraseFile(PathBuf),
+    /// A passphrase that a person brings: a node starts without it, sealed (`siv unseal`).
+    Sealed,
 }
 
 /// One of the two listeners.
@@ -203,11 +205,19 @@ impl Settings {
         let text = std::fs::read_to_string(path).map_err(|error| Error::Unreadable(path.to_owned(), error.kind()))?;
         let document: Document =
             toml::from_str(&text).map_err(|error| Error::Shape(path.to_owned(), shape(&text, &error)))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let settings = Self::from_document(document, folder)?;
+        let settings = Self::from_document(document, folder_of(path))?;
         refusals::check(&settings)?;
         refusals::closed_with_password(path, &settings)?;
         Ok(settings)
+    }
+
+    /// The same settings with another root key, spelled as in the file at `path`; an unsafe one is refused.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn with_root_key(&self, text: &str, path: &Path) -> Result<Self, Error> {
+        let settings = Self { root_key: root_key(text, folder_of(path))?, ..self.clone() };
+        refusals::check(&settings).map(|()| settings)
     }
 
     /// The settings of `siv dev`: everything in one folder, on loopback.
@@ -264,6 +274,11 @@ impl Settings {
     }
 }
 
+/// Where relative paths of a file of settings start.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
 fn node_name() -> String {
     "node-1".to_owned()
 }
@@ -313,6 +328,9 @@ fn is_postgres(text: &str) -> bool {
 }
 
 fn root_key(text: &str, folder: &Path) -> Result<RootKey, Error> {
+    if text == "sealed" {
+        return Ok(RootKey::Sealed);
+    }
     match text.split_once(':') {
         Some(("file", path)) if !path.is_empty() => Ok(RootKey::File(folder.join(path))),
         Some(("passphrase-file", path)) if !path.is_empty() => Ok(RootKey::PassphraseFile(folder.join(path))),
@@ -321,7 +339,7 @@ fn root_key(text: &str, folder: &Path) -> Result<RootKey, Error> {
         }
         _ => Err(Error::setting(
             "root_key",
-            "set it to \"file:/path\", \"passphrase-file:/path\" or \"systemd:credential-name\", never to the key itself",
+            "set it to \"file:/path\", \"passphrase-file:/path\", \"systemd:credential-name\" or \"sealed\", never to the key itself",
         )),
     }
 }

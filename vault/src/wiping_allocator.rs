@@ -3,7 +3,7 @@
 //! HTTP and JSON libraries free copies of a request without wiping them; this reaches those too (threat-model.md, promise 10).
 //! It does not reach memory that is still in use, registers or swap.
 
-#![expect(unsafe_code, reason = "a global allocator is an unsafe trait; this is the only module with unsafe code")]
+#![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;

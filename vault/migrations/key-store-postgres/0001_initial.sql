@@ -9,13 +9,14 @@ CREATE TABLE secrets (
     secret_id text COLLATE "C" NOT NULL, -- its id within the kind
     version   bigint           NOT NULL, -- its version
     sealed    bytea            NOT NULL, -- the secret, sealed under the root key and bound to its name
-    PRIMARY KEY (tenant, kind, secret_id, version)
+    root_version bigint        NOT NULL, -- which root key: that of the identity, or of a rotation under way
+    PRIMARY KEY (tenant, kind, secret_id, version, root_version)
 ) WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX secrets_by_kind ON secrets (kind, tenant);
 
 CREATE TABLE clear_files (
     tenant  text COLLATE "C" NOT NULL, -- '-system'
-    name    text COLLATE "C" NOT NULL, -- identity, heads
+    name    text COLLATE "C" NOT NULL, -- identity, heads, rotation
     content bytea            NOT NULL, -- as in a folder, signature or seal included
     PRIMARY KEY (tenant, name)
 );

@@ -178,7 +178,7 @@ impl Capture {
                 count: u32::try_from(values.len()).unwrap_or(u32::MAX),
             }),
             idempotency: repeatable.zip(kept),
-            entries: values.iter().map(|value| value.entry(under.context, None)).collect(),
+            entries: values.iter().map(|value| value.entry(under.context, None).into()).collect(),
             values: values.into_iter().map(|value| value.row).collect(),
         };
         let stored = self.store(operation, answer).await;

@@ -43,7 +43,7 @@ pub struct Mould {
 /// A value that is sealed and not yet stored.
 pub struct NewValue {
     /// Its row.
-    pub row: ValueRow,
+    pub row: Arc<ValueRow>,
     /// The KEK above its data key, for the entry.
     pub kek_id: Option<KekId>,
     /// The text of its key, to be given out once.
@@ -93,14 +93,14 @@ impl Mould {
         };
         let sealed = crypto::seal_value(plaintext, &key, &metadata, data_key)?;
         let row = ValueRow { metadata, verifier, pepper_id: pepper.id(), data_key_id: data_key.id(), sealed };
-        Ok(NewValue { row, kek_id: data_key.kek_id(), key_text: key.reveal_text() })
+        Ok(NewValue { row: Arc::new(row), kek_id: data_key.kek_id(), key_text: key.reveal_text() })
     }
 }
 
 impl NewValue {
     /// Its public id.
     #[must_use]
-    pub const fn value_id(&self) -> ValueId {
+    pub fn value_id(&self) -> ValueId {
         self.row.metadata.value_id
     }
 

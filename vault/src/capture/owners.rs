@@ -171,7 +171,7 @@ impl Owning {
             Some(value) => about(&value.row.metadata, value.row.data_key_id, entry),
             None => entry,
         };
-        Decision::Write(Changes { entries: vec![entry], ..Changes::default() }, Fulfilled::NotFound)
+        Decision::Write(Changes { entries: vec![entry.into()], ..Changes::default() }, Fulfilled::NotFound)
     }
 
     fn delete(&self, found: &Found<'_>, now: Timestamp) -> Decision<Fulfilled> {
@@ -182,7 +182,7 @@ impl Owning {
         };
         let row = &found.value.row;
         let changes = Changes {
-            entries: vec![about(&row.metadata, row.data_key_id, entry)],
+            entries: vec![about(&row.metadata, row.data_key_id, entry).into()],
             removed: vec![row.metadata.value_id],
             ..Changes::default()
         };
@@ -198,7 +198,7 @@ impl Owning {
                 rule: Some("retention.never-extended"),
                 ..self.entry(Action::AccessDenied, Outcome::Denied, now)
             };
-            let entries = vec![about(metadata, row.data_key_id, entry)];
+            let entries = vec![about(metadata, row.data_key_id, entry).into()];
             return Decision::Write(Changes { entries, ..Changes::default() }, Fulfilled::Denied);
         }
         let latest = metadata.retention.longest_lifetime().or_else(|| self.limit_of_field(found));
@@ -220,7 +220,7 @@ impl Owning {
             ..self.entry(Action::ValueExtended, Outcome::Allowed, now)
         };
         let changes = Changes {
-            entries: vec![about(metadata, row.data_key_id, entry)],
+            entries: vec![about(metadata, row.data_key_id, entry).into()],
             states: vec![stored],
             ..Changes::default()
         };

@@ -101,7 +101,7 @@ impl Capture {
             held: self.inner.keys.held(),
             through: None,
             idempotency: repeatable.zip(kept),
-            entries: values.iter().map(|value| value.entry(&caller.context, None)).collect(),
+            entries: values.iter().map(|value| value.entry(&caller.context, None).into()).collect(),
             values: values.into_iter().map(|value| value.row).collect(),
         };
         self.store(operation, answer).await

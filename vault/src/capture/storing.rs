@@ -36,8 +36,8 @@ pub(super) struct Storing {
     pub(super) through: Option<Through>,
     /// The request's record, and the one that stores the answer.
     pub(super) idempotency: Option<(Arc<IdempotencyRequest>, IdempotencyRow)>,
-    pub(super) values: Vec<ValueRow>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) values: Vec<Arc<ValueRow>>,
+    pub(super) entries: Vec<Arc<Entry>>,
 }
 
 /// What became of it.
@@ -99,8 +99,11 @@ impl Operation for Storing {
         if now.since(self.created).max(self.created.since(now)) > MOST_DRIFT {
             return Decision::Answer(Stored::Drifted);
         }
+        for entry in &mut self.entries {
+            Arc::make_mut(entry).time = now;
+        }
         let mut changes = Changes {
-            entries: self.entries.iter().map(|entry| Entry { time: now, ..entry.clone() }).collect(),
+            entries: self.entries.clone(),
             new_values: self.values.clone(),
             idempotency: self.idempotency.iter().map(|(_, row)| row.clone()).collect(),
             ..Changes::default()
@@ -112,7 +115,7 @@ impl Operation for Storing {
                     // So that an older row of the session, with captures to spare, is refused when it is put back.
                     let realm = self.values.first().map(|value| &value.metadata.realm);
                     for (entry, realm) in changes.entries.iter_mut().zip(realm) {
-                        entry.object = Some(row.object(realm));
+                        Arc::make_mut(entry).object = Some(row.object(realm));
                     }
                     changes.rows.push(row);
                 }

@@ -24,7 +24,7 @@ use super::node::Writer;
 /// The name of the credential that a recovery makes.
 const RECOVERING: &str = "recovering operator";
 /// How long the commit may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the credential of `siv init` and of `siv recover` lasts: time to make operators of one's own with it.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 86_400);

@@ -28,25 +28,32 @@ pub(super) type Once = (StatusCode, Option<u64>, Value);
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     base: Url,
-    credential: SecretString,
+    /// None where none can be checked yet: a sealed node's.
+    credential: Option<SecretString>,
     http: reqwest::Client,
 }
 
 impl Client {
     /// The client that `SIV_URL` and `SIV_CREDENTIAL` describe.
     pub(super) fn from_environment(environment: &Environment) -> Result<Self, Failure> {
-        let missing = |name: &str, next: &str| Failure::new(format!("{name} is not set")).so(next);
-        let url = environment.url.as_deref().ok_or_else(|| {
-            missing("SIV_URL", "set it to the address of the private listener, like http://127.0.0.1:8081")
-        })?;
+        let url = address_of(environment)?;
         let credential = environment.credential.clone().ok_or_else(|| {
             missing("SIV_CREDENTIAL", "set it to a credential; `siv init` and `siv credential create` print one")
         })?;
         Self::new(url, credential)
     }
 
+    /// The client that `SIV_URL` alone describes, for what is asked of a sealed node.
+    pub(super) fn without_credential(environment: &Environment) -> Result<Self, Failure> {
+        Self::with(address_of(environment)?, None)
+    }
+
     /// A client of the private listener at `url`.
     pub(super) fn new(url: &str, credential: SecretString) -> Result<Self, Failure> {
+        Self::with(url, Some(credential))
+    }
+
+    fn with(url: &str, credential: Option<SecretString>) -> Result<Self, Failure> {
         let wrong = || Failure::new("SIV_URL is not an address").so("set it to one like https://vault.internal:8081");
         let base = Url::parse(url).map_err(|_| wrong())?;
         if base.cannot_be_a_base() || !matches!(base.scheme(), "http" | "https") {
@@ -55,7 +62,7 @@ impl Client {
         let loopback = matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if base.scheme() == "http" && !loopback {
             let failure = Failure::new("SIV_URL is plain http to another machine");
-            return Err(failure.because("the credential would be readable on the way").so("use its https address"));
+            return Err(failure.because("what is secret would be readable on the way").so("use its https address"));
         }
         Ok(Self { base, credential, http: http_client()? })
     }
@@ -108,13 +115,26 @@ impl Client {
     /// POST of a JSON document under a key of the caller's own, so that it can be sent again: the status, how many seconds to
     /// wait where the answer says so, and the JSON of whatever came back. Nothing if no answer came.
     pub(super) async fn post_once(&self, path: &str, key: &str, body: Bytes) -> Result<Option<Once>, Failure> {
-        let request = self.http.request(Method::POST, self.address(path, &[])?).header(AUTHORIZATION, self.bearer()?);
+        let request = self.request(Method::POST, self.address(path, &[])?)?;
         let request = request.header("idempotency-key", key).header(CONTENT_TYPE, "application/json").body(body);
         let Ok(answer) = request.send().await else { return Ok(None) };
-        let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let wait = wait_of(&answer);
         let status = answer.status();
         // An answer that breaks off is none: sent again, the same request gets the whole of it.
         Ok(answer.json().await.ok().map(|document| (status, wait, document)))
+    }
+
+    /// GET; the status and the JSON of whatever came back.
+    pub(super) async fn look(&self, path: &str) -> Result<(StatusCode, Value), Failure> {
+        whatever(self.send_any(Method::GET, path, &[], None).await?).await
+    }
+
+    /// POST of a JSON text that is wiped; the status, how many seconds to wait where the answer says so, and its JSON.
+    pub(super) async fn offer(&self, path: &str, body: &Zeroizing<String>) -> Result<Once, Failure> {
+        let answer = self.send_any(Method::POST, path, &[], Some(("application/json", body.clone()))).await?;
+        let wait = wait_of(&answer);
+        let (status, document) = whatever(answer).await?;
+        Ok((status, wait, document))
     }
 
     /// PUT of a TOML document; the status and the JSON of whatever came back.
@@ -181,7 +201,7 @@ impl Client {
         body: Option<(&'static str, Zeroizing<String>)>,
     ) -> Result<Response, Failure> {
         let url = self.address(path, query)?;
-        let mut request = self.http.request(method.clone(), url).header(AUTHORIZATION, self.bearer()?);
+        let mut request = self.request(method.clone(), url)?;
         if method == Method::POST {
             request = request.header("idempotency-key", Uuid::now_v7().to_string());
         }
@@ -215,14 +235,38 @@ impl Client {
         Ok(url)
     }
 
+    fn request(&self, method: Method, url: Url) -> Result<reqwest::RequestBuilder, Failure> {
+        let request = self.http.request(method, url);
+        Ok(match &self.credential {
+            Some(credential) => request.header(AUTHORIZATION, Self::bearer(credential)?),
+            None => request,
+        })
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the caller's own credential goes into its Authorization header")]
-    fn bearer(&self) -> Result<HeaderValue, Failure> {
-        let text = Zeroizing::new(format!("Bearer {}", self.credential.expose_secret().trim()));
+    fn bearer(credential: &SecretString) -> Result<HeaderValue, Failure> {
+        let text = Zeroizing::new(format!("Bearer {}", credential.expose_secret().trim()));
         let mut value = HeaderValue::from_str(&text)
             .map_err(|_| Failure::new("SIV_CREDENTIAL has characters no credential has").so("copy it again"))?;
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+fn missing(name: &str, next: &str) -> Failure {
+    Failure::new(format!("{name} is not set")).so(next)
+}
+
+fn address_of(environment: &Environment) -> Result<&str, Failure> {
+    environment
+        .url
+        .as_deref()
+        .ok_or_else(|| missing("SIV_URL", "set it to the address of the private listener, like http://127.0.0.1:8081"))
+}
+
+/// How many seconds an answer says to wait.
+fn wait_of(answer: &Response) -> Option<u64> {
+    answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
 }
 
 fn http_client() -> Result<reqwest::Client, Failure> {
@@ -301,7 +345,9 @@ fn next(code: &str) -> Option<&'static str> {
         }
         // The end of a key begins in the database, and goes on by itself when its token is back.
         "kms.unavailable" => "try again in a moment; `siv keys list` shows what was begun and goes on by itself",
-        "tenant.sealed" => "the tenant's custodian can run `siv keys unseal`",
+        "tenant.sealed" => {
+            "the tenant's custodian can run `siv keys unseal`; a node without its root key takes `siv unseal`"
+        }
         _ => return None,
     })
 }

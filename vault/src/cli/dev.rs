@@ -19,6 +19,7 @@ use super::failure::Failure;
 use super::installation::{Installation, Making, chain, make_folder};
 use super::node::{Node, Sockets, bind, reachable};
 use super::output::Output;
+use super::root_key;
 use super::signals;
 
 /// Run the vault with a demo shop on this machine.
@@ -64,8 +65,9 @@ impl Command {
         dev.private = format!("http://{}", reachable(sockets.private_address));
         dev.demo.clone_from(&demo.origin);
 
-        let installation = Installation::open(&settings, environment, Making::Yes).await?;
-        let node = Node::start(&settings, installation, sockets).await?;
+        let root = root_key::configured(&settings, environment)?;
+        let installation = Installation::open(&settings, environment, root, Making::Yes).await?;
+        let node = Node::start(&settings, installation, sockets, None).await?;
         let ended = signals::ended();
         // Whatever fails now, the node ends in order: its logs say so, and the next start has nothing to mend.
         let begun = match provide(&node, &demo, folder, &mut dev).await {

@@ -12,6 +12,7 @@ use crate::config::{Environment, Settings};
 use crate::keys::HsmSetup;
 
 use super::failure::Failure;
+use super::hsm_report::{Signing, Verify};
 use super::output::Output;
 
 /// How this program is called to be the process that loads a vendor's module.
@@ -36,6 +37,7 @@ pub(super) enum Command {
         siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin --kek siv-kek-1 --json > report.json"
     )]
     Check(Check),
+    Verify(Verify),
 }
 
 /// What is checked.
@@ -65,6 +67,8 @@ pub(super) struct Check {
     /// A variable that the module needs in its environment (`NAME=VALUE`); those of known modules are passed on by themselves.
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = named)]
     environment: Vec<(OsString, OsString)>,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 /// What the keys must know to reach customers' tokens: how a worker is started, and which modules the settings allow.
@@ -85,7 +89,11 @@ fn named(text: &str) -> Result<(OsString, OsString), &'static str> {
 
 impl Command {
     pub(super) async fn run(self, environment: &Environment, output: &Output) -> Result<(), Failure> {
-        let Self::Check(check) = self;
+        let check = match self {
+            Self::Check(check) => check,
+            Self::Verify(verify) => return verify.run(output),
+        };
+        let signed = check.signing.begin(environment).await?;
         let asked = check.asked(environment)?;
         let ran = tokio::task::spawn_blocking(move || {
             let (launch, configuration, options) = &asked;
@@ -93,6 +101,9 @@ impl Command {
         });
         let report = ran.await.map_err(|_| Failure::new("the check broke off"))?.map_err(refused)?;
         show(&report, output)?;
+        if let Some(signed) = signed {
+            signed.write(&report).await?;
+        }
         match report.verdict {
             Verdict::Fit | Verdict::FitWithReservations => Ok(()),
             Verdict::Unfit => Err(Failure::new("no tenant's key should live there")

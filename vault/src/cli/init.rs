@@ -15,6 +15,8 @@ use super::failure::Failure;
 use super::installation::{Installation, Making, chain};
 use super::node::Writer;
 use super::output::Output;
+use super::passphrase::PassphraseFrom;
+use super::root_key;
 
 /// Make the key store and the database, and print the first operator credential.
 ///
@@ -26,6 +28,8 @@ pub(super) struct Command {
     /// The settings (docs/siv.toml shows every one).
     #[arg(long, default_value = "siv.toml", value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseFrom,
 }
 
 impl Command {
@@ -33,7 +37,8 @@ impl Command {
     pub(super) async fn run(self, environment: &Environment, output: &Output) -> Result<(), Failure> {
         let settings = Settings::load(&self.config)?;
         telemetry::start(environment.log_level.unwrap_or(telemetry::LogLevel::Warn));
-        let installation = Installation::open(&settings, environment, Making::Yes).await?;
+        let root = root_key::source(&settings, environment, &self.passphrase, Making::Yes)?;
+        let installation = Installation::open(&settings, environment, root, Making::Yes).await?;
         // Before anything is written: a database that was put back must not get a second first operator.
         let compared = sequencer::compare(installation.store.clone(), installation.keys.clone()).await;
         compared.map_err(|error| Failure::new("the logs could not be compared").because(chain(&error)))?;

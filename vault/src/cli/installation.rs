@@ -5,19 +5,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use secrecy::SecretString;
-use zeroize::Zeroizing;
-
-use crate::config::{Database, Environment, KeyStore, RootKey, Settings};
+use crate::config::{Database, Environment, KeyStore, Settings};
 use crate::domain::Clock;
-use crate::keys::{self, Keys, RootKeySource};
+use crate::keys::{self, Keys, Medium, RootKeySource, SealedKeys};
 use crate::store::{self, DatabaseSettings, KeyStoreDatabase, Store};
 
 use super::failure::Failure;
 use super::hsm;
-
-/// Characters of a passphrase at least: what guards every key must not be found by trying.
-const SHORTEST_PASSPHRASE: usize = 12;
 
 /// Whether what is missing is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +32,26 @@ pub(super) struct Installation {
 
 impl Installation {
     /// Opens the key store first, then the database: rows are authenticated by keys.
-    pub(super) async fn open(settings: &Settings, environment: &Environment, making: Making) -> Result<Self, Failure> {
-        let database = database(settings, making)?;
-        let clock = Clock::System;
-        let keys = keys(settings, environment, &clock, making).await?;
+    pub(super) async fn open(
+        settings: &Settings,
+        environment: &Environment,
+        root: RootKeySource,
+        making: Making,
+    ) -> Result<Self, Failure> {
+        // Before a key store is made for it: a file must be there, or be wanted.
+        database(settings, making)?;
+        let keys = keys(settings, root, &Clock::System, making).await?;
+        Self::with(settings, environment, keys, making).await
+    }
+
+    /// The same with keys that are open.
+    pub(super) async fn with(
+        settings: &Settings,
+        environment: &Environment,
+        keys: Keys,
+        making: Making,
+    ) -> Result<Self, Failure> {
+        let (database, clock) = (database(settings, making)?, Clock::System);
         keys.use_hsms(hsm::setup(settings, environment)?);
         // What is made or mended rests on nothing that may be behind.
         let standby = settings.read_replica.as_ref().filter(|_| making == Making::No);
@@ -60,31 +70,63 @@ impl Installation {
 }
 
 /// Opens the key store, or makes it where that is wanted.
-async fn keys(settings: &Settings, environment: &Environment, clock: &Clock, making: Making) -> Result<Keys, Failure> {
-    let (root, realm, create) = (root_key(settings, environment)?, settings.realm.clone(), making == Making::Yes);
-    let (what, opened) = match &settings.key_store {
-        KeyStore::Directory(folder) => {
-            let what = format!("the key store at {} cannot be opened", folder.display());
-            (what, Keys::create_or_open(folder, root, realm, clock.clone(), create).await)
-        }
-        KeyStore::Postgres { address, migration_lock } => {
-            let what = "the key store's database cannot be opened".to_owned();
-            let medium = KeyStoreDatabase::open(address, *migration_lock, create).await;
-            let medium = medium.map_err(|error| Failure::new(what.clone()).because(chain(&error)))?;
-            let opened = match medium {
-                Some(medium) => Keys::create_or_open_on(Arc::new(medium), root, realm, clock.clone(), create).await,
-                None => Err(keys::Error::NoKeyStore),
-            };
-            (what, opened)
-        }
+pub(super) async fn keys(
+    settings: &Settings,
+    root: RootKeySource,
+    clock: &Clock,
+    making: Making,
+) -> Result<Keys, Failure> {
+    let (realm, create) = (settings.realm.clone(), making == Making::Yes);
+    let opened = match &settings.key_store {
+        KeyStore::Directory(folder) => Keys::create_or_open(folder, root, realm, clock.clone(), create).await,
+        KeyStore::Postgres { .. } => match medium(settings, create).await? {
+            Some(medium) => Keys::create_or_open_on(medium, root, realm, clock.clone(), create).await,
+            None => Err(keys::Error::NoKeyStore),
+        },
     };
-    opened.map_err(|error| {
-        let failure = Failure::new(headline(&error).unwrap_or(&what)).because(format!("{what}: {}", chain(&error)));
-        match advice(&error) {
-            Some(next) => failure.so(next),
-            None => failure,
-        }
+    opened.map_err(|error| refused(settings, &error))
+}
+
+/// Finds the installation of a node whose root key is not here. What is missing is said now, and not to who brings it.
+pub(super) async fn sealed_keys(settings: &Settings) -> Result<SealedKeys, Failure> {
+    database(settings, Making::No)?;
+    let realm = settings.realm.clone();
+    let found = match &settings.key_store {
+        KeyStore::Directory(folder) => SealedKeys::find(folder, realm, Clock::System).await,
+        KeyStore::Postgres { .. } => match medium(settings, false).await? {
+            Some(medium) => SealedKeys::find_on(medium, realm, Clock::System).await,
+            None => Err(keys::Error::NoKeyStore),
+        },
+    };
+    found.map_err(|error| refused(settings, &error))
+}
+
+/// The key store's own database; nothing if there is no key store in it.
+async fn medium(settings: &Settings, create: bool) -> Result<Option<Arc<dyn Medium>>, Failure> {
+    let KeyStore::Postgres { address, migration_lock } = &settings.key_store else { return Ok(None) };
+    let medium = KeyStoreDatabase::open(address, *migration_lock, create).await;
+    let medium = medium.map_err(|error| not_opened(settings).because(chain(&error)))?;
+    Ok(medium.map(|medium| -> Arc<dyn Medium> { Arc::new(medium) }))
+}
+
+fn not_opened(settings: &Settings) -> Failure {
+    Failure::new(match &settings.key_store {
+        KeyStore::Directory(folder) => format!("the key store at {} cannot be opened", folder.display()),
+        KeyStore::Postgres { .. } => "the key store's database cannot be opened".to_owned(),
     })
+}
+
+/// Why the key store was not opened, and what to do about it.
+fn refused(settings: &Settings, error: &keys::Error) -> Failure {
+    let (what, why) = (not_opened(settings), chain(error));
+    let failure = match headline(error) {
+        Some(headline) => Failure::new(headline).because(format!("{what}: {why}")),
+        None => what.because(why),
+    };
+    match advice(error) {
+        Some(next) => failure.so(next),
+        None => failure,
+    }
 }
 
 /// What is wrong, where that is not the key store itself.
@@ -128,33 +170,6 @@ fn database(settings: &Settings, making: Making) -> Result<DatabaseSettings, Fai
         }
         Database::Postgres { address, migration_lock } => {
             DatabaseSettings::Postgres { address: address.clone(), migration_lock: *migration_lock }
-        }
-    })
-}
-
-fn root_key(settings: &Settings, environment: &Environment) -> Result<RootKeySource, Failure> {
-    Ok(match &settings.root_key {
-        RootKey::File(path) if settings.development => RootKeySource::FileBeside(path.clone()),
-        RootKey::File(path) => RootKeySource::File(path.clone()),
-        RootKey::Systemd(name) => {
-            let folder = environment.credentials_directory.as_ref().ok_or_else(|| {
-                Failure::new("root_key names a systemd credential, and systemd handed none over")
-                    .so(format!("add LoadCredentialEncrypted={name}:… to the unit"))
-            })?;
-            RootKeySource::Systemd(folder.join(name))
-        }
-        RootKey::PassphraseFile(path) => {
-            let text = std::fs::read_to_string(path)
-                .map(Zeroizing::new)
-                .map_err(|error| Failure::new("the passphrase of root_key cannot be read").because(error))?;
-            let text = text.trim_end_matches(['\r', '\n']);
-            if text.chars().count() < SHORTEST_PASSPHRASE {
-                let why = format!(
-                    "root_key: the passphrase has fewer than {SHORTEST_PASSPHRASE} characters: choose a longer one"
-                );
-                return Err(Failure::new(why));
-            }
-            RootKeySource::Passphrase(SecretString::from(text))
         }
     })
 }

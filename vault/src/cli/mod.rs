@@ -15,6 +15,7 @@ mod failure;
 mod flow;
 mod hsm;
 mod hsm_arguments;
+mod hsm_report;
 mod import;
 mod init;
 mod installation;
@@ -22,11 +23,16 @@ mod keys;
 mod log;
 mod node;
 mod output;
+mod passphrase;
 mod process;
 mod recover;
+mod root_key;
+mod rotate_root;
+mod sealed_start;
 mod serve;
 mod signals;
 mod tenant;
+mod unseal;
 
 use std::process::ExitCode;
 
@@ -65,6 +71,7 @@ enum Command {
     Init(init::Command),
     Recover(recover::Command),
     Serve(serve::Command),
+    Unseal(unseal::Command),
     /// Manage tenants.
     #[command(subcommand, after_help = "Examples:\n  siv tenant create acme --cache-seconds 60\n  siv tenant list")]
     Tenant(tenant::Command),
@@ -91,7 +98,7 @@ enum Command {
     Credential(credential::Command),
     /// Manage a tenant's keys.
     #[command(subcommand, after_help = "Examples:\n  siv keys rotate --dry-run\n  siv keys rewrap\n  siv keys seal")]
-    Keys(keys::Command),
+    Keys(rotate_root::KeysCommand),
     Import(import::Command),
     /// Look at a customer's HSM before a tenant's key lives there.
     #[command(
@@ -133,6 +140,7 @@ fn execute(command: Command, environment: &Environment, output: &Output) -> Resu
         match command {
             Command::Dev(command) => command.run(environment, output).await,
             Command::Serve(command) => command.run(environment, output).await,
+            Command::Unseal(command) => command.run(environment, output).await,
             Command::Init(command) => command.run(environment, output).await,
             Command::Recover(command) => command.run(environment, output).await,
             Command::Tenant(command) => command.run(&Client::from_environment(environment)?, output).await,
@@ -143,7 +151,7 @@ fn execute(command: Command, environment: &Environment, output: &Output) -> Resu
             Command::Import(command) => command.run(&Client::from_environment(environment)?, output).await,
             Command::Hsm(command) => command.run(environment, output).await,
             Command::Log(command) => command.run(environment, output).await,
-            Command::Keys(command) => command.run(&Client::from_environment(environment)?, output).await,
+            Command::Keys(command) => command.run(environment, output).await,
         }
     })
 }

@@ -1,6 +1,7 @@
 //! A node: the inner rooms opened and started, the two listeners in front of them, and the orderly end of all of it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,13 +15,14 @@ use crate::config::{self, Database, KeyStore, Settings};
 use crate::console;
 use crate::domain::TenantName;
 use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
-use crate::http::{self, Listener, Listeners, Rates, Rooms, State};
+use crate::http::{self, Listener, Listeners, Rates, Rooms, State, Unsealed};
 use crate::sequencer::{LogReader, Sequencer};
 use crate::store::key_upkeep::KeyUpkeep;
 use crate::store::{Catalog, Committer, FirstWords};
 
 use super::failure::Failure;
 use super::installation::{Installation, chain};
+use super::{rotate_root, sealed_start};
 
 /// Costly password checks under way at the same time: each takes up to 64 MiB.
 const PASSWORDS_AT_ONCE: usize = 4;
@@ -88,6 +90,17 @@ impl Sockets {
         let (private, private_address) = bind("private", settings.private.address).await?;
         Ok(Self { public, private, public_address, private_address })
     }
+
+    /// The same sockets once more: whoever accepts first has the connection.
+    pub(super) fn again(&self) -> Result<Self, Failure> {
+        let again = |socket: &TcpListener| {
+            let socket = std::net::TcpListener::from(socket.as_fd().try_clone_to_owned()?);
+            TcpListener::from_std(socket)
+        };
+        let failed = |error| Failure::new("a listener's socket cannot be shared").because(error);
+        let (public, private) = (again(&self.public).map_err(failed)?, again(&self.private).map_err(failed)?);
+        Ok(Self { public, private, ..*self })
+    }
 }
 
 /// Binds one address, or says which it was.
@@ -129,16 +142,21 @@ impl Node {
         settings: &Settings,
         installation: Installation,
         sockets: Sockets,
+        unsealed: Option<&Unsealed>,
     ) -> Result<Self, Failure> {
-        let doors = listeners(settings, sockets)?;
+        let doors = doors_of(settings, sockets)?;
         let writer = Writer::start(settings, installation).await?;
+        if let Some(unsealed) = unsealed {
+            sealed_start::record(&writer, unsealed).await?;
+        }
+        rotate_root::record(&writer).await?;
         // Before the doors open: until the logs are compared with what was signed, nothing may be served.
         let Installation { keys, store, .. } = writer.installation.clone();
         let sequencer = Sequencer::start(store, keys, writer.committer.clone()).await;
         let sequencer =
             sequencer.map_err(|error| Failure::new("the logs could not be compared").because(chain(&error)))?;
         let rooms = rooms(settings, &writer, &doors.addresses)?;
-        let state = State::new(rooms, http_settings(settings, &doors)?);
+        let state = State::new(rooms, doors.http_settings(settings)?);
         let ending = CancellationToken::new();
         tokio::spawn(upkeep(settings, &writer).run(ending.clone()));
         let reader = LogReader::new(state.rooms().store.clone(), state.rooms().keys.clone());
@@ -186,13 +204,14 @@ fn upkeep(settings: &Settings, writer: &Writer) -> KeyUpkeep {
 }
 
 /// The listeners, with what others must know of them.
-struct Doors {
-    listeners: Listeners,
+pub(super) struct Doors {
+    pub(super) listeners: Listeners,
     public: SocketAddr,
     addresses: Vec<SocketAddr>,
 }
 
-fn listeners(settings: &Settings, sockets: Sockets) -> Result<Doors, Failure> {
+/// The listeners on bound sockets.
+pub(super) fn doors_of(settings: &Settings, sockets: Sockets) -> Result<Doors, Failure> {
     let addresses = vec![sockets.public_address, sockets.private_address];
     let public = listener(settings, &settings.public, sockets.public)?;
     let private = listener(settings, &settings.private, sockets.private)?;
@@ -210,25 +229,28 @@ fn listener(settings: &Settings, own: &config::Listener, socket: TcpListener) ->
     Ok(listener.with_tls(acceptor))
 }
 
-fn http_settings(settings: &Settings, doors: &Doors) -> Result<http::Settings, Failure> {
-    let limits = &settings.limits;
-    let default_tenant = if settings.development { Some(demo_tenant()?) } else { None };
-    Ok(http::Settings {
-        public_origin: settings.public_url.clone().unwrap_or_else(|| format!("http://{}", reachable(doors.public))),
-        plain_capture: settings.plain_capture,
-        default_tenant,
-        rates: Rates {
-            captures_per_minute: limits.captures_per_minute,
-            open_sessions_per_minute: limits.open_sessions_per_minute,
-            requests_per_second: limits.requests_per_second,
-            credential_per_second: limits.credential_per_second,
-            loopback_free: settings.development,
-        },
-        most_requests: limits.requests,
-        request_time: Duration::from_secs(limits.request_seconds),
-        trusted_proxies: settings.trusted_proxies.clone(),
-        disks: disks(settings),
-    })
+impl Doors {
+    /// What the listeners are told.
+    pub(super) fn http_settings(&self, settings: &Settings) -> Result<http::Settings, Failure> {
+        let limits = &settings.limits;
+        let default_tenant = if settings.development { Some(demo_tenant()?) } else { None };
+        Ok(http::Settings {
+            public_origin: settings.public_url.clone().unwrap_or_else(|| format!("http://{}", reachable(self.public))),
+            plain_capture: settings.plain_capture,
+            default_tenant,
+            rates: Rates {
+                captures_per_minute: limits.captures_per_minute,
+                open_sessions_per_minute: limits.open_sessions_per_minute,
+                requests_per_second: limits.requests_per_second,
+                credential_per_second: limits.credential_per_second,
+                loopback_free: settings.development,
+            },
+            most_requests: limits.requests,
+            request_time: Duration::from_secs(limits.request_seconds),
+            trusted_proxies: settings.trusted_proxies.clone(),
+            disks: disks(settings),
+        })
+    }
 }
 
 /// The folders of this machine that must not run full.

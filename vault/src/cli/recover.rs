@@ -15,6 +15,8 @@ use super::failure::Failure;
 use super::installation::{Installation, Making, chain};
 use super::node::{self, Writer};
 use super::output::Output;
+use super::passphrase::PassphraseFrom;
+use super::root_key;
 
 /// Take on a database that was put back from a backup.
 ///
@@ -30,6 +32,8 @@ pub(super) struct Command {
     /// The settings (docs/siv.toml shows every one).
     #[arg(long, default_value = "siv.toml", value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseFrom,
 }
 
 impl Command {
@@ -39,7 +43,8 @@ impl Command {
         let note = std::fs::read_to_string(&self.accept_database_of).map_err(|error| {
             Failure::new(format!("{} cannot be read", self.accept_database_of.display())).because(error)
         })?;
-        let installation = Installation::open(&settings, environment, Making::No).await?;
+        let root = root_key::source(&settings, environment, &self.passphrase, Making::No)?;
+        let installation = Installation::open(&settings, environment, root, Making::No).await?;
         let refused = |error: crate::sequencer::Error| {
             Failure::new("this database is not taken on")
                 .because(chain(&error))

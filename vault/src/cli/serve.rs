@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{Environment, Settings};
+use crate::config::{Environment, RootKey, Settings};
 use crate::telemetry;
 
 use super::failure::Failure;
 use super::installation::{Installation, Making};
 use super::node::{Node, Sockets};
 use super::output::Output;
+use super::root_key;
+use super::sealed_start::SealedStart;
 use super::signals;
 
 /// Run a node.
@@ -26,20 +28,36 @@ impl Command {
     pub(super) async fn run(self, environment: &Environment, output: &Output) -> Result<(), Failure> {
         let settings = Settings::load(&self.config)?;
         telemetry::start(environment.log_level.unwrap_or(settings.log_level));
-        let ended = signals::ended();
+        let mut ended = std::pin::pin!(signals::ended());
         let sockets = Sockets::bind(&settings).await?;
         let (public, private) = (sockets.public_address, sockets.private_address);
-        let installation = Installation::open(&settings, environment, Making::No).await?;
-        let node = Node::start(&settings, installation, sockets).await?;
-        tracing::info!(%public, %private, "siv serves");
         output.line(&format!("public   {public}"));
         output.line(&format!("private  {private}"));
+        let node = if settings.root_key == RootKey::Sealed {
+            let sealed = SealedStart::open(&settings, &sockets, output).await?;
+            let unsealed = tokio::select! {
+                unsealed = sealed.unsealed() => unsealed,
+                () = &mut ended => {
+                    sealed.close().await;
+                    return Ok(());
+                }
+            };
+            let installation = Installation::with(&settings, environment, unsealed.keys.clone(), Making::No).await?;
+            let node = Node::start(&settings, installation, sockets, Some(&unsealed)).await?;
+            sealed.close().await;
+            node
+        } else {
+            let root = root_key::configured(&settings, environment)?;
+            let installation = Installation::open(&settings, environment, root, Making::No).await?;
+            Node::start(&settings, installation, sockets, None).await?
+        };
+        tracing::info!(%public, %private, "siv serves");
         if !node.writer.installation.store.log_health().is_serving() {
             output.line("closed   the database does not continue what was signed, so nothing is served: put the newer one back, or stop and run siv recover --accept-database-of CHECKPOINT");
         }
         output.line("siv is ready");
         tokio::select! {
-            () = ended => node.stop().await,
+            () = &mut ended => node.stop().await,
             () = node.closed() => node.leave().await,
         }
     }

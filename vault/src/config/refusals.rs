@@ -26,7 +26,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
     }
     match &settings.root_key {
         RootKey::File(path) | RootKey::PassphraseFile(path) => closed("root_key", path)?,
-        RootKey::Systemd(_) => {}
+        RootKey::Systemd(_) | RootKey::Sealed => {}
     }
     listener("public", "public.tls_key", &settings.public)?;
     listener("private", "private.tls_key", &settings.private)?;

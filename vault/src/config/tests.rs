@@ -29,6 +29,8 @@ fn a_sound_file_is_taken_and_plain_capture_is_off() {
     let settings = load(SOUND).unwrap();
     assert!(!settings.plain_capture && !settings.development);
     assert_eq!(settings.limits, Limits::default());
+    let sealed = load(&SOUND.replace("file:root/root.key", "sealed")).unwrap();
+    assert_eq!(sealed.root_key, RootKey::Sealed);
 }
 
 #[test]
@@ -48,6 +50,7 @@ fn each_unsafe_setting_is_refused_in_one_line_that_names_it() {
         ("file:root/root.key", "file:db/root.key", "root_key"),
         ("file:root/root.key", "file:keys/root.key", "root_key"),
         ("file:root/root.key", "systemd:../up", "root_key"),
+        ("file:root/root.key", "sealed:later", "root_key"),
         ("127.0.0.1:8081", "0.0.0.0:8081", "private"),
         ("127.0.0.1:8443", "0.0.0.0:8443", "public"),
         ("127.0.0.1:8443", "127.0.0.1:8081", "private"),

@@ -48,13 +48,30 @@ pub(crate) fn open(
     aad: &[u8],
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut text = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG).ok_or(Error::Refused)?]);
+    open_into(&mut text, key, nonce, aad, sealed).map(|()| text)
+}
+
+/// The same where the plaintext shall lie; of another length than `text` it is refused.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_into(
+    text: &mut [u8],
+    key: &[u8; 32],
+    nonce: &[u8; NONCE],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Result<(), Error> {
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG>().ok_or(Error::Refused)?;
-    let mut text = Zeroizing::new(ciphertext.to_vec());
+    if ciphertext.len() != text.len() {
+        return Err(Error::Refused);
+    }
+    text.copy_from_slice(ciphertext);
     let cipher = Aes256GcmSiv::new(key.into());
     cipher
-        .decrypt_inout_detached(&Nonce::from(*nonce), aad, InOutBuf::from(&mut text[..]), &Tag::from(*tag))
-        .map_err(|_| Error::Refused)?;
-    Ok(text)
+        .decrypt_inout_detached(&Nonce::from(*nonce), aad, InOutBuf::from(text), &Tag::from(*tag))
+        .map_err(|_| Error::Refused)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use secrecy::{ExposeSecret, SecretBox};
+use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
-use super::derive;
+use super::{LockedKey, derive};
 use crate::domain::{DataKeyId, KekId};
 
 /// A key derived from a data key.
@@ -17,7 +17,7 @@ pub struct DataKey {
     id: DataKeyId,
     /// The KEK it was unwrapped with: entries name it.
     kek_id: Option<KekId>,
-    bytes: SecretBox<[u8; 32]>,
+    bytes: LockedKey,
     /// What was derived from it: one key seals thousands of rows a second, and goes with all of these.
     derived: RwLock<Vec<(&'static str, Derived)>>,
 }
@@ -25,7 +25,7 @@ pub struct DataKey {
 impl DataKey {
     /// Fills a key in place.
     pub fn init_with(id: DataKeyId, fill: impl FnOnce(&mut [u8; 32])) -> Self {
-        Self { id, kek_id: None, bytes: SecretBox::init_with_mut(fill), derived: RwLock::default() }
+        Self { id, kek_id: None, bytes: LockedKey::init_with(fill), derived: RwLock::default() }
     }
 
     /// A new key: 32 bytes of the operating system's CSPRNG.

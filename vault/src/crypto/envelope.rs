@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use super::Error;
 use super::aead::{self, NONCE, TAG};
+use super::{Error, LockedKey};
 
 /// The version byte of all envelopes so far.
 pub(crate) const VERSION: u8 = 1;
@@ -37,10 +37,21 @@ pub(crate) fn seal_with_nonce(
 /// # Errors
 /// [`Error::Refused`] for another version, key, AAD, length or content.
 pub(crate) fn open(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let (version, rest) = sealed.split_first().ok_or(Error::Refused)?;
-    let (nonce, ciphertext) = rest.split_first_chunk::<NONCE>().ok_or(Error::Refused)?;
-    if *version != VERSION {
-        return Err(Error::Refused);
-    }
+    let (nonce, ciphertext) = parts(sealed)?;
     aead::open(key, nonce, aad, ciphertext)
+}
+
+/// Opens the envelope of a key, which lies in no other memory on its way.
+///
+/// # Errors
+/// As [`open`], also for what is no 32 bytes long.
+pub(crate) fn open_key(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<LockedKey, Error> {
+    let (nonce, ciphertext) = parts(sealed)?;
+    LockedKey::try_init_with(|bytes| aead::open_into(bytes, key, nonce, aad, ciphertext))
+}
+
+fn parts(sealed: &[u8]) -> Result<(&[u8; NONCE], &[u8]), Error> {
+    let (version, rest) = sealed.split_first().ok_or(Error::Refused)?;
+    let parts = rest.split_first_chunk::<NONCE>().ok_or(Error::Refused)?;
+    if *version == VERSION { Ok(parts) } else { Err(Error::Refused) }
 }

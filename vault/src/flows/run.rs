@@ -90,7 +90,8 @@ impl Runner {
         &self.inner.relay
     }
 
-    /// Runs a flow: 200 with `{"runId","outputs","receipts"}`. Dropping the future never stops a run in its middle.
+    /// Runs a flow: 200 with `{"runId","outputs","receipts"}`. A run must not stop between its two commits: whoever
+    /// may go away has it polled to its end.
     ///
     /// # Errors
     /// [`RunError`].
@@ -106,13 +107,10 @@ impl Runner {
                 return Err(RunError::Member(name));
             }
         }
-        let (runner, mut caller, flow) = (self.clone(), caller.clone(), flow.clone());
+        let mut caller = caller.clone();
         caller.context.reference = request.reference;
         caller.context.on_behalf_of = request.on_behalf_of;
-        let inputs = request.inputs;
-        // A task of its own: a caller that goes away must not leave a run between its two commits.
-        let run = tokio::spawn(async move { runner.work(caller, &flow, inputs, idempotency).await });
-        run.await.unwrap_or_else(|_| Err(store::Error::Unavailable.into()))
+        self.work(caller, flow, request.inputs, idempotency).await
     }
 
     async fn work(
@@ -214,7 +212,7 @@ impl Runner {
         if !admitted {
             return Err(RunError::RateLimited);
         }
-        Ok(Admitted { plan, typed, app: app.clone() })
+        Ok(Admitted { plan, typed, app: Arc::clone(app) })
     }
 
     fn read(&self, stored: &StoredFlow) -> Result<Arc<Flow>, Error> {
@@ -321,7 +319,7 @@ impl Runner {
 struct Admitted {
     plan: Plan,
     typed: super::run_plan::Typeds,
-    app: AppDocument,
+    app: Arc<AppDocument>,
 }
 
 fn is_member(text: &str) -> bool {

@@ -126,7 +126,7 @@ impl Beginning {
             Some((metadata, data_key_id)) => about(metadata, *data_key_id, entry),
             None => entry,
         };
-        let changes = Changes { entries: vec![entry], ..Changes::default() };
+        let changes = Changes { entries: vec![entry.into()], ..Changes::default() };
         Decision::Write(changes, Begun::Refused { is_there: refused.is_there })
     }
 
@@ -160,7 +160,7 @@ impl Beginning {
             }
         };
         let changes = Changes {
-            entries,
+            entries: entries.into_iter().map(Arc::new).collect(),
             states: granted.states,
             removed: granted.removed,
             runs: vec![plan.row(outcome, outcome.map(|_| now))],

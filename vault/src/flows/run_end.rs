@@ -77,7 +77,7 @@ pub(super) struct Ending {
     pub(super) used: Vec<Used>,
     pub(super) ended: Ended,
     pub(super) idempotency: Option<IdempotencyRow>,
-    pub(super) new_values: Vec<ValueRow>,
+    pub(super) new_values: Vec<Arc<ValueRow>>,
     pub(super) captures: Vec<Entry>,
     pub(super) deadline: Timestamp,
     /// Whether it was handed in before and nobody heard how that ended. Only then an outcome that stands there already may
@@ -138,7 +138,7 @@ impl Operation for Ending {
         let run =
             (with_intent || self.ended != Ended::Well).then(|| self.plan.row(Some(self.ended.of_run()), Some(now)));
         let changes = Changes {
-            entries,
+            entries: entries.into_iter().map(Arc::new).collect(),
             states: states.into_values().collect(),
             new_values: self.new_values.clone(),
             runs: run.into_iter().collect(),

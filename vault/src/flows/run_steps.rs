@@ -34,10 +34,11 @@ pub(super) struct Started {
     pub(super) typed: Typeds,
     pub(super) secrets: Vec<(SecretName, Plaintext)>,
     pub(super) data_keys: DataKeys,
-    pub(super) app: AppDocument,
+    pub(super) app: Arc<AppDocument>,
 }
 
-type Captured = Vec<(ValueRow, Entry)>;
+/// What response fields became.
+pub(super) type Captured = Vec<(Arc<ValueRow>, Entry)>;
 
 impl Runner {
     /// Releases the values, performs the steps, records what became of them, answers.

@@ -14,15 +14,14 @@ use super::guard::SHORT;
 use super::run::Runner;
 use super::run_error::RunError;
 use super::run_plan::Plan;
+use super::run_steps::Captured;
 use super::template::SecretName;
 use super::values::RunValues;
-use crate::access_log::Entry;
 use crate::capture::Mould;
 use crate::crypto::DataKey;
 use crate::domain::{AppDocument, DataKeyClass, Plaintext, Timestamp};
 use crate::store::TenantCatalog;
 use crate::store::destinations::{Place, open_secret};
-use crate::store::rows::ValueRow;
 
 /// Data keys by class.
 pub(super) type DataKeys = BTreeMap<DataKeyClass, Arc<DataKey>>;
@@ -99,7 +98,7 @@ impl Runner {
         plan: &Plan,
         app: &AppDocument,
         keys: &DataKeys,
-    ) -> Result<Vec<(ValueRow, Entry)>, Error> {
+    ) -> Result<Captured, Error> {
         let (mut captured, mut given) = (Vec::new(), Vec::new());
         for (step, field, name, text) in values.to_capture() {
             let spec = app.fields.get(name).ok_or(Error::Incomplete)?;
@@ -109,7 +108,7 @@ impl Runner {
                 spec.read(text, plan.started).map_err(|_| Error::DestinationFailed(FailedReason::Response))?;
             let mould = Mould::of_field(plan.tenant.clone(), app.name.clone(), name.clone(), spec, plan.started);
             let value = mould.seal(&plaintext, data_key, &self.inner().keys).map_err(|_| Error::Incomplete)?;
-            captured.push((value.row.clone(), value.entry(&plan.context, Some(plan.run_id))));
+            captured.push((Arc::clone(&value.row), value.entry(&plan.context, Some(plan.run_id))));
             given.push((step.clone(), field.clone(), value.key_text));
         }
         for (step, field, key_text) in given {

@@ -20,19 +20,23 @@ mod route;
 mod router;
 mod routes;
 mod same_origin;
+mod sealed;
 mod serve;
 mod settings;
 mod state;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod unseal_tries;
 mod waiting;
 
 pub use edge::{Listener, tls};
 pub use rate::Rates;
+pub use sealed::{SealedNode, Unsealed, serve_sealed};
 pub use serve::{Listeners, serve};
 pub use settings::Settings;
 pub use state::{Rooms, State};
+pub use unseal_tries::RefusedTries;
 
 pub(crate) use authentication::{recall, recognise};
 pub(crate) use dress::Arrival;

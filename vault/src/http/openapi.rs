@@ -105,6 +105,7 @@ fn refusals(route: &Route) -> BTreeSet<u16> {
     statuses.extend([404].into_iter().filter(|_| route.path.contains('{') || reads));
     statuses.extend([413, 415, 422].into_iter().filter(|_| reads));
     statuses.extend([409].into_iter().filter(|_| known && (written || route.path.starts_with("/v1/log/"))));
+    statuses.extend([409].into_iter().filter(|_| route.path == "/v1/unseal"));
     statuses.extend([422].into_iter().filter(|_| !route.query.is_empty()));
     statuses.extend([502, 504].into_iter().filter(|_| route.path.ends_with("/invoke")));
     statuses

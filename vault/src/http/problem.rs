@@ -98,8 +98,8 @@ codes! {
     FlowOutputBlocked = "flow.output_blocked", 502, "Output blocked", "The destination's answer held a protected value; nothing of it was released.";
     /// The destination did not do its part.
     DestinationFailed = "destination.failed", 502, "Destination failed", "The destination could not be reached or did not answer as declared.";
-    /// Sealed by its custodian.
-    TenantSealed = "tenant.sealed", 503, "Tenant sealed", "The tenant's custodian has sealed it.";
+    /// Sealed by its custodian; or the whole node is, whose root key is not here yet.
+    TenantSealed = "tenant.sealed", 503, "Tenant sealed", "The tenant's custodian has sealed it, or the node waits for its root key.";
     /// The log cannot be written.
     LogUnavailable = "log.unavailable", 503, "Log unavailable", "The access log cannot take the entry, so nothing was done.";
     /// The key provider does not answer.

@@ -15,6 +15,7 @@ use super::routes::{
     approvals, apps, captures, certificates, credentials, destinations, flows, frames, health, kek_states, keks, log,
     log_files, runs, shapes, tenants, values,
 };
+use super::sealed;
 use super::state::State;
 use crate::domain::CredentialKind::{self, Custodian, Operator};
 
@@ -71,6 +72,10 @@ pub(crate) fn private_routes() -> Vec<Route> {
         Route::get("/readyz", ANYONE, "Says which tenants can be served", health::ready_by_tenant)
             .answers::<health::Readiness>(200),
         Route::get("/metrics", ANYONE, "Counts for a scraper", health::metrics).answers_other("text/plain"),
+        Route::post("/v1/unseal", ANYONE, "Brings a sealed node its root key's passphrase", sealed::open_already)
+            .reads::<sealed::Unseal>()
+            .answers_nothing()
+            .carries_plaintext(),
         Route::get("/v1/log/entries", AUDITOR, "Lists entries of the access log", log::entries)
             .query(log::FILTERS)
             .answers::<shapes::Entries>(200),

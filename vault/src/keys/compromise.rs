@@ -38,7 +38,8 @@ impl Compromise {
     }
 
     /// Whether a data key of values was made before, so that nothing may rest on it any more. The time stands in its id,
-    /// which its MAC covers; the era of the row is not covered, but tells apart what clocks do not.
+    /// which its MAC covers; the era of the row is not covered (one that has not begun is refused), but tells apart what clocks
+    /// do not.
     #[must_use]
     pub fn spoils(&self, row: &DataKeyRow) -> bool {
         let early = self.last.is_some_and(|last| row.data_key_id.time() <= last);

@@ -310,6 +310,9 @@ impl Keys {
         if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
             return Err(Error::KekUnusable);
         }
+        if row.era > 0 && row.era > Compromise::of(&records.keks(&row.tenant).await?).era() {
+            return Err(Error::Altered);
+        }
         let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));

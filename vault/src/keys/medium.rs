@@ -5,7 +5,7 @@ use std::path::Path;
 use std::pin::Pin;
 
 use super::Error;
-use super::key_store::{SecretKind, SecretName};
+use super::key_store::{RootVersion, SecretKind, SecretName};
 
 /// What a medium answers when it has.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -22,18 +22,18 @@ pub trait Medium: Send + Sync {
     /// Whether there is no secret at all.
     fn is_empty(&self) -> Answer<'_, bool>;
 
-    /// Stores a secret unless the name has one already; true if this call stored it. Also when it does not, what the name
+    /// Stores a secret, sealed under that version of the root key, unless the name has one already; true if this call stored it. Also when it does not, what the name
     /// has is durable.
-    fn create(&self, name: &SecretName, sealed: Vec<u8>) -> Answer<'_, bool>;
+    fn create(&self, root: RootVersion, name: &SecretName, sealed: Vec<u8>) -> Answer<'_, bool>;
 
     /// A secret, if it is there.
-    fn read(&self, name: &SecretName) -> Answer<'_, Option<Vec<u8>>>;
+    fn read(&self, root: RootVersion, name: &SecretName) -> Answer<'_, Option<Vec<u8>>>;
 
     /// The names of all secrets of a kind.
-    fn list(&self, kind: SecretKind) -> Answer<'_, Vec<SecretName>>;
+    fn list(&self, root: RootVersion, kind: SecretKind) -> Answer<'_, Vec<SecretName>>;
 
     /// Overwrites and removes a secret; false if it was not there.
-    fn destroy(&self, name: &SecretName) -> Answer<'_, bool>;
+    fn destroy(&self, root: RootVersion, name: &SecretName) -> Answer<'_, bool>;
 
     /// A file that lies in clear, if it is there.
     fn read_clear(&self, file: &'static str) -> Answer<'_, Option<Vec<u8>>>;
@@ -41,4 +41,14 @@ pub trait Medium: Send + Sync {
     /// Replaces a file that lies in clear as a whole, if it is still `old` (nothing: not there); false if it is not, and
     /// then it stays as it is. Of two that swap the same one, one does.
     fn swap_clear(&self, file: &'static str, old: Option<Vec<u8>>, new: Vec<u8>) -> Answer<'_, bool>;
+
+    /// Replaces the file `identity` as [`Medium::swap_clear`] does, if every secret of one version has one of the other; what
+    /// is created meanwhile is seen here, or not acknowledged.
+    fn switch_root(&self, identity: (Vec<u8>, Vec<u8>), from: RootVersion, to: RootVersion) -> Answer<'_, bool>;
+
+    /// The versions of the root key of which there are secrets.
+    fn root_versions(&self) -> Answer<'_, Vec<RootVersion>>;
+
+    /// Overwrites and removes every secret of a version of the root key.
+    fn remove_root(&self, root: RootVersion) -> Answer<'_, ()>;
 }

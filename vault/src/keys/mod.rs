@@ -43,11 +43,12 @@ pub use hsm_provider::{HsmNews, HsmPin, HsmRefusal, HsmSetup, HsmState, HsmWish,
 pub use hsm_records::{HsmKek, ProviderRecord, TokenKek};
 pub use kek_end::{HowEnded, KekEnd, SeenToken, Statement};
 pub use kek_state::{KekState, UnknownState};
-pub use key_store::{RootKeySource, SecretKind, SecretName};
+pub use key_store::{RootKeySource, RootVersion, Rotated, Rotation, SecretKind, SecretName};
 pub use local_kms::MECHANISM as LOCAL_MECHANISM;
 pub use log_signer::LogSigner;
 pub use macs::MacPurpose;
 pub use medium::{Answer, Medium};
+pub use opening::SealedKeys;
 pub use records::{DataKeyRow, KekRecord, KeyRecords, RecordsError};
 
 use crate::domain::{Clock, InstallationId, Realm, TenantName};
@@ -85,6 +86,28 @@ impl Keys {
     #[must_use]
     pub fn meter(&self) -> &meter::Meter {
         &self.inner.meter
+    }
+
+    /// A rotation of the root key to the one of `source`; nothing is done yet.
+    #[must_use]
+    pub fn root_rotation(&self, source: RootKeySource) -> Rotation<'_> {
+        Rotation::new(&self.inner.store, source)
+    }
+
+    /// The rotation of the root key that has no entry in the log yet.
+    ///
+    /// # Errors
+    /// The key store cannot be read.
+    pub async fn root_rotated(&self) -> Result<Option<Rotated>, Error> {
+        self.inner.store.rotated().await
+    }
+
+    /// Forgets it, once its entry is durable.
+    ///
+    /// # Errors
+    /// The key store cannot be written.
+    pub async fn forget_root_rotated(&self) -> Result<(), Error> {
+        self.inner.store.forget_rotated().await
     }
 
     /// Whether other nodes may use the key store at the same time.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::cache::Cache;
 use super::hsm_provider::HsmProvider;
-use super::key_store::KeyStore;
+use super::key_store::{KeyStore, SealedStore};
 use super::local_kms::LocalKms;
 use super::macs::Macs;
 use super::meter::Meter;
@@ -14,6 +14,38 @@ use super::provider::KeyProvider;
 use super::{Error, Inner, Keys, MacPurpose, Medium, RootKeySource, heads};
 use crate::crypto::MacKey;
 use crate::domain::{Clock, Realm, SecretId};
+
+/// The keys of an installation whose root key is not here yet (`root_key = "sealed"`).
+pub struct SealedKeys {
+    store: SealedStore,
+    clock: Clock,
+}
+
+impl SealedKeys {
+    /// Finds the key store in a folder, for this process alone.
+    ///
+    /// # Errors
+    /// [`Error::NoKeyStore`], [`Error::InUse`], [`Error::OtherRealm`], or it is damaged.
+    pub async fn find(dir: &Path, realm: Realm, clock: Clock) -> Result<Self, Error> {
+        Ok(Self { store: SealedStore::find_in(dir, realm).await?, clock })
+    }
+
+    /// The same on a medium that is open, which other nodes may use too.
+    ///
+    /// # Errors
+    /// As [`SealedKeys::find`], and [`Error::Unavailable`].
+    pub async fn find_on(medium: Arc<dyn Medium>, realm: Realm, clock: Clock) -> Result<Self, Error> {
+        Ok(Self { store: SealedStore::find(medium, realm).await?, clock })
+    }
+
+    /// Opens them. A root key that does not fit changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::WrongRootKey`], or the key store cannot be read.
+    pub async fn open(&self, root: RootKeySource) -> Result<Keys, Error> {
+        Keys::made_whole(self.store.open(root).await?, self.clock.clone(), false).await
+    }
+}
 
 impl Keys {
     /// Opens the key store in a folder for this process alone; makes what is missing of a new one if `create` says so.

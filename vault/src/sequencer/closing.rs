@@ -194,9 +194,21 @@ async fn stopped(store: &Store) -> Result<BTreeSet<BootId>, Error> {
     Ok(leaves.iter().filter_map(read).collect())
 }
 
-/// Whether some boot gave a sign of life just now and did not end in order.
+/// Whether some boot gave a sign of life just now, or began just now, and did not end in order.
 pub(super) async fn is_any_alive(store: &Store) -> Result<bool, Error> {
     let (now, stopped) = (store.clock().now(), stopped(store).await?);
     let beats = store.heartbeats().await?;
-    Ok(beats.iter().any(|beat| now.since(beat.time) < SILENCE && !stopped.contains(&beat.boot)))
+    let mut seen: Vec<(BootId, Timestamp)> = beats.iter().map(|beat| (beat.boot, beat.time)).collect();
+    // Its first sign of life comes seconds after its start. Where rows were altered, signs of life alone are left.
+    match store.rows(Table::NodeKeys, &TenantName::system()).await.map_err(Error::from) {
+        Ok(rows) => {
+            for row in &rows {
+                let boot = NodeKeyRecord::from_row(row)?;
+                seen.push((boot.boot, boot.started_at));
+            }
+        }
+        Err(error) if error.is_evidence() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(seen.iter().any(|(boot, at)| now.since(*at) < SILENCE && !stopped.contains(boot)))
 }

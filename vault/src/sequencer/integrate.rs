@@ -23,6 +23,10 @@ use crate::store::{Error as StoreError, Store};
 /// The most entries of one step; a batch is never split.
 const SLICE: u64 = 256;
 
+/// After so many steps of a round much waits: then none rests any more. Before, each does, so long at most.
+const GENTLE: u32 = 10;
+const REST: Duration = Duration::from_millis(20);
+
 /// So long after another node was seen to integrate this one stands by: an office is taken over within five seconds.
 const STAND_BY: Duration = Duration::from_secs(2);
 
@@ -150,8 +154,9 @@ impl Integrator {
 
     /// A step of each lane in turn, so that a busy one keeps no other waiting.
     async fn turns(&mut self, mut lanes: VecDeque<Row>, at_most: Duration) -> Result<(), Error> {
-        let begun = Instant::now();
+        let (begun, mut steps) = (Instant::now(), 0);
         while let Some((mut lane, waits)) = lanes.pop_front() {
+            let step = Instant::now();
             let place = (lane.boot, lane.lane);
             if self.refused.contains(&place) {
                 continue;
@@ -169,6 +174,11 @@ impl Integrator {
             }
             if begun.elapsed() >= at_most {
                 break;
+            }
+            // Requests that wait for a core have their turn between two steps.
+            steps += 1;
+            if at_most != Duration::MAX && steps <= GENTLE && !lanes.is_empty() {
+                tokio::time::sleep((step.elapsed() * 2).min(REST)).await;
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ pub use destruction::Certified;
 pub use error::Error;
 pub use export::{Part, Sink, Tar};
 pub use reader::LogReader;
-pub use recover::{Recovered, Recovery};
+pub use recover::{Recovered, Recovery, stopped};
 pub use self_check::Pass;
 
 use crate::access_log::{Action, Distrust, Entry, LogHealth, Outcome};

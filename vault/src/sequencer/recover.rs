@@ -50,6 +50,15 @@ pub struct Recovery {
     logs: Vec<(TenantName, u64, u64)>,
 }
 
+/// Refuses while a node serves this installation.
+///
+/// # Errors
+/// [`Error::NodeAlive`], and the store's.
+pub async fn stopped(store: &Store, keys: &Keys) -> Result<(), Error> {
+    // A folder is locked by the node that runs; of a key store that is shared only signs of life tell.
+    if keys.is_shared() && is_any_alive(store).await? { Err(Error::NodeAlive) } else { Ok(()) }
+}
+
 impl Recovery {
     /// Checks that `note` is a checkpoint of one of this installation's logs and that the database holds what it speaks
     /// of, and that every log it holds was signed: a database somebody wrote themselves is not taken on. The node must be
@@ -59,10 +68,7 @@ impl Recovery {
     /// [`Error::Checkpoint`] if the note is not one of this installation, or the database is not the one of that
     /// checkpoint; [`Error::History`] for a log that was not signed; [`Error::NodeAlive`].
     pub async fn check(note: &str, store: Store, keys: Keys) -> Result<Self, Error> {
-        // A folder is locked by the node that runs; of a key store that is shared only signs of life tell.
-        if keys.is_shared() && is_any_alive(&store).await? {
-            return Err(Error::NodeAlive);
-        }
+        stopped(&store, &keys).await?;
         let lost = keys.read_heads_for_recovery().await?;
         let mut holds = false;
         for (log, head) in store.heads().await? {
@@ -311,6 +317,7 @@ impl Operation for Work {
     fn decide(&mut self, _rows: &dyn Rows) -> Decision<()> {
         let Own { rows, entries, removed } = self.own.clone();
         let bump_generation = !rows.is_empty();
+        let entries = entries.into_iter().map(Arc::new).collect();
         Decision::Write(Changes { rows, entries, removed, bump_generation, ..Changes::default() }, ())
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! It knows no route and judges no caller; who may do what is decided before (http/authentication).
 
+use std::sync::Arc;
+
 use crate::access_log::{Action, Entry, Outcome};
 use crate::domain::credential::CredentialRecord;
 use crate::domain::{
@@ -206,13 +208,13 @@ impl Act {
 
 /// An administrative entry, and what the installation's log says of it: only that log is anchored outside. The copy names
 /// the tenant and no row, whose versions stand in the tenant's own log.
-pub(in crate::store) fn in_both_logs(entry: Entry) -> Vec<Entry> {
+pub(in crate::store) fn in_both_logs(entry: Entry) -> Vec<Arc<Entry>> {
     if entry.tenant.is_system() {
-        return vec![entry];
+        return vec![entry.into()];
     }
     let mut copy = Entry { tenant: TenantName::system(), object: None, ..entry.clone() };
     copy.facts.push(("tenant", entry.tenant.to_string()));
-    vec![entry, copy]
+    vec![entry.into(), copy.into()]
 }
 
 /// A tenant's switches as entries name them.
@@ -256,7 +258,7 @@ impl Operation for Act {
         Reads { rows: vec![(self.row.table, self.row.key.clone())], ..Reads::default() }
     }
 
-    fn hold(&mut self, _: std::sync::Arc<crate::crypto::DataKey>) {}
+    fn hold(&mut self, _: Arc<crate::crypto::DataKey>) {}
 
     fn decide(&mut self, rows: &dyn Rows) -> Decision<Applied> {
         let there = rows.row(self.row.table, &self.row.key);
@@ -283,15 +285,19 @@ impl Operation for Act {
 /// Entries that stand for themselves: refusals, reads of the log, counts of both.
 pub struct Record {
     tenant: TenantName,
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
     deadline: Timestamp,
 }
 
 impl Record {
     /// Entries of one tenant's log, to be durable before `deadline`.
     #[must_use]
-    pub const fn new(tenant: TenantName, entries: Vec<Entry>, deadline: Timestamp) -> Self {
-        Self { tenant, entries, deadline }
+    pub fn new(
+        tenant: TenantName,
+        entries: impl IntoIterator<Item = impl Into<Arc<Entry>>>,
+        deadline: Timestamp,
+    ) -> Self {
+        Self { tenant, entries: entries.into_iter().map(Into::into).collect(), deadline }
     }
 }
 
@@ -314,12 +320,13 @@ impl Operation for Record {
         Reads::default()
     }
 
-    fn hold(&mut self, _: std::sync::Arc<crate::crypto::DataKey>) {}
+    fn hold(&mut self, _: Arc<crate::crypto::DataKey>) {}
 
     fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
-        let now = rows.now();
-        let entries = self.entries.iter().map(|entry| Entry { time: now, ..entry.clone() }).collect();
-        Decision::Write(Changes { entries, ..Changes::default() }, ())
+        for entry in &mut self.entries {
+            Arc::make_mut(entry).time = rows.now();
+        }
+        Decision::Write(Changes { entries: self.entries.clone(), ..Changes::default() }, ())
     }
 }
 

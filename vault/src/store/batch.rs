@@ -1,6 +1,7 @@
 //! A batch in the store's words: what it reads before it decides and what it writes after.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::committer::operation::Generation;
 use super::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
@@ -126,8 +127,8 @@ pub(in crate::store) struct EntryRow {
 /// Everything a batch writes, each key once: later operations of the batch have the last word.
 #[derive(Debug, Default)]
 pub(in crate::store) struct WriteSet {
-    pub(in crate::store) new_values: BTreeMap<(TenantName, ValueId), ValueRow>,
-    pub(in crate::store) resealed: BTreeMap<(TenantName, ValueId), ValueRow>,
+    pub(in crate::store) new_values: BTreeMap<(TenantName, ValueId), Arc<ValueRow>>,
+    pub(in crate::store) resealed: BTreeMap<(TenantName, ValueId), Arc<ValueRow>>,
     pub(in crate::store) states: BTreeMap<(TenantName, ValueId), StateRow>,
     /// Values whose expiry changes, for the purge.
     pub(in crate::store) postponed: BTreeMap<(TenantName, ValueId), Option<Timestamp>>,

@@ -312,5 +312,5 @@ fn read_value(loaded: LoadedValue) -> Result<ReadValue, Error> {
             newest.version
         }
     };
-    Ok(ReadValue { row, state, newest_state_version })
+    Ok(ReadValue { row: Arc::new(row), state, newest_state_version })
 }

@@ -198,7 +198,7 @@ struct Slice {
 impl Slice {
     /// A value with its outer layer, data key id, state version and MAC made anew; nothing if old MAC, newest entry or
     /// record do not agree.
-    fn resealed(&self, value: &ReadValue, old: &DataKey, new: &DataKey) -> Option<(ValueRow, Option<StateRow>)> {
+    fn resealed(&self, value: &ReadValue, old: &DataKey, new: &DataKey) -> Option<(Arc<ValueRow>, Option<StateRow>)> {
         let (metadata, tenant, realm) = (&value.row.metadata, &self.by.tenant, &self.by.realm);
         let before = current_state(value);
         if before.version != value.newest_state_version {
@@ -218,7 +218,7 @@ impl Slice {
             }
         };
         let sealed = reseal_outer(&value.row.sealed, metadata, old, new).ok()?;
-        Some((ValueRow { data_key_id: new.id(), sealed, ..value.row.clone() }, state))
+        Some((Arc::new(ValueRow { data_key_id: new.id(), sealed, ..(*value.row).clone() }), state))
     }
 
     /// What the log says of a value whose state version moved on.
@@ -282,7 +282,7 @@ impl Operation for Slice {
                 continue;
             };
             if let Some(state) = state {
-                changes.entries.push(self.moved(&row, &state, rows.now()));
+                changes.entries.push(self.moved(&row, &state, rows.now()).into());
                 changes.states.push(state);
             }
             changes.resealed.push(row);

@@ -23,12 +23,53 @@ pub(super) struct Watched<I> {
     inner: I,
     activity: Arc<Activity>,
     head: Head,
+    traces: Traces,
 }
 
 impl<I> Watched<I> {
     pub(super) fn new(inner: I, activity: Arc<Activity>) -> Self {
-        Self { inner, activity, head: Head::default() }
+        Self { inner, activity, head: Head::default(), traces: Traces::default() }
     }
+}
+
+/// Where bytes may lie that were read before, by address: a small request leaves most of the buffer untouched.
+#[derive(Debug, Default)]
+struct Traces {
+    /// The end of the buffer that was offered last.
+    buffer: usize,
+    /// The end of what was ever read into it.
+    read: usize,
+}
+
+impl Traces {
+    /// Zeros where bytes of before may lie in what is offered. Of another buffer, into which a growing one may have been
+    /// copied, nothing is known: all of it goes.
+    fn wipe(&mut self, buf: &mut ReadBuf<'_>) {
+        let start = start(buf);
+        if self.buffer == start + buf.remaining() {
+            let traces = self.read.saturating_sub(start).min(buf.remaining());
+            buf.initialize_unfilled_to(traces).fill(0);
+        } else {
+            wipe(buf);
+        }
+        (self.buffer, self.read) = (start + buf.remaining(), start);
+    }
+
+    /// Something was read.
+    fn follow(&mut self, buf: &ReadBuf<'_>) {
+        let end = start(buf) + buf.remaining();
+        if self.buffer == end {
+            self.read = self.read.max(start(buf));
+        } else {
+            // Nobody has wiped this one yet.
+            (self.buffer, self.read) = (end, end);
+        }
+    }
+}
+
+/// The address of the first byte that is not filled.
+fn start(buf: &ReadBuf<'_>) -> usize {
+    buf.filled().as_ptr_range().end.addr()
 }
 
 /// Where the next byte stands.
@@ -177,12 +218,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         if this.activity.is_stained() {
             // By the time hyper reads on, it has let go of the request before: all of its buffer is offered here again,
             // with that request's bytes in it (promise 10).
-            wipe(buf);
+            this.traces.wipe(buf);
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
-        if matches!(polled, Poll::Ready(Ok(()))) && this.head.read(&buf.filled()[before..]) {
-            this.activity.mark_ambiguous();
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            this.traces.follow(buf);
+            if this.head.read(&buf.filled()[before..]) {
+                this.activity.mark_ambiguous();
+            }
         }
         polled
     }
@@ -253,6 +297,37 @@ mod tests {
         poll(&mut offered);
         assert_eq!(offered[..8], [b'4'; 8], "what hyper has not yet read stays");
         assert!(offered[8..].iter().all(|byte| *byte == 0), "all that is offered is wiped, though nothing came");
+    }
+
+    /// A client that sends these one after the other, and then nothing more.
+    struct Sends(Vec<&'static [u8]>);
+
+    impl AsyncRead for Sends {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let Some(bytes) = self.0.pop() else { return Poll::Pending };
+            buf.put_slice(bytes);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_buffer_that_is_offered_again_all_that_was_read_is_wiped() {
+        let activity = Activity::new(PACE);
+        let mut watched = Watched::new(Sends(vec![b"55", b"444444"]), Arc::clone(&activity));
+        let mut room = [0; 4096];
+        let mut poll = |room: &mut [u8], filled: usize| {
+            let mut buf = ReadBuf::new(room);
+            buf.set_filled(filled);
+            let _ = Pin::new(&mut watched).poll_read(&mut Context::from_waker(std::task::Waker::noop()), &mut buf);
+        };
+        assert!(activity.stain());
+        poll(&mut room, 0);
+        assert_eq!(room[..6], *b"444444");
+        // A shorter one over it, further on: what stands before is hyper's, what stands behind goes.
+        poll(&mut room, 2);
+        assert_eq!(room[..6], *b"4455\0\0");
+        poll(&mut room, 0);
+        assert_eq!(room[..6], [0; 6]);
     }
 
     const BOTH: &str = "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n";

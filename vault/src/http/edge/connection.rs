@@ -34,6 +34,8 @@ const FLUSH: Duration = Duration::from_secs(10);
 const PREFACE: &[u8; 4] = b"PRI ";
 /// How often a beginning that is too short to tell is looked at again.
 const LOOK: Duration = Duration::from_millis(5);
+/// And so long at most.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// The longest head, in bytes.
 const LONGEST_HEAD: usize = 32 * 1024;
 
@@ -77,6 +79,8 @@ pub(super) async fn serve(
 /// reads a head of HTTP/1 whole, into a buffer of the size it is made with.
 async fn begins_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
     let mut begin = [0; PREFACE.len()];
+    // A client that stops in its middle is looked at ever more rarely: thousands of them must not keep the node busy.
+    let mut pause = LOOK;
     loop {
         let seen = stream.peek(&mut begin).await?;
         if seen == 0 || begin[..seen] != PREFACE[..seen] {
@@ -85,7 +89,8 @@ async fn begins_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
         if seen == PREFACE.len() {
             return Ok(true);
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_LOOK);
     }
 }
 

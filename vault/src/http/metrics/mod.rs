@@ -57,9 +57,8 @@ impl Scrapes {
 pub(crate) async fn scrape(state: &State) -> String {
     let lag = state.scrapes().lag(state).await;
     let mut text = Text::default();
-    let build = [("version", env!("CARGO_PKG_VERSION"))];
-    text.family("siv_build_info", Kind::Gauge, "Always 1; its label says which siv this is.").sample(&build, 1);
-    write_listeners(state, &mut text);
+    write_build(false, &mut text);
+    write_listeners(state.public_metrics(), state.private_metrics(), &mut text);
     rooms::write_committer(state, &mut text);
     rooms::write_store(state, lag.is_some(), &mut text);
     rooms::write_keys(state, &mut text);
@@ -71,8 +70,23 @@ pub(crate) async fn scrape(state: &State) -> String {
     text.finish()
 }
 
-fn write_listeners(state: &State, text: &mut Text) {
-    let both = [("public", state.public_metrics()), ("private", state.private_metrics())];
+/// The text of one scrape of a node whose root key is not here: there is nothing else to tell.
+pub(crate) fn scrape_sealed(public: &Metrics, private: &Metrics, started: Timestamp) -> String {
+    let mut text = Text::default();
+    write_build(true, &mut text);
+    write_listeners(public, private, &mut text);
+    process::write(&mut text, started.as_millis() / 1000);
+    text.finish()
+}
+
+fn write_build(sealed: bool, text: &mut Text) {
+    let build = [("version", env!("CARGO_PKG_VERSION"))];
+    text.family("siv_build_info", Kind::Gauge, "Always 1; its label says which siv this is.").sample(&build, 1);
+    text.gauge("siv_node_sealed", "1 while the node waits for its root key (siv unseal).", u64::from(sealed));
+}
+
+fn write_listeners(public: &Metrics, private: &Metrics, text: &mut Text) {
+    let both = [("public", public), ("private", private)];
     let mut family = text.family("siv_http_requests_total", Kind::Counter, "Requests answered, by route and status.");
     both.iter().for_each(|(listener, metrics)| metrics.write_answers(listener, &mut family));
     let name = "siv_http_request_duration_seconds";

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::text::{Kind, MICROSECONDS, ONES, Text};
+use crate::crypto::LockedKey;
 use crate::domain::{RetentionClass, Timestamp};
 use crate::http::state::State;
 use crate::store::waiting::Waiting;
@@ -89,6 +90,12 @@ pub(super) fn write_keys(state: &State, text: &mut Text) {
     let mut family = text.family("siv_kms_failures_total", Kind::Counter, help);
     for (operation, calls) in calls {
         family.sample(&[("operation", operation)], calls.failures.get());
+    }
+    let help =
+        "Bytes of the root key, of key-encryption keys and of opened data keys, by the kind of memory they lie in.";
+    let mut family = text.family("siv_key_memory_bytes", Kind::Gauge, help);
+    for (place, keys) in LockedKey::counted() {
+        family.sample(&[("place", place.as_str())], keys * 32);
     }
     write_hsms(state, text);
 }

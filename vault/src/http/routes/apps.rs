@@ -1,6 +1,7 @@
 //! `PUT /v1/apps/{name}`, `GET /v1/apps`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Shared};
@@ -106,7 +107,7 @@ fn keeps_its_flows(document: &AppDocument, catalog: &TenantCatalog) -> Result<()
 
 /// Lists the tenant's apps.
 pub(crate) async fn list(By(caller, _): By<Operator>, uri: Uri) -> Result<Json<Listed<AppSummary>>, Problem> {
-    let summary = |(version, app): &(u64, AppDocument)| AppSummary {
+    let summary = |(version, app): &(u64, Arc<AppDocument>)| AppSummary {
         name: app.name.to_string(),
         version: *version,
         origins: app.origins.clone(),

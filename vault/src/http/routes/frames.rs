@@ -1,5 +1,7 @@
 //! `/f/{app}/`: the frame's page, and where browsers report that somebody tried to embed or change it.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, Request, State as Shared};
 use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
@@ -62,13 +64,13 @@ fn reason(report: &Value) -> &'static str {
     }
 }
 
-async fn find(state: &State, app: &str) -> Result<(TenantName, AppDocument), Problem> {
+async fn find(state: &State, app: &str) -> Result<(TenantName, Arc<AppDocument>), Problem> {
     let none = || Problem::new(Code::NotFound);
     let name: AppName = app.parse().map_err(|_| none())?;
     let tenant = state.rooms().catalog.tenant_of_app(&name).await?.ok_or_else(none)?;
     let catalog = state.tenant(&tenant).await?;
     let (_, document) = catalog.apps.get(&name).ok_or_else(none)?;
-    Ok((tenant, document.clone()))
+    Ok((tenant, Arc::clone(document)))
 }
 
 #[cfg(test)]

@@ -26,10 +26,17 @@ pub(crate) struct Readiness {
     status: &'static str,
     /// `sealed`, `kms`, `store`, `log`.
     reasons: Vec<&'static str>,
-    /// On the private listener: the reasons of each tenant.
+    /// On the private listener: the reasons of each tenant. A node that is sealed itself knows of none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     tenants: Option<BTreeMap<String, Vec<&'static str>>>,
+}
+
+impl Readiness {
+    /// Of a node whose root key is not here: it knows of no tenant.
+    pub(crate) fn sealed() -> Self {
+        Self { status: "unavailable", reasons: vec!["sealed"], tenants: None }
+    }
 }
 
 /// Says that the process answers.
@@ -47,7 +54,7 @@ pub(crate) async fn ready_by_tenant(Shared(state): Shared<State>) -> Response {
     answer(readiness(&state).await)
 }
 
-fn answer(readiness: Readiness) -> Response {
+pub(crate) fn answer(readiness: Readiness) -> Response {
     let status = if readiness.status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut response = (status, Json(readiness)).into_response();
     if status != StatusCode::OK {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::secret_name::{SecretKind, SecretName};
+use super::secret_name::{RootVersion, SecretKind, SecretName};
 use crate::domain::text::hex;
 use crate::keys::Error;
 
@@ -93,9 +93,9 @@ impl Directory {
     }
 
     /// The names of all secrets of a kind.
-    pub(super) fn list(&self, kind: SecretKind) -> Result<Vec<SecretName>, Error> {
+    pub(super) fn list(&self, root: RootVersion, kind: SecretKind) -> Result<Vec<SecretName>, Error> {
         let mut names = Vec::new();
-        for tenant in entries(&self.dir.join(kind.as_str()))? {
+        for tenant in entries(&self.dir.join(root.folder()).join(kind.as_str()))? {
             let Some(owner) = tenant.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
             for file in entries(&tenant)? {
                 let name = file.file_name().and_then(|name| name.to_str());
@@ -120,6 +120,44 @@ impl Directory {
         fs::remove_file(&path).map_err(Error::io("removing a secret"))?;
         sync(path.parent().unwrap_or(&self.dir))?;
         Ok(true)
+    }
+
+    /// The versions of the root key of which there are folders.
+    pub(super) fn root_versions(&self) -> Result<Vec<RootVersion>, Error> {
+        let mut versions = Vec::new();
+        for path in entries(&self.dir)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            versions.extend(RootVersion::of_folder(name));
+        }
+        if SecretKind::ALL.iter().any(|kind| self.dir.join(kind.as_str()).exists()) {
+            versions.push(RootVersion::FIRST);
+        }
+        Ok(versions)
+    }
+
+    /// Overwrites and removes all secrets of a version of the root key, durably; cut short, it can be done again.
+    pub(super) fn remove_root(&self, root: RootVersion) -> Result<(), Error> {
+        if root != RootVersion::FIRST {
+            return self.remove_tree(&root.folder());
+        }
+        SecretKind::ALL.iter().try_for_each(|kind| self.remove_tree(Path::new(kind.as_str())))
+    }
+
+    fn remove_tree(&self, folder: &Path) -> Result<(), Error> {
+        let place = self.dir.join(folder);
+        if !place.exists() {
+            return Ok(());
+        }
+        for path in entries(&place)? {
+            let inside = path.strip_prefix(&self.dir).unwrap_or(&path);
+            if path.is_dir() {
+                self.remove_tree(inside)?;
+            } else {
+                self.destroy(inside)?;
+            }
+        }
+        fs::remove_dir(&place).map_err(Error::io("removing a folder of secrets"))?;
+        sync(place.parent().unwrap_or(&self.dir))
     }
 
     /// Whether nothing lies here but the lock.

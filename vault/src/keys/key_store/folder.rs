@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::directory::Directory;
-use super::secret_name::{SecretKind, SecretName};
+use super::identity;
+use super::secret_name::{RootVersion, SecretKind, SecretName};
 use crate::keys::Error;
 use crate::keys::medium::{Answer, Medium};
 
@@ -41,22 +42,22 @@ impl Medium for Folder {
         self.ask(Directory::is_empty)
     }
 
-    fn create(&self, name: &SecretName, sealed: Vec<u8>) -> Answer<'_, bool> {
-        let path = name.path();
+    fn create(&self, root: RootVersion, name: &SecretName, sealed: Vec<u8>) -> Answer<'_, bool> {
+        let path = name.path(root);
         self.ask(move |directory| directory.create(&path, &sealed))
     }
 
-    fn read(&self, name: &SecretName) -> Answer<'_, Option<Vec<u8>>> {
-        let path = name.path();
+    fn read(&self, root: RootVersion, name: &SecretName) -> Answer<'_, Option<Vec<u8>>> {
+        let path = name.path(root);
         self.ask(move |directory| directory.read(&path))
     }
 
-    fn list(&self, kind: SecretKind) -> Answer<'_, Vec<SecretName>> {
-        self.ask(move |directory| directory.list(kind))
+    fn list(&self, root: RootVersion, kind: SecretKind) -> Answer<'_, Vec<SecretName>> {
+        self.ask(move |directory| directory.list(root, kind))
     }
 
-    fn destroy(&self, name: &SecretName) -> Answer<'_, bool> {
-        let path = name.path();
+    fn destroy(&self, root: RootVersion, name: &SecretName) -> Answer<'_, bool> {
+        let path = name.path(root);
         self.ask(move |directory| directory.destroy(&path))
     }
 
@@ -66,5 +67,18 @@ impl Medium for Folder {
 
     fn swap_clear(&self, file: &'static str, old: Option<Vec<u8>>, new: Vec<u8>) -> Answer<'_, bool> {
         self.ask(move |directory| directory.swap(file, old.as_deref(), &new))
+    }
+
+    /// No other process has the folder, and this one creates nothing while it rotates: the secrets need not be compared.
+    fn switch_root(&self, (old, new): (Vec<u8>, Vec<u8>), _from: RootVersion, _to: RootVersion) -> Answer<'_, bool> {
+        self.ask(move |directory| directory.swap(identity::FILE, Some(&old), &new))
+    }
+
+    fn root_versions(&self) -> Answer<'_, Vec<RootVersion>> {
+        self.ask(Directory::root_versions)
+    }
+
+    fn remove_root(&self, root: RootVersion) -> Answer<'_, ()> {
+        self.ask(move |directory| directory.remove_root(root))
     }
 }

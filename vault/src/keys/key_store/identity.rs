@@ -4,6 +4,7 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
 use super::root_key::RootKey;
+use super::secret_name::RootVersion;
 use crate::crypto::envelope;
 use crate::domain::{InstallationId, KeyStoreId, Realm, Timestamp, lp};
 use crate::keys::Error;
@@ -19,6 +20,7 @@ pub(super) struct Identity {
     pub(super) installation_id: InstallationId,
     pub(super) realm: Realm,
     pub(super) salt: [u8; 16],
+    pub(super) root_version: RootVersion,
     seal: Vec<u8>,
 }
 
@@ -30,16 +32,39 @@ struct Document {
     installation_id: InstallationId,
     realm: Realm,
     salt: String,
+    /// Which root key it is; left out for the first.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    root_version: u32,
     seal: String,
+}
+
+const fn first() -> u32 {
+    RootVersion::FIRST.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+const fn is_first(version: &u32) -> bool {
+    *version == first()
 }
 
 impl Identity {
     /// A new identity, sealed under the root key.
     pub(super) fn create(root: &RootKey, realm: &Realm, salt: [u8; 16], now: Timestamp) -> Result<Self, Error> {
         let (key_store_id, installation_id) = (KeyStoreId::generate(now), InstallationId::generate(now));
-        let mut identity = Self { key_store_id, installation_id, realm: realm.clone(), salt, seal: Vec::new() };
-        identity.seal = envelope::seal(&root.sealing_key(key_store_id, KIND), &identity.aad(), &[])?;
-        Ok(identity)
+        let (realm, root_version) = (realm.clone(), RootVersion::FIRST);
+        Self { key_store_id, installation_id, realm, salt, root_version, seal: Vec::new() }.sealed(root)
+    }
+
+    /// The same key store under its next root key.
+    pub(super) fn under(&self, root: &RootKey, salt: [u8; 16]) -> Result<Self, Error> {
+        let version = self.root_version.0.checked_add(1).ok_or(Error::Damaged("it had too many root keys"))?;
+        let (realm, root_version) = (self.realm.clone(), RootVersion(version));
+        Self { realm, salt, root_version, seal: Vec::new(), ..*self }.sealed(root)
+    }
+
+    fn sealed(mut self, root: &RootKey) -> Result<Self, Error> {
+        self.seal = envelope::seal(&root.sealing_key(self.key_store_id, KIND), &self.aad(), &[])?;
+        Ok(self)
     }
 
     /// Proves that the root key is this store's and that nobody changed the ids.
@@ -55,6 +80,7 @@ impl Identity {
             installation_id: self.installation_id,
             realm: self.realm.clone(),
             salt: Base64::encode_string(&self.salt),
+            root_version: self.root_version.0,
             seal: Base64::encode_string(&self.seal),
         };
         // A struct of strings has no way to fail.
@@ -71,8 +97,8 @@ impl Identity {
         let document: Document = serde_json::from_slice(json).map_err(|_| damaged())?;
         let salt = Base64::decode_vec(&document.salt).ok().and_then(|salt| salt.try_into().ok()).ok_or_else(damaged)?;
         let seal = Base64::decode_vec(&document.seal).map_err(|_| damaged())?;
-        let Document { key_store_id, installation_id, realm, .. } = document;
-        Ok(Self { key_store_id, installation_id, realm, salt, seal })
+        let Document { key_store_id, installation_id, realm, root_version, .. } = document;
+        Ok(Self { key_store_id, installation_id, realm, salt, root_version: RootVersion(root_version), seal })
     }
 
     fn aad(&self) -> Vec<u8> {
@@ -83,7 +109,7 @@ impl Identity {
             self.realm.as_bytes(),
             system.as_bytes(),
             id.as_bytes(),
-            &1_u32.to_be_bytes(),
+            &self.root_version.0.to_be_bytes(),
             &self.salt,
         ])
     }

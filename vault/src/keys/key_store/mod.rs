@@ -6,6 +6,8 @@ mod directory;
 mod folder;
 mod identity;
 mod root_key;
+mod rotation;
+mod sealed;
 mod secret_name;
 mod source;
 #[cfg(test)]
@@ -18,19 +20,19 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use super::medium::Medium;
-use crate::crypto::envelope;
-use crate::domain::{InstallationId, KeyStoreId, Realm, Timestamp, lp};
+use crate::crypto::{LockedKey, envelope};
+use crate::domain::{InstallationId, Realm, Timestamp, lp};
 use folder::Folder;
 use identity::Identity;
 use root_key::RootKey;
-pub use secret_name::{SecretKind, SecretName};
+pub use rotation::{Rotated, Rotation};
+pub(super) use sealed::SealedStore;
+pub use secret_name::{RootVersion, SecretKind, SecretName};
 pub use source::RootKeySource;
 
 /// A key store that is open: the root key fits, and no other process uses a folder.
 pub(super) struct KeyStore {
-    id: KeyStoreId,
-    installation_id: InstallationId,
-    realm: Realm,
+    identity: Identity,
     root: RootKey,
     medium: Arc<dyn Medium>,
     making: tokio::sync::Mutex<()>,
@@ -58,45 +60,30 @@ impl KeyStore {
         create: bool,
     ) -> Result<Self, Error> {
         let source = Arc::new(source);
-        let (identity, root) = match medium.read_clear(identity::FILE).await? {
-            Some(bytes) => known(&bytes, &source, &medium).await?,
-            None if !create => return Err(Error::NoKeyStore),
-            // A key store that lost its identity still holds secrets: making a new one would orphan them all.
-            None if !medium.is_empty().await? => return Err(Error::Damaged("its identity is missing")),
-            None => {
-                let salt = crate::crypto::random()?;
-                let root = root_key(&source, salt, true, &medium).await?;
-                let identity = Identity::create(&root, &realm, salt, now)?;
-                if medium.swap_clear(identity::FILE, None, identity.to_bytes()).await? {
-                    (identity, root)
-                } else {
-                    // Another node made it meanwhile: then it is that one.
-                    let bytes =
-                        medium.read_clear(identity::FILE).await?.ok_or(Error::Damaged("its identity vanished"))?;
-                    known(&bytes, &source, &medium).await?
-                }
-            }
-        };
-        if identity.realm != realm {
-            return Err(Error::OtherRealm);
+        if create && let Some((identity, root)) = made(&medium, &source, &realm, now).await? {
+            return Ok(Self::with(identity, root, medium));
         }
-        identity.check(&root)?;
-        let (id, installation_id) = (identity.key_store_id, identity.installation_id);
-        Ok(Self { id, installation_id, realm, root, medium, making: tokio::sync::Mutex::new(()) })
+        SealedStore::find(medium, realm).await?.open(source).await
+    }
+
+    /// A store whose root key fits.
+    fn with(identity: Identity, root: RootKey, medium: Arc<dyn Medium>) -> Self {
+        Self { identity, root, medium, making: tokio::sync::Mutex::new(()) }
     }
 
     pub(super) const fn realm(&self) -> &Realm {
-        &self.realm
+        &self.identity.realm
     }
 
     pub(super) const fn installation_id(&self) -> InstallationId {
-        self.installation_id
+        self.identity.installation_id
     }
 
     /// Stores a secret durably unless the name has one already; true if this call stored it.
     async fn create(&self, name: &SecretName, secret: &[u8]) -> Result<bool, Error> {
         let sealed = envelope::seal(&self.sealing_key(name), &self.aad(name), secret)?;
-        self.medium.create(name, sealed).await
+        let created = self.medium.create(self.identity.root_version, name, sealed).await?;
+        self.still().await.map(|()| created)
     }
 
     /// Stores a secret that others made, such as a PIN, durably; false if the name has one.
@@ -106,8 +93,20 @@ impl KeyStore {
 
     /// A secret, if it is there.
     pub(super) async fn load(&self, name: &SecretName) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-        let Some(sealed) = self.medium.read(name).await? else { return Ok(None) };
+        let Some(sealed) = self.medium.read(self.identity.root_version, name).await? else {
+            self.still().await?;
+            return Ok(None);
+        };
         Ok(Some(envelope::open(&self.sealing_key(name), &self.aad(name), &sealed)?))
+    }
+
+    /// A key-encryption key, if it is there, in a place of its own.
+    pub(super) async fn load_kek(&self, name: &SecretName) -> Result<Option<LockedKey>, Error> {
+        let Some(sealed) = self.medium.read(self.identity.root_version, name).await? else {
+            self.still().await?;
+            return Ok(None);
+        };
+        Ok(Some(envelope::open_key(&self.sealing_key(name), &self.aad(name), &sealed)?))
     }
 
     /// A secret of 32 bytes, if it is there.
@@ -138,12 +137,22 @@ impl KeyStore {
 
     /// The names of all secrets of a kind.
     pub(super) async fn list(&self, kind: SecretKind) -> Result<Vec<SecretName>, Error> {
-        self.medium.list(kind).await
+        let names = self.medium.list(self.identity.root_version, kind).await?;
+        self.still().await.map(|()| names)
     }
 
     /// Destroys a secret; false if it was not there.
     pub(super) async fn destroy(&self, name: &SecretName) -> Result<bool, Error> {
-        self.medium.destroy(name).await
+        let destroyed = self.medium.destroy(self.identity.root_version, name).await?;
+        self.still().await.map(|()| destroyed)
+    }
+
+    /// Refuses what a node sees that outlived a rotation of the root key: to it everything is absent, and absent means
+    /// destroyed to whoever asks.
+    async fn still(&self) -> Result<(), Error> {
+        let bytes = self.medium.read_clear(identity::FILE).await?.ok_or(Error::Damaged("its identity vanished"))?;
+        let same = Identity::from_bytes(&bytes)?.root_version == self.identity.root_version;
+        if same { Ok(()) } else { Err(Error::Damaged("its root key was rotated: start the node again")) }
     }
 
     /// A file that lies in clear.
@@ -167,14 +176,14 @@ impl KeyStore {
     }
 
     fn sealing_key(&self, name: &SecretName) -> Zeroizing<[u8; 32]> {
-        self.root.sealing_key(self.id, name.kind.as_str())
+        self.root.sealing_key(self.identity.key_store_id, name.kind.as_str())
     }
 
     /// lp(kind, realm, tenant, id, version): a secret under another name does not open.
     fn aad(&self, name: &SecretName) -> Vec<u8> {
         lp(&[
             name.kind.as_str().as_bytes(),
-            self.realm.as_bytes(),
+            self.identity.realm.as_bytes(),
             name.tenant.as_bytes(),
             name.id.as_bytes(),
             &name.version.to_be_bytes(),
@@ -182,15 +191,25 @@ impl KeyStore {
     }
 }
 
-/// The identity that is there, with the root key it asks for.
-async fn known(
-    bytes: &[u8],
-    source: &Arc<RootKeySource>,
+/// A new identity with its root key, where there was none and nothing to lose; nothing where another node made one.
+async fn made(
     medium: &Arc<dyn Medium>,
-) -> Result<(Identity, RootKey), Error> {
-    let identity = Identity::from_bytes(bytes)?;
-    let root = root_key(source, identity.salt, false, medium).await?;
-    Ok((identity, root))
+    source: &Arc<RootKeySource>,
+    realm: &Realm,
+    now: Timestamp,
+) -> Result<Option<(Identity, RootKey)>, Error> {
+    if medium.read_clear(identity::FILE).await?.is_some() {
+        return Ok(None);
+    }
+    // A key store that lost its identity still holds secrets: making a new one would orphan them all.
+    if !medium.is_empty().await? {
+        return Err(Error::Damaged("its identity is missing"));
+    }
+    let salt = crate::crypto::random()?;
+    let root = root_key(source, salt, true, medium).await?;
+    let identity = Identity::create(&root, realm, salt, now)?;
+    let ours = medium.swap_clear(identity::FILE, None, identity.to_bytes()).await?;
+    Ok(ours.then_some((identity, root)))
 }
 
 async fn root_key(

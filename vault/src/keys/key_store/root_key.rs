@@ -1,20 +1,18 @@
-//! The root key in memory. The seam for a better place (`memfd_secret`): nothing else touches its bytes.
+//! The root key in memory, in a place of its own: nothing else touches its bytes.
 
-use secrecy::{ExposeSecret, SecretBox};
+use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
-use crate::crypto::derive;
+use crate::crypto::{LockedKey, derive};
 use crate::domain::KeyStoreId;
 
 /// 32 bytes that seal all secrets of a key store; wiped on drop.
-pub(super) struct RootKey(SecretBox<[u8; 32]>);
+pub(super) struct RootKey(LockedKey);
 
 impl RootKey {
     /// Fills the key in place.
     pub(super) fn try_init_with<E>(fill: impl FnOnce(&mut [u8; 32]) -> Result<(), E>) -> Result<Self, E> {
-        let mut filled = Ok(());
-        let key = SecretBox::init_with_mut(|bytes| filled = fill(bytes));
-        filled.map(|()| Self(key))
+        LockedKey::try_init_with(fill).map(Self)
     }
 
     /// HKDF(root key, salt = key store id, info `siv/v1/root/<kind>`).

@@ -4,6 +4,26 @@ use std::path::PathBuf;
 
 use crate::domain::{DataKeyClass, Epoch, KekId, KeyProviderId, SecretId, TenantName};
 
+/// Which root key secrets are sealed under: 1 at first, one more after each `siv keys rotate-root`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RootVersion(pub u32);
+
+impl RootVersion {
+    /// The version of a new key store.
+    pub const FIRST: Self = Self(1);
+
+    /// Where secrets of this version lie in a folder: at its top at first, `root-<version>/` later.
+    pub(crate) fn folder(self) -> PathBuf {
+        if self == Self::FIRST { PathBuf::new() } else { format!("root-{}", self.0).into() }
+    }
+
+    /// The version whose folder has this name.
+    pub(crate) fn of_folder(name: &str) -> Option<Self> {
+        let version = Self(name.strip_prefix("root-")?.parse().ok()?);
+        (version > Self::FIRST && version.folder().to_str() == Some(name)).then_some(version)
+    }
+}
+
 /// What a secret is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SecretKind {
@@ -30,6 +50,20 @@ pub enum SecretKind {
 }
 
 impl SecretKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Kek,
+        Self::Erasure,
+        Self::Pepper,
+        Self::DataKeyMac,
+        Self::ConfigMac,
+        Self::CredentialMac,
+        Self::NodeMac,
+        Self::IdempotencyLookupMac,
+        Self::LogSigning,
+        Self::HsmPin,
+    ];
+
     /// The name in paths, infos and AADs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -94,10 +128,12 @@ impl SecretName {
         Some((class.parse().ok()?, Epoch(epoch.parse().ok()?)))
     }
 
-    /// Where it lies: `kind/tenant/id.version`.
-    pub(crate) fn path(&self) -> PathBuf {
+    /// Where it lies: `kind/tenant/id.version`, below the folder of its root key's version.
+    pub(crate) fn path(&self, root: RootVersion) -> PathBuf {
         let file = format!("{}.{}", self.id, self.version);
-        [self.kind.as_str(), self.tenant.as_str(), &file].iter().collect()
+        let mut path = root.folder();
+        path.extend([self.kind.as_str(), self.tenant.as_str(), &file]);
+        path
     }
 
     /// The name of a file; nothing for a file that is no secret (a torn temporary one begins with a dot).
@@ -116,7 +152,11 @@ mod tests {
     #[test]
     fn a_name_reads_back_from_its_path() {
         let name = SecretName::erasure(DataKeyClass::SensitiveAuthentication, Epoch(1_994_988));
-        assert_eq!(name.path().to_str(), Some("erasure/-system/sensitive-authentication.1994988.1"));
+        let path = "erasure/-system/sensitive-authentication.1994988.1";
+        assert_eq!(name.path(RootVersion::FIRST).to_str(), Some(path));
+        assert_eq!(name.path(RootVersion(2)).to_str(), Some(&*format!("root-2/{path}")));
+        assert_eq!(RootVersion::of_folder("root-2"), Some(RootVersion(2)));
+        assert!(["root-1", "root-02", "root-", "kek"].iter().all(|name| RootVersion::of_folder(name).is_none()));
         let again = SecretName::of_file(SecretKind::Erasure, "-system", "sensitive-authentication.1994988.1").unwrap();
         assert_eq!(again, name);
         assert_eq!(again.erasure_epoch(), Some((DataKeyClass::SensitiveAuthentication, Epoch(1_994_988))));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{KeyStore, RootKeySource, SecretKind, SecretName};
+use super::{KeyStore, RootKeySource, RootVersion, SecretKind, SecretName};
 use crate::crypto::vectors;
 use crate::domain::text::hex;
 use crate::domain::{DataKeyClass, Epoch, Realm, Timestamp};
@@ -213,7 +213,7 @@ async fn a_secret_under_another_name_does_not_open() {
     let store = open(dir.path(), true).await.unwrap();
     store.create_key(&erasure(1)).await.unwrap();
     store.create_key(&erasure(2)).await.unwrap();
-    let file = |name: &SecretName| dir.path().join("keys").join(name.path());
+    let file = |name: &SecretName| dir.path().join("keys").join(name.path(RootVersion::FIRST));
     fs::copy(file(&erasure(1)), file(&erasure(2))).unwrap();
     assert!(matches!(store.load_key(&erasure(2)).await, Err(Error::Altered)));
     let mut bytes = fs::read(file(&erasure(1))).unwrap();
@@ -231,7 +231,7 @@ async fn destroying_can_be_repeated_where_a_crash_cut_it_short() {
     let store = open(dir.path(), true).await.unwrap();
     store.create_key(&erasure(1)).await.unwrap();
     // Killed after overwriting and before removing: nothing opens, and the next pass removes it.
-    let file = dir.path().join("keys").join(erasure(1).path());
+    let file = dir.path().join("keys").join(erasure(1).path(RootVersion::FIRST));
     let length = fs::read(&file).unwrap().len();
     fs::write(&file, vec![0; length]).unwrap();
     assert!(store.load_key(&erasure(1)).await.is_err());
@@ -268,7 +268,7 @@ async fn a_damaged_secret_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), true).await.unwrap();
     store.create_key(&erasure(1)).await.unwrap();
-    let path = dir.path().join("keys").join(erasure(1).path());
+    let path = dir.path().join("keys").join(erasure(1).path(RootVersion::FIRST));
     let whole = fs::read(&path).unwrap();
     for damaged in vectors::damages(&whole) {
         fs::write(&path, &damaged).unwrap();

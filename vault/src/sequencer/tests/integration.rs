@@ -33,7 +33,7 @@ impl Operation for One {
 
     fn decide(&mut self, _: &dyn Rows) -> Decision<()> {
         let entry = Entry::by(self.0.clone(), NOW, Action::LogRead, Outcome::Allowed, Actor::anonymous());
-        Decision::Write(Changes { entries: vec![entry], ..Changes::default() }, ())
+        Decision::Write(Changes { entries: vec![entry.into()], ..Changes::default() }, ())
     }
 }
 

@@ -272,6 +272,9 @@ impl Operation for Capturing {
     fn decide(&mut self, _: &dyn Rows) -> Decision<()> {
         let entry = Entry::by(tenant(), NOW, Action::ValueCaptured, Outcome::Allowed, Actor::anonymous());
         let entry = Entry { value_id: Some(self.0.metadata.value_id), ..entry };
-        Decision::Write(Changes { entries: vec![entry], new_values: vec![self.0.clone()], ..Changes::default() }, ())
+        Decision::Write(
+            Changes { entries: vec![entry.into()], new_values: vec![self.0.clone().into()], ..Changes::default() },
+            (),
+        )
     }
 }

@@ -1,6 +1,7 @@
 //! One tenant's settings as of one generation.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{
@@ -41,7 +42,7 @@ pub struct TenantCatalog {
     /// The version of the tenant's row.
     pub tenant_version: u64,
     /// Its apps with their versions.
-    pub apps: BTreeMap<AppName, (u64, AppDocument)>,
+    pub apps: BTreeMap<AppName, (u64, Arc<AppDocument>)>,
     /// Its flows.
     pub flows: BTreeMap<FlowName, StoredFlow>,
     /// Its destinations with their versions.
@@ -99,7 +100,7 @@ impl TenantCatalog {
         match row.table {
             Table::Apps => {
                 let document = AppDocument::from_row(row)?;
-                self.apps.insert(document.name.clone(), (version, document));
+                self.apps.insert(document.name.clone(), (version, Arc::new(document)));
             }
             Table::Flows => {
                 let record = FlowRecord::from_row(row)?;

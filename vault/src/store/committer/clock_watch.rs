@@ -45,7 +45,7 @@ impl Committer {
         entry.outcome = Outcome::Failed;
         entry.facts.push((fact, milliseconds.to_string()));
         let work = OwnWork::new(TenantName::system(), now.plus(OWN_WORK), move || Changes {
-            entries: vec![entry.clone()],
+            entries: vec![entry.clone().into()],
             ..Changes::default()
         });
         self.submit(work).await.map(|_| ())

@@ -1,6 +1,7 @@
 //! A batch between reading and writing: each operation decided in its turn, all their changes in one set.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::gathering;
 use super::numbering::{Numbering, is_personal};
@@ -167,7 +168,7 @@ fn decide(job: &mut dyn Queued, overlay: &Overlay, now: Timestamp) -> Decided {
         Verdict::Need(data_keys) => return Decided::Back(Needs { data_keys, opening_keys: Vec::new() }),
         Verdict::Panicked => return Decided::Failed(Error::Rule("a decision panicked")),
     };
-    let lacks = |entry: &&Entry| is_personal(entry) && job.opening_key(&entry.tenant).is_none();
+    let lacks = |entry: &&Arc<Entry>| is_personal(entry) && job.opening_key(&entry.tenant).is_none();
     let mut opening_keys: Vec<TenantName> =
         changes.entries.iter().filter(lacks).map(|entry| entry.tenant.clone()).collect();
     if !opening_keys.is_empty() {

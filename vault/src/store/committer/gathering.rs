@@ -1,5 +1,7 @@
 //! What a batch's operations want written: checked against the rules of the store, then merged into one set.
 
+use std::sync::Arc;
+
 use super::operation::{Changes, Rows as _, current_state};
 use super::overlay::Overlay;
 use crate::access_log::Entry;
@@ -46,7 +48,7 @@ fn check_state(state: &StateRow, changes: &Changes, overlay: &Overlay, tenant: &
     };
     let newest = before.state.as_ref().map_or(0, |row| row.state.version).max(before.newest_state_version);
     let said =
-        |entry: &Entry| entry.value_id == Some(state.value_id) && entry.state_version == Some(state.state.version);
+        |entry: &Arc<Entry>| entry.value_id == Some(state.value_id) && entry.state_version == Some(state.state.version);
     if state.state.version <= newest {
         Err(Error::Rule("a state's version grows"))
     } else if !changes.entries.iter().any(said) {
@@ -64,7 +66,7 @@ fn check_row(row: &DecidingRow, changes: &Changes, overlay: &Overlay) -> Result<
     if row.version == 0 || (row.table == Table::Tenants && row.key != row.tenant.as_str()) {
         return Err(Error::Rule("a row's version begins with 1, and a tenant's row is its own"));
     }
-    let said = |entry: &Entry| {
+    let said = |entry: &Arc<Entry>| {
         entry.tenant == row.tenant
             && entry.object.as_ref().is_some_and(|object| {
                 (object.table, &object.key, object.version) == (row.table.as_str(), &row.key, row.version)

@@ -108,7 +108,7 @@ impl Committer {
         let closed = CancellationToken::new();
         let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes), closed.clone());
         store.open_boot(identity.boot()).await?;
-        tokio::spawn(writer.run(messages));
+        spawn(writer.run(messages))?;
         let committer = Self {
             inner: Arc::new(Inner {
                 queue,
@@ -252,4 +252,13 @@ impl Committer {
         self.inner.queue.send(Message::Stop(reply)).await.map_err(|_| Error::Unavailable)?;
         answer.await.map_err(|_| Error::Unavailable)?
     }
+}
+
+/// Runs the writer on a thread and a runtime of its own: each of a batch's round trips would else wait for its turn among
+/// all requests that have something to do.
+fn spawn(writer: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::Database(error.into()))?;
+    let thread = std::thread::Builder::new().name("committer".to_owned());
+    thread.spawn(move || runtime.block_on(writer)).map(drop).map_err(|error| Error::Database(error.into()))
 }

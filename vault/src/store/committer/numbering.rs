@@ -43,8 +43,8 @@ impl<'l> Numbering<'l> {
     }
 
     /// Whether these entries, with the announcements they bring, leave the batch at `most`. Whatever comes first does.
-    pub(super) fn has_room(&self, entries: &[Entry], most: usize) -> bool {
-        let new = |entry: &&Entry| !self.known.contains(&entry.tenant) && !self.announced.contains(&entry.tenant);
+    pub(super) fn has_room(&self, entries: &[Arc<Entry>], most: usize) -> bool {
+        let new = |entry: &&Arc<Entry>| !self.known.contains(&entry.tenant) && !self.announced.contains(&entry.tenant);
         let announcements: BTreeSet<&TenantName> = entries.iter().filter(new).map(|entry| &entry.tenant).collect();
         self.rows.is_empty() || self.rows.len() + entries.len() + announcements.len() <= most
     }

@@ -1,5 +1,6 @@
 //! What a request asks of a batch: rows to read, a pure decision, changes to write.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access_log::{Entry, Receipt};
@@ -44,7 +45,7 @@ pub struct Reads {
 #[derive(Debug, Clone)]
 pub struct ReadValue {
     /// The row.
-    pub row: ValueRow,
+    pub row: Arc<ValueRow>,
     /// Its state row, if it has one; the MAC is not yet checked.
     pub state: Option<StateRow>,
     /// The newest state version that an entry of the log carries for this value; 0 if none does.
@@ -73,11 +74,11 @@ pub trait Rows {
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Entries, in order. Receipts come back in the same order.
-    pub entries: Vec<Entry>,
-    /// New values.
-    pub new_values: Vec<ValueRow>,
+    pub entries: Vec<Arc<Entry>>,
+    /// New values. What an operation writes may be written anew: it keeps its rows and hands them out shared.
+    pub new_values: Vec<Arc<ValueRow>>,
     /// Values that were read, sealed anew under another data key.
-    pub resealed: Vec<ValueRow>,
+    pub resealed: Vec<Arc<ValueRow>>,
     /// New or changed states.
     pub states: Vec<StateRow>,
     /// Values to remove with their states.
@@ -143,7 +144,7 @@ pub trait Operation: Send + 'static {
     fn reads(&self) -> Reads;
 
     /// Takes a data key that [`Decision::NeedDataKeys`] asked for; the next decision finds it held.
-    fn hold(&mut self, data_key: std::sync::Arc<crate::crypto::DataKey>);
+    fn hold(&mut self, data_key: Arc<crate::crypto::DataKey>);
 
     /// Decides on the rows.
     fn decide(&mut self, rows: &dyn Rows) -> Decision<Self::Output>;

@@ -1,6 +1,7 @@
 //! The rows of a batch as each of its operations sees them: what was read, and over it what earlier operations changed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::operation::{Asker, Changes, Generation, ReadValue, Reads, Rows};
 use crate::domain::{CaptureSessionId, RunId, TenantName, Timestamp, ValueId};
@@ -166,12 +167,12 @@ impl Overlay {
         }
         let rows = self.of(tenant);
         for row in &changes.new_values {
-            let value = ReadValue { row: row.clone(), state: None, newest_state_version: 0 };
+            let value = ReadValue { row: Arc::clone(row), state: None, newest_state_version: 0 };
             rows.values.insert(row.metadata.value_id, value);
         }
         for row in &changes.resealed {
             if let Some(value) = rows.values.get_mut(&row.metadata.value_id) {
-                value.row = row.clone();
+                value.row = Arc::clone(row);
             }
         }
         for state in &changes.states {

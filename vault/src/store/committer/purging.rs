@@ -142,7 +142,7 @@ impl Operation for Purging {
             count: Some(*count),
             ..announcement::by_node(&self.identity, &self.tenant, Action::ValueExpired, now)
         };
-        let entries = classes.iter().map(entry).collect();
+        let entries = classes.iter().map(entry).map(Arc::new).collect();
         Decision::Write(Changes { entries, removed, ..Changes::default() }, classes)
     }
 }

@@ -1,6 +1,7 @@
 //! The first entries of a boot: its certified key, and itself in every log.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::own_work::OwnWork;
 use super::{Committer, OWN_WORK, announcement};
@@ -39,7 +40,7 @@ impl Committer {
         };
         let greetings: Vec<Vec<Entry>> = words.into_iter().map(greet).collect();
         for greetings in greetings.chunks(AT_ONCE) {
-            let entries = greetings.concat();
+            let entries: Vec<Arc<Entry>> = greetings.concat().into_iter().map(Arc::new).collect();
             let work = OwnWork::new(TenantName::system(), now.plus(OWN_WORK), move || Changes {
                 entries: entries.clone(),
                 ..Changes::default()
@@ -97,6 +98,7 @@ impl Committer {
         let mut entry = entry(self, &row, now);
         entry.object = Some(row.object(self.inner.keys.realm()));
         entries.push(entry);
+        let entries: Vec<Arc<Entry>> = entries.into_iter().map(Arc::new).collect();
         let bump_generation = row.table != Table::NodeKeys;
         let work = OwnWork::new(row.tenant.clone(), now.plus(OWN_WORK), move || Changes {
             rows: vec![row.clone()],

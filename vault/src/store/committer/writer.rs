@@ -265,7 +265,7 @@ impl BatchWriter {
             let work = OwnWork::new(TenantName::system(), deadline, move || {
                 let now = clock.now();
                 let stopped = |tenant| announcement::stopped(&identity, tenant, end.lane, end.next, now);
-                Changes { entries: tenants.iter().map(stopped).collect(), ..Changes::default() }
+                Changes { entries: tenants.iter().map(stopped).map(Arc::new).collect(), ..Changes::default() }
             });
             let (reply, answer) = oneshot::channel();
             let job = Job { operation: work, openings: OpeningKeys::new(), output: None, reply };

@@ -137,8 +137,11 @@ async fn a_session_put_back_is_refused(vault: Vault) {
         }
         let mut captured = entry(&demo(), Action::ValueCaptured);
         captured.object = (number > 1).then(|| version(number).object(vault.keys.realm()));
-        let write =
-            move || Changes { rows: vec![version(number)], entries: vec![captured.clone()], ..Changes::default() };
+        let write = move || Changes {
+            rows: vec![version(number)],
+            entries: vec![captured.clone().into()],
+            ..Changes::default()
+        };
         vault.write(write).await.unwrap();
         assert_eq!(vault.store.session(session).await.unwrap(), Some(version(number)));
     }

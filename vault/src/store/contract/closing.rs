@@ -11,7 +11,7 @@ use crate::store::committer::operation::Changes;
 on_every_engine!(a_boot_that_was_closed_writes_nothing_more_and_hears_of_it, a_boot_that_ends_in_order_is_closed);
 
 fn used() -> Changes {
-    Changes { entries: vec![entry(&demo(), Action::ValueDereferenced)], ..Changes::default() }
+    Changes { entries: vec![entry(&demo(), Action::ValueDereferenced).into()], ..Changes::default() }
 }
 
 async fn a_boot_that_was_closed_writes_nothing_more_and_hears_of_it(vault: Vault) {

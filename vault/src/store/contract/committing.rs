@@ -33,7 +33,8 @@ on_every_engine!(
 async fn operations_that_wait_share_a_commit(vault: Vault) {
     let vault = vault.with_tenant().await;
     let before = vault.number("SELECT count(*) FROM log_batches").await;
-    let one = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::ValueDeleted)], ..Changes::default() });
+    let one =
+        || vault.write(|| Changes { entries: vec![entry(&demo(), Action::ValueDeleted).into()], ..Changes::default() });
     let all = futures_util::future::join_all((0..300).map(|_| one())).await;
     let mut numbers: Vec<u64> = all.into_iter().map(|done| done.unwrap().receipts()[0].position.number).collect();
     numbers.sort_unstable();
@@ -53,7 +54,7 @@ async fn a_failing_row_never_fails_its_neighbours(vault: Vault) {
     let right = (0..40_u8).map(|at| {
         vault.write(move || Changes {
             encs: vec![(session, [at + 2; 32], until)],
-            entries: vec![entry(&demo(), Action::ValueCaptured)],
+            entries: vec![entry(&demo(), Action::ValueCaptured).into()],
             ..Changes::default()
         })
     });
@@ -83,14 +84,14 @@ fn spending(rows: &dyn Rows, value_id: ValueId) -> Decision<bool> {
     let Some(state) = rows.value(value_id).and_then(spend) else { return Decision::Answer(false) };
     let mut used = entry(&demo(), Action::ValueDereferenced);
     (used.value_id, used.state_version) = (Some(value_id), Some(state.state.version));
-    Decision::Write(Changes { entries: vec![used], states: vec![state], ..Changes::default() }, true)
+    Decision::Write(Changes { entries: vec![used.into()], states: vec![state], ..Changes::default() }, true)
 }
 
 async fn a_single_use_is_spent_once_in_a_batch(vault: Vault) {
     let vault = vault.with_tenant().await;
     let row = vault.value(RetentionClass::Session, None);
     let value_id = row.metadata.value_id;
-    vault.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+    vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
     let reads = || Reads { values: vec![value_id], ..Reads::default() };
     let two = (0..2).map(|_| vault.committer.submit(vault.ask(reads(), move |rows, _| spending(rows, value_id))));
     let two: Vec<bool> =
@@ -105,7 +106,7 @@ async fn an_old_state_shows_in_the_newest_entry(vault: Vault) {
     let mut row = vault.value(RetentionClass::Session, None);
     row.metadata.uses = Some(5);
     let value_id = row.metadata.value_id;
-    vault.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+    vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
     for version in 1..3 {
         let reads = Reads { values: vec![value_id], ..Reads::default() };
         vault.committer.submit(vault.ask(reads, move |rows, _| spending(rows, value_id))).await.unwrap();
@@ -123,7 +124,7 @@ async fn an_entry_that_only_looks_newest_refuses_the_value(vault: Vault) {
     let mut row = vault.value(RetentionClass::Session, None);
     row.metadata.uses = Some(5);
     let value_id = row.metadata.value_id;
-    vault.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+    vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
     let reads = || Reads { values: vec![value_id], ..Reads::default() };
     for version in 1..3 {
         if version == 2 {
@@ -205,7 +206,7 @@ async fn an_access_whose_asker_cannot_be_kept_is_refused_and_a_refusal_is_told(v
     let write = |action: Action| {
         let mut said = entry(&demo(), action);
         said.reference = Some("order-1".to_owned());
-        vault.write(move || Changes { entries: vec![said.clone()], ..Changes::default() })
+        vault.write(move || Changes { entries: vec![said.clone().into()], ..Changes::default() })
     };
     for access in [Action::ValueCaptured, Action::ValueDereferenced, Action::ValueRevealed, Action::RelayIntent] {
         let refused = write(access).await;
@@ -214,7 +215,7 @@ async fn an_access_whose_asker_cannot_be_kept_is_refused_and_a_refusal_is_told(v
     let mut given_back = entry(&demo(), Action::ValueCaptured);
     given_back.reference = Some("order-1".to_owned());
     given_back.run_id = Some(crate::domain::RunId::generate(vault.clock.now()));
-    vault.write(move || Changes { entries: vec![given_back.clone()], ..Changes::default() }).await.unwrap();
+    vault.write(move || Changes { entries: vec![given_back.clone().into()], ..Changes::default() }).await.unwrap();
     for other in [Action::AccessDenied, Action::RelayOutcome, Action::LogRead] {
         write(other).await.unwrap();
     }
@@ -224,7 +225,7 @@ async fn no_batch_has_more_entries_than_one_slice_of_integration(vault: Vault) {
     let vault = vault.with_tenant().await;
     let many = |tenants: Vec<crate::domain::TenantName>| {
         vault.write(move || Changes {
-            entries: tenants.iter().map(|tenant| entry(tenant, Action::LogRead)).collect(),
+            entries: tenants.iter().map(|tenant| entry(tenant, Action::LogRead).into()).collect(),
             ..Changes::default()
         })
     };
@@ -272,8 +273,8 @@ async fn what_was_acknowledged_survives_a_kill(vault: Vault) {
     let value_id = row.metadata.value_id;
     let done = vault
         .write(move || Changes {
-            new_values: vec![row.clone()],
-            entries: vec![entry(&demo(), Action::ValueCaptured)],
+            new_values: vec![row.clone().into()],
+            entries: vec![entry(&demo(), Action::ValueCaptured).into()],
             ..Changes::default()
         })
         .await
@@ -283,7 +284,8 @@ async fn what_was_acknowledged_survives_a_kill(vault: Vault) {
     let there = vault.store.entry_at(&demo(), &done.receipts()[0].position).await.unwrap().unwrap();
     assert_eq!(crate::access_log::leaf_hash(&there.leaf), done.receipts()[0].leaf_hash);
     // The new boot writes to a lane of its own.
-    let again = vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() }).await;
+    let again =
+        vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead).into()], ..Changes::default() }).await;
     assert_ne!(again.unwrap().receipts()[0].position.boot, done.receipts()[0].position.boot);
     let page = vault.store.entries(&demo(), &EntryFilter::default(), None, 100).await.unwrap();
     let starts = page.entries.iter().filter(|entry| Leaf::parse(&entry.leaf).unwrap().action == "node.started");
@@ -294,7 +296,7 @@ async fn a_value_reads_back_as_it_was_written(vault: Vault) {
     let vault = vault.with_tenant().await;
     let row = vault.value(RetentionClass::Stored, Some(Duration::from_secs(60)));
     let (written, value_id) = (row.clone(), row.metadata.value_id);
-    vault.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+    vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
     let read = vault.store.value(&demo(), value_id).await.unwrap().unwrap();
     assert_eq!(format!("{:?}", read.row), format!("{written:?}"));
     assert!(vault.store.value(&"other".parse().unwrap(), value_id).await.unwrap().is_none());

@@ -30,11 +30,12 @@ async fn nobody_else_may_read_the_files(vault: Vault) {
 
 async fn a_full_disk_acknowledges_nothing_and_heals(vault: Vault) {
     let vault = vault.with_tenant().await;
-    let write = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() });
+    let write =
+        || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead).into()], ..Changes::default() });
     let before = write().await.unwrap().receipts()[0].position;
     vault.store.writer().await.sqlite().fill_the_disk().await;
     let mut refused = 0;
-    while let Err(error) = vault.write(|| Changes { entries: vec![long()], ..Changes::default() }).await {
+    while let Err(error) = vault.write(|| Changes { entries: vec![long().into()], ..Changes::default() }).await {
         assert!(matches!(error, Error::Unavailable), "{error:?}");
         refused += 1;
         assert!(refused < 3);

@@ -28,7 +28,7 @@ async fn write(vault: &Vault, value_id: Option<ValueId>) -> crate::access_log::R
     let changes = move || {
         let mut written = entry(&demo(), Action::ValueDereferenced);
         (written.value_id, written.address) = (value_id, Some("192.0.2.7".to_owned()));
-        Changes { entries: vec![written], ..Changes::default() }
+        Changes { entries: vec![written.into()], ..Changes::default() }
     };
     vault.write(changes).await.unwrap().receipts()[0]
 }

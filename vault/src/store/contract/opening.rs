@@ -29,7 +29,8 @@ async fn another_installation_is_refused(vault: Vault) {
 
 async fn a_commit_nobody_heard_of_closes_its_lane(vault: Vault) {
     let vault = vault.with_tenant().await;
-    let write = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() });
+    let write =
+        || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead).into()], ..Changes::default() });
     let before = write().await.unwrap().receipts()[0].position;
     vault.store.writer().await.lose_the_next_answer();
     assert!(matches!(write().await, Err(Error::Unavailable)));

@@ -26,7 +26,10 @@ async fn expired_values_go_and_extended_ones_stay(vault: Vault) {
     let kept = vault.value(RetentionClass::Stored, None);
     let (extended, kept_id) = (short[0].metadata.value_id, kept.metadata.value_id);
     let values: Vec<_> = short.iter().cloned().chain([kept]).collect();
-    vault.write(move || Changes { new_values: values.clone(), ..Changes::default() }).await.unwrap();
+    vault
+        .write(move || Changes { new_values: values.iter().cloned().map(Into::into).collect(), ..Changes::default() })
+        .await
+        .unwrap();
     let state = ValueState {
         version: 1,
         code: StateCode::Active,
@@ -39,7 +42,7 @@ async fn expired_values_go_and_extended_ones_stay(vault: Vault) {
     let extend = vault.ask(reads, move |_, _| {
         let mut said = entry(&demo(), Action::ValueExtended);
         (said.value_id, said.state_version) = (Some(extended), Some(1));
-        Decision::Write(Changes { states: vec![row.clone()], entries: vec![said], ..Changes::default() }, ())
+        Decision::Write(Changes { states: vec![row.clone()], entries: vec![said.into()], ..Changes::default() }, ())
     });
     vault.committer.submit(extend).await.unwrap();
     assert_eq!(vault.committer.purge().await.unwrap(), 0);
@@ -64,7 +67,10 @@ async fn a_value_extended_before_the_purge_s_commit_stays(vault: Vault) {
     let minute = Some(Duration::from_secs(60));
     let values = [vault.value(RetentionClass::Session, minute), vault.value(RetentionClass::Session, minute)];
     let [kept, gone] = [&values[0], &values[1]].map(|row| row.metadata.value_id);
-    vault.write(move || Changes { new_values: values.to_vec(), ..Changes::default() }).await.unwrap();
+    vault
+        .write(move || Changes { new_values: values.iter().cloned().map(Into::into).collect(), ..Changes::default() })
+        .await
+        .unwrap();
     vault.tamper("UPDATE secure_values SET purge_after = 1").await;
     assert_eq!(vault.committer.purge().await.unwrap(), 0, "whoever writes the column alone takes nothing away");
     let id = vault.literal(gone.as_bytes());
@@ -85,7 +91,7 @@ async fn a_row_that_cannot_be_read_keeps_no_other_from_the_purge(vault: Vault) {
     let until = NOW.plus(Duration::from_secs(60));
     vault
         .write(move || Changes {
-            new_values: values.clone(),
+            new_values: values.iter().cloned().map(Into::into).collect(),
             encs: vec![(session, [1; 32], until)],
             ..Changes::default()
         })

@@ -40,7 +40,7 @@ fn next(rows: &dyn Rows, value_id: ValueId, change: impl Fn(&mut ValueState) -> 
     let row = StateRow { value_id, data_key_id: value.row.data_key_id, state, mac: [0; 32] };
     let mut used = entry(&demo(), Action::ValueDereferenced);
     (used.value_id, used.state_version) = (Some(value_id), Some(state.version));
-    Some(Changes { entries: vec![used], states: vec![row], ..Changes::default() })
+    Some(Changes { entries: vec![used.into()], states: vec![row], ..Changes::default() })
 }
 
 fn written(changes: Option<Changes>) -> Decision<bool> {
@@ -59,7 +59,7 @@ async fn a_single_use_is_spent_once_among_nodes(vault: Vault) {
     for _ in 0..ROUNDS {
         let row = vault.value(RetentionClass::Session, None);
         let value_id = row.metadata.value_id;
-        vault.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+        vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
         let ask = || {
             let reads = Reads { values: vec![value_id], ..Reads::default() };
             vault.ask(reads, move |rows, _| written(spend(rows, value_id)))
@@ -78,7 +78,7 @@ async fn a_first_failure_is_counted_once_for_each_that_failed(vault: Vault) {
         let mut row = vault.value(RetentionClass::Session, None);
         row.metadata.uses = None;
         let value_id = row.metadata.value_id;
-        vault.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+        vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
         let fail = || {
             let reads = Reads { values: vec![value_id], ..Reads::default() };
             vault.ask(reads, move |rows, _| {
@@ -136,7 +136,7 @@ async fn a_value_removed_elsewhere_gets_no_state(vault: Vault) {
         let mut row = vault.value(RetentionClass::Session, None);
         row.metadata.uses = None;
         let value_id = row.metadata.value_id;
-        vault.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+        vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
         let reads = || Reads { values: vec![value_id], ..Reads::default() };
         let remove = vault.ask(reads(), move |rows, _| {
             written(rows.value(value_id).map(|_| Changes { removed: vec![value_id], ..Changes::default() }))
@@ -238,7 +238,8 @@ async fn settings_that_lose_commits_are_refused(vault: Vault) {
 async fn a_server_that_was_killed_heals_without_a_restart_of_the_node() {
     let cluster = Cluster::start();
     let vault = Vault::of(&cluster).await.with_tenant().await;
-    let write = || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead)], ..Changes::default() });
+    let write =
+        || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead).into()], ..Changes::default() });
     let before = write().await.unwrap().receipts()[0];
     cluster.kill();
     for _ in 0..3 {

@@ -1,5 +1,6 @@
 //! After a key was compromised: no value rests on a data key that stood beside it, whatever goes on meanwhile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::on_every_engine;
@@ -39,7 +40,7 @@ impl Vault {
         let text = Plaintext::new("4111111111111111".to_owned().into());
         row.sealed = crypto::seal_value(&text, &key, &row.metadata, &data_key).unwrap();
         row.data_key_id = data_key.id();
-        self.write(move || Changes { new_values: vec![row.clone()], ..Changes::default() }).await.unwrap();
+        self.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
         key.value_id()
     }
 
@@ -47,7 +48,7 @@ impl Vault {
         self.store.value(&demo(), value_id).await.unwrap().unwrap()
     }
 
-    async fn row(&self, value_id: ValueId) -> ValueRow {
+    async fn row(&self, value_id: ValueId) -> Arc<ValueRow> {
         self.read(value_id).await.row
     }
 
@@ -91,7 +92,7 @@ impl Vault {
             let mut used = entry(&demo(), Action::ValueDereferenced);
             (used.value_id, used.state_version) = (Some(value_id), Some(state.version));
             let states = vec![StateRow { value_id, data_key_id, state, mac }];
-            Decision::Write(Changes { entries: vec![used], states, ..Changes::default() }, true)
+            Decision::Write(Changes { entries: vec![used.into()], states, ..Changes::default() }, true)
         });
         committer.submit(ask).await.map(|done| done.output)
     }

@@ -167,7 +167,7 @@ impl Vault {
         let mut entry = entry(&row.tenant, Action::Admin("test.decreed"));
         entry.object = Some(row.object(self.keys.realm()));
         let mut ask = self.ask(Reads::default(), move |_, _| {
-            let (rows, entries) = (vec![row.clone()], vec![entry.clone()]);
+            let (rows, entries) = (vec![row.clone()], vec![entry.clone().into()]);
             Decision::Write(Changes { rows, entries, bump_generation: true, ..Changes::default() }, ())
         });
         ask.tenant = TenantName::system();

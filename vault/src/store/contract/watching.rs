@@ -16,7 +16,7 @@ on_every_engine!(
 
 async fn write(vault: &Vault, times: usize) {
     let changes = move || {
-        let entries = (0..times).map(|_| entry(&demo(), Action::ValueDereferenced)).collect();
+        let entries = (0..times).map(|_| entry(&demo(), Action::ValueDereferenced).into()).collect();
         Changes { entries, ..Changes::default() }
     };
     vault.write(changes).await.unwrap();

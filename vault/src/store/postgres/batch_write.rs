@@ -1,9 +1,9 @@
 //! What almost every batch writes, in one statement: values, runs, entries with their openings, the signed batch. One round
 //! trip where there were five; its parts do not see each other, and none of them needs to.
 
-use sqlx::postgres::PgArguments;
+use sqlx::postgres::{PgArguments, PgHasArrayType};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{Encode, PgConnection, Postgres, Type};
 
 use super::column::{column, int, millis};
 use crate::access_log::{Batch, Group};
@@ -11,32 +11,37 @@ use crate::domain::{BootId, TenantName, Timestamp};
 use crate::store::batch::{EntryRow, WriteSet};
 use crate::store::rows::{RunOutcome, RunRow, ValueRow};
 
+/// Arrays that are shorter than the others are filled up with nothing: `coalesce` puts what all rows have in common there.
 /// A number that is taken breaks a primary key, and all of it; it is never ignored.
-const WRITE: &str = "WITH \
-     new_values AS (INSERT INTO secure_values (tenant, value_id, app, field, kind, retention, created, expires, uses, \
-     session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed, purge_after) \
-     SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], \
-     $8::bigint[], $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::bytea[], $15::bytea[], \
-     $16::bytea[], $17::bytea[], $8::bigint[])), \
-     runs AS (INSERT INTO flow_runs (tenant, run_id, app, flow, flow_version, credential_id, started, deadline, outcome, \
-     code, finished) SELECT * FROM unnest($18::text[], $19::bytea[], $20::text[], $21::text[], $22::bigint[], \
-     $23::bytea[], $24::bigint[], $25::bigint[], $26::text[], $27::text[], $28::bigint[]) \
-     ON CONFLICT (tenant, run_id) DO UPDATE SET outcome = excluded.outcome, code = excluded.code, \
-     finished = excluded.finished), \
-     entries AS (INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, flow, app, \
-     object, object_version, state_version, leaf, opening_key, on_behalf_of, address, actor_name, reference) \
-     SELECT e.tenant, $29, $30, e.number, e.time, e.action, e.outcome, e.value_id, e.actor_id, e.flow, e.app, e.object, \
-     e.object_version, e.state_version, e.leaf, e.opening_key, e.one, e.two, e.three, e.four \
-     FROM unnest($31::text[], $32::bigint[], $33::bigint[], $34::text[], $35::text[], $36::bytea[], $37::text[], \
-     $38::text[], $39::text[], $40::text[], $41::bigint[], $42::bigint[], $43::bytea[], $44::bytea[], $45::bytea[], \
-     $46::bytea[], $47::bytea[], $48::bytea[]) AS e(tenant, number, time, action, outcome, value_id, actor_id, flow, app, \
-     object, object_version, state_version, leaf, opening_key, one, two, three, four)), \
-     groups AS (INSERT INTO log_groups (tenant, boot, lane, first, count, batch, salt, hash) \
-     SELECT g.tenant, $29, $30, g.first, g.count, $49, g.salt, g.hash FROM unnest($50::text[], $51::bigint[], \
-     $52::bigint[], $53::bytea[], $54::bytea[]) AS g(tenant, first, count, salt, hash)) \
-     INSERT INTO log_batches (tenant, boot, lane, first, count, time, previous, root, signature) \
-     SELECT $55::text, $29::bytea, $30::bigint, $49::bigint, $56::bigint, $57::bigint, $58::bytea, $59::bytea, $60::bytea \
-     WHERE $56 > 0";
+const WRITE: &str = "WITH new_values AS (INSERT INTO secure_values (tenant, value_id, app, field, kind, retention, created, \
+     expires, uses, session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed, purge_after) \
+     SELECT coalesce(v.tenant, $2), v.value_id, coalesce(v.app, $5), coalesce(v.field, $7), coalesce(v.kind, $9), \
+     coalesce(v.retention, $11), v.created, coalesce(v.expires, $14), coalesce(v.uses, $16), coalesce(v.session, \
+     $18), coalesce(v.subject, $20), coalesce(v.flows, $22), coalesce(v.purposes, $24), v.verifier, \
+     coalesce(v.pepper_id, $27), coalesce(v.data_key_id, $29), v.sealed, coalesce(v.expires, $14) FROM \
+     unnest($1::text[], $3::bytea[], $4::text[], $6::text[], $8::text[], $10::text[], $12::bigint[], \
+     $13::bigint[], $15::bigint[], $17::bytea[], $19::bytea[], $21::text[], $23::text[], $25::bytea[], \
+     $26::bytea[], $28::bytea[], $30::bytea[]) AS v(tenant, value_id, app, field, kind, retention, created, \
+     expires, uses, session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed)), runs AS \
+     (INSERT INTO flow_runs (tenant, run_id, app, flow, flow_version, credential_id, started, deadline, outcome, \
+     code, finished) SELECT * FROM unnest($31::text[], $32::bytea[], $33::text[], $34::text[], $35::bigint[], \
+     $36::bytea[], $37::bigint[], $38::bigint[], $39::text[], $40::text[], $41::bigint[]) ON CONFLICT (tenant, \
+     run_id) DO UPDATE SET outcome = excluded.outcome, code = excluded.code, finished = excluded.finished), \
+     entries AS (INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, \
+     flow, app, object, object_version, state_version, leaf, opening_key, on_behalf_of, address, actor_name, \
+     reference) SELECT coalesce(e.tenant, $45), $42, $43, e.number, coalesce(e.time, $48), coalesce(e.action, \
+     $50), coalesce(e.outcome, $52), e.value_id, coalesce(e.actor_id, $55), coalesce(e.flow, $57), \
+     coalesce(e.app, $59), e.object, e.object_version, coalesce(e.state_version, $63), e.leaf, \
+     coalesce(e.opening_key, $66), e.one, e.two, e.three, e.four FROM unnest($44::text[], $46::bigint[], \
+     $47::bigint[], $49::text[], $51::text[], $53::bytea[], $54::text[], $56::text[], $58::text[], $60::text[], \
+     $61::bigint[], $62::bigint[], $64::bytea[], $65::bytea[], $67::bytea[], $68::bytea[], $69::bytea[], \
+     $70::bytea[]) AS e(tenant, number, time, action, outcome, value_id, actor_id, flow, app, object, \
+     object_version, state_version, leaf, opening_key, one, two, three, four)), groups AS (INSERT INTO log_groups \
+     (tenant, boot, lane, first, count, batch, salt, hash) SELECT g.tenant, $42, $43, g.first, g.count, $71, \
+     g.salt, g.hash FROM unnest($72::text[], $73::bigint[], $74::bigint[], $75::bytea[], $76::bytea[]) AS \
+     g(tenant, first, count, salt, hash)) INSERT INTO log_batches (tenant, boot, lane, first, count, time, \
+     previous, root, signature) SELECT $77::text, $42::bytea, $43::bigint, $71::bigint, $78::bigint, $79::bigint, \
+     $80::bytea, $81::bytea, $82::bytea WHERE $78 > 0";
 const INSERT_LANE: &str =
     "INSERT INTO log_lanes (tenant, boot, lane, opened, next, previous) VALUES ($1, $2, $3, $4, 0, $5)";
 
@@ -61,7 +66,7 @@ pub(super) async fn write(set: &WriteSet, connection: &mut PgConnection) -> Resu
     }
     let none = (NONE, Vec::new());
     let (batch, groups) = set.batch.as_ref().unwrap_or(&none);
-    let values: Vec<&ValueRow> = set.new_values.values().collect();
+    let values: Vec<&ValueRow> = set.new_values.values().map(AsRef::as_ref).collect();
     let runs: Vec<&RunRow> = set.runs.values().collect();
     let query = bind_runs(bind_values(sqlx::query(WRITE), &values), &runs);
     let query = query.bind(&batch.boot.as_bytes()[..]).bind(i64::from(batch.lane));
@@ -80,24 +85,22 @@ pub(super) async fn write(set: &WriteSet, connection: &mut PgConnection) -> Resu
 }
 
 fn bind_values<'q>(query: Writing<'q>, rows: &'q [&'q ValueRow]) -> Writing<'q> {
-    query
-        .bind(column(rows, |row| row.metadata.tenant.as_str()))
-        .bind(column(rows, |row| &row.metadata.value_id.as_bytes()[..]))
-        .bind(column(rows, |row| row.metadata.app.as_str()))
-        .bind(column(rows, |row| row.metadata.field.as_str()))
-        .bind(column(rows, |row| row.metadata.kind.as_str()))
-        .bind(column(rows, |row| row.metadata.retention.as_str()))
-        .bind(column(rows, |row| millis(row.metadata.created)))
-        .bind(column(rows, |row| row.metadata.expires.map(millis)))
-        .bind(column(rows, |row| row.metadata.uses.map(i64::from)))
-        .bind(column(rows, |row| row.metadata.session.as_ref().map(|id| &id.as_bytes()[..])))
-        .bind(column(rows, |row| row.metadata.subject.as_ref().map(|hash| &hash[..])))
-        .bind(column(rows, |row| words(row.metadata.binding.flows.iter().map(|name| name.as_str()))))
-        .bind(column(rows, |row| words(row.metadata.binding.purposes.iter().map(|name| name.as_str()))))
-        .bind(column(rows, |row| &row.verifier[..]))
-        .bind(column(rows, |row| &row.pepper_id.as_bytes()[..]))
-        .bind(column(rows, |row| &row.data_key_id.as_bytes()[..]))
-        .bind(column(rows, |row| &row.sealed[..]))
+    let query = common(query, rows, |row| Some(row.metadata.tenant.as_str()))
+        .bind(column(rows, |row| &row.metadata.value_id.as_bytes()[..]));
+    let query = common(query, rows, |row| Some(row.metadata.app.as_str()));
+    let query = common(query, rows, |row| Some(row.metadata.field.as_str()));
+    let query = common(query, rows, |row| Some(row.metadata.kind.as_str()));
+    let query = common(query, rows, |row| Some(row.metadata.retention.as_str()))
+        .bind(column(rows, |row| millis(row.metadata.created)));
+    let query = common(query, rows, |row| row.metadata.expires.map(millis));
+    let query = common(query, rows, |row| row.metadata.uses.map(i64::from));
+    let query = common(query, rows, |row| row.metadata.session.as_ref().map(|id| &id.as_bytes()[..]));
+    let query = common(query, rows, |row| row.metadata.subject.as_ref().map(|hash| &hash[..]));
+    let query = common(query, rows, |row| Some(words(row.metadata.binding.flows.iter().map(|name| name.as_str()))));
+    let query = common(query, rows, |row| Some(words(row.metadata.binding.purposes.iter().map(|name| name.as_str()))))
+        .bind(column(rows, |row| &row.verifier[..]));
+    let query = common(query, rows, |row| Some(&row.pepper_id.as_bytes()[..]));
+    common(query, rows, |row| Some(&row.data_key_id.as_bytes()[..])).bind(column(rows, |row| &row.sealed[..]))
 }
 
 fn bind_runs<'q>(query: Writing<'q>, rows: &'q [&'q RunRow]) -> Writing<'q> {
@@ -116,23 +119,34 @@ fn bind_runs<'q>(query: Writing<'q>, rows: &'q [&'q RunRow]) -> Writing<'q> {
 }
 
 fn bind_entries<'q>(query: Writing<'q>, rows: &'q [EntryRow]) -> Writing<'q> {
-    let query = query
-        .bind(column(rows, |row| row.tenant.as_str()))
-        .bind(column(rows, |row| int(row.position.number)))
-        .bind(column(rows, |row| millis(row.time)))
-        .bind(column(rows, |row| &row.action[..]))
-        .bind(column(rows, |row| row.outcome))
-        .bind(column(rows, |row| row.value_id.as_ref().map(|id| &id.as_bytes()[..])))
-        .bind(column(rows, |row| &row.actor_id[..]))
-        .bind(column(rows, |row| row.flow.as_deref()))
-        .bind(column(rows, |row| row.app.as_deref()))
+    let query = common(query, rows, |row| Some(row.tenant.as_str())).bind(column(rows, |row| int(row.position.number)));
+    let query = common(query, rows, |row| Some(millis(row.time)));
+    let query = common(query, rows, |row| Some(&row.action[..]));
+    let query = common(query, rows, |row| Some(row.outcome))
+        .bind(column(rows, |row| row.value_id.as_ref().map(|id| &id.as_bytes()[..])));
+    let query = common(query, rows, |row| Some(&row.actor_id[..]));
+    let query = common(query, rows, |row| row.flow.as_deref());
+    let query = common(query, rows, |row| row.app.as_deref())
         .bind(column(rows, |row| row.object.as_ref().map(|(object, _)| &object[..])))
-        .bind(column(rows, |row| row.object.as_ref().map(|(_, version)| int(*version))))
-        .bind(column(rows, |row| row.state_version.map(int)))
-        .bind(column(rows, |row| &row.leaf[..]))
-        .bind(column(rows, |row| row.openings.as_ref().map(|(id, _)| &id.as_bytes()[..])));
+        .bind(column(rows, |row| row.object.as_ref().map(|(_, version)| int(*version))));
+    let query = common(query, rows, |row| row.state_version.map(int)).bind(column(rows, |row| &row.leaf[..]));
+    let query = common(query, rows, |row| row.openings.as_ref().map(|(id, _)| &id.as_bytes()[..]));
     let member = |at: usize| column(rows, move |row| row.openings.as_ref().map(|(_, sealed)| &sealed[at][..]));
     (0..4).fold(query, |query, at| query.bind(member(at)))
+}
+
+/// Binds a column that most batches have the same in all rows: then no row for it and the text once, else a row for each and
+/// nothing once. For the server an array is work for each element of it.
+fn common<'q, R, T>(query: Writing<'q>, rows: &'q [R], of: impl Fn(&'q R) -> Option<T>) -> Writing<'q>
+where
+    T: PartialEq + Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
+{
+    let first = rows.first().and_then(&of);
+    if rows.iter().all(|row| of(row) == first) {
+        query.bind(Vec::<Option<T>>::new()).bind(first)
+    } else {
+        query.bind(column(rows, of)).bind(None::<T>)
+    }
 }
 
 fn bind_batch<'q>(query: Writing<'q>, batch: &'q Batch, groups: &'q [Group]) -> Writing<'q> {

@@ -15,15 +15,13 @@ use crate::store::rows::{DecidingRow, Table};
 macro_rules! columns {
     ($table:tt) => {
         concat!(
-            "SELECT tenant, key, version, body, mac, mac_key_id, (SELECT l.leaf FROM access_log l WHERE \
-             l.tenant = t.tenant AND l.object = '",
+            "SELECT t.tenant, t.key, t.version, t.body, t.mac, t.mac_key_id, n.leaf AS newest, n.object_version AS \
+             newest_version FROM ",
             $table,
-            "/' || t.key AND l.object_version IS NOT NULL ORDER BY l.object_version DESC LIMIT 1) AS newest, \
-             (SELECT max(l.object_version) FROM access_log l WHERE l.tenant = t.tenant AND l.object = '",
+            " AS t LEFT JOIN LATERAL (SELECT l.leaf, l.object_version FROM access_log l WHERE l.tenant = t.tenant AND \
+             l.object = '",
             $table,
-            "/' || t.key) AS newest_version FROM ",
-            $table,
-            " AS t"
+            "/' || t.key AND l.object_version IS NOT NULL ORDER BY l.object_version DESC LIMIT 1) AS n ON true"
         )
     };
 }

@@ -10,7 +10,7 @@ use super::column::Columns;
 use super::reader::Reader;
 use super::{PATIENCE, bounded, connect, is_safe, migrate, within};
 use crate::domain::TenantName;
-use crate::keys::{Answer, Medium, SecretKind, SecretName};
+use crate::keys::{Answer, Medium, RootVersion, SecretKind, SecretName};
 use crate::store::Error;
 use crate::store::settings::PostgresAddress;
 
@@ -54,73 +54,85 @@ impl KeyStoreDatabase {
         Ok(Some(Self { connections }))
     }
 
-    async fn reader(&self) -> Result<Reader, Error> {
+    pub(super) async fn reader(&self) -> Result<Reader, Error> {
         Ok(Reader::of(Box::pin(self.connections.acquire()).await?))
     }
 
-    async fn insert(&self, name: &SecretName, sealed: &[u8]) -> Result<bool, Error> {
+    /// The identity is held meanwhile: a rotation of the root key sees this secret, or this statement waits for it.
+    async fn insert(&self, root: RootVersion, name: &SecretName, sealed: &[u8]) -> Result<bool, Error> {
         super::reading!(self, |connection| {
             let done = sqlx::query(
-                "INSERT INTO secrets (tenant, kind, secret_id, version, sealed) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT DO NOTHING",
+                "WITH held AS (SELECT 1 FROM clear_files WHERE tenant = $7 AND name = 'identity' FOR SHARE) \
+                 INSERT INTO secrets (tenant, kind, secret_id, version, sealed, root_version) \
+                 SELECT $1, $2, $3, $4, $5, $6 FROM held ON CONFLICT DO NOTHING",
             )
             .bind(name.tenant.as_str())
             .bind(name.kind.as_str())
             .bind(&name.id[..])
             .bind(i64::from(name.version))
             .bind(sealed)
+            .bind(i64::from(root.0))
+            .bind(TenantName::SYSTEM)
             .execute(connection)
             .await?;
             Ok(done.rows_affected() == 1)
         })
     }
 
-    async fn secret(&self, name: &SecretName) -> Result<Option<Vec<u8>>, Error> {
+    async fn secret(&self, root: RootVersion, name: &SecretName) -> Result<Option<Vec<u8>>, Error> {
         super::reading!(self, |connection| {
             let sealed = sqlx::query_scalar(
-                "SELECT sealed FROM secrets WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4",
+                "SELECT sealed FROM secrets \
+                 WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4 AND root_version = $5",
             )
             .bind(name.tenant.as_str())
             .bind(name.kind.as_str())
             .bind(&name.id[..])
             .bind(i64::from(name.version))
+            .bind(i64::from(root.0))
             .fetch_optional(connection)
             .await?;
             Ok(sealed)
         })
     }
 
-    async fn names(&self, kind: SecretKind) -> Result<Vec<SecretName>, Error> {
+    async fn names(&self, root: RootVersion, kind: SecretKind) -> Result<Vec<SecretName>, Error> {
         super::reading!(self, |connection| {
-            let rows = sqlx::query("SELECT tenant, secret_id, version FROM secrets WHERE kind = $1")
-                .bind(kind.as_str())
-                .fetch_all(connection)
-                .await?;
+            let rows =
+                sqlx::query("SELECT tenant, secret_id, version FROM secrets WHERE kind = $1 AND root_version = $2")
+                    .bind(kind.as_str())
+                    .bind(i64::from(root.0))
+                    .fetch_all(connection)
+                    .await?;
             rows.iter().map(|row| name(kind, row)).collect()
         })
     }
 
     /// Overwriting is worth little where old versions of rows stay until they are vacuumed, and costs nothing.
-    async fn remove(&self, name: &SecretName) -> Result<bool, Error> {
+    async fn remove(&self, root: RootVersion, name: &SecretName) -> Result<bool, Error> {
         super::reading!(self, |connection| {
             sqlx::query(
                 "UPDATE secrets SET sealed = decode(repeat('00', length(sealed)), 'hex') \
-                 WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4",
+                 WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4 AND root_version = $5",
             )
             .bind(name.tenant.as_str())
             .bind(name.kind.as_str())
             .bind(&name.id[..])
             .bind(i64::from(name.version))
+            .bind(i64::from(root.0))
             .execute(&mut *connection)
             .await?;
-            let done =
-                sqlx::query("DELETE FROM secrets WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4")
-                    .bind(name.tenant.as_str())
-                    .bind(name.kind.as_str())
-                    .bind(&name.id[..])
-                    .bind(i64::from(name.version))
-                    .execute(connection)
-                    .await?;
+            let done = sqlx::query(
+                "DELETE FROM secrets \
+                 WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4 AND root_version = $5",
+            )
+            .bind(name.tenant.as_str())
+            .bind(name.kind.as_str())
+            .bind(&name.id[..])
+            .bind(i64::from(name.version))
+            .bind(i64::from(root.0))
+            .execute(connection)
+            .await?;
             Ok(done.rows_affected() == 1)
         })
     }
@@ -176,23 +188,23 @@ impl Medium for KeyStoreDatabase {
         answer(async { self.any().await.map(|any| !any) })
     }
 
-    fn create(&self, name: &SecretName, sealed: Vec<u8>) -> Answer<'_, bool> {
+    fn create(&self, root: RootVersion, name: &SecretName, sealed: Vec<u8>) -> Answer<'_, bool> {
         let name = name.clone();
-        answer(async move { self.insert(&name, &sealed).await })
+        answer(async move { self.insert(root, &name, &sealed).await })
     }
 
-    fn read(&self, name: &SecretName) -> Answer<'_, Option<Vec<u8>>> {
+    fn read(&self, root: RootVersion, name: &SecretName) -> Answer<'_, Option<Vec<u8>>> {
         let name = name.clone();
-        answer(async move { self.secret(&name).await })
+        answer(async move { self.secret(root, &name).await })
     }
 
-    fn list(&self, kind: SecretKind) -> Answer<'_, Vec<SecretName>> {
-        answer(self.names(kind))
+    fn list(&self, root: RootVersion, kind: SecretKind) -> Answer<'_, Vec<SecretName>> {
+        answer(self.names(root, kind))
     }
 
-    fn destroy(&self, name: &SecretName) -> Answer<'_, bool> {
+    fn destroy(&self, root: RootVersion, name: &SecretName) -> Answer<'_, bool> {
         let name = name.clone();
-        answer(async move { self.remove(&name).await })
+        answer(async move { self.remove(root, &name).await })
     }
 
     fn read_clear(&self, file: &'static str) -> Answer<'_, Option<Vec<u8>>> {
@@ -201,6 +213,18 @@ impl Medium for KeyStoreDatabase {
 
     fn swap_clear(&self, file: &'static str, old: Option<Vec<u8>>, new: Vec<u8>) -> Answer<'_, bool> {
         answer(async move { self.swap(file, old.as_deref(), &new).await })
+    }
+
+    fn switch_root(&self, (old, new): (Vec<u8>, Vec<u8>), from: RootVersion, to: RootVersion) -> Answer<'_, bool> {
+        answer(async move { self.switch(&old, &new, (from, to)).await })
+    }
+
+    fn root_versions(&self) -> Answer<'_, Vec<RootVersion>> {
+        answer(self.versions())
+    }
+
+    fn remove_root(&self, root: RootVersion) -> Answer<'_, ()> {
+        answer(self.remove_all(root))
     }
 }
 

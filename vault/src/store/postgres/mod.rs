@@ -1,5 +1,5 @@
-//! PostgreSQL: any number of nodes, one connection of each that writes, readers beside it. Every commit is on the disk
-//! before it is acknowledged.
+//! PostgreSQL: any number of nodes, one connection of each that writes batches, one for the vault's own upkeep, readers
+//! beside them. Every commit is on the disk before it is acknowledged.
 //!
 //! Transactions run at READ COMMITTED. What a batch decides on is locked before it is read: generations are shared, so
 //! that none moves on before the batch ends, and so is the leave of the boot to write; rows that a batch may change are its
@@ -23,6 +23,7 @@ mod read;
 mod reader;
 mod replica;
 mod requests;
+mod root_rotation;
 mod transaction;
 mod values;
 mod waiting;
@@ -60,6 +61,8 @@ const READERS: u32 = 8;
 pub(in crate::store) struct PostgresStore {
     readers: PgPool,
     writer: tokio::sync::Mutex<Writer>,
+    /// Integration, purge and new keys: a batch of requests waits for none of them.
+    upkeep: tokio::sync::Mutex<Writer>,
 }
 
 impl PostgresStore {
@@ -83,7 +86,9 @@ impl PostgresStore {
             .acquire_timeout(PATIENCE)
             .test_before_acquire(false)
             .connect_lazy_with(bounded(&options).options([("default_transaction_read_only", "on")]));
-        Ok(Self { readers, writer: tokio::sync::Mutex::new(Writer::new(options, connection)) })
+        // The writer connects when it begins: a socket belongs to the runtime that opened it, and the committer has its own.
+        let writer = tokio::sync::Mutex::new(Writer::lazy(options.clone()));
+        Ok(Self { readers, writer, upkeep: tokio::sync::Mutex::new(Writer::new(options, connection)) })
     }
 
     /// A connection that reads.
@@ -92,15 +97,21 @@ impl PostgresStore {
         Ok(Reader::of(Box::pin(self.readers.acquire()).await?))
     }
 
-    /// The connection that writes; whoever holds it is alone in this node.
+    /// The connection that writes batches; whoever holds it is alone in this node.
     pub(in crate::store) async fn writer(&self) -> tokio::sync::MutexGuard<'_, Writer> {
         self.writer.lock().await
+    }
+
+    /// The connection for all else that is written.
+    async fn upkeep(&self) -> tokio::sync::MutexGuard<'_, Writer> {
+        self.upkeep.lock().await
     }
 
     /// Closes every connection.
     pub(in crate::store) async fn close(&self) {
         let _ = tokio::time::timeout(PATIENCE, self.readers.close()).await;
         self.writer.lock().await.close().await;
+        self.upkeep.lock().await.close().await;
     }
 }
 
@@ -163,10 +174,10 @@ macro_rules! snapshot {
     };
 }
 
-/// A transaction of its own on the connection that writes; made anew when the engine could not order it.
+/// A transaction of its own beside the batches; made anew when the engine could not order it.
 macro_rules! writing {
     ($store:expr, |$connection:ident| $work:expr) => {{
-        let mut writer = $store.writer().await;
+        let mut writer = $store.upkeep().await;
         let mut left = crate::store::ATTEMPTS;
         loop {
             let mut batch = writer.begin().await?;

@@ -27,7 +27,8 @@ impl PostgresStore {
             .acquire_timeout(PATIENCE)
             .test_before_acquire(false)
             .connect_lazy_with(bounded(&options).options([("default_transaction_read_only", "on")]));
-        Ok(Self { readers, writer: tokio::sync::Mutex::new(Writer::never(options)) })
+        let never = || tokio::sync::Mutex::new(Writer::never(options.clone()));
+        Ok(Self { readers, writer: never(), upkeep: never() })
     }
 
     /// Up to where this server has written: what was acknowledged before is below.

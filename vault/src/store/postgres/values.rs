@@ -1,6 +1,7 @@
 //! Values and their states.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
@@ -22,11 +23,10 @@ const UPSERT_STATE: &str = "INSERT INTO value_states (tenant, value_id, data_key
 const LOCK: &str = "SELECT value_id, data_key_id FROM secure_values WHERE tenant = $1 AND value_id = ANY($2) ORDER BY value_id FOR UPDATE";
 /// With the state and the newest entry that carries a state version, so that one round trip tells all.
 const READ: &str = "SELECT v.*, s.data_key_id AS state_data_key_id, s.version, s.code, s.uses_left, s.expires AS state_expires, \
-     s.failures, s.mac, (SELECT l.leaf FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id \
-     AND l.state_version IS NOT NULL ORDER BY l.state_version DESC LIMIT 1) AS newest, \
-     (SELECT max(l.state_version) FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id) \
-     AS newest_version \
+     s.failures, s.mac, n.leaf AS newest, n.state_version AS newest_version \
      FROM secure_values v LEFT JOIN value_states s ON s.tenant = v.tenant AND s.value_id = v.value_id \
+     LEFT JOIN LATERAL (SELECT l.leaf, l.state_version FROM access_log l WHERE l.tenant = v.tenant \
+     AND l.value_id = v.value_id AND l.state_version IS NOT NULL ORDER BY l.state_version DESC LIMIT 1) AS n ON true \
      WHERE v.tenant = $1 AND v.value_id = ANY($2)";
 
 /// Inserts or replaces states.
@@ -54,7 +54,7 @@ pub(super) async fn upsert_states(
 
 /// Writes values whose outer layer was made anew; their rows are held.
 pub(super) async fn reseal(
-    rows: &BTreeMap<(TenantName, ValueId), ValueRow>,
+    rows: &BTreeMap<(TenantName, ValueId), Arc<ValueRow>>,
     connection: &mut PgConnection,
 ) -> Result<(), sqlx::Error> {
     if rows.is_empty() {

@@ -1,4 +1,4 @@
-//! The one connection that writes, and what a server that went away does to it.
+//! A connection that writes, and what a server that went away does to it.
 
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,14 @@ pub(in crate::store) struct Writer {
 
 impl Writer {
     pub(super) fn new(options: PgConnectOptions, connection: PgConnection) -> Self {
+        Self { connection: Some(connection), ..Self::lazy(options) }
+    }
+
+    /// One that connects when it first begins.
+    pub(super) fn lazy(options: PgConnectOptions) -> Self {
         Self {
             options,
-            connection: Some(connection),
+            connection: None,
             is_doubtful: false,
             used: Instant::now(),
             closed: false,
@@ -41,15 +46,7 @@ impl Writer {
 
     /// One that never writes: a standby's.
     pub(super) fn never(options: PgConnectOptions) -> Self {
-        Self {
-            options,
-            connection: None,
-            is_doubtful: false,
-            used: Instant::now(),
-            closed: true,
-            #[cfg(test)]
-            loses_answer: false,
-        }
+        Self { closed: true, ..Self::lazy(options) }
     }
 
     /// Begins a transaction.

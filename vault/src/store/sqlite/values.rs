@@ -1,6 +1,7 @@
 //! Values and their states.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -42,7 +43,7 @@ const READ: Texts = texts!(
 );
 
 /// Inserts values.
-pub(super) async fn insert(rows: &[ValueRow], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(rows: &[Arc<ValueRow>], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     for (text, part) in sql::parts(&INSERT, rows) {
         let mut query = sqlx::query(text);
         for row in part {
@@ -98,7 +99,7 @@ pub(super) async fn upsert_states(
 
 /// Writes values whose outer layer was made anew.
 pub(super) async fn reseal(
-    rows: &BTreeMap<(TenantName, ValueId), ValueRow>,
+    rows: &BTreeMap<(TenantName, ValueId), Arc<ValueRow>>,
     connection: &mut SqliteConnection,
 ) -> Result<(), sqlx::Error> {
     for ((tenant, value_id), row) in rows {
