@@ -84,7 +84,7 @@ pub(super) async fn keys(
             None => Err(keys::Error::NoKeyStore),
         },
     };
-    opened.map_err(|error| not_opened(settings, &error))
+    opened.map_err(|error| refused(settings, &error))
 }
 
 /// Finds the installation of a node whose root key is not here. What is missing is said now, and not to who brings it.
@@ -98,30 +98,34 @@ pub(super) async fn sealed_keys(settings: &Settings) -> Result<SealedKeys, Failu
             None => Err(keys::Error::NoKeyStore),
         },
     };
-    found.map_err(|error| not_opened(settings, &error))
+    found.map_err(|error| refused(settings, &error))
 }
 
 /// The key store's own database; nothing if there is no key store in it.
 async fn medium(settings: &Settings, create: bool) -> Result<Option<Arc<dyn Medium>>, Failure> {
     let KeyStore::Postgres { address, migration_lock } = &settings.key_store else { return Ok(None) };
     let medium = KeyStoreDatabase::open(address, *migration_lock, create).await;
-    let medium = medium.map_err(|error| Failure::new(where_it_lies(settings)).because(chain(&error)))?;
+    let medium = medium.map_err(|error| not_opened(settings).because(chain(&error)))?;
     Ok(medium.map(|medium| -> Arc<dyn Medium> { Arc::new(medium) }))
 }
 
-fn not_opened(settings: &Settings, error: &keys::Error) -> Failure {
-    let what = where_it_lies(settings);
-    let failure = Failure::new(headline(error).unwrap_or(&what)).because(format!("{what}: {}", chain(error)));
+fn not_opened(settings: &Settings) -> Failure {
+    Failure::new(match &settings.key_store {
+        KeyStore::Directory(folder) => format!("the key store at {} cannot be opened", folder.display()),
+        KeyStore::Postgres { .. } => "the key store's database cannot be opened".to_owned(),
+    })
+}
+
+/// Why the key store was not opened, and what to do about it.
+fn refused(settings: &Settings, error: &keys::Error) -> Failure {
+    let (what, why) = (not_opened(settings), chain(error));
+    let failure = match headline(error) {
+        Some(headline) => Failure::new(headline).because(format!("{what}: {why}")),
+        None => what.because(why),
+    };
     match advice(error) {
         Some(next) => failure.so(next),
         None => failure,
-    }
-}
-
-fn where_it_lies(settings: &Settings) -> String {
-    match &settings.key_store {
-        KeyStore::Directory(folder) => format!("the key store at {} cannot be opened", folder.display()),
-        KeyStore::Postgres { .. } => "the key store's database cannot be opened".to_owned(),
     }
 }
 
