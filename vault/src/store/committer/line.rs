@@ -52,11 +52,11 @@ impl Line {
 mod tests {
     use std::time::Duration;
 
-    use super::super::own_work::OwnWork;
-    use super::super::queued::{Job, OpeningKeys};
     use super::*;
     use crate::domain::Timestamp;
     use crate::store::committer::operation::Changes;
+    use crate::store::committer::own_work::OwnWork;
+    use crate::store::committer::queued::{Job, OpeningKeys};
 
     fn job(tenant: &str) -> Box<dyn Queued> {
         let at = Timestamp::from_millis(0);
