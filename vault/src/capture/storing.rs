@@ -72,6 +72,10 @@ impl Operation for Storing {
         self.deadline
     }
 
+    fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
     fn reads(&self) -> Reads {
         let mut reads = Reads::default();
         reads.idempotency.extend(self.idempotency.iter().flat_map(|(request, _)| request.lookups()));

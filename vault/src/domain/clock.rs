@@ -139,20 +139,35 @@ pub enum Clock {
     #[default]
     System,
     /// One that stands still until a test moves it.
-    Held(Arc<AtomicU64>),
+    Held(Arc<Hands>),
+}
+
+/// What a held clock shows.
+#[derive(Debug)]
+pub struct Hands {
+    millis: AtomicU64,
+    /// By how much the machine's own clock is ahead of it, in milliseconds.
+    machine_ahead: AtomicI64,
 }
 
 impl Clock {
     /// A clock that stands at `now`.
     #[must_use]
     pub fn held(now: Timestamp) -> Self {
-        Self::Held(Arc::new(AtomicU64::new(now.0)))
+        Self::Held(Arc::new(Hands { millis: AtomicU64::new(now.0), machine_ahead: AtomicI64::new(0) }))
     }
 
     /// Moves a held clock on; the machine's is left alone.
     pub fn advance(&self, by: Duration) {
-        if let Self::Held(millis) = self {
-            millis.fetch_add(u64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
+        if let Self::Held(hands) = self {
+            hands.millis.fetch_add(u64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
+        }
+    }
+
+    /// Lets the machine's own clock be so many milliseconds ahead of a held one; fewer than none is behind.
+    pub fn set_machine_ahead(&self, milliseconds: i64) {
+        if let Self::Held(hands) = self {
+            hands.machine_ahead.store(milliseconds, Ordering::SeqCst);
         }
     }
 
@@ -161,17 +176,26 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => STEADY.now(machine, uptime()),
-            Self::Held(millis) => Timestamp(millis.load(Ordering::SeqCst)),
+            Self::Held(hands) => Timestamp(hands.millis.load(Ordering::SeqCst)),
         }
     }
 
-    /// What the machine's own clock says, wherever the time comes from: for what a database must not decide.
-    #[must_use]
-    pub fn machine(&self) -> Timestamp {
+    /// What the machine's own clock says, wherever the time comes from.
+    fn machine(&self) -> Timestamp {
         match self {
             Self::System => machine(),
-            Self::Held(_) => self.now(),
+            Self::Held(hands) => {
+                let ahead = hands.machine_ahead.load(Ordering::SeqCst);
+                Timestamp(u64::try_from(signed(self.now()).saturating_add(ahead)).unwrap_or_default())
+            }
         }
+    }
+
+    /// The time for what cannot be undone: the earlier of the two, which is over by both. One machine whose clock is ahead
+    /// would else destroy what all nodes live on, and a database whose clock jumps ahead for a moment what is not over.
+    #[must_use]
+    pub fn surely(&self) -> Timestamp {
+        self.now().min(self.machine())
     }
 
     /// Takes the time from the database, whose clock is one for all nodes, and gives it as it counts here: never earlier

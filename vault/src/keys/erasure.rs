@@ -5,7 +5,8 @@ use super::{Error, Keys};
 use crate::domain::Timestamp;
 
 impl Keys {
-    /// Destroys every erasure key whose time is past and says how many; repeatable, resumes after a crash.
+    /// Destroys every erasure key whose time is past and says how many; repeatable, resumes after a crash. It cannot be
+    /// undone: `now` is a time that is surely come ([`crate::domain::Clock::surely`]).
     ///
     /// # Errors
     /// The key store cannot be listed or written.

@@ -53,6 +53,8 @@ pub(in crate::store) struct Wanted {
     /// Who asks: it must be open still.
     pub(in crate::store) boot: BootId,
     pub(in crate::store) tenants: BTreeSet<TenantName>,
+    /// Those whose generation will move on: then all are held by this batch alone.
+    pub(in crate::store) moving: BTreeSet<TenantName>,
     pub(in crate::store) values: BTreeMap<TenantName, BTreeSet<ValueId>>,
     pub(in crate::store) rows: BTreeMap<(Table, TenantName), BTreeSet<String>>,
     pub(in crate::store) idempotency: BTreeMap<TenantName, BTreeSet<[u8; 32]>>,
@@ -66,6 +68,7 @@ impl Wanted {
         Self {
             boot,
             tenants: BTreeSet::new(),
+            moving: BTreeSet::new(),
             values: BTreeMap::new(),
             rows: BTreeMap::new(),
             idempotency: BTreeMap::new(),

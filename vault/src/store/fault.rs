@@ -9,6 +9,8 @@ pub(in crate::store) enum Fault {
     Raced,
     /// The engine could not order this transaction among others: the same one is made anew.
     Again,
+    /// Another node holds what it needs for longer than a batch waits.
+    Busy,
     /// The disk is full or fails: nothing is acknowledged until a write succeeds again.
     Disk,
     /// The disk did not confirm a write it had taken: what the file holds is not known before a restart.

@@ -9,6 +9,9 @@ use super::{Error, Store, engine};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, Tenant, TenantName};
 use crate::keys::{KekRecord, KekState, KeyRecords, ProviderRecord, RecordsError, TokenKek};
 
+/// Values are counted up to here.
+pub(in crate::store) const MOST_COUNTED: u64 = 1_000_000;
+
 impl KeyRecords for Store {
     async fn find_data_keys(
         &self,
@@ -129,12 +132,13 @@ impl Store {
         engine!(self, data_keys_by_kek(tenant))
     }
 
-    /// How many values of a tenant there are, spent and expired ones that wait for the purge included.
+    /// How many values of a tenant there are, spent and expired ones that wait for the purge included; [`MOST_COUNTED`]
+    /// says "at least so many": a destruction must not wait for a count.
     ///
     /// # Errors
     /// [`Error::Database`].
     pub async fn count_values(&self, tenant: &TenantName) -> Result<u64, Error> {
-        engine!(self, count_values(tenant))
+        engine!(self, count_values(MOST_COUNTED, tenant))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The access log as readers see it: lists with filters, entries by index or place, what the sequencer asks.
 
+use std::time::Duration;
+
 use super::integration::{Checkpointed, Integration, LaneProgress, LaneTail, LogHead, PendingBatch, PlacedBatch};
 use super::listing::{Cursor, Listing, RawEntry};
 use super::{EntryFilter, Error, Page, Store, StoredEntry, engine};
@@ -13,6 +15,11 @@ const LONGEST_PAGE: usize = 1000;
 /// So many entries are looked through for a page at most: a filter that matches little gives a short page with a cursor.
 const LONGEST_SEARCH: u64 = 50_000;
 
+/// So many lists are read at once: the other connections that read are for requests.
+pub(in crate::store) const LISTS: usize = 3;
+/// How long a list waits for its turn.
+const TURN: Duration = Duration::from_secs(1);
+
 /// What an opening's seal is for, as HKDF info.
 pub(in crate::store) const OPENING: &str = "siv/v1/log-opening";
 
@@ -21,7 +28,8 @@ impl Store {
     /// that wait for integration. At most `limit`, and at most 1,000; a page may be short and yet have a next one.
     ///
     /// # Errors
-    /// [`Error::Database`]; [`Error::Cursor`] for a cursor that is none of ours.
+    /// [`Error::Database`]; [`Error::Cursor`] for a cursor that is none of ours; [`Error::Overloaded`] while too many lists
+    /// are read.
     pub async fn entries(
         &self,
         tenant: &TenantName,
@@ -31,6 +39,8 @@ impl Store {
     ) -> Result<Page, Error> {
         let limit = limit.clamp(1, LONGEST_PAGE);
         let start: Cursor = cursor.map_or(Ok(Cursor::default()), str::parse)?;
+        let turn = tokio::time::timeout(TURN, self.inner.lists.acquire()).await;
+        let _turn = turn.map_err(|_| Error::Overloaded)?.map_err(|_| Error::Unavailable)?;
         let listed = match &self.inner.replica {
             Some(replica) => replica.listing(tenant, filter, (start, limit, LONGEST_SEARCH)).await,
             None => None,

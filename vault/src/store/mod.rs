@@ -83,6 +83,8 @@ struct Inner {
     keys: Keys,
     clock: Clock,
     log_health: LogHealth,
+    /// Room for lists of the access log.
+    lists: tokio::sync::Semaphore,
     meter: Meter,
 }
 
@@ -143,7 +145,8 @@ impl Store {
         };
         let seal = RowSeal::new(keys.clone());
         let (log_health, meter) = (LogHealth::default(), Meter::default());
-        let inner = Arc::new(Inner { engine, replica, seal, keys, clock, log_health, meter });
+        let lists = tokio::sync::Semaphore::new(log_reads::LISTS);
+        let inner = Arc::new(Inner { engine, replica, seal, keys, clock, log_health, lists, meter });
         if let Some(replica) = &inner.replica {
             Replica::watch(replica, Arc::downgrade(&inner));
         }

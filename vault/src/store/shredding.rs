@@ -20,7 +20,7 @@ pub struct Extent {
     pub keks: Vec<KekRecord>,
     /// Data keys that they wrap.
     pub data_keys: u64,
-    /// Values, spent and expired ones that wait for the purge included.
+    /// Values, spent and expired ones that wait for the purge included; a million says "a million or more".
     pub values: u64,
 }
 

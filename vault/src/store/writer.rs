@@ -34,6 +34,11 @@ impl Writer<'_> {
         })
     }
 
+    /// Whether who moves a generation on must have said so when it was read: there are other nodes.
+    pub(in crate::store) const fn has_others(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// Tells it how a write or commit failed, so that it begins the next one as it must.
     pub(in crate::store) async fn failed(&mut self, error: &sqlx::Error) -> Fault {
         match self {

@@ -32,10 +32,11 @@ const HEAD: Duration = Duration::from_secs(10);
 const FLUSH: Duration = Duration::from_secs(10);
 /// How a connection of HTTP/2 begins; no method of HTTP/1 does.
 const PREFACE: &[u8; 4] = b"PRI ";
-/// How often a beginning that is too short to tell is looked at again.
+/// How soon a beginning that is too short to tell is looked at again; each time after twice as long, so that connections
+/// of one byte keep nobody busy.
 const LOOK: Duration = Duration::from_millis(5);
-/// And so long at most.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// Who has not sent four bytes by then speaks HTTP/1, whose own time limit holds from there on.
+const TOLD: Duration = Duration::from_secs(1);
 /// The longest head, in bytes.
 const LONGEST_HEAD: usize = 32 * 1024;
 
@@ -79,18 +80,17 @@ pub(super) async fn serve(
 /// reads a head of HTTP/1 whole, into a buffer of the size it is made with.
 async fn begins_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
     let mut begin = [0; PREFACE.len()];
-    // A client that stops in its middle is looked at ever more rarely: thousands of them must not keep the node busy.
     let mut pause = LOOK;
     loop {
         let seen = stream.peek(&mut begin).await?;
-        if seen == 0 || begin[..seen] != PREFACE[..seen] {
+        if seen == 0 || begin[..seen] != PREFACE[..seen] || pause > TOLD {
             return Ok(false);
         }
         if seen == PREFACE.len() {
             return Ok(true);
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_LOOK);
+        pause *= 2;
     }
 }
 

@@ -35,9 +35,7 @@ pub(super) fn spawn(committer: &Committer) {
     every(PURGE, now + PURGE, inner, "the purge", |committer| async move { committer.purge().await.map(|_| ()) });
     // At once too: a key whose time came while the node was down has waited long enough.
     every(ERASURE, now, inner, "the end of erasure keys", |committer| async move {
-        // By the machine's own clock: whoever has the database must not end what its backups need.
-        let now = committer.inner.clock.machine();
-        Ok(committer.inner.keys.destroy_due_erasure_keys(now).await.map(|_| ())?)
+        committer.end_erasure_keys().await.map(|_| ())
     });
 }
 
@@ -67,6 +65,15 @@ fn alive(weak: &Weak<Inner>) -> Option<Committer> {
 }
 
 impl Committer {
+    /// Destroys the erasure keys whose time is over by the machine's clock and by the one that counts: neither who sets the
+    /// database's clock nor one machine alone ends what values and their backups need. How many.
+    ///
+    /// # Errors
+    /// [`Error::Keys`].
+    pub(in crate::store) async fn end_erasure_keys(&self) -> Result<u64, Error> {
+        Ok(self.inner.keys.destroy_due_erasure_keys(self.inner.clock.surely()).await?)
+    }
+
     /// Writes a signed sign of life: how far the boot's lanes must be there. One that was closed meanwhile hears of it here,
     /// if it has nothing to write.
     ///

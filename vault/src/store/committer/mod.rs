@@ -5,6 +5,7 @@ mod clock_watch;
 mod gathered;
 mod gathering;
 mod housekeeping;
+mod line;
 pub mod meter;
 mod numbering;
 pub mod operation;
@@ -13,6 +14,7 @@ mod own_work;
 mod provider_watch;
 mod purging;
 mod queued;
+mod sorting;
 mod start;
 mod writer;
 
@@ -20,8 +22,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +37,10 @@ use queued::{Job, Needs, OpeningKeys, Place, Reply};
 pub use start::FirstWords;
 use writer::{BatchWriter, Lanes, Message};
 
-/// So many operations wait at most: more are refused at once.
-const QUEUE: usize = 4096;
+/// So many places there are for operations that wait or are under way: more are refused at once.
+const QUEUE: u32 = 4096;
+/// So many entries have one place.
+const ENTRIES_OF_A_PLACE: usize = 4;
 /// So often an operation may come back for keys.
 const ROUNDS: usize = 3;
 /// How long the vault's own work may take.
@@ -71,7 +74,9 @@ pub struct Committer {
 }
 
 struct Inner {
-    queue: mpsc::Sender<Message>,
+    queue: mpsc::UnboundedSender<Message>,
+    /// What bounds the queue.
+    places: Arc<Semaphore>,
     store: Store,
     keys: Keys,
     clock: Clock,
@@ -103,7 +108,7 @@ impl Committer {
         clock: Clock,
         identity: NodeIdentity,
     ) -> Result<Self, Error> {
-        let (queue, messages) = mpsc::channel(QUEUE);
+        let (queue, messages) = mpsc::unbounded_channel();
         let (identity, lanes) = (Arc::new(identity), Lanes::default());
         let closed = CancellationToken::new();
         let writer = BatchWriter::new(store.clone(), Arc::clone(&identity), Arc::clone(&lanes), closed.clone());
@@ -112,6 +117,7 @@ impl Committer {
         let committer = Self {
             inner: Arc::new(Inner {
                 queue,
+                places: Arc::new(Semaphore::new(QUEUE as usize)),
                 store,
                 keys,
                 clock,
@@ -165,14 +171,18 @@ impl Committer {
         until: Instant,
     ) -> Result<Reply<O>, Error> {
         let (reply, answer) = oneshot::channel();
-        let job = Job { operation, openings, output: None, reply };
-        self.inner.queue.try_send(Message::Job(Box::new(job))).map_err(|error| match error {
-            TrySendError::Full(_) => {
+        let places = operation.entries().div_ceil(ENTRIES_OF_A_PLACE).clamp(1, QUEUE as usize);
+        let places = u32::try_from(places).unwrap_or(QUEUE);
+        let place = match Arc::clone(&self.inner.places).try_acquire_many_owned(places) {
+            Ok(place) => Some(place),
+            Err(TryAcquireError::NoPermits) => {
                 self.inner.store.meter().committer.refused.inc();
-                Error::Overloaded
+                return Err(Error::Overloaded);
             }
-            TrySendError::Closed(_) => Error::Unavailable,
-        })?;
+            Err(TryAcquireError::Closed) => return Err(Error::Unavailable),
+        };
+        let job = Job { operation, openings, output: None, reply, until, place };
+        self.inner.queue.send(Message::Job(Box::new(job))).map_err(|_| Error::Unavailable)?;
         match tokio::time::timeout_at(until, answer).await {
             Ok(reply) => reply.map_err(|_| Error::Unavailable),
             // The writer drops what nobody waits for any more, unless its commit is under way.
@@ -230,11 +240,12 @@ impl Committer {
         self.inner.closed.cancelled().await;
     }
 
-    /// How many operations wait in the queue now, and how many may.
+    /// How many places are taken by operations that wait or are under way, and how many there are. A small operation takes
+    /// one, a large one more.
     #[must_use]
     pub fn queued(&self) -> (usize, usize) {
-        let most = self.inner.queue.max_capacity();
-        (most - self.inner.queue.capacity(), most)
+        let most = QUEUE as usize;
+        (most.saturating_sub(self.inner.places.available_permits()), most)
     }
 
     /// This start of the node.
@@ -249,7 +260,7 @@ impl Committer {
     /// [`Error::Unavailable`] if that cannot be written, or it is stopped already.
     pub async fn stop(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.inner.queue.send(Message::Stop(reply)).await.map_err(|_| Error::Unavailable)?;
+        self.inner.queue.send(Message::Stop(reply)).map_err(|_| Error::Unavailable)?;
         answer.await.map_err(|_| Error::Unavailable)?
     }
 }

@@ -140,6 +140,11 @@ pub trait Operation: Send + 'static {
         Duration::from_millis(1800)
     }
 
+    /// How many entries it is likely to write: what it takes of the queue.
+    fn entries(&self) -> usize {
+        1
+    }
+
     /// What to read.
     fn reads(&self) -> Reads;
 

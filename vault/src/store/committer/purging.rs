@@ -1,4 +1,5 @@
 //! The purge: what has expired goes. The database says what may be over; the batch that removes it judges each value again.
+//! What is over by one of the two clocks only is refused, but stays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use super::operation::{Changes, Decision, Generation, Operation, Reads, Rows, cu
 use super::{Committer, OWN_WORK, announcement};
 use crate::access_log::{Action, Entry, NodeIdentity};
 use crate::crypto::DataKey;
-use crate::domain::{CaptureSessionId, DataKeyClass, Epoch, RetentionClass, TenantName, Timestamp, ValueId};
+use crate::domain::{CaptureSessionId, Clock, DataKeyClass, Epoch, RetentionClass, TenantName, Timestamp, ValueId};
 use crate::store::Error;
 
 /// So many values go in one commit, which is one run of the purge: one entry for each tenant and class.
@@ -24,7 +25,7 @@ impl Committer {
     /// [`Error::Database`] and what [`Committer::submit`] refuses.
     pub async fn purge(&self) -> Result<u64, Error> {
         let values = self.purge_values().await;
-        let now = self.inner.clock.now();
+        let now = self.inner.clock.surely();
         let sessions = oldest_session(now).to_string();
         let requests = self.inner.store.purge_requests(now, &sessions, &erased(now)).await;
         let (values, requests) = (values?, requests?);
@@ -36,7 +37,7 @@ impl Committer {
         // What stays is passed over, so that it never stands before what may go.
         let (mut gone, mut passed) = (0_u64, 0);
         loop {
-            let now = self.inner.clock.now();
+            let now = self.inner.clock.surely();
             let found = self.inner.store.expired_values(now, passed, PURGED_AT_ONCE).await?;
             let seen = found.values.len() + found.unreadable;
             if found.unreadable > 0 {
@@ -65,6 +66,7 @@ impl Committer {
             let purging = Purging {
                 tenant: tenant.clone(),
                 deadline: self.inner.clock.now().plus(OWN_WORK),
+                clock: self.inner.clock.clone(),
                 identity: Arc::clone(&self.inner.identity),
                 values: values.clone(),
             };
@@ -93,6 +95,7 @@ impl Committer {
 struct Purging {
     tenant: TenantName,
     deadline: Timestamp,
+    clock: Clock,
     identity: Arc<NodeIdentity>,
     values: Vec<ValueId>,
 }
@@ -125,11 +128,13 @@ impl Operation for Purging {
 
     fn decide(&mut self, rows: &dyn Rows) -> Decision<Self::Output> {
         let now = rows.now();
+        // A purge cannot be undone.
+        let surely = now.min(self.clock.surely());
         let mut classes: BTreeMap<RetentionClass, u64> = BTreeMap::new();
         let mut removed = Vec::with_capacity(self.values.len());
         for value in self.values.iter().filter_map(|value_id| rows.value(*value_id)) {
             // An extension that came between is acknowledged: the column the purge looks by is only a hint.
-            if current_state(value).expires.is_some_and(|end| end <= now) {
+            if current_state(value).expires.is_some_and(|end| end <= surely) {
                 *classes.entry(value.row.metadata.retention).or_default() += 1;
                 removed.push(value.row.metadata.value_id);
             }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use super::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
 use crate::access_log::{NodeIdentity, Position, Receipt};
@@ -53,6 +54,10 @@ pub(super) struct Job<O: Operation> {
     pub(super) openings: OpeningKeys,
     pub(super) output: Option<O::Output>,
     pub(super) reply: oneshot::Sender<Reply<O>>,
+    /// When its caller goes away.
+    pub(super) until: Instant,
+    /// What it holds of the queue.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// What an operation decided, without its output.
@@ -73,6 +78,7 @@ pub(super) trait Queued: Send {
     fn generation(&self) -> Option<Generation>;
     fn asker(&self) -> Option<Asker>;
     fn deadline(&self) -> Timestamp;
+    fn until(&self) -> Instant;
     fn reads(&self) -> Reads;
     /// True if nobody waits for it any more: then it must not happen either.
     fn is_abandoned(&self) -> bool;
@@ -100,6 +106,10 @@ impl<O: Operation> Queued for Job<O> {
 
     fn deadline(&self) -> Timestamp {
         self.operation.deadline()
+    }
+
+    fn until(&self) -> Instant {
+        self.until
     }
 
     fn reads(&self) -> Reads {
@@ -140,20 +150,25 @@ impl<O: Operation> Queued for Job<O> {
     }
 
     fn done(self: Box<Self>, places: Vec<Place>, at: Timestamp) {
-        let reply = match self.output {
+        let Self { output, reply: caller, place, .. } = *self;
+        drop(place);
+        let reply = match output {
             Some(output) => Reply::Done { output, places, at },
             None => Reply::Failed(Error::Unavailable),
         };
         // Whoever gave up waiting has answered 503; the entry says what became of it.
-        let _ = self.reply.send(reply);
+        let _ = caller.send(reply);
     }
 
     fn fail(self: Box<Self>, error: Error) {
-        let _ = self.reply.send(Reply::Failed(error));
+        let Self { reply, place, .. } = *self;
+        drop(place);
+        let _ = reply.send(Reply::Failed(error));
     }
 
     fn back(self: Box<Self>, needs: Needs) {
-        let Self { operation, openings, reply, .. } = *self;
+        let Self { operation, openings, reply, place, .. } = *self;
+        drop(place);
         let _ = reply.send(Reply::Back { operation, openings, needs });
     }
 }

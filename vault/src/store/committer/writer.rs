@@ -1,19 +1,21 @@
 //! The writer's task: takes what is queued, makes one transaction of it, releases what is durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::gathered::{End, Gathered, Left, Waiting, fail_all};
+use super::line::Line;
 use super::numbering::Numbering;
 use super::operation::Changes;
 use super::overlay::{self, Overlay};
 use super::own_work::OwnWork;
 use super::queued::{Job, OpeningKeys, Queued, Reply};
+use super::sorting::{alone_or_failed, apart, in_time, receive};
 use super::{OWN_WORK, announcement};
 use crate::access_log::node::LaneEnd;
 use crate::access_log::{Lane, NodeIdentity};
@@ -50,23 +52,35 @@ pub(super) struct BatchWriter {
     closed: CancellationToken,
     /// Tenants in whose logs this boot has announced itself.
     announced: BTreeSet<TenantName>,
+    /// Batches that wait for what another node holds. Between two tries what came meanwhile has its turn.
+    busy: VecDeque<Vec<Box<dyn Queued>>>,
+    /// What the last transactions took.
+    usual: Duration,
 }
 
 impl BatchWriter {
     pub(super) fn new(store: Store, identity: Arc<NodeIdentity>, lanes: Lanes, closed: CancellationToken) -> Self {
         let lane = Lane::open(identity.boot(), 0);
-        Self { store, identity, lane, lanes, closed, announced: BTreeSet::new() }
+        Self {
+            store,
+            identity,
+            lane,
+            lanes,
+            closed,
+            announced: BTreeSet::new(),
+            busy: VecDeque::new(),
+            usual: Duration::ZERO,
+        }
     }
 
     /// Works until it is stopped or nobody is left to ask.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
-        let mut messages = Vec::with_capacity(BATCH);
+    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Message>) {
+        let (mut messages, mut line) = (Vec::with_capacity(BATCH), Line::default());
         let mut stop = None;
-        while queue.recv_many(&mut messages, BATCH).await > 0 {
-            let mut jobs = Vec::with_capacity(messages.len());
+        while receive(&mut queue, &mut messages, self.busy.is_empty() && line.is_empty()).await {
             for message in messages.drain(..) {
                 match message {
-                    Message::Job(job) => jobs.push(job),
+                    Message::Job(job) => line.push(job),
                     Message::Stop(reply) => {
                         // Nothing new is taken; what is in the queue is written still.
                         queue.close();
@@ -74,7 +88,10 @@ impl BatchWriter {
                     }
                 }
             }
-            self.commit_all(jobs).await;
+            self.commit_all(line.draw(BATCH)).await;
+            if let Some(jobs) = self.busy.pop_front() {
+                self.commit_all(jobs).await;
+            }
         }
         if let Some(reply) = stop {
             let said = self.farewell().await;
@@ -102,41 +119,34 @@ impl BatchWriter {
         let store = self.store.clone();
         let meter = &store.meter().committer;
         let mut writer = store.writer().await;
-        let mut left = ATTEMPTS;
+        let (mut left, mut moving) = (ATTEMPTS, BTreeSet::new());
         loop {
             let came = jobs.len();
-            jobs = in_time(jobs, store.clock().now());
+            jobs = in_time(jobs, store.clock().now(), self.usual);
             meter.dropped.add((came - jobs.len()) as u64);
             if jobs.is_empty() {
                 return Left::default();
             }
             left -= 1;
             let (began, span) = (Instant::now(), tracing::debug_span!("batch", operations = jobs.len()));
-            let transacted = self.transact(jobs, &mut writer).instrument(span).await;
+            let transacted = self.transact(jobs, &moving, &mut writer).instrument(span).await;
             match transacted {
                 Transacted::NotRead(again, Error::Closed) => return self.is_closed(again),
-                Transacted::NotRead(again, error) => {
-                    let fault = match &error {
-                        Error::Database(error) => writer.failed(error).await,
-                        _ => Fault::Other,
-                    };
-                    if !fault.passes() || left == 0 {
-                        return alone_or_failed(again, error);
-                    }
-                    meter.retried.inc();
-                    jobs = again;
-                }
-                Transacted::NotWritten(mut gathered, error) => {
-                    let fault = match &error {
-                        NotWritten::Raced => Fault::Raced,
-                        NotWritten::Database(error) => writer.failed(error).await,
-                    };
-                    if !fault.passes() || left == 0 {
-                        let later = std::mem::take(&mut gathered.later);
-                        return Left { later, ..gathered.failed(fault.is_own_row(), Error::Conflict) };
-                    }
-                    meter.retried.inc();
+                Transacted::NotRead(again, error) => match self.not_read(again, error, &mut writer, left).await {
+                    Ok(again) => jobs = again,
+                    Err(left) => return left,
+                },
+                Transacted::Moving(gathered, tenants) => {
+                    // Nothing failed: it is made once more with what it needs for itself.
+                    left += 1;
+                    moving.extend(tenants);
                     jobs = gathered.into_jobs();
+                }
+                Transacted::NotWritten(gathered, error) => {
+                    match self.not_written(gathered, error, &mut writer, left).await {
+                        Ok(again) => jobs = again,
+                        Err(left) => return left,
+                    }
                 }
                 Transacted::Unknown(mut gathered, error) => {
                     // Nobody knows whether it happened: this lane's numbers may be taken, so it is never used again.
@@ -149,20 +159,73 @@ impl BatchWriter {
                 }
                 Transacted::Committed(gathered, at) => {
                     drop(writer);
-                    meter.transactions.took(began.elapsed());
+                    let took = began.elapsed();
+                    meter.transactions.took(took);
+                    self.usual = (self.usual * 3 + took) / 4;
                     return self.committed(gathered, at);
                 }
             }
         }
     }
 
+    /// The operations that are to be made anew, or what is left of them.
+    async fn not_read(
+        &mut self,
+        jobs: Vec<Box<dyn Queued>>,
+        error: Error,
+        writer: &mut Writer<'_>,
+        left: u32,
+    ) -> Result<Vec<Box<dyn Queued>>, Left> {
+        let fault = match &error {
+            Error::Database(error) => writer.failed(error).await,
+            _ => Fault::Other,
+        };
+        if fault == Fault::Busy {
+            return Err(self.put_off(jobs));
+        }
+        if !fault.passes() || left == 0 {
+            return Err(alone_or_failed(jobs, error));
+        }
+        self.store.meter().committer.retried.inc();
+        Ok(jobs)
+    }
+
+    /// Likewise.
+    async fn not_written(
+        &mut self,
+        mut gathered: Gathered,
+        error: NotWritten,
+        writer: &mut Writer<'_>,
+        left: u32,
+    ) -> Result<Vec<Box<dyn Queued>>, Left> {
+        let fault = match &error {
+            NotWritten::Raced => Fault::Raced,
+            NotWritten::Database(error) => writer.failed(error).await,
+        };
+        if fault == Fault::Busy {
+            return Err(self.put_off(gathered.into_jobs()));
+        }
+        if !fault.passes() || left == 0 {
+            let later = std::mem::take(&mut gathered.later);
+            return Err(Left { later, ..gathered.failed(fault.is_own_row(), Error::Conflict) });
+        }
+        self.store.meter().committer.retried.inc();
+        Ok(gathered.into_jobs())
+    }
+
     /// One transaction: reads, decides, writes, commits.
-    async fn transact(&mut self, jobs: Vec<Box<dyn Queued>>, writer: &mut Writer<'_>) -> Transacted {
+    async fn transact(
+        &mut self,
+        jobs: Vec<Box<dyn Queued>>,
+        moving: &BTreeSet<TenantName>,
+        writer: &mut Writer<'_>,
+    ) -> Transacted {
+        let has_others = writer.has_others();
         let mut batch = match writer.begin().await {
             Ok(batch) => batch,
             Err(error) => return Transacted::NotRead(jobs, error),
         };
-        let mut wanted = Wanted::by(self.identity.boot());
+        let mut wanted = Wanted { moving: moving.clone(), ..Wanted::by(self.identity.boot()) };
         for job in &jobs {
             overlay::want(&mut wanted, (job.reads(), job.asker()), job.tenant());
         }
@@ -176,6 +239,14 @@ impl BatchWriter {
         let now = loaded.now;
         let mut overlay = Overlay::new(loaded, now, &self.store.inner.seal);
         let gathered = self.gather(jobs, &mut overlay, now);
+        if has_others
+            && let Ok(set) = &gathered.set
+            && set.generations.keys().any(|tenant| !moving.contains(tenant))
+        {
+            let tenants = set.generations.keys().cloned().collect();
+            let _ = batch.rollback().await;
+            return Transacted::Moving(gathered, tenants);
+        }
         let written = match &gathered.set {
             // Every fault of numbering and signing is one of an operation's own entries.
             Err(_) => Err(NotWritten::Database(sqlx::Error::RowNotFound)),
@@ -193,6 +264,14 @@ impl BatchWriter {
             Ok(()) => Transacted::Committed(gathered, now),
             Err(error) => Transacted::Unknown(gathered, error),
         }
+    }
+
+    /// Another node holds something that one of these needs, and a batch cannot know which: they go apart, and come again
+    /// as long as somebody waits for them.
+    fn put_off(&mut self, jobs: Vec<Box<dyn Queued>>) -> Left {
+        self.store.meter().committer.retried.inc();
+        self.busy.extend(apart(jobs));
+        Left::default()
     }
 
     fn gather(&self, jobs: Vec<Box<dyn Queued>>, overlay: &mut Overlay, now: Timestamp) -> Gathered {
@@ -249,7 +328,7 @@ impl BatchWriter {
     }
 
     /// After its last word nothing more is to come. If this fails, another node does it.
-    async fn close_own(&self) {
+    async fn close_own(&mut self) {
         if let Err(error) = self.store.close_boot(self.identity.boot()).await {
             tracing::warn!(%error, "this start of the node is not closed for good");
         }
@@ -268,8 +347,12 @@ impl BatchWriter {
                 Changes { entries: tenants.iter().map(stopped).map(Arc::new).collect(), ..Changes::default() }
             });
             let (reply, answer) = oneshot::channel();
-            let job = Job { operation: work, openings: OpeningKeys::new(), output: None, reply };
+            let until = tokio::time::Instant::now() + OWN_WORK;
+            let job = Job { operation: work, openings: OpeningKeys::new(), output: None, reply, until, place: None };
             self.commit_all(vec![Box::new(job)]).await;
+            while let Some(jobs) = self.busy.pop_front() {
+                self.commit_all(jobs).await;
+            }
             match answer.await {
                 Ok(Reply::Done { .. }) => {}
                 Ok(Reply::Failed(error)) => return Err(error),
@@ -285,34 +368,8 @@ enum Transacted {
     /// With the batch's clock.
     Committed(Gathered, Timestamp),
     NotRead(Vec<Box<dyn Queued>>, Error),
+    /// It moves these tenants' generations on, and holds them together with others.
+    Moving(Gathered, Vec<TenantName>),
     NotWritten(Gathered, NotWritten),
     Unknown(Gathered, sqlx::Error),
-}
-
-/// Those that somebody still waits for and that are not too late.
-fn in_time(jobs: Vec<Box<dyn Queued>>, now: Timestamp) -> Vec<Box<dyn Queued>> {
-    let mut fresh = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        if job.deadline() < now {
-            job.fail(Error::Late);
-        } else if !job.is_abandoned() {
-            fresh.push(job);
-        }
-    }
-    fresh
-}
-
-/// A row that does not read back is one operation's misfortune.
-fn alone_or_failed(mut jobs: Vec<Box<dyn Queued>>, error: Error) -> Left {
-    if matches!(error, Error::Unreadable(_) | Error::Tampered(_)) {
-        if jobs.len() > 1 {
-            return Left { split: jobs, later: Vec::new() };
-        }
-        if let Some(job) = jobs.pop() {
-            job.fail(error);
-        }
-        return Left::default();
-    }
-    fail_all(jobs, &error);
-    Left::default()
 }

@@ -15,6 +15,8 @@ on_every_engine!(
     expired_values_go_and_extended_ones_stay,
     a_value_extended_before_the_purge_s_commit_stays,
     a_row_that_cannot_be_read_keeps_no_other_from_the_purge,
+    what_is_over_by_one_clock_alone_stays,
+    an_erasure_key_outlives_a_machine_whose_clock_is_ahead,
     requests_leave_nothing_behind,
     a_store_that_hangs_keeps_no_idle_key_in_memory,
 );
@@ -119,6 +121,35 @@ async fn a_store_that_hangs_keeps_no_idle_key_in_memory(vault: Vault) {
     };
     tokio::time::timeout(Duration::from_secs(5), wiped).await.expect("an idle key is wiped whatever the store does");
     drop(writer);
+}
+
+/// The database's clock jumped ahead, or this machine's is behind.
+async fn what_is_over_by_one_clock_alone_stays(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let row = vault.value(RetentionClass::Session, Some(Duration::from_secs(60)));
+    let value_id = row.metadata.value_id;
+    vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
+    vault.clock.advance(Duration::from_secs(61));
+    vault.clock.set_machine_ahead(-30_000);
+    assert_eq!(vault.committer.purge().await.unwrap(), 0);
+    assert!(vault.store.value(&demo(), value_id).await.unwrap().is_some());
+    vault.clock.set_machine_ahead(3_600_000);
+    assert_eq!(vault.committer.purge().await.unwrap(), 1);
+}
+
+/// All nodes live on them: one machine whose clock is ahead ends none.
+async fn an_erasure_key_outlives_a_machine_whose_clock_is_ahead(vault: Vault) {
+    const DAYS: i64 = 40 * 86_400_000;
+    let vault = vault.with_tenant().await;
+    let class = DataKeyClass::SensitiveAuthentication;
+    vault.keys.data_key_to_seal(&vault.store, &demo(), class, NOW).await.unwrap();
+    vault.clock.set_machine_ahead(DAYS);
+    assert_eq!(vault.committer.end_erasure_keys().await.unwrap(), 0);
+    vault.clock.advance(Duration::from_secs(40 * 86_400));
+    vault.clock.set_machine_ahead(-DAYS);
+    assert_eq!(vault.committer.end_erasure_keys().await.unwrap(), 0, "nor does the database's alone");
+    vault.clock.set_machine_ahead(0);
+    assert!(vault.committer.end_erasure_keys().await.unwrap() > 0);
 }
 
 async fn requests_leave_nothing_behind(vault: Vault) {

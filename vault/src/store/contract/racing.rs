@@ -26,6 +26,9 @@ on_postgres!(
     a_batch_that_stood_still_is_over_and_holds_nobody_up,
     a_boot_is_closed_only_after_the_batch_that_it_has_under_way,
     settings_that_lose_commits_are_refused,
+    a_transaction_of_which_a_part_failed_is_never_acknowledged,
+    a_change_that_waits_for_another_node_holds_up_no_other_tenant,
+    two_nodes_that_move_one_generation_on_do_not_wait_for_each_other,
 );
 
 /// Rounds of two nodes at the same row.
@@ -232,6 +235,123 @@ async fn settings_that_lose_commits_are_refused(vault: Vault) {
     }
     vault.tamper(&format!("ALTER DATABASE {database} SET synchronous_commit = on")).await;
     assert!(open().await.is_ok());
+}
+
+/// The server answers its COMMIT with ROLLBACK, and sqlx takes that for done.
+async fn a_transaction_of_which_a_part_failed_is_never_acknowledged(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let row = vault.value(RetentionClass::Session, None);
+    let again = row.clone();
+    vault.write(move || Changes { new_values: vec![row.clone().into()], ..Changes::default() }).await.unwrap();
+    let mut writer = vault.store.writer().await;
+    let mut batch = writer.begin().await.unwrap();
+    batch.load(&of_demo(&vault), vault.keys.realm(), &vault.clock).await.unwrap();
+    let place = (demo(), again.metadata.value_id);
+    let set = WriteSet { new_values: [(place, again.into())].into(), ..WriteSet::default() };
+    assert!(batch.write(&set).await.is_err(), "its number is taken");
+    assert!(batch.commit().await.is_err());
+}
+
+/// The demo tenant's generation is held by a node that stands still; both operations are of one batch.
+async fn a_change_that_waits_for_another_node_holds_up_no_other_tenant(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let other: crate::domain::TenantName = "other".parse().unwrap();
+    vault.make_tenant(&other).await;
+    let (store, _second) = vault.second_node().await;
+    let mut held = store.writer().await;
+    let mut frozen = held.begin().await.unwrap();
+    frozen.load(&of_demo(&vault), vault.keys.realm(), &vault.clock).await.unwrap();
+    // What comes while the node's own connection is taken is one batch.
+    let own = vault.store.writer().await;
+    let change = vault.committer.submit(vault.decreed(tenant_row(&demo(), 2, true)));
+    let mut work = vault.ask(Reads::default(), move |_, _| {
+        let said = crate::access_log::Entry { tenant: "other".parse().unwrap(), ..entry(&demo(), Action::LogRead) };
+        Decision::Write(Changes { entries: vec![said.into()], ..Changes::default() }, ())
+    });
+    work.tenant = other;
+    let work = vault.committer.submit(work);
+    tokio::pin!(change, work);
+    let waits = futures_util::future::join(&mut change, &mut work);
+    assert!(tokio::time::timeout(Duration::from_millis(50), waits).await.is_err());
+    drop(own);
+    tokio::select! {
+        done = &mut work => drop(done.unwrap()),
+        done = &mut change => panic!("the change came first: {done:?}"),
+    }
+    frozen.rollback().await.unwrap();
+    change.await.unwrap();
+}
+
+/// Each would hold it together with the other and want it alone: PostgreSQL finds that after a second.
+async fn two_nodes_that_move_one_generation_on_do_not_wait_for_each_other(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (store, second) = vault.second_node().await;
+    let move_on = |name: String| {
+        let row = tenant_row(&name.parse().unwrap(), 1, false);
+        vault.decreed(row)
+    };
+    for round in 0..ROUNDS {
+        let (one, two) = (move_on(format!("one-{round}")), move_on(format!("two-{round}")));
+        let (one, two) = futures_util::future::join(vault.committer.submit(one), second.submit(two)).await;
+        assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    }
+    let again = vault.store.meter().committer.retried.get() + store.meter().committer.retried.get();
+    assert_eq!(again, 0, "a deadlock is made anew");
+}
+
+/// `ALTER SYSTEM` and a reload reach sessions that are there.
+#[tokio::test]
+async fn durability_that_is_weakened_while_a_node_runs_stops_its_writing() {
+    let cluster = Cluster::start();
+    let vault = Vault::of(&cluster).await.with_tenant().await;
+    let write =
+        || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead).into()], ..Changes::default() });
+    write().await.unwrap();
+    // A session keeps the strength of its own commits.
+    vault.tamper("ALTER SYSTEM SET synchronous_commit = off").await;
+    vault.tamper("SELECT pg_reload_conf()").await;
+    assert_eq!(settled(&vault, "SELECT current_setting('synchronous_commit')", "off").await, "off");
+    write().await.unwrap();
+    for (weaken, ask) in [
+        ("ALTER SYSTEM SET fsync = off", "SELECT current_setting('fsync')"),
+        ("ALTER SYSTEM SET full_page_writes = off", "SELECT current_setting('full_page_writes')"),
+    ] {
+        vault.tamper(weaken).await;
+        vault.tamper("SELECT pg_reload_conf()").await;
+        settled(&vault, ask, "off").await;
+        let refused = async { while write().await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(60), refused).await.expect("the running session sees it");
+        assert!(matches!(write().await, Err(Error::Unavailable)), "{weaken}");
+        vault.tamper("ALTER SYSTEM RESET ALL").await;
+        vault.tamper("SELECT pg_reload_conf()").await;
+        settled(&vault, ask, "on").await;
+        let healed = async { while write().await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(60), healed).await.expect("it goes on by itself");
+    }
+}
+
+/// Waits until a new session has this setting.
+async fn settled(vault: &Vault, ask: &'static str, expected: &str) -> String {
+    let seen = async {
+        loop {
+            let seen = vault.text(ask).await;
+            if seen == expected {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), seen).await.expect("the setting is taken")
+}
+
+/// As a pooler does that is told to ignore startup parameters.
+#[tokio::test]
+async fn a_connection_that_our_time_limits_did_not_reach_is_refused() {
+    let vault = Vault::postgres().await;
+    let DatabaseSettings::Postgres { address, .. } = &vault.settings else { panic!("PostgreSQL is meant") };
+    let mut connection = super::postgres::connect(address).await;
+    let judged = crate::store::postgres::judge(&mut connection).await.unwrap();
+    assert!(judged.unwrap_err().contains("idle_in_transaction_session_timeout"));
 }
 
 #[tokio::test]

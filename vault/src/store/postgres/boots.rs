@@ -32,7 +32,7 @@ impl PostgresStore {
 
     /// Whether it may write; with the server's time.
     pub(in crate::store) async fn is_open(&self, boot: BootId, clock: &Clock) -> Result<bool, Error> {
-        super::reading!(self, |connection| {
+        super::reading!(self.vital, |connection| {
             let row = sqlx::query(
                 "SELECT EXISTS (SELECT 1 FROM open_boots WHERE tenant = $1 AND boot = $2) AS is_open, \
                  (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now",

@@ -7,8 +7,9 @@ use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::{Connection, PgConnection};
 
 use super::column::Columns;
+use super::durability::{self, keeps_commits};
 use super::reader::Reader;
-use super::{PATIENCE, bounded, connect, is_safe, migrate, within};
+use super::{PATIENCE, bounded, connect, migrate, within};
 use crate::domain::TenantName;
 use crate::keys::{Answer, Medium, RootVersion, SecretKind, SecretName};
 use crate::store::Error;
@@ -46,9 +47,9 @@ impl KeyStoreDatabase {
             .test_before_acquire(false)
             // The server may have been started with other settings since, or be a standby.
             .after_connect(|connection, _| {
-                Box::pin(
-                    async move { is_safe(connection).await?.map_err(|why| sqlx::Error::Configuration(why.into())) },
-                )
+                Box::pin(async move {
+                    durability::judge(connection).await?.map_err(|why| sqlx::Error::Configuration(why.into()))
+                })
             })
             .connect_lazy_with(bounded(&options));
         Ok(Some(Self { connections }))
@@ -61,11 +62,13 @@ impl KeyStoreDatabase {
     /// The identity is held meanwhile: a rotation of the root key sees this secret, or this statement waits for it.
     async fn insert(&self, root: RootVersion, name: &SecretName, sealed: &[u8]) -> Result<bool, Error> {
         super::reading!(self, |connection| {
-            let done = sqlx::query(
+            let done = sqlx::query(concat!(
                 "WITH held AS (SELECT 1 FROM clear_files WHERE tenant = $7 AND name = 'identity' FOR SHARE) \
                  INSERT INTO secrets (tenant, kind, secret_id, version, sealed, root_version) \
-                 SELECT $1, $2, $3, $4, $5, $6 FROM held ON CONFLICT DO NOTHING",
-            )
+                 SELECT $1, $2, $3, $4, $5, $6 FROM held WHERE ",
+                keeps_commits!(),
+                " ON CONFLICT DO NOTHING"
+            ))
             .bind(name.tenant.as_str())
             .bind(name.kind.as_str())
             .bind(&name.id[..])
@@ -73,9 +76,9 @@ impl KeyStoreDatabase {
             .bind(sealed)
             .bind(i64::from(root.0))
             .bind(TenantName::SYSTEM)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
-            Ok(done.rows_affected() == 1)
+            written(done.rows_affected(), connection).await
         })
     }
 
@@ -122,18 +125,19 @@ impl KeyStoreDatabase {
             .bind(i64::from(root.0))
             .execute(&mut *connection)
             .await?;
-            let done = sqlx::query(
+            let done = sqlx::query(concat!(
                 "DELETE FROM secrets \
-                 WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4 AND root_version = $5",
-            )
+                 WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4 AND root_version = $5 AND ",
+                keeps_commits!()
+            ))
             .bind(name.tenant.as_str())
             .bind(name.kind.as_str())
             .bind(&name.id[..])
             .bind(i64::from(name.version))
             .bind(i64::from(root.0))
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
-            Ok(done.rows_affected() == 1)
+            written(done.rows_affected(), connection).await
         })
     }
 
@@ -158,21 +162,33 @@ impl KeyStoreDatabase {
     async fn swap(&self, file: &'static str, old: Option<&[u8]>, new: &[u8]) -> Result<bool, Error> {
         super::reading!(self, |connection| {
             let query = match old {
-                None => sqlx::query(
-                    "INSERT INTO clear_files (content, tenant, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                ),
-                Some(_) => {
-                    sqlx::query("UPDATE clear_files SET content = $1 WHERE tenant = $2 AND name = $3 AND content = $4")
-                }
+                None => sqlx::query(concat!(
+                    "INSERT INTO clear_files (content, tenant, name) SELECT $1::bytea, $2::text, $3::text WHERE ",
+                    keeps_commits!(),
+                    " ON CONFLICT DO NOTHING"
+                )),
+                Some(_) => sqlx::query(concat!(
+                    "UPDATE clear_files SET content = $1 WHERE tenant = $2 AND name = $3 AND content = $4 AND ",
+                    keeps_commits!()
+                )),
             };
             let query = query.bind(new).bind(TenantName::SYSTEM).bind(file);
             let query = match old {
                 None => query,
                 Some(old) => query.bind(old),
             };
-            Ok(query.execute(connection).await?.rows_affected() == 1)
+            let done = query.execute(&mut *connection).await?;
+            written(done.rows_affected(), connection).await
         })
     }
+}
+
+/// Whether a statement did something. If not, it may be because the server no longer keeps what it acknowledges.
+async fn written(rows: u64, connection: &mut PgConnection) -> Result<bool, Error> {
+    if rows == 0 {
+        durability::hold(connection).await?;
+    }
+    Ok(rows == 1)
 }
 
 impl Medium for KeyStoreDatabase {

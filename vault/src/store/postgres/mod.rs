@@ -10,6 +10,7 @@ mod batch_write;
 mod boots;
 mod column;
 mod deciding;
+mod durability;
 mod fault;
 mod generations;
 mod integration;
@@ -35,6 +36,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection, Row};
 
+pub(in crate::store) use durability::judge;
 pub use key_store::KeyStoreDatabase;
 use reader::Reader;
 pub(in crate::store) use transaction::PostgresBatch;
@@ -44,11 +46,14 @@ use super::Error;
 use super::settings::PostgresAddress;
 use crate::domain::{InstallationId, Realm, TenantName, Timestamp};
 
-/// How long the server works on one statement, waiting for locks included. A deadlock is found after a second.
+/// How long the server works on one statement, waiting for locks included.
 const STATEMENT: &str = "1500ms";
 /// How long a transaction of a node that stands still holds its locks; then the server ends it, and nothing of it is given
 /// out.
 const IDLE: &str = "2s";
+/// How long a batch waits for what another node holds: then the operations it was made of go apart, so that only those wait
+/// longer that must. What stands still, or a deadlock, holds up nobody else.
+const LOCK: &str = "250ms";
 /// How long we wait for the server, whatever the network does: who asks is told within two seconds.
 const PATIENCE: Duration = Duration::from_millis(1700);
 /// How long a migration may take.
@@ -56,10 +61,14 @@ const MIGRATING: Duration = Duration::from_mins(10);
 
 /// Connections that read.
 const READERS: u32 = 8;
+/// Connections for the questions that a node lives by: no list, however many ask for one, stands before them.
+const VITAL: u32 = 2;
 
 /// The database with this node's connections.
 pub(in crate::store) struct PostgresStore {
-    readers: PgPool,
+    readers: Readers,
+    /// Generations, signs of life, whether this boot is open.
+    vital: Readers,
     writer: tokio::sync::Mutex<Writer>,
     /// Integration, purge and new keys: a batch of requests waits for none of them.
     upkeep: tokio::sync::Mutex<Writer>,
@@ -81,20 +90,15 @@ impl PostgresStore {
         }
         migrate(&options, sqlx::migrate!("migrations/postgres"), migration_lock).await?;
         belongs_to(installation, realm, now, &mut connection).await?;
-        let readers = PgPoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(PATIENCE)
-            .test_before_acquire(false)
-            .connect_lazy_with(bounded(&options).options([("default_transaction_read_only", "on")]));
+        let (readers, vital) = (Readers::of(READERS, &options), Readers::of(VITAL, &options));
         // The writer connects when it begins: a socket belongs to the runtime that opened it, and the committer has its own.
-        let writer = tokio::sync::Mutex::new(Writer::lazy(options.clone()));
-        Ok(Self { readers, writer, upkeep: tokio::sync::Mutex::new(Writer::new(options, connection)) })
+        let writer = tokio::sync::Mutex::new(Writer::lazy(options.clone().options([("lock_timeout", LOCK)])));
+        Ok(Self { readers, vital, writer, upkeep: tokio::sync::Mutex::new(Writer::new(options, connection)) })
     }
 
     /// A connection that reads.
     async fn reader(&self) -> Result<Reader, Error> {
-        // In a box: the pool may have to make one, and that is long.
-        Ok(Reader::of(Box::pin(self.readers.acquire()).await?))
+        self.readers.reader().await
     }
 
     /// The connection that writes batches; whoever holds it is alone in this node.
@@ -109,9 +113,26 @@ impl PostgresStore {
 
     /// Closes every connection.
     pub(in crate::store) async fn close(&self) {
-        let _ = tokio::time::timeout(PATIENCE, self.readers.close()).await;
+        let _ =
+            tokio::time::timeout(PATIENCE, async { tokio::join!(self.readers.0.close(), self.vital.0.close()) }).await;
         self.writer.lock().await.close().await;
         self.upkeep.lock().await.close().await;
+    }
+}
+
+/// Connections that only read.
+struct Readers(PgPool);
+
+impl Readers {
+    /// So many at most, made when they are needed.
+    fn of(most: u32, options: &PgConnectOptions) -> Self {
+        let pool = PgPoolOptions::new().max_connections(most).acquire_timeout(PATIENCE).test_before_acquire(false);
+        Self(pool.connect_lazy_with(bounded(options).options([("default_transaction_read_only", "on")])))
+    }
+
+    async fn reader(&self) -> Result<Reader, Error> {
+        // In a box: the pool may have to make one, and that is long.
+        Ok(Reader::of(Box::pin(self.0.acquire()).await?))
     }
 }
 
@@ -183,6 +204,7 @@ macro_rules! writing {
             let mut batch = writer.begin().await?;
             let done = super::within_any(async {
                 let $connection = &mut *batch.transaction;
+                super::durability::hold(&mut *$connection).await?;
                 $work
             })
             .await;
@@ -212,32 +234,8 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
     // Its statements are few and always find their rows by a key: planning one anew for each batch costs more than it.
     let options = bounded(options).options([("plan_cache_mode", "force_generic_plan")]);
     let mut connection = within(Box::pin(PgConnection::connect_with(&options))).await?;
-    let safe = within(is_safe(&mut connection)).await?;
+    let safe = within(judge(&mut connection)).await?;
     safe.map(|()| connection).map_err(Error::Setting)
-}
-
-/// Refuses settings with which an acknowledged commit could be lost, and a standby.
-async fn is_safe(connection: &mut PgConnection) -> Result<Result<(), &'static str>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'), \
-         pg_is_in_recovery(), current_setting('server_encoding')",
-    )
-    .fetch_one(connection)
-    .await?;
-    let is = |index: usize, good: &[&str]| row.try_get::<&str, _>(index).map(|setting| good.contains(&setting));
-    Ok(if !is(0, &["on", "remote_apply"])? {
-        Err("synchronous_commit is weaker than on: set it to on")
-    } else if !is(1, &["on"])? {
-        Err("fsync is off: what is acknowledged would not be on the disk")
-    } else if !is(2, &["on"])? {
-        Err("full_page_writes is off: a power cut would damage pages")
-    } else if row.try_get::<bool, _>(3)? {
-        Err("the database is a standby, which cannot be written: name the primary")
-    } else if !is(4, &["UTF8"])? {
-        Err("the database's encoding is not UTF8")
-    } else {
-        Ok(())
-    })
 }
 
 /// Brings the schema up to date. The lock (an advisory one, which some engines do not have) keeps nodes that start at once

@@ -71,7 +71,7 @@ impl PostgresStore {
 
     /// Every boot's last sign of life.
     pub(in crate::store) async fn heartbeats(&self) -> Result<Vec<Result<Heartbeat, Error>>, Error> {
-        super::reading!(self, |connection| {
+        super::reading!(self.vital, |connection| {
             let rows = sqlx::query("SELECT * FROM heartbeats ORDER BY boot").fetch_all(connection).await?;
             Ok(rows.iter().map(heartbeat).collect())
         })

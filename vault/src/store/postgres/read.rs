@@ -68,7 +68,7 @@ impl PostgresStore {
     }
 
     pub(in crate::store) async fn generations(&self) -> Result<Vec<(TenantName, Generation)>, Error> {
-        super::reading!(self, |connection| {
+        super::reading!(self.vital, |connection| {
             let rows = sqlx::query("SELECT tenant, generation FROM generations").fetch_all(connection).await?;
             let read = |row: &sqlx::postgres::PgRow| {
                 let columns = Columns::of("generations", row);
@@ -129,8 +129,8 @@ impl PostgresStore {
         super::reading!(self, |connection| key_rows::data_keys_by_kek(tenant, connection).await)
     }
 
-    pub(in crate::store) async fn count_values(&self, tenant: &TenantName) -> Result<u64, Error> {
-        super::reading!(self, |connection| key_rows::count_values(tenant, connection).await)
+    pub(in crate::store) async fn count_values(&self, most: u64, tenant: &TenantName) -> Result<u64, Error> {
+        super::reading!(self, |connection| key_rows::count_values(most, tenant, connection).await)
     }
 
     pub(in crate::store) async fn values_under(

@@ -1,9 +1,7 @@
 //! A standby, and how far it is behind its primary: both say where they stand in the write-ahead log.
 
-use sqlx::postgres::PgPoolOptions;
-
 use super::column::Columns;
-use super::{PATIENCE, PostgresStore, READERS, Writer, bounded};
+use super::{PostgresStore, READERS, Readers, VITAL, Writer};
 use crate::domain::{BootId, TenantName};
 use crate::store::Error;
 use crate::store::settings::PostgresAddress;
@@ -22,13 +20,9 @@ impl PostgresStore {
     /// A database that is only read, and asked nothing before it is needed.
     pub(in crate::store) fn reading_only(address: &PostgresAddress) -> Result<Self, Error> {
         let options = address.options()?;
-        let readers = PgPoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(PATIENCE)
-            .test_before_acquire(false)
-            .connect_lazy_with(bounded(&options).options([("default_transaction_read_only", "on")]));
+        let readers = |most| Readers::of(most, &options);
         let never = || tokio::sync::Mutex::new(Writer::never(options.clone()));
-        Ok(Self { readers, writer: never(), upkeep: never() })
+        Ok(Self { readers: readers(READERS), vital: readers(VITAL), writer: never(), upkeep: never() })
     }
 
     /// Up to where this server has written: what was acknowledged before is below.

@@ -15,6 +15,8 @@ use crate::store::rows::IdempotencyRow;
 pub(in crate::store) struct PostgresBatch<'c> {
     pub(super) transaction: Transaction<'c, Postgres>,
     held: Held,
+    /// A statement of it failed: the server answers its COMMIT with ROLLBACK, and sqlx takes that for done.
+    has_failed: bool,
     #[cfg(test)]
     loses_answer: bool,
 }
@@ -35,6 +37,7 @@ impl<'c> PostgresBatch<'c> {
         Self {
             transaction,
             held: Held::default(),
+            has_failed: false,
             #[cfg(test)]
             loses_answer,
         }
@@ -47,19 +50,26 @@ impl<'c> PostgresBatch<'c> {
         realm: &Realm,
         clock: &Clock,
     ) -> Result<Loaded, Error> {
-        within_any(load(wanted, realm, clock, &mut self.held, &mut self.transaction)).await
+        let loaded = within_any(load(wanted, realm, clock, &mut self.held, &mut self.transaction)).await;
+        self.has_failed |= loaded.is_err();
+        loaded
     }
 
     /// Writes what the operations decided.
     pub(in crate::store) async fn write(&mut self, set: &WriteSet) -> Result<(), NotWritten> {
         let (held, connection) = (&self.held, &mut *self.transaction);
-        tokio::time::timeout(super::PATIENCE, write(set, held, connection))
-            .await
-            .unwrap_or_else(|_| Err(NotWritten::Database(super::timed_out())))
+        let written = tokio::time::timeout(super::PATIENCE, write(set, held, connection)).await;
+        let written = written.unwrap_or_else(|_| Err(NotWritten::Database(super::timed_out())));
+        self.has_failed |= written.is_err();
+        written
     }
 
     /// Makes it durable. After an error nobody knows whether it is.
     pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
+        if self.has_failed {
+            let _ = self.rollback().await;
+            return Err(sqlx::Error::Protocol("a transaction of which a part failed is not committed".to_owned()));
+        }
         within(self.transaction.commit()).await?;
         #[cfg(test)]
         if self.loses_answer {
@@ -92,7 +102,7 @@ async fn load(
     held: &mut Held,
     connection: &mut PgConnection,
 ) -> Result<Loaded, Error> {
-    let (now, generations) = generations::share(&wanted.tenants, wanted.boot, clock, connection).await?;
+    let (now, generations) = generations::hold(wanted, clock, connection).await?;
     let mut loaded = Loaded { generations, ..Loaded::at(now) };
     for (tenant, ids) in &wanted.values {
         let ids: Vec<ValueId> = ids.iter().copied().collect();

@@ -84,7 +84,7 @@ impl Writer {
     /// Tells the writer how a write or commit failed, so that it begins the next one as it must.
     pub(in crate::store) async fn failed(&mut self, error: &sqlx::Error) -> Fault {
         let fault = fault(error);
-        if !matches!(fault, Fault::Row | Fault::Raced | Fault::Again) {
+        if !matches!(fault, Fault::Row | Fault::Raced | Fault::Again | Fault::Busy) {
             tracing::error!(%error, "writing failed: nothing is acknowledged until a write succeeds again");
             // Whatever the server still had to say on this connection is of no use any more.
             if let Some(connection) = self.connection.take() {

@@ -135,12 +135,18 @@ pub(super) async fn data_keys_by_kek(
     rows.iter().map(line).collect()
 }
 
-/// How many values of a tenant there are.
-pub(super) async fn count_values(tenant: &TenantName, connection: &mut SqliteConnection) -> Result<u64, Error> {
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM secure_values WHERE tenant = ?")
-        .bind(tenant.as_str())
-        .fetch_one(connection)
-        .await?;
+/// How many values of a tenant there are, counted up to `most`.
+pub(super) async fn count_values(
+    most: u64,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<u64, Error> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM secure_values WHERE tenant = ? LIMIT ?) AS counted")
+            .bind(tenant.as_str())
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_one(connection)
+            .await?;
     Ok(count.unsigned_abs())
 }
 

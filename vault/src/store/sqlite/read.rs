@@ -127,8 +127,8 @@ impl SqliteStore {
         key_rows::data_keys_by_kek(tenant, &mut *self.reader().await?).await
     }
 
-    pub(in crate::store) async fn count_values(&self, tenant: &TenantName) -> Result<u64, Error> {
-        key_rows::count_values(tenant, &mut *self.reader().await?).await
+    pub(in crate::store) async fn count_values(&self, most: u64, tenant: &TenantName) -> Result<u64, Error> {
+        key_rows::count_values(most, tenant, &mut *self.reader().await?).await
     }
 
     pub(in crate::store) async fn values_under(
