@@ -56,11 +56,15 @@ impl Asked {
     /// Waits until all of it is done, and holds it to what was promised.
     async fn is_at_its_end(&self, siv: &Siv, point: &str) {
         let end = Instant::now() + LONG;
-        while self.second(siv).get("/v1/keks/certificate").await.status != 200 {
+        // What a list shows may be a second old, so both are waited for.
+        let is_done = async || {
+            let certified = self.second(siv).get("/v1/keks/certificate").await.status == 200;
+            certified && self.states(siv).await.iter().all(|state| *state == "destroyed")
+        };
+        while !is_done().await {
             assert!(Instant::now() < end, "{point}: {:?}", self.states(siv).await);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert!(self.states(siv).await.iter().all(|state| *state == "destroyed"), "{point}");
         assert!(!self.opens(siv).await, "{point}: a value opens");
         let store = siv.data().join("key-store");
         assert!(store.is_dir() && keks_of("demo", &store).is_empty(), "{point}: {:?}", keks_of("demo", &store));

@@ -24,8 +24,16 @@ pub(super) fn write_committer(state: &State, text: &mut Text) {
     let help = "The commit of a batch alone: what the disk takes.";
     text.times("siv_committer_commit_duration_seconds", help, &meter.commits);
     let (queued, most) = state.rooms().committer.queued();
-    text.gauge("siv_committer_queue_operations", "Places taken by operations that wait or are under way.", queued as u64);
-    text.gauge("siv_committer_queue_capacity", "How many places there are: an operation takes one for every four entries.", most as u64);
+    text.gauge(
+        "siv_committer_queue_operations",
+        "Places taken by operations that wait or are under way.",
+        queued as u64,
+    );
+    text.gauge(
+        "siv_committer_queue_capacity",
+        "How many places there are: an operation takes one for every four entries.",
+        most as u64,
+    );
     for (name, help, count) in [
         ("siv_committer_refused_total", "Operations refused because the queue was full.", &meter.refused),
         ("siv_committer_dropped_total", "Operations that were too late for their batch.", &meter.dropped),
