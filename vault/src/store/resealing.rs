@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::administration::{Administrator, in_both_logs};
 use super::committer::operation::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
+use super::committer::own_work::OwnWork;
 use super::rows::{DataKeyRow, StateRow, ValueRow};
 use super::tenants::Ground;
 use super::{Error, Store, engine};
@@ -63,8 +64,7 @@ pub async fn pass(by: &Administrator, remove: bool, ground: Ground<'_>) -> Resul
         // What is taken away opens nothing ever again: all values are asked, not only those of its time.
         let needed = ground.store.data_keys_in_use(&by.tenant).await?;
         for row in idle.into_iter().filter(|row| !needed.contains(&row.data_key_id)) {
-            let by = Administrator { generation: None, deadline: deadline(ground), ..by.clone() };
-            ground.committer.submit(Retiring { by, row }).await?;
+            ground.committer.submit(retirement(by, row, ground)).await?;
         }
     }
     Ok(passed)
@@ -177,6 +177,16 @@ impl Store {
     async fn data_keys_in_use(&self, tenant: &TenantName) -> Result<std::collections::BTreeSet<DataKeyId>, Error> {
         engine!(self, data_keys_in_use(tenant))
     }
+}
+
+/// The commit that takes a data key away.
+fn retirement(by: &Administrator, row: DataKeyRow, ground: Ground<'_>) -> OwnWork {
+    let (who, clock) = (by.clone(), ground.store.clock().clone());
+    OwnWork::new(by.tenant.clone(), deadline(ground), move || Changes {
+        entries: in_both_logs(entry(&who, &row, "data-key.retired", clock.now())),
+        removed_data_keys: vec![row.data_key_id],
+        ..Changes::default()
+    })
 }
 
 fn entry(by: &Administrator, row: &DataKeyRow, act: &'static str, now: Timestamp) -> Entry {
@@ -295,42 +305,5 @@ impl Operation for Slice {
         summary.facts.push(("newDataKey", new.id().to_string()));
         changes.entries.extend(in_both_logs(summary));
         Decision::Write(changes, (moved, refused))
-    }
-}
-
-/// The commit that takes a data key away.
-struct Retiring {
-    by: Administrator,
-    row: DataKeyRow,
-}
-
-impl Operation for Retiring {
-    type Output = ();
-
-    fn tenant(&self) -> &TenantName {
-        &self.by.tenant
-    }
-
-    fn generation(&self) -> Option<Generation> {
-        None
-    }
-
-    fn deadline(&self) -> Timestamp {
-        self.by.deadline
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::default()
-    }
-
-    fn hold(&mut self, _: Arc<DataKey>) {}
-
-    fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
-        let changes = Changes {
-            entries: in_both_logs(entry(&self.by, &self.row, "data-key.retired", rows.now())),
-            removed_data_keys: vec![self.row.data_key_id],
-            ..Changes::default()
-        };
-        Decision::Write(changes, ())
     }
 }

@@ -10,7 +10,7 @@ pub mod meter;
 mod numbering;
 pub mod operation;
 mod overlay;
-mod own_work;
+pub(in crate::store) mod own_work;
 mod provider_watch;
 mod purging;
 mod queued;

@@ -9,7 +9,7 @@ use crate::crypto::DataKey;
 use crate::domain::{TenantName, Timestamp};
 
 /// Changes that rest on nothing that is read.
-pub(super) struct OwnWork {
+pub(in crate::store) struct OwnWork {
     tenant: TenantName,
     deadline: Timestamp,
     changes: Box<dyn Fn() -> Changes + Send>,
@@ -17,7 +17,11 @@ pub(super) struct OwnWork {
 
 impl OwnWork {
     /// Work whose changes `changes` makes each time they are decided.
-    pub(super) fn new(tenant: TenantName, deadline: Timestamp, changes: impl Fn() -> Changes + Send + 'static) -> Self {
+    pub(in crate::store) fn new(
+        tenant: TenantName,
+        deadline: Timestamp,
+        changes: impl Fn() -> Changes + Send + 'static,
+    ) -> Self {
         Self { tenant, deadline, changes: Box::new(changes) }
     }
 }
