@@ -161,9 +161,9 @@ impl TestVault {
         self.act(Act::revoke_credential(by, stored, *version, self.clock.now()).unwrap()).await;
     }
 
-    /// The next commit happens, but nobody hears of it.
-    pub(crate) async fn lose_the_next_answer(&self) {
-        self.store.writer().await.lose_the_next_answer();
+    /// The next commit happens, but nobody hears of it; or, as ever, who asked does.
+    pub(crate) async fn lose_the_next_answer(&self, is_lost: bool) {
+        self.store.writer().await.lose_the_next_answer(is_lost);
     }
 
     /// The same caller with the settings of now, as its next request would come.

@@ -95,11 +95,11 @@ impl Transaction<'_> {
 
 #[cfg(test)]
 impl Writer<'_> {
-    /// The next commit happens, but nobody hears of it.
-    pub(in crate::store) fn lose_the_next_answer(&mut self) {
+    /// The next commit happens, but nobody hears of it; or, as ever, who asked does.
+    pub(in crate::store) fn lose_the_next_answer(&mut self, is_lost: bool) {
         match self {
-            Self::Sqlite(writer) => writer.lose_the_next_answer(),
-            Self::Postgres(writer) => writer.lose_the_next_answer(),
+            Self::Sqlite(writer) => writer.lose_the_next_answer(is_lost),
+            Self::Postgres(writer) => writer.lose_the_next_answer(is_lost),
         }
     }
 

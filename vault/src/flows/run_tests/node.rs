@@ -69,10 +69,10 @@ impl Node {
     }
 
     pub(super) async fn purge(&self, fate: Fate) {
-        if fate == Fate::AnswerLost {
-            self.vault.lose_the_next_answer().await;
-        }
+        self.vault.lose_the_next_answer(fate == Fate::AnswerLost).await;
         let _ = self.vault.committer.purge().await;
+        // Nothing may have been over: then there was no commit, and the next one is another step's.
+        self.vault.lose_the_next_answer(false).await;
     }
 }
 

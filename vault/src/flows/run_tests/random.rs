@@ -131,7 +131,7 @@ fn never_diverge(start: impl AsyncFnOnce() -> Nodes) {
     println!("{cases} cases of {STEPS} steps: {:?}", nodes.tally());
     match run {
         Ok(()) => {}
-        Err(TestError::Fail(why, steps)) => panic!("{why}\nin {steps:#?}\nPROPTEST_RNG_SEED={seed}"),
+        Err(TestError::Fail(why, steps)) => panic!("in {steps:?}\n{why}\nPROPTEST_RNG_SEED={seed}"),
         Err(TestError::Abort(why)) => panic!("{why}"),
     }
     nodes.assert_that_little_was_lost_by_itself();

@@ -215,8 +215,11 @@ impl Nodes {
             Fate::Heard => Some(asked.await),
             Fate::AnswerLost => {
                 self.count("losses");
-                node.vault.lose_the_next_answer().await;
-                Some(asked.await)
+                node.vault.lose_the_next_answer(true).await;
+                let told = asked.await;
+                // A request that was refused before it was written lost nothing, and the next commit is another step's.
+                node.vault.lose_the_next_answer(false).await;
+                Some(told)
             }
             Fate::Abandoned => {
                 self.count("losses");

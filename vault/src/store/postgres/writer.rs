@@ -119,8 +119,8 @@ impl Writer {
 
 #[cfg(test)]
 impl Writer {
-    /// The next commit happens, but nobody hears of it.
-    pub(in crate::store) const fn lose_the_next_answer(&mut self) {
-        self.loses_answer = true;
+    /// The next commit happens, but nobody hears of it; or, as ever, who asked does.
+    pub(in crate::store) const fn lose_the_next_answer(&mut self, is_lost: bool) {
+        self.loses_answer = is_lost;
     }
 }
