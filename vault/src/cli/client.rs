@@ -344,9 +344,12 @@ fn next(code: &str) -> Option<&'static str> {
             "nothing was changed; try again in a moment"
         }
         // The end of a key begins in the database, and goes on by itself when its token is back.
-        "kms.unavailable" => "try again in a moment; `siv keys list` shows what was begun and goes on by itself",
+        "kms.unavailable" => {
+            "try again when the key provider answers; the end of a key that was begun goes on by itself (`siv keys list`)"
+        }
         "tenant.sealed" => {
-            "the tenant's custodian can run `siv keys unseal`; a node without its root key takes `siv unseal`"
+            "a custodian who sealed it runs `siv keys unseal`; a node without its root key takes `siv unseal`; destroyed keys do not \
+             come back"
         }
         _ => return None,
     })

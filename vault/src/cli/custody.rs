@@ -68,6 +68,21 @@ pub(super) async fn state(
     Ok(())
 }
 
+/// What a second custodian has to see before they approve; `--json` has all of it.
+pub(super) const APPROVAL: [&str; 11] = [
+    "approvalId",
+    "act",
+    "state",
+    "secondsLeft",
+    "requestedBy",
+    "keks",
+    "tokenLost",
+    "cacheSeconds",
+    "keyProvider",
+    "hsm",
+    "digest",
+];
+
 /// Asks for the end of a tenant, or tells what it would be.
 pub(super) async fn shred(
     client: &Client,
@@ -114,6 +129,16 @@ pub(super) async fn approve(
             _ => "can be done: who asked for it says it again, with the PIN, before it expires",
         };
         output.sentence(&given, &format!("approved: {} {what}", text(&given, "act")));
+        return Ok(());
+    }
+    if text(&given, "state") != "completed" {
+        if let Some(path) = out {
+            let _ = std::fs::remove_file(path);
+        }
+        let ends = "approved: no key of the tenant is used any more, on any node. Some wait for their token, and end by themselves \
+                    when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is lost for \
+                    good, `siv keys shred --token-lost` says so";
+        output.sentence(&given, ends);
         return Ok(());
     }
     // The receipt is in the answer alone; the proof comes a second later.

@@ -206,9 +206,7 @@ impl Command {
             }
             Self::Approvals { tenant } => {
                 let asked = client.list("/v1/approvals", &tenant_query(tenant.as_ref())).await?;
-                let columns =
-                    ["approvalId", "act", "state", "secondsLeft", "requestedBy", "keks", "keyProvider", "digest"];
-                output.table(&asked, &columns);
+                output.table(&asked, &custody::APPROVAL);
             }
             Self::Certificate { value, out, tenant } => {
                 let certificate = custody::certificate(client, tenant.as_ref(), value).await?;

@@ -96,6 +96,12 @@ impl Error {
         }
     }
 
+    /// Whether what was asked for may be had later: key provider, key store or store did not answer.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Hsm(_) | Self::Unavailable(_) | Self::Records(_))
+    }
+
     /// Nothing came in the time there was.
     pub(super) fn timed_out() -> Self {
         Self::Unavailable(Box::new(io::Error::from(io::ErrorKind::TimedOut)))

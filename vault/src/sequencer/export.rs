@@ -114,6 +114,11 @@ impl LogReader {
         let mut lines = Zeroizing::new(String::new());
         for entry in self.store.entries_by_index(log, start..start + u64::from(id.width)).await? {
             let Some(index) = entry.index else { continue };
+            if entry.is_out_of_reach {
+                // A bundle without them would say that they were erased.
+                let why = io::Error::other("openings are out of reach");
+                return Err(Error::Keys(crate::keys::Error::Unavailable(Box::new(why))));
+            }
             lines.extend(entry.openings.iter().map(|opening| opening.to_line(index) + "\n"));
         }
         Ok(lines)

@@ -130,6 +130,18 @@ impl Over {
             Self::Changed => "changed",
         }
     }
+
+    /// The same for a person.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Digest => "the act is not the one that the digest is of: look at `siv keys approvals`",
+            Self::Expired => "its time is over: ask again",
+            Self::Used => "another custodian gave it already",
+            Self::Withdrawn => "the credential that asked for it does not hold any more: ask again with another",
+            Self::Changed => "keys or settings are others than when it was asked for: ask again",
+        }
+    }
 }
 
 /// Notes what a custodian asks for.
@@ -193,8 +205,8 @@ pub async fn approve(
             }
             given
         }
-        TwoPersonAct::LeaveStrict { cache_seconds } => {
-            if !leave_strict(&mut decree, *cache_seconds, ground).await? {
+        TwoPersonAct::LeaveStrict { cache_seconds, settings } => {
+            if !leave_strict(&mut decree, (*cache_seconds, *settings), ground).await? {
                 return Ok(Approved::Over(Over::Changed));
             }
             ApprovalRecord { completed_at: Some(now), ..given }
@@ -307,7 +319,14 @@ async fn done(by: &Administrator, record: ApprovalRecord, ground: Ground<'_>) ->
         return Ok(Approved::Done { record, receipt: None });
     }
     ground.keys.forget_tenant(&by.tenant);
-    let receipt = shredding::finish(by, ground).await?;
+    let receipt = match shredding::finish(by, ground).await {
+        // It is approved and begun, and goes on by itself when the token is back; nothing more can be said of it now.
+        Err(Error::Keys(error)) => {
+            tracing::warn!(tenant = %by.tenant, %error, "a tenant's keys are not all ended yet");
+            None
+        }
+        receipt => receipt?,
+    };
     let row = ground.store.row(Table::Approvals, &by.tenant, &record.approval_id.to_string()).await?;
     let record = row.map_or(Ok(record), |row| ApprovalRecord::from_row(&row))?;
     Ok(Approved::Done { record, receipt })
@@ -321,12 +340,16 @@ async fn holds(requester: CredentialId, tenant: &TenantName, store: &Store) -> R
     Ok(stored.is_some_and(|StoredCredential { record, .. }| record.is_in_force(now)))
 }
 
-/// The tenant's row with another cache time, if it is strict still.
-async fn leave_strict(decree: &mut Decree, cache_seconds: u16, ground: Ground<'_>) -> Result<bool, Error> {
+/// The tenant's row with another cache time, if it is the one that was strict when that was asked for.
+async fn leave_strict(
+    decree: &mut Decree,
+    (cache_seconds, settings): (u16, u64),
+    ground: Ground<'_>,
+) -> Result<bool, Error> {
     let name = decree.tenant().clone();
     let row = ground.store.row(Table::Tenants, &name, name.as_str()).await?.ok_or(Error::Conflict)?;
     let tenant = Tenant::from_row(&row)?;
-    if tenant.cache_seconds != 0 {
+    if tenant.cache_seconds != 0 || row.version != settings {
         return Ok(false);
     }
     push_cache(decree, (row.version, tenant), cache_seconds)?;

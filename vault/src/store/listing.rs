@@ -37,6 +37,8 @@ pub struct StoredEntry {
     pub leaf: Vec<u8>,
     /// The openings that are neither erased nor out of reach.
     pub openings: Vec<Opening>,
+    /// There are openings whose key provider does not answer now: nobody may take them for erased.
+    pub is_out_of_reach: bool,
 }
 
 /// The columns beside a leaf that serve look-ups; the leaf has the last word.

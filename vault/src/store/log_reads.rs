@@ -9,6 +9,7 @@ use crate::access_log::node::LaneEnd;
 use crate::access_log::{Heartbeat, Opening, Personal, Position};
 use crate::crypto::{DataKey, open_bytes};
 use crate::domain::{BootId, DataKeyId, TenantName, ValueId};
+use crate::keys;
 
 /// The longest page.
 const LONGEST_PAGE: usize = 1000;
@@ -319,23 +320,26 @@ impl Store {
         rows.into_iter().filter_map(read).collect()
     }
 
-    /// Opens what is left of the openings. One that is out of reach (its key erased or not available) is left out: the
-    /// entry itself is never withheld for it.
+    /// Opens what is left of the openings. What is erased or out of reach is left out: the entry itself is never withheld for
+    /// it.
     async fn opened(&self, raw: Vec<RawEntry>) -> Vec<StoredEntry> {
         let mut entries = Vec::with_capacity(raw.len());
-        let mut last: Option<(TenantName, DataKeyId, Option<std::sync::Arc<DataKey>>)> = None;
+        let mut last: Option<(TenantName, DataKeyId, Result<std::sync::Arc<DataKey>, keys::Error>)> = None;
         for entry in raw {
-            let mut openings = Vec::new();
+            let (mut openings, mut is_out_of_reach) = (Vec::new(), false);
             if let Some((id, sealed)) = &entry.openings {
                 if last.as_ref().is_none_or(|(tenant, key, _)| *tenant != entry.tenant || key != id) {
                     let key = self.inner.keys.data_key(self, &entry.tenant, *id).await;
-                    last = Some((entry.tenant.clone(), *id, key.ok()));
+                    last = Some((entry.tenant.clone(), *id, key));
                 }
-                if let Some((_, _, Some(key))) = &last {
-                    openings = open(sealed, &entry, key);
+                match &last {
+                    Some((_, _, Ok(key))) => openings = open(sealed, &entry, key),
+                    Some((_, _, Err(error))) => is_out_of_reach = error.may_pass(),
+                    None => {}
                 }
             }
-            entries.push(StoredEntry { position: entry.position, index: entry.index, leaf: entry.leaf, openings });
+            let (position, index, leaf) = (entry.position, entry.index, entry.leaf);
+            entries.push(StoredEntry { position, index, leaf, openings, is_out_of_reach });
         }
         entries
     }

@@ -19,6 +19,8 @@ pub enum TwoPersonAct {
     LeaveStrict {
         /// For how long.
         cache_seconds: u16,
+        /// Version of the tenant's row that is changed: a request of before another change opens nothing after it.
+        settings: u64,
     },
     /// Make the next version elsewhere than in the customer's token: from then on that place has the tenant's key.
     LeaveToken {
@@ -75,7 +77,9 @@ impl TwoPersonAct {
             Self::ShredTenant { keks, token_lost } => {
                 vec![("keks", keks.join(" ")), ("tokenLost", token_lost.to_string())]
             }
-            Self::LeaveStrict { cache_seconds } => vec![("seconds", cache_seconds.to_string())],
+            Self::LeaveStrict { cache_seconds, settings } => {
+                vec![("seconds", cache_seconds.to_string()), ("settings", settings.to_string())]
+            }
             Self::LeaveToken { kek, place: Place::Local } => {
                 vec![("kek", kek.clone()), ("keyProvider", "local".to_owned())]
             }

@@ -92,7 +92,7 @@ impl ApprovalSummary {
         let (mut keks, mut cache_seconds, mut lost, mut key_provider, mut hsm) = (Vec::new(), None, None, None, None);
         match &record.act {
             TwoPersonAct::ShredTenant { keks: all, token_lost } => (keks, lost) = (all.clone(), Some(*token_lost)),
-            TwoPersonAct::LeaveStrict { cache_seconds: seconds } => cache_seconds = Some(*seconds),
+            TwoPersonAct::LeaveStrict { cache_seconds: seconds, .. } => cache_seconds = Some(*seconds),
             TwoPersonAct::LeaveToken { kek, place } => {
                 keks.push(kek.clone());
                 key_provider = Some(if *place == Place::Local { "local" } else { "hsm" });
@@ -189,9 +189,12 @@ pub(crate) async fn approve(
         }
         Approved::Absent => Err(Problem::new(Code::NotFound)),
         Approved::Own => {
-            Err(deny(&state, &caller, "approval.second_person").await.with_fault("approval", "second_person"))
+            let why = "whoever asked cannot approve: another custodian must".to_owned();
+            Err(deny(&state, &caller, "approval.second_person").await.with_place("approval", "second_person", why))
         }
-        Approved::Over(why) => Err(Problem::new(Code::Conflict).with_fault("approval", why.as_str())),
+        Approved::Over(why) => {
+            Err(Problem::new(Code::Conflict).with_place("approval", why.as_str(), why.words().to_owned()))
+        }
     }
 }
 
@@ -254,7 +257,8 @@ pub(crate) async fn set_cache(
     if tenant.cache_seconds == 0 && seconds > 0 {
         let (doing, by) = (state.clone(), caller.clone());
         let asking = async move {
-            let record = asked(&doing, &by, TwoPersonAct::LeaveStrict { cache_seconds: seconds }).await?;
+            let act = TwoPersonAct::LeaveStrict { cache_seconds: seconds, settings: by.tenant.tenant_version };
+            let record = asked(&doing, &by, act).await?;
             let summary = ApprovalSummary::of(&record, &by, &doing);
             Ok(Answer::json(202, &CacheTime::of(&by, 0, Some(summary)))?)
         };

@@ -144,7 +144,8 @@ pub(super) fn refuse_ended(caller: &Caller) -> Result<(), Problem> {
     let mut keks = caller.tenant.keks.values();
     let ends = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
     if keks.len() > 0 && keks.all(ends) {
-        return Err(Problem::new(Code::TenantSealed).saying("The tenant's keys were destroyed by its custodians."));
+        return Err(Problem::new(Code::TenantSealed)
+            .saying("The tenant's keys were destroyed by its custodians, or are being: it does not come back."));
     }
     Ok(())
 }
@@ -156,7 +157,7 @@ pub(super) async fn despite_outage(creation: Creation, state: &State, caller: &C
     let rooms = state.rooms();
     let probed = rooms.keys.probe(&rooms.store, caller.tenant_name(), DataKeyClass::Idempotency, state.now());
     match probed.await {
-        Err(crate::keys::Error::Hsm(_)) => Creation::each_time(),
+        Err(crate::keys::Error::Hsm(_) | crate::keys::Error::NoKek) => Creation::each_time(),
         _ => creation,
     }
 }

@@ -77,7 +77,13 @@ pub(crate) fn shown(stored: &StoredEntry) -> Value {
         json!({ "index": stored.index, "integrated": integrated, "place": position, "altered": fault })
     };
     let Ok(entry) = Leaf::parse(&stored.leaf) else { return marked("leaf") };
-    if let Ok(json) = entry.to_json(stored.index, &stored.openings) {
+    if let Ok(mut json) = entry.to_json(stored.index, &stored.openings) {
+        // Not erased: their key provider does not answer now.
+        if stored.is_out_of_reach
+            && let Some(members) = json.shift_remove("erased")
+        {
+            json.insert("outOfReach".to_owned(), members);
+        }
         return Value::Object(json);
     }
     entry.to_json(stored.index, &[]).map_or_else(
@@ -111,9 +117,12 @@ mod tests {
             index: Some(7),
             leaf: leaf.to_vec(),
             openings: openings.to_vec(),
+            is_out_of_reach: false,
         };
         let whole = shown(&stored(leaf.as_bytes(), &openings));
         assert!(whole["actor"]["name"] == "Ada" && whole.get("altered").is_none(), "{whole}");
+        let away = shown(&StoredEntry { is_out_of_reach: true, ..stored(leaf.as_bytes(), &[]) });
+        assert!(away["outOfReach"].is_array() && away.get("erased").is_none(), "{away}");
         let altered = shown(&stored(&leaf.as_bytes()[1..], &openings));
         assert_eq!((&altered["index"], &altered["altered"]), (&json!(7), &json!("leaf")));
         assert_eq!(altered["place"], json!(position.to_string()));

@@ -9,7 +9,7 @@ use crate::domain::credential::CredentialRecord;
 use crate::domain::{Actor, CredentialId, CredentialKind, DataKeyClass, DataKeyId, Origin, RequestContext, RequestId};
 use crate::keys::{self, KekState};
 use crate::store::administration::Administrator;
-use crate::store::approvals::{self, ApprovalRecord, Approved, TwoPersonAct};
+use crate::store::approvals::{self, ApprovalRecord, Approved, Over, TwoPersonAct};
 use crate::store::decree::Decree;
 use crate::store::kek_rotation::{self, Target};
 use crate::store::kek_states::{self, Changed, Need, Successor, Wish, versions};
@@ -297,7 +297,7 @@ async fn strict_mode_is_left_by_two_persons(vault: Vault) {
     };
     approvals::set_cache(&vault.by(), tenant().await, 0, vault.ground()).await.unwrap();
     assert_eq!(tenant().await.1.cache_seconds, 0);
-    let act = TwoPersonAct::LeaveStrict { cache_seconds: 120 };
+    let act = TwoPersonAct::LeaveStrict { cache_seconds: 120, settings: tenant().await.0 };
     let asked = approvals::request(&vault.by(), one, act.clone(), vault.ground()).await.unwrap();
     let beside = approvals::request(&vault.by(), one, act, vault.ground()).await.unwrap();
     assert!(matches!(vault.approve(one, &asked).await, Approved::Own));
@@ -305,6 +305,10 @@ async fn strict_mode_is_left_by_two_persons(vault: Vault) {
     assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
     assert_eq!(tenant().await.1.cache_seconds, 120);
     assert!(matches!(vault.approve(two, &beside).await, Approved::Over(_)), "it is not strict any more");
+    approvals::set_cache(&vault.by(), tenant().await, 0, vault.ground()).await.unwrap();
+    let late = vault.approve(two, &beside).await;
+    assert!(matches!(late, Approved::Over(Over::Changed)), "nobody asked for it since it is strict again: {late:?}");
+    assert_eq!(tenant().await.1.cache_seconds, 0);
 }
 
 async fn a_version_is_destroyed_when_nothing_refers_to_it_and_not_before(vault: Vault) {
