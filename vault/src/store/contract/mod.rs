@@ -6,6 +6,7 @@ mod committing;
 mod custodians;
 mod custody;
 mod file;
+mod lanes;
 mod logging;
 mod opening;
 pub(in crate::store) mod postgres;

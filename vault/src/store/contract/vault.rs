@@ -18,6 +18,7 @@ use crate::domain::{
 };
 use crate::keys::{HeldKeys, Keys, RootKeySource};
 use crate::store::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use crate::store::integration::LaneProgress;
 use crate::store::records::Body;
 use crate::store::rows::{DecidingRow, Table, ValueRow};
 use crate::store::{Committed, Committer, DatabaseSettings, Error, Store};
@@ -134,6 +135,12 @@ impl Vault {
         };
         let mut connection = postgres::connect(address).await;
         sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    }
+
+    /// Lanes with batches that wait for integration.
+    pub(super) async fn waiting_lanes(&self) -> Vec<LaneProgress> {
+        let lanes = self.store.all_lanes().await.unwrap();
+        lanes.into_iter().filter(|(_, waits)| *waits).map(|(lane, _)| lane).collect()
     }
 
     /// An operation of the demo tenant.
