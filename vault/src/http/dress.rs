@@ -1,20 +1,24 @@
 //! What every request goes through before and after its route: id, admission, time limit, panic, rendering, headers.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
-use axum::routing::MethodRouter;
+use axum::routing::{MethodRouter, Route};
+use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::util::MapResponseLayer;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::{Service, ServiceExt as _};
+use tower_http::catch_panic::{CatchPanic, ResponseForPanic};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 use uuid::Uuid;
@@ -67,20 +71,37 @@ impl Arrival {
 
 /// Puts everything around a listener's routes.
 pub(crate) fn dress(routes: Router, desk: Arc<Desk>) -> Router {
-    let panics = Arc::clone(&desk.metrics);
-    routes
-        .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| {
-            panics.panics.inc();
-            Problem::new(Code::Internal).into_response()
-        }))
-        .layer(from_fn_with_state(desk, attend))
+    routes.layer(tower::layer::layer_fn(move |route| Dressed { desk: Arc::clone(&desk), route }))
+}
+
+/// A route with everything around it.
+#[derive(Clone)]
+struct Dressed {
+    desk: Arc<Desk>,
+    route: Route,
+}
+
+impl Service<Request> for Dressed {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A route always is.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (desk, route) = (Arc::clone(&self.desk), self.route.clone());
+        Box::pin(async move { Ok(attend(&desk, request, route).await) })
+    }
 }
 
 /// Outermost: gives the request its id, the answer its body and headers, the metrics their counts.
-async fn attend(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) -> Response {
+async fn attend(desk: &Arc<Desk>, mut request: Request, route: Route) -> Response {
     let began = Instant::now();
     let version = request.version();
-    let arrival = arrive(&desk, &request);
+    let arrival = arrive(desk, &request);
     let matched = request.extensions().get::<MatchedPath>();
     let place = desk.metrics.place(request.method(), matched.map(MatchedPath::as_str));
     request.extensions_mut().insert(arrival);
@@ -92,7 +113,7 @@ async fn attend(State(desk): State<Arc<Desk>>, mut request: Request, next: Next)
         status = Empty,
         outcome = Empty
     );
-    let response = admit(&desk, request, next).instrument(span.clone()).await;
+    let response = admit(desk, request, route).instrument(span.clone()).await;
     let mut response = render(response, Some(arrival.request_id));
     let https = desk.settings.public_origin.starts_with("https:");
     finish(response.headers_mut(), arrival.request_id, version, https);
@@ -165,9 +186,9 @@ impl Place {
 
 /// Refuses at once what would only wait (a queue in front of a full node helps nobody). Whoever asks whether the node
 /// lives must not hear that it is full: it would be restarted for that.
-async fn admit(desk: &Arc<Desk>, mut request: Request, next: Next) -> Response {
+async fn admit(desk: &Arc<Desk>, mut request: Request, route: Route) -> Response {
     let room = match request.uri().path() {
-        "/healthz" => return in_time(desk, request, next).await,
+        "/healthz" => return in_time(desk, request, route).await,
         "/readyz" => &desk.probes,
         _ => &desk.room,
     };
@@ -176,18 +197,36 @@ async fn admit(desk: &Arc<Desk>, mut request: Request, next: Next) -> Response {
         return problem.into_response();
     }
     request.extensions_mut().insert(place.clone());
-    let response = in_time(desk, request, next).await;
+    let response = in_time(desk, request, route).await;
     place.leave();
     response
 }
 
 /// Ends a request that takes too long: mostly a body that does not come. Work that began goes on (`State::to_the_end`).
-async fn in_time(desk: &Desk, request: Request, next: Next) -> Response {
-    tokio::time::timeout(desk.time, next.run(request)).await.unwrap_or_else(|_| {
-        let mut response = Problem::new(Code::Overloaded).into_response();
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        response
-    })
+async fn in_time(desk: &Desk, request: Request, route: Route) -> Response {
+    let caught = CatchPanic::custom(route, Panicked(Arc::clone(&desk.metrics)));
+    let answered = tokio::time::timeout(desk.time, caught.oneshot(request)).await;
+    answered.map_or_else(
+        |_| {
+            let mut response = Problem::new(Code::Overloaded).into_response();
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        },
+        IntoResponse::into_response,
+    )
+}
+
+/// Answers for a route that panicked, and tells nothing of why.
+#[derive(Clone)]
+struct Panicked(Arc<Metrics>);
+
+impl ResponseForPanic for Panicked {
+    type ResponseBody = Body;
+
+    fn response_for_panic(&mut self, _: Box<dyn Any + Send>) -> Response {
+        self.0.panics.inc();
+        Problem::new(Code::Internal).into_response()
+    }
 }
 
 /// For routes whose requests or answers carry a plaintext.
@@ -200,12 +239,10 @@ pub(crate) fn carrying_plaintext<S: Clone + Send + Sync + 'static>(route: Method
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use axum::routing::{get, post};
     use futures_util::stream;
     use http_body_util::BodyExt;
     use tokio::sync::Notify;
-    use tower::ServiceExt;
 
     use super::*;
     use crate::http::waiting::{Patience, Waiting};

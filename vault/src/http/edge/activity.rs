@@ -96,6 +96,12 @@ impl Activity {
         self.served.load(Ordering::Acquire)
     }
 
+    /// Whether the requests in flight are the last of this connection: their answers say so, else the next request would be
+    /// sent into a connection that closes, and its sender could not know whether it was done.
+    pub(super) fn is_last(&self) -> bool {
+        self.served().saturating_add(self.in_flight()) >= MOST_REQUESTS
+    }
+
     /// Ends the connection after the answers under way.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);

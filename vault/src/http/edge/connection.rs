@@ -155,7 +155,8 @@ async fn answer(
         response.extensions().get::<CarriesPlaintext>().is_some() && (!activity.stain() || version != Version::HTTP_11);
     // What may be left of a body would be read as the next head; in HTTP/2 only the stream ends.
     let cut = (leftover.drain(Arc::clone(&guard)) || refused) && version < Version::HTTP_2;
-    if lingers || cut {
+    let last = version < Version::HTTP_2 && activity.is_last();
+    if lingers || cut || last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     // HTTP/2 has no such header: the connection is ended by GOAWAY instead.

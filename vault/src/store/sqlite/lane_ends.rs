@@ -10,17 +10,7 @@ use crate::access_log::Batch;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, TenantName};
 use crate::store::Error;
-use crate::store::integration::{LaneTail, PlacedBatch};
-
-/// The entries of a range of batches that are there, and those of them that have no index though their batch begins before
-/// what is said to be integrated.
-const THERE: &str = "SELECT count(*), count(CASE WHEN g.batch < ?5 AND i.leaf_index IS NULL THEN 1 END) FROM log_groups g \
-     CROSS JOIN access_log a ON a.tenant = g.tenant AND a.boot = g.boot AND a.lane = g.lane AND a.number >= g.first \
-     AND a.number < g.first + g.count \
-     LEFT JOIN log_index i ON i.tenant = a.tenant AND i.boot = a.boot AND i.lane = a.lane AND i.number = (SELECT max(n.number) \
-     FROM log_index n WHERE n.tenant = a.tenant AND n.boot = a.boot AND n.lane = a.lane AND n.number <= a.number) \
-     AND a.number < i.number + i.count \
-     WHERE g.boot = ?1 AND g.lane = ?2 AND g.batch >= ?3 AND g.batch < ?4";
+use crate::store::integration::{LaneTail, PlacedBatch, THERE};
 
 /// The next batches of a lane.
 const BATCHES: &str = "SELECT * FROM log_batches WHERE tenant = ? AND boot = ? AND lane = ? AND first >= ? AND first < ? \
