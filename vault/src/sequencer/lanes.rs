@@ -126,12 +126,11 @@ impl Lanes {
         !waits && !self.known.contains_key(&place(lane))
     }
 
-    /// Known lanes whose row is not there any more: said again as long as it is so.
+    /// Known lanes whose row is not there any more.
     fn miss(&mut self, rows: &[LaneRow], known: Vec<Place>) {
         let there: BTreeSet<Place> = rows.iter().map(|(lane, _)| place(lane)).collect();
         for place in known.into_iter().filter(|place| !there.contains(place)) {
             self.refuse_without_row(place);
-            self.living.insert(place.0);
             self.health.set(Some(Distrust::Pending));
         }
     }

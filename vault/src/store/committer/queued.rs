@@ -79,6 +79,7 @@ pub(super) trait Queued: Send {
     fn asker(&self) -> Option<Asker>;
     fn deadline(&self) -> Timestamp;
     fn until(&self) -> Instant;
+    fn moves(&self) -> bool;
     fn reads(&self) -> Reads;
     /// True if nobody waits for it any more: then it must not happen either.
     fn is_abandoned(&self) -> bool;
@@ -110,6 +111,10 @@ impl<O: Operation> Queued for Job<O> {
 
     fn until(&self) -> Instant {
         self.until
+    }
+
+    fn moves(&self) -> bool {
+        self.operation.moves()
     }
 
     fn reads(&self) -> Reads {

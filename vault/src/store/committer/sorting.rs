@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::gathered::{Left, fail_all};
+use super::put_off::Until;
 use super::queued::Queued;
 use super::writer::Message;
 use crate::domain::{TenantName, Timestamp};
@@ -15,17 +16,24 @@ use crate::store::Error;
 /// keep all others from showing that they are not.
 const LEFT: Duration = Duration::from_millis(900);
 
-/// Takes what is queued, and waits for something where that is all there is to do; false at the end of everything.
+/// Takes what is queued, and waits where there is nothing else to do; false at the end of everything.
 pub(super) async fn receive(
     queue: &mut mpsc::UnboundedReceiver<Message>,
     messages: &mut Vec<Message>,
-    waits: bool,
+    until: Until,
 ) -> bool {
-    if waits {
-        match queue.recv().await {
+    match until {
+        Until::Now => {}
+        Until::At(at) => match tokio::time::timeout_at(at, queue.recv()).await {
+            Ok(Some(first)) => messages.push(first),
+            // Nothing comes any more: only the time is waited for.
+            Ok(None) => tokio::time::sleep_until(at).await,
+            Err(_) => {}
+        },
+        Until::Message => match queue.recv().await {
             Some(first) => messages.push(first),
             None => return false,
-        }
+        },
     }
     while let Ok(message) = queue.try_recv() {
         messages.push(message);

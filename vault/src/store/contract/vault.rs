@@ -153,6 +153,7 @@ impl Vault {
             tenant: demo(),
             generation: None,
             deadline: self.clock.now().plus(Duration::from_secs(60)),
+            moves: false,
             reads,
             held: self.keys.held(),
             decide: Box::new(decide),
@@ -264,6 +265,7 @@ pub(super) struct Ask<T> {
     pub(super) tenant: TenantName,
     pub(super) generation: Option<Generation>,
     pub(super) deadline: Timestamp,
+    pub(super) moves: bool,
     pub(super) reads: Reads,
     held: HeldKeys,
     decide: Decide<T>,
@@ -287,6 +289,10 @@ impl<T: Send + 'static> Operation for Ask<T> {
     // A slow disk is no fault of what is tested.
     fn patience(&self) -> Duration {
         Duration::from_secs(60)
+    }
+
+    fn moves(&self) -> bool {
+        self.moves
     }
 
     fn reads(&self) -> Reads {
