@@ -180,7 +180,7 @@ async fn a_right_password_is_no_failure_though_the_destination_stays_silent() {
 #[tokio::test]
 async fn an_outcome_is_recorded_without_its_captures_when_it_comes_too_late_for_them() {
     let bench = Arc::new(Bench::start().await);
-    let (port, calls, gate) = gated(Some(r#"{"id":"4242424242424242"}"#), 0).await;
+    let (port, calls, gate) = gated(Some(r#"{"id":"5555555555554444"}"#), 0).await;
     let flow = with(&charge(port), TYPED, "secure = \"card\"").replace("timeout_seconds = 1", "timeout_seconds = 30");
     bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
     let flow = bench.vault.flow("charge").await;

@@ -182,7 +182,7 @@ impl Committer {
             }
             Err(TryAcquireError::Closed) => return Err(Error::Unavailable),
         };
-        let job = Job { operation, openings, output: None, reply, until, place };
+        let job = Job { operation, openings, output: None, reply, until, place, moved: Vec::new() };
         self.inner.queue.send(Message::Job(Box::new(job))).map_err(|_| Error::Unavailable)?;
         match tokio::time::timeout_at(until, answer).await {
             Ok(reply) => reply.map_err(|_| Error::Unavailable),

@@ -87,15 +87,14 @@ impl BatchWriter {
         &mut self,
         jobs: Vec<Box<dyn Queued>>,
         fault: Fault,
-        (moving, writer): (&BTreeSet<TenantName>, &mut Writer<'_>),
+        writer: &mut Writer<'_>,
     ) -> Result<Left, Vec<Box<dyn Queued>>> {
         if fault != Fault::Busy && (fault != Fault::Slow || jobs.len() < 2) {
             return Err(jobs);
         }
         self.store.meter().committer.retried.inc();
         if fault == Fault::Busy {
-            let said = jobs.iter().filter(|job| job.moves()).map(|job| job.tenant().clone());
-            let asked = self.busy.ask(said.chain(moving.iter().cloned()).collect());
+            let asked = self.busy.ask(jobs.iter().flat_map(|job| job.moving()).collect());
             if !asked.is_empty()
                 && let Err(error) = writer.expect(&asked).await
             {
@@ -110,10 +109,10 @@ impl BatchWriter {
     /// Changes of settings go by themselves where there are other nodes: what a batch has for itself, its neighbours would
     /// wait for.
     pub(super) fn by_lock(&self, jobs: Vec<Box<dyn Queued>>) -> [Vec<Box<dyn Queued>>; 2] {
-        if !self.store.has_others() || jobs.iter().all(|job| !job.moves()) {
+        if !self.store.has_others() || jobs.iter().all(|job| job.moving().is_empty()) {
             return [jobs, Vec::new()];
         }
-        let (moving, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.moves());
+        let (moving, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| !job.moving().is_empty());
         [moving, others]
     }
 }

@@ -122,7 +122,7 @@ impl BatchWriter {
         let store = self.store.clone();
         let meter = &store.meter().committer;
         let mut writer = store.writer().await;
-        let (mut left, mut moving) = (ATTEMPTS, BTreeSet::new());
+        let mut left = ATTEMPTS;
         loop {
             let came = jobs.len();
             jobs = in_time(jobs, store.clock().now(), self.usual);
@@ -132,23 +132,20 @@ impl BatchWriter {
             }
             left -= 1;
             let (began, span) = (Instant::now(), tracing::debug_span!("batch", operations = jobs.len()));
-            let transacted = self.transact(jobs, &moving, &mut writer).instrument(span).await;
+            let transacted = self.transact(jobs, &mut writer).instrument(span).await;
             match transacted {
                 Transacted::NotRead(again, Error::Closed) => return self.is_closed(again),
-                Transacted::NotRead(again, error) => {
-                    match self.not_read(again, error, (&moving, &mut writer), left).await {
-                        Ok(again) => jobs = again,
-                        Err(left) => return left,
-                    }
-                }
-                Transacted::Moving(gathered, tenants) => {
+                Transacted::NotRead(again, error) => match self.not_read(again, error, &mut writer, left).await {
+                    Ok(again) => jobs = again,
+                    Err(left) => return left,
+                },
+                Transacted::Moving(gathered) => {
                     // Nothing failed: it is made once more with what it needs for itself.
                     left += 1;
-                    moving.extend(tenants);
                     jobs = gathered.into_jobs();
                 }
                 Transacted::NotWritten(gathered, error) => {
-                    match self.not_written(gathered, error, (&moving, &mut writer), left).await {
+                    match self.not_written(gathered, error, &mut writer, left).await {
                         Ok(again) => jobs = again,
                         Err(left) => return left,
                     }
@@ -178,14 +175,15 @@ impl BatchWriter {
         &mut self,
         jobs: Vec<Box<dyn Queued>>,
         error: Error,
-        (moving, writer): (&BTreeSet<TenantName>, &mut Writer<'_>),
+        writer: &mut Writer<'_>,
         left: u32,
     ) -> Result<Vec<Box<dyn Queued>>, Left> {
         let fault = match &error {
             Error::Database(error) => writer.failed(error).await,
+            Error::Held => Fault::Busy,
             _ => Fault::Other,
         };
-        let jobs = match self.put_off(jobs, fault, (moving, writer)).await {
+        let jobs = match self.put_off(jobs, fault, writer).await {
             Ok(left) => return Err(left),
             Err(jobs) => jobs,
         };
@@ -201,7 +199,7 @@ impl BatchWriter {
         &mut self,
         mut gathered: Gathered,
         error: NotWritten,
-        (moving, writer): (&BTreeSet<TenantName>, &mut Writer<'_>),
+        writer: &mut Writer<'_>,
         left: u32,
     ) -> Result<Vec<Box<dyn Queued>>, Left> {
         let fault = match &error {
@@ -209,7 +207,7 @@ impl BatchWriter {
             NotWritten::Database(error) => writer.failed(error).await,
         };
         if matches!(fault, Fault::Busy | Fault::Slow) {
-            let left = self.put_off(gathered.into_jobs(), fault, (moving, writer)).await;
+            let left = self.put_off(gathered.into_jobs(), fault, writer).await;
             return Err(left.unwrap_or_else(|jobs| alone_or_failed(jobs, Error::Unavailable)));
         }
         if !fault.passes() || left == 0 {
@@ -221,20 +219,15 @@ impl BatchWriter {
     }
 
     /// One transaction: reads, decides, writes, commits.
-    async fn transact(
-        &mut self,
-        jobs: Vec<Box<dyn Queued>>,
-        moving: &BTreeSet<TenantName>,
-        writer: &mut Writer<'_>,
-    ) -> Transacted {
+    async fn transact(&mut self, jobs: Vec<Box<dyn Queued>>, writer: &mut Writer<'_>) -> Transacted {
         let mut batch = match writer.begin().await {
             Ok(batch) => batch,
             Err(error) => return Transacted::NotRead(jobs, error),
         };
-        let mut wanted = Wanted { moving: moving.clone(), ..Wanted::by(self.identity.boot()) };
+        let mut wanted = Wanted::by(self.identity.boot());
         for job in &jobs {
             overlay::want(&mut wanted, (job.reads(), job.asker()), job.tenant());
-            wanted.moving.extend(job.moves().then(|| job.tenant().clone()));
+            wanted.moving.extend(job.moving());
         }
         let loaded = match batch.load(&wanted, self.store.keys().realm(), self.store.clock()).await {
             Ok(loaded) => loaded,
@@ -252,9 +245,8 @@ impl BatchWriter {
             && let Ok(set) = &gathered.set
             && set.generations.keys().any(|tenant| !wanted.moving.contains(tenant))
         {
-            let tenants = set.generations.keys().cloned().collect();
             let _ = batch.rollback().await;
-            return Transacted::Moving(gathered, tenants);
+            return Transacted::Moving(gathered);
         }
         let written = match &gathered.set {
             // Every fault of numbering and signing is one of an operation's own entries.
@@ -349,7 +341,15 @@ impl BatchWriter {
             });
             let (reply, answer) = oneshot::channel();
             let until = tokio::time::Instant::now() + OWN_WORK;
-            let job = Job { operation: work, openings: OpeningKeys::new(), output: None, reply, until, place: None };
+            let job = Job {
+                operation: work,
+                openings: OpeningKeys::new(),
+                output: None,
+                reply,
+                until,
+                place: None,
+                moved: Vec::new(),
+            };
             self.commit_all(vec![Box::new(job)]).await;
             while let Some(jobs) = self.busy.next().await {
                 self.commit_all(jobs).await;
@@ -369,8 +369,8 @@ enum Transacted {
     /// With the batch's clock.
     Committed(Gathered, Timestamp),
     NotRead(Vec<Box<dyn Queued>>, Error),
-    /// It moves these tenants' generations on, and holds them together with others.
-    Moving(Gathered, Vec<TenantName>),
+    /// It moves generations on, and holds them together with others.
+    Moving(Gathered),
     NotWritten(Gathered, NotWritten),
     Unknown(Gathered, sqlx::Error),
 }

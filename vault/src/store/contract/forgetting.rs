@@ -9,6 +9,7 @@ use super::on_every_engine;
 use super::vault::{Vault, demo};
 use crate::domain::{Credential, CredentialKind};
 use crate::store::Error;
+use crate::store::committer::operation::Changes;
 use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Judgement, Repeated, Scope};
 use crate::store::once::{Begin, Finish};
 
@@ -41,6 +42,8 @@ fn secret() -> Arc<Credential> {
 async fn a_request_whose_beginning_nobody_heard_of_may_come_again(vault: Vault) {
     let vault = vault.with_tenant().await;
     let secret = secret();
+    // All keys are there: no other commit hears nothing instead.
+    vault.write(Changes::default).await.unwrap();
     let begin = vault.begin(&vault.request(&secret).await);
     let undone = begin.undone();
     vault.store.writer().await.lose_the_next_answer(true);

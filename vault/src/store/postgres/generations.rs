@@ -6,10 +6,13 @@ use sqlx::PgConnection;
 
 use super::column::{Columns, column, int};
 use super::durability::{self, keeps_commits};
+use super::fault::fault;
+use super::{LOCK, STATEMENT};
 use crate::domain::{Clock, TenantName};
 use crate::store::Error;
 use crate::store::batch::{Loaded, Wanted};
 use crate::store::committer::operation::Generation;
+use crate::store::fault::Fault;
 
 /// Longer nobody waits alone for a generation, in milliseconds: as long as a lock is waited for, and the change takes.
 const AWAITED: i64 = 400;
@@ -63,12 +66,24 @@ const BUMP_GENERATION: &str = "WITH came AS (DELETE FROM awaited_generations WHE
 pub(super) async fn hold(wanted: &Wanted, clock: &Clock, connection: &mut PgConnection) -> Result<Loaded, Error> {
     let tenants: BTreeSet<&TenantName> = wanted.tenants.iter().chain(&wanted.moving).collect();
     let names: Vec<&TenantName> = tenants.iter().copied().collect();
-    let rows = sqlx::query(if wanted.moving.is_empty() { SHARE } else { OWN })
+    let is_alone = !wanted.moving.is_empty();
+    if is_alone {
+        limit(LOCK, connection).await?;
+    }
+    let asked = sqlx::query(if is_alone { OWN } else { SHARE })
         .bind(column(&names, |name| name.as_str()))
         .bind(TenantName::SYSTEM)
         .bind(&wanted.boot.as_bytes()[..])
         .fetch_all(&mut *connection)
-        .await?;
+        .await;
+    let rows = match asked {
+        // The work is next to nothing: it waited.
+        Err(error) if is_alone && fault(&error) == Fault::Slow => return Err(Error::Held),
+        asked => asked?,
+    };
+    if is_alone {
+        limit(STATEMENT, connection).await?;
+    }
     let mut found: BTreeMap<_, _> = names.iter().map(|tenant| ((*tenant).clone(), Generation::default())).collect();
     let (mut now, mut awaited) = (None, BTreeSet::new());
     for row in &rows {
@@ -92,6 +107,13 @@ pub(super) async fn hold(wanted: &Wanted, clock: &Clock, connection: &mut PgConn
     }
     let now = now.ok_or(Error::Closed)?;
     Ok(Loaded { generations: found, awaited, ..Loaded::at(clock.by_database(now)) })
+}
+
+/// How long the rest of the transaction's statements may take. Who waits for a row that many share waits for each of them in
+/// turn, and for those that came meanwhile: `lock_timeout` counts each wait by itself, and may never be over.
+async fn limit(statement: &'static str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let set = sqlx::query("SELECT set_config('statement_timeout', $1, true)").bind(statement);
+    set.execute(connection).await.map(|_| ())
 }
 
 /// Says that this node waits to have tenants' generations alone: a moment long no batch begins to share them. In a
