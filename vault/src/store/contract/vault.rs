@@ -154,6 +154,7 @@ impl Vault {
             generation: None,
             deadline: self.clock.now().plus(Duration::from_secs(60)),
             moves: false,
+            entries: 1,
             reads,
             held: self.keys.held(),
             decide: Box::new(decide),
@@ -266,6 +267,7 @@ pub(super) struct Ask<T> {
     pub(super) generation: Option<Generation>,
     pub(super) deadline: Timestamp,
     pub(super) moves: bool,
+    pub(super) entries: usize,
     pub(super) reads: Reads,
     held: HeldKeys,
     decide: Decide<T>,
@@ -293,6 +295,10 @@ impl<T: Send + 'static> Operation for Ask<T> {
 
     fn moves(&self) -> bool {
         self.moves
+    }
+
+    fn entries(&self) -> usize {
+        self.entries
     }
 
     fn reads(&self) -> Reads {
