@@ -126,6 +126,7 @@ impl Closing {
 
     /// Looks through every boot that ever was for those that may not write and have no last word.
     async fn read_all(&mut self) -> Result<(), Error> {
+        let open: BTreeSet<BootId> = self.store.open_boots().await?.into_iter().collect();
         let mut boots: BTreeSet<BootId> = self.store.heartbeats().await?.iter().map(|beat| beat.boot).collect();
         match self.store.rows(Table::NodeKeys, &TenantName::system()).await.map_err(Error::from) {
             Ok(rows) => boots.extend(rows.iter().filter_map(|row| row.key.parse::<BootId>().ok())),
@@ -134,7 +135,8 @@ impl Closing {
             Err(error) => return Err(error),
         }
         self.closed = stopped(&self.store).await?;
-        self.half_closed = boots.difference(&self.closed).copied().collect();
+        self.half_closed =
+            boots.into_iter().filter(|boot| !self.closed.contains(boot) && !open.contains(boot)).collect();
         Ok(())
     }
 

@@ -124,7 +124,9 @@ impl<O: Operation> Queued for Job<O> {
     }
 
     fn moves(&mut self, tenants: &[TenantName]) {
-        self.moved = tenants.to_vec();
+        let known = &self.moved;
+        let new: Vec<TenantName> = tenants.iter().filter(|tenant| !known.contains(tenant)).cloned().collect();
+        self.moved.extend(new);
     }
 
     fn reads(&self) -> Reads {
