@@ -58,7 +58,7 @@ CREATE TABLE data_keys (
 );
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 
--- Key pairs of the capture page, one for each tenant and day; the private half is sealed.
+-- Key pairs of the capture page, one for each tenant and day, and one more after a compromise; the private half is sealed.
 CREATE TABLE capture_keys (
     tenant      text COLLATE "C" NOT NULL, -- whose it is
     key_id      bytea            NOT NULL, -- 16 random bytes named in every sealed body
@@ -67,7 +67,7 @@ CREATE TABLE capture_keys (
     sealed      bytea            NOT NULL, -- the private half
     created     bigint           NOT NULL, -- when it was made
     PRIMARY KEY (tenant, key_id),
-    UNIQUE (tenant, epoch)
+    UNIQUE (tenant, data_key_id)
 );
 
 -- Encapsulated keys already seen in a capture session: a repeat is refused.

@@ -56,7 +56,7 @@ CREATE TABLE data_keys (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 
--- Key pairs of the capture page, one for each tenant and day; the private half is sealed.
+-- Key pairs of the capture page, one for each tenant and day, and one more after a compromise; the private half is sealed.
 CREATE TABLE capture_keys (
     tenant      TEXT    NOT NULL, -- whose it is
     key_id      BLOB    NOT NULL, -- 16 random bytes named in every sealed body
@@ -65,7 +65,7 @@ CREATE TABLE capture_keys (
     sealed      BLOB    NOT NULL, -- the private half
     created     INTEGER NOT NULL, -- when it was made
     PRIMARY KEY (tenant, key_id),
-    UNIQUE (tenant, epoch)
+    UNIQUE (tenant, data_key_id)
 ) STRICT, WITHOUT ROWID;
 
 -- Encapsulated keys already seen in a capture session: a repeat is refused.

@@ -1,4 +1,5 @@
-//! The key pairs that frames seal to: one per tenant and day, made on first use, in memory no longer than data keys are.
+//! The key pairs that frames seal to: one per tenant and day, made on first use, in memory no longer than data keys are. After
+//! a KEK was compromised the day has another one: the private half of the first may be known.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -49,9 +50,10 @@ impl Pairs {
         if let Some(pair) = self.fresh(tenant, Wanted::OfDay(day), keys) {
             return Ok(pair);
         }
-        let row = match store.capture_key_of(&tenant.name, day).await? {
+        let data_key = keys.data_key_to_seal(store, &tenant.name, DataKeyClass::Capture, now).await?;
+        let row = match store.capture_key_under(&tenant.name, data_key.id()).await? {
             Some(row) => row,
-            None => make(tenant, day, keys, store, now).await?,
+            None => make(tenant, (day, &data_key), keys, store, now).await?,
         };
         self.open(tenant, &row, keys, store).await
     }
@@ -112,15 +114,20 @@ impl Pairs {
     }
 }
 
-async fn make(tenant: &Tenant, day: Epoch, keys: &Keys, store: &Store, now: Timestamp) -> Result<CaptureKeyRow, Error> {
-    let data_key = keys.data_key_to_seal(store, &tenant.name, DataKeyClass::Capture, now).await?;
+async fn make(
+    tenant: &Tenant,
+    (day, data_key): (Epoch, &DataKey),
+    keys: &Keys,
+    store: &Store,
+    now: Timestamp,
+) -> Result<CaptureKeyRow, Error> {
     let pair = CaptureKeyPair::generate()?;
     let row = CaptureKeyRow {
         tenant: tenant.name.clone(),
         key_id: pair.key_id(),
         epoch: day,
         data_key_id: data_key.id(),
-        sealed: pair.seal_private(&data_key, &aad(keys.realm(), &tenant.name, day))?,
+        sealed: pair.seal_private(data_key, &aad(keys.realm(), &tenant.name, day))?,
         created: now,
     };
     // Another node, or another request, may have been first: its pair is the day's then.
@@ -173,5 +180,19 @@ mod tests {
         assert!(pair.upgrade().is_some());
         keys.forget_tenant(&vault.tenant);
         assert!(pair.upgrade().is_none(), "the tenant was sealed");
+    }
+
+    #[tokio::test]
+    async fn after_a_compromise_frames_seal_to_another_pair_and_what_they_sealed_before_opens() {
+        let vault = TestVault::start().await;
+        let TestVault { keys, store, clock, .. } = &vault;
+        let tenant = vault.catalog.tenant(&vault.tenant).await.unwrap().unwrap().tenant.clone();
+        let pairs = Pairs::default();
+        let before = pairs.today(&tenant, keys, store, clock.now()).await.unwrap().key_id();
+        assert_eq!(pairs.today(&tenant, keys, store, clock.now()).await.unwrap().key_id(), before);
+        vault.compromise().await;
+        let after = pairs.today(&tenant, keys, store, clock.now()).await.unwrap().key_id();
+        assert_ne!(after, before, "its private half may be known");
+        assert!(pairs.named(before, &tenant, keys, store).await.unwrap().is_some());
     }
 }

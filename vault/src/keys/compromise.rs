@@ -1,5 +1,6 @@
 //! What a tenant's compromised KEK versions spoil: whoever had one may have every data key that stood beside it, whichever
-//! version wraps that data key now. So values are sealed under data keys made later only, and older values are sealed anew.
+//! version wraps that data key now. So whatever is sealed from then on is sealed under data keys made later, and older values
+//! are sealed anew.
 
 use super::{DataKeyRow, KekRecord};
 use crate::domain::Timestamp;
@@ -28,7 +29,8 @@ impl Compromise {
     }
 
     /// The era of what is made now.
-    pub(super) const fn era(&self) -> u32 {
+    #[must_use]
+    pub const fn era(&self) -> u32 {
         self.era
     }
 
@@ -37,12 +39,12 @@ impl Compromise {
         self.last.map_or(at, |last| at.max(last.plus(std::time::Duration::from_millis(1))))
     }
 
-    /// Whether a data key of values was made before, so that nothing may rest on it any more. The time stands in its id,
+    /// Whether a data key was made before, so that nothing new may rest on it. The time stands in its id,
     /// which its MAC covers; the era of the row is not covered (one that has not begun is refused), but tells apart what clocks
     /// do not.
     #[must_use]
     pub fn spoils(&self, row: &DataKeyRow) -> bool {
         let early = self.last.is_some_and(|last| row.data_key_id.time() <= last);
-        row.class.is_of_values() && (early || row.era < self.era)
+        early || row.era < self.era
     }
 }

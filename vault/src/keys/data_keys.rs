@@ -19,17 +19,14 @@ const PATIENCE: Duration = Duration::from_millis(1900);
 /// The same where an HSM is asked: who is told still has to write down that they were.
 const HSM_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// The row of the data key that seals now, and what the tenant's compromised KEKs spoil: for values none of that.
+/// The row of the data key that seals now, and what the tenant's compromised KEKs spoil: none of that seals.
 async fn current_row<R: KeyRecords>(
     records: &R,
     tenant: &TenantName,
     class: DataKeyClass,
     epoch: Epoch,
 ) -> Result<(Option<DataKeyRow>, Compromise), Error> {
-    let compromise = match class.is_of_values() {
-        true => Compromise::of(&records.keks(tenant).await?),
-        false => Compromise::default(),
-    };
+    let compromise = Compromise::of(&records.keks(tenant).await?);
     let found = records.find_data_keys(tenant, class, epoch).await?;
     if found.iter().any(|row| row.tenant != *tenant || row.class != class || row.epoch != epoch) {
         return Err(Error::Altered);
@@ -69,12 +66,14 @@ impl Keys {
         if let Some(key) = self.inner.cache.current(tenant, class, epoch) {
             return Ok(key);
         }
+        // Before anything is read: what a compromise spoils meanwhile must not become what seals.
+        let ticket = self.inner.cache.ticket(tenant);
         match current_row(records, tenant, class, epoch).await? {
-            (Some(row), _) => self.open(records, &row, Use::Seals).await,
-            (None, compromise) => match self.make(records, (tenant, class, epoch), at, compromise).await {
+            (Some(row), _) => self.open(records, &row, (Use::Seals, ticket)).await,
+            (None, compromise) => match self.make(records, (tenant, class, epoch), (at, ticket), compromise).await {
                 // A rotation came between: under the new version then.
                 Err(Error::Records(RecordsError::Retired)) => {
-                    self.make(records, (tenant, class, epoch), at, compromise).await
+                    self.make(records, (tenant, class, epoch), (at, ticket), compromise).await
                 }
                 made => made,
             },
@@ -98,7 +97,10 @@ impl Keys {
             return Ok(());
         }
         match current_row(records, tenant, class, epoch).await? {
-            (Some(row), _) => self.open(records, &row, Use::Opens).await.map(drop),
+            (Some(row), _) => {
+                let ticket = self.inner.cache.ticket(tenant);
+                self.open(records, &row, (Use::Opens, ticket)).await.map(drop)
+            }
             (None, compromise) => {
                 let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
                 self.refuse_erased(class, epoch)?;
@@ -169,11 +171,12 @@ impl Keys {
         if let Some(key) = self.cached(tenant, id) {
             return Ok(key);
         }
+        let ticket = self.inner.cache.ticket(tenant);
         let row = records.load_data_key(tenant, id).await?.ok_or(Error::NoDataKey)?;
         if row.tenant != *tenant || row.data_key_id != id {
             return Err(Error::Altered);
         }
-        self.open(records, &row, Use::Opens).await
+        self.open(records, &row, (Use::Opens, ticket)).await
     }
 
     /// The data key of an id if it is opened and fresh. No I/O: the committer may call it.
@@ -213,10 +216,9 @@ impl Keys {
         &self,
         records: &R,
         (tenant, class, epoch): (&TenantName, DataKeyClass, Epoch),
-        at: Timestamp,
+        (at, ticket): (Timestamp, Ticket),
         compromise: Compromise,
     ) -> Result<Arc<DataKey>, Error> {
-        let ticket = self.inner.cache.ticket(tenant);
         let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
         // The erasure key first: a row whose erasure key was never durable would be lost with the next power cut.
         let erasure = self.erasure_key_to_seal(class, epoch).await?;
@@ -229,7 +231,7 @@ impl Keys {
             return Err(Error::Altered);
         }
         if stored.data_key_id != key.id() {
-            return self.open(records, &stored, Use::Seals).await;
+            return self.open(records, &stored, (Use::Seals, ticket)).await;
         }
         let key = Arc::new(key.under(stored.kek_id));
         self.keep(records, &stored, &key, (Use::Seals, ticket)).await?;
@@ -291,7 +293,7 @@ impl Keys {
             erasure => erasure?,
         };
         let kek = records.active_kek(&row.tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
-        let key = self.open(records, row, Use::Opens).await?;
+        let key = self.open(records, row, (Use::Opens, self.inner.cache.ticket(&row.tenant))).await?;
         let mechanism = kek.mechanism.clone();
         let renewed = DataKeyRow { kek_id: kek.kek_id, kek_version: kek.version, mechanism, ..row.clone() };
         let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_deref()).await?;
@@ -303,8 +305,12 @@ impl Keys {
         Ok(Some(renewed))
     }
 
-    async fn open<R: KeyRecords>(&self, records: &R, row: &DataKeyRow, to: Use) -> Result<Arc<DataKey>, Error> {
-        let ticket = self.inner.cache.ticket(&row.tenant);
+    async fn open<R: KeyRecords>(
+        &self,
+        records: &R,
+        row: &DataKeyRow,
+        to: (Use, Ticket),
+    ) -> Result<Arc<DataKey>, Error> {
         let erasure = self.erasure_key_to_open(row.class, row.epoch).await?;
         let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
         if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
@@ -316,7 +322,7 @@ impl Keys {
         let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));
-        self.keep(records, row, &key, (to, ticket)).await?;
+        self.keep(records, row, &key, to).await?;
         Ok(key)
     }
 

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::administration::Administrator;
@@ -16,7 +17,7 @@ use super::tenants::Ground;
 use super::{Catalog, Committer, Error, Generation, Store, TenantCatalog, shredding};
 use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timestamp};
 use crate::keys::KekState::{Destroyed, Destroying};
-use crate::keys::{KekRecord, KekState, Keys};
+use crate::keys::{Compromise, KekRecord, KekState, Keys};
 
 /// So often it looks, and at once after a start.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -25,6 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// So long nobody holds a data key that was opened before its KEK was said to be compromised: the cache keeps one for five
 /// minutes at most, and a request lasts no longer.
 const GRACE: Duration = Duration::from_secs(15 * 60);
+/// So many tenants are looked after at once: one whose token does not answer keeps few others waiting.
+const AT_ONCE: usize = 8;
+/// A tenant about whose values nothing can be done is looked at again after so long.
+const AGAIN: Duration = Duration::from_secs(60 * 60);
 /// Only the built-in KMS makes keys by itself: a customer's token gets a new one from the customer.
 const MADE_HERE: &str = "local-";
 
@@ -39,8 +44,29 @@ pub struct KeyUpkeep {
     tidy: Mutex<HashMap<TenantName, Generation>>,
     /// How long a data key of a compromised KEK is left where it is though nothing refers to it.
     grace: Duration,
-    /// Tenants with a compromised KEK: since when this node knows of it, and what its last pass came to.
-    compromised: Mutex<HashMap<TenantName, (Instant, Passed)>>,
+    compromised: Mutex<HashMap<TenantName, Resealing>>,
+}
+
+/// What is done for a tenant.
+#[derive(Debug, Clone, Copy)]
+enum Duty {
+    /// End what was to end, and rotate what is too old.
+    Keys,
+    /// Seal values anew where a key was compromised.
+    Values,
+}
+
+/// What this node knows of a tenant with a compromised KEK.
+#[derive(Debug, Clone, Copy)]
+struct Resealing {
+    /// How many were compromised by then.
+    era: u32,
+    /// Since when this node knows of the last one.
+    since: Instant,
+    /// What the last pass came to.
+    passed: Passed,
+    /// When the next pass is due.
+    next: Instant,
 }
 
 impl KeyUpkeep {
@@ -57,47 +83,70 @@ impl KeyUpkeep {
         Self { grace: Duration::ZERO, ..self }
     }
 
-    /// Works until it is told to stop.
+    /// Works until it is told to stop. Values are sealed anew beside everything else: that may take hours.
     pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
+        let keys = async {
+            let mut minutes = Minutes::new();
+            while minutes.next(&stop).await {
+                if self.is_serving() {
+                    tell(self.of_each_tenant(Duty::Keys).await);
+                }
             }
-            // A log that cannot be relied on does not say which keys are to be destroyed.
-            if !self.store.log_health().is_serving() {
-                continue;
+        };
+        let values = async {
+            let mut minutes = Minutes::new();
+            while minutes.next(&stop).await {
+                if self.is_serving() {
+                    tell(self.of_each_tenant(Duty::Values).await);
+                }
             }
-            if let Err(error) = self.pass().await {
-                tracing::warn!(%error, "the upkeep of keys did not succeed and is tried again");
-            }
-        }
+        };
+        tokio::join!(keys, values);
+    }
+
+    /// A log that cannot be relied on does not say which keys are to be destroyed.
+    fn is_serving(&self) -> bool {
+        self.store.log_health().is_serving()
     }
 
     /// Looks at every tenant once. A tenant whose rows do not read keeps no other.
     ///
     /// # Errors
     /// [`Error::Database`] if the tenants cannot be listed.
-    pub async fn pass(&self) -> Result<(), Error> {
-        for tenant in self.store.tenants().await? {
-            if let Err(error) = self.look_after(&tenant).await {
+    #[cfg(test)]
+    pub(in crate::store) async fn pass(&self) -> Result<(), Error> {
+        self.of_each_tenant(Duty::Keys).await?;
+        self.of_each_tenant(Duty::Values).await
+    }
+
+    async fn of_each_tenant(&self, duty: Duty) -> Result<(), Error> {
+        let tenants = stream::iter(self.store.tenants().await?);
+        let look = |tenant| async move {
+            if let Err(error) = self.look_after(&tenant, duty).await {
                 tracing::warn!(%tenant, %error, "the keys of a tenant could not be looked after");
             }
-        }
+        };
+        tenants.for_each_concurrent(AT_ONCE, look).await;
         Ok(())
     }
 
-    async fn look_after(&self, tenant: &TenantName) -> Result<(), Error> {
+    async fn look_after(&self, tenant: &TenantName, duty: Duty) -> Result<(), Error> {
         let ground = Ground { store: &self.store, committer: &self.committer, keys: &self.keys };
         let Some(settings) = self.catalog.tenant(tenant).await? else { return Ok(()) };
-        let (found, now) = (settings.keks.values().map(|(_, kek)| kek), self.store.clock().now());
-        self.tidy_up(&settings, now, ground).await?;
-        let compromised = found.clone().any(|kek| kek.compromised_at.is_some());
-        if compromised && found.clone().any(|kek| kek.state.may_wrap()) {
-            self.reseal(tenant, now, ground).await?;
+        let now = self.store.clock().now();
+        match duty {
+            Duty::Values => self.reseal(&settings, now, ground).await,
+            Duty::Keys => {
+                // What cannot be ended keeps nothing else: its token may be away for long.
+                let tidy = self.tidy_up(&settings, now, ground).await;
+                tidy.and(self.rotate(&settings, now, ground).await)
+            }
         }
+    }
+
+    /// Gives a key of the built-in KMS a successor when it reached its age.
+    async fn rotate(&self, settings: &TenantCatalog, now: Timestamp, ground: Ground<'_>) -> Result<(), Error> {
+        let tenant = &settings.tenant.name;
         if let Some(old) = settings.keks.values().find(|(_, kek)| self.is_too_old(kek, now)) {
             let kek = kek_rotation::succeed(&self.node(tenant, now), old, now, ground).await?;
             tracing::info!(%tenant, kek_id = %kek.kek_id, version = kek.version, "a key reached its age and was rotated");
@@ -121,16 +170,40 @@ impl KeyUpkeep {
     }
 
     /// Seals values anew. What came of it is said when it is something new.
-    async fn reseal(&self, tenant: &TenantName, now: Timestamp, ground: Ground<'_>) -> Result<(), Error> {
-        let known = || self.compromised.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, before) = *known().entry(tenant.clone()).or_insert_with(|| (Instant::now(), Passed::default()));
-        let passed = resealing::pass(&self.node(tenant, now), since.elapsed() >= self.grace, ground).await?;
-        if passed != before {
+    async fn reseal(&self, settings: &TenantCatalog, now: Timestamp, ground: Ground<'_>) -> Result<(), Error> {
+        let tenant = &settings.tenant.name;
+        let keks: Vec<KekRecord> = settings.keks.values().map(|(_, kek)| kek.clone()).collect();
+        let compromise = Compromise::of(&keks);
+        if !compromise.is_known() || !keks.iter().any(|kek| kek.state.may_wrap()) {
+            return Ok(());
+        }
+        let Some(known) = self.resealing_of(tenant, compromise.era()) else { return Ok(()) };
+        let is_over = known.since.elapsed() >= self.grace;
+        let passed = resealing::pass(&self.node(tenant, now), is_over, ground).await?;
+        if passed != known.passed {
             let Passed { moved, refused, idle, left } = passed;
             tracing::info!(%tenant, moved, refused, idle, left, "values were sealed anew after a key was compromised");
-            known().insert(tenant.clone(), (since, passed));
         }
+        let pause = if is_over && passed == known.passed && passed.moved == 0 { AGAIN } else { Duration::ZERO };
+        let after = Resealing { passed, next: Instant::now() + pause, ..known };
+        self.compromised.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), after);
         Ok(())
+    }
+
+    /// What is known of a tenant in this era, if a pass is due. With each key that is compromised the time begins anew in which
+    /// a request may hold a data key of before.
+    fn resealing_of(&self, tenant: &TenantName, era: u32) -> Option<Resealing> {
+        let (mut known, now) = (self.compromised.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let new = || Resealing { era, since: now, passed: Passed::default(), next: now };
+        let found = *known
+            .entry(tenant.clone())
+            .and_modify(|known| {
+                if known.era != era {
+                    *known = new()
+                }
+            })
+            .or_insert_with(new);
+        (found.next <= now).then_some(found)
     }
 
     fn is_too_old(&self, kek: &KekRecord, now: Timestamp) -> bool {
@@ -149,5 +222,54 @@ impl KeyUpkeep {
         };
         let (realm, deadline) = (self.keys.realm().clone(), now.plus(PATIENCE));
         Administrator { tenant: tenant.clone(), generation: None, context, realm, deadline }
+    }
+}
+
+/// A minute at a time, from the end of one round to the next.
+struct Minutes(Interval);
+
+impl Minutes {
+    fn new() -> Self {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(ticks)
+    }
+
+    /// Waits for the next one; false once it is time to stop.
+    async fn next(&mut self, stop: &CancellationToken) -> bool {
+        tokio::select! {
+            () = stop.cancelled() => false,
+            _ = self.0.tick() => true,
+        }
+    }
+}
+
+fn tell(passed: Result<(), Error>) {
+    if let Err(error) = passed {
+        tracing::warn!(%error, "the upkeep of keys did not succeed and is tried again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::TestVault;
+
+    #[tokio::test]
+    async fn with_each_compromise_the_time_begins_anew_in_which_a_request_may_hold_a_data_key() {
+        let vault = TestVault::start().await;
+        let (store, catalog) = (vault.store.clone(), vault.catalog.clone());
+        let upkeep = KeyUpkeep::new((store, catalog), vault.committer.clone(), vault.keys.clone(), None);
+        let first = upkeep.resealing_of(&vault.tenant, 1).unwrap();
+        assert_eq!(upkeep.resealing_of(&vault.tenant, 1).unwrap().since, first.since);
+        let long_ago = first.since.checked_sub(GRACE * 2).unwrap();
+        let tired = Resealing { since: long_ago, next: Instant::now() + AGAIN, ..first };
+        upkeep.compromised.lock().unwrap().insert(vault.tenant.clone(), tired);
+        assert!(upkeep.resealing_of(&vault.tenant, 1).is_none(), "nothing is to be done for a while");
+        let second = upkeep.resealing_of(&vault.tenant, 2).unwrap();
+        assert!(
+            second.since > long_ago + GRACE,
+            "a run that began before the second one holds a data key of the first"
+        );
     }
 }

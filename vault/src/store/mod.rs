@@ -60,7 +60,7 @@ use settings::PostgresAddress;
 
 pub use crate::access_log::NodeIdentity;
 use crate::access_log::{Heartbeat, Leaf, LogHealth};
-use crate::domain::{CaptureSessionId, Clock, DataKeyClass, Epoch, RunId, TenantName, Timestamp, ValueId};
+use crate::domain::{CaptureSessionId, Clock, DataKeyClass, DataKeyId, Epoch, RunId, TenantName, Timestamp, ValueId};
 use crate::keys::Keys;
 use batch::{Expired, LoadedValue};
 use meter::Meter;
@@ -222,12 +222,16 @@ impl Store {
         engine!(self, capture_key(key_id, tenant))
     }
 
-    /// The capture key pair of a day.
+    /// The capture key pair that a data key seals.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn capture_key_of(&self, tenant: &TenantName, epoch: Epoch) -> Result<Option<CaptureKeyRow>, Error> {
-        engine!(self, capture_key_of(epoch, tenant))
+    pub async fn capture_key_under(
+        &self,
+        tenant: &TenantName,
+        data_key: DataKeyId,
+    ) -> Result<Option<CaptureKeyRow>, Error> {
+        engine!(self, capture_key_under(data_key, tenant))
     }
 
     /// Stores a capture key pair unless its day has one, durably; gives the stored one.

@@ -3,13 +3,14 @@
 //!
 //! It goes on while values are read and used; stopped anywhere, it is run again and finds what is left.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::administration::{Administrator, in_both_logs};
 use super::committer::operation::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
 use super::committer::own_work::OwnWork;
-use super::rows::{DataKeyRow, StateRow, ValueRow};
+use super::rows::{DataKeyRow, StateRow, ValueRow, ValueSeals};
 use super::tenants::Ground;
 use super::{Error, Store, engine};
 use crate::access_log::{Action, Entry, Outcome};
@@ -18,7 +19,10 @@ use crate::domain::{DataKeyId, TenantName, Timestamp, ValueId};
 use crate::keys::{self, Compromise, HeldKeys, KeyRecords};
 
 /// So many values go in one commit: few enough that no request waits for it.
-const SLICE: u32 = 128;
+const SLICE: usize = 128;
+/// So many values are looked at in one reading, whether or not they are to be moved: no reading takes long, however many values
+/// a day has.
+const LOOK: u32 = 4096;
 /// So many data keys are looked at in one reading.
 const DATA_KEYS: u32 = 256;
 /// How long one commit may take.
@@ -55,14 +59,23 @@ pub async fn pass(by: &Administrator, remove: bool, ground: Ground<'_>) -> Resul
         let rows = ground.store.data_keys_after(&by.tenant, after, DATA_KEYS).await?;
         let Some(last) = rows.last() else { break };
         after = Some(last.data_key_id);
-        for row in rows.into_iter().filter(|row| compromise.spoils(row)) {
-            if empty(by, &row, &mut passed, ground).await? { idle.push(row) } else { passed.left += 1 }
+        for row in rows.into_iter().filter(|row| row.class.is_of_values() && compromise.spoils(row)) {
+            match empty(by, &row, &mut passed, ground).await {
+                Ok(true) => idle.push(row),
+                Ok(false) => passed.left += 1,
+                // One that does not open keeps no other: its row may be altered, or its token away.
+                Err(Error::Keys(error)) => {
+                    tracing::warn!(tenant = %by.tenant, data_key_id = %row.data_key_id, %error, "values are not sealed anew yet");
+                    passed.left += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     passed.idle = idle.len() as u64;
     if remove && !idle.is_empty() {
         // What is taken away opens nothing ever again: all values are asked, not only those of its time.
-        let needed = ground.store.data_keys_in_use(&by.tenant).await?;
+        let needed = data_keys_in_use(&by.tenant, ground.store).await?;
         for row in idle.into_iter().filter(|row| !needed.contains(&row.data_key_id)) {
             ground.committer.submit(retirement(by, row, ground)).await?;
         }
@@ -75,19 +88,29 @@ async fn empty(by: &Administrator, row: &DataKeyRow, passed: &mut Passed, ground
     let (mut after, before) = ids_of(row);
     let mut under = None;
     loop {
-        let ids = ground.store.values_under(row.data_key_id, (after, before), SLICE, &by.tenant).await?;
-        let Some(last) = ids.last() else { return Ok(under.is_none()) };
-        after = *last;
-        let new = match under {
-            Some(new) => new,
-            None => match replacement(row, ground).await {
-                Ok(id) => *under.insert(id),
-                // Its time is over, or it opens for nobody: there is nothing to move.
-                Err(keys::Error::Erased | keys::Error::Altered) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            },
-        };
-        move_slice(by, (row, new), ids, passed, ground).await?;
+        let seen = ground.store.seals((after, before), LOOK, &by.tenant).await?;
+        let Some(last) = seen.last() else { return Ok(under.is_none()) };
+        after = last.value_id;
+        let ids: Vec<ValueId> =
+            seen.iter().filter(|seals| seals.rest_on(row.data_key_id)).map(|seals| seals.value_id).collect();
+        for slice in ids.chunks(SLICE) {
+            let new = match under {
+                Some(new) => new,
+                None => *under.insert(replacement(row, ground).await?),
+            };
+            move_slice(by, (row, new), slice.to_vec(), passed, ground).await?;
+        }
+    }
+}
+
+/// The data keys that some value or state of a tenant needs: all of them are read, a bounded part at a time.
+async fn data_keys_in_use(tenant: &TenantName, store: &Store) -> Result<BTreeSet<DataKeyId>, Error> {
+    let (mut found, mut after) = (BTreeSet::new(), ValueId::from_bytes([0; 16]));
+    loop {
+        let seen = store.seals((after, ValueId::from_bytes([0xff; 16])), LOOK, tenant).await?;
+        let Some(last) = seen.last() else { return Ok(found) };
+        after = last.value_id;
+        found.extend(seen.iter().flat_map(|seals| [Some(seals.data_key), seals.state]).flatten());
     }
 }
 
@@ -162,20 +185,14 @@ fn deadline(ground: Ground<'_>) -> Timestamp {
 }
 
 impl Store {
-    /// Up to `limit` of a tenant's values that a data key seals, with ids between these two, in the order of ids.
-    async fn values_under(
+    /// Which data keys seal up to `limit` of a tenant's values, with ids between these two, in the order of ids.
+    pub(in crate::store) async fn seals(
         &self,
-        data_key: DataKeyId,
         between: (ValueId, ValueId),
         limit: u32,
         tenant: &TenantName,
-    ) -> Result<Vec<ValueId>, Error> {
-        engine!(self, values_under(data_key, between, limit, tenant))
-    }
-
-    /// The data keys that some value or state of a tenant needs.
-    async fn data_keys_in_use(&self, tenant: &TenantName) -> Result<std::collections::BTreeSet<DataKeyId>, Error> {
-        engine!(self, data_keys_in_use(tenant))
+    ) -> Result<Vec<ValueSeals>, Error> {
+        engine!(self, seals(between, limit, tenant))
     }
 }
 

@@ -230,6 +230,25 @@ pub struct SessionUse {
     pub used: u32,
 }
 
+/// Which data keys a value rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueSeals {
+    /// The value.
+    pub value_id: ValueId,
+    /// The data key of its outer layer.
+    pub data_key: DataKeyId,
+    /// The data key of its state's MAC, where it has a state.
+    pub state: Option<DataKeyId>,
+}
+
+impl ValueSeals {
+    /// Whether this data key is one of them.
+    #[must_use]
+    pub fn rest_on(&self, data_key: DataKeyId) -> bool {
+        self.data_key == data_key || self.state == Some(data_key)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

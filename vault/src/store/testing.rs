@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::administration::{Act, Administrator, credential_message};
 use super::contract::postgres::Cluster;
+use super::kek_states::{self, Successor, Wish};
 use super::records::{FlowRecord, StoredCredential};
 use super::{Caller, Catalog, Committer, DatabaseSettings, Store, meddling, tenants};
 use crate::access_log::{Leaf, NodeIdentity, ParsedEntry};
@@ -14,7 +15,7 @@ use crate::domain::{
     Actor, ActorKind, AppDocument, AppName, Clock, Credential, CredentialId, CredentialKind, FlowName, Origin,
     RequestContext, RequestId, Tenant, TenantName, Timestamp,
 };
-use crate::keys::{Keys, MacPurpose, RootKeySource};
+use crate::keys::{KekState, Keys, MacPurpose, RootKeySource};
 use crate::store::EntryFilter;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
@@ -150,6 +151,15 @@ impl TestVault {
             credential: record,
             secret: Arc::new(secret),
         }
+    }
+
+    /// Says that the tenant's first key is compromised: it gets a successor.
+    pub(crate) async fn compromise(&self) {
+        self.clock.advance(Duration::from_secs(1));
+        let wish = Wish { kek_id: None, version: 1, state: KekState::Compromised, successor: Successor::First };
+        let ground = tenants::Ground { store: &self.store, committer: &self.committer, keys: &self.keys };
+        kek_states::change(&self.by(self.tenant.clone()), wish, false, ground).await.unwrap();
+        self.keys.forget_tenant(&self.tenant);
     }
 
     /// Ends a caller's credential.

@@ -2,11 +2,12 @@
 //! switched, then the old is overwritten and removed. Killed at any step, the key store opens under the old root key or under
 //! the new one, whole.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::secret_name::{RootVersion, SecretKind};
+use super::secret_name::{RootVersion, SecretKind, SecretName};
 use super::{KeyStore, RootKeySource, root_key};
 use crate::crypto::envelope;
 use crate::domain::{Timestamp, lp};
@@ -97,15 +98,38 @@ impl<'a> Rotation<'a> {
 
 impl KeyStore {
     /// Removes what rotations that were killed left: what lies under older root keys, and in a folder, which nobody else has
-    /// open, what was begun under a later one.
+    /// open, what was begun under a later one. Only what is here too: an identity that somebody put back from before a
+    /// rotation, or beside another backup's secrets, must not cost the ones that are left.
     pub(super) async fn sweep_roots(&self) -> Result<(), Error> {
         let own = self.identity.root_version;
         for version in self.medium.root_versions().await? {
-            if version < own || (version > own && !self.medium.is_shared()) {
-                self.medium.remove_root(version).await?;
+            let is_left = version < own || (version > own && !self.medium.is_shared());
+            if !is_left {
+                continue;
             }
+            if !self.has_all_of(version).await? {
+                return Err(Error::Damaged(
+                    "it holds secrets of another root key than its identity is of: put back identity and secrets of one backup",
+                ));
+            }
+            self.medium.remove_root(version).await?;
         }
         Ok(())
+    }
+
+    /// Whether each secret under another version of the root key is here under the present one. In a database other nodes may
+    /// have destroyed some since.
+    async fn has_all_of(&self, version: RootVersion) -> Result<bool, Error> {
+        let (own, mut any) = (self.identity.root_version, false);
+        for kind in SecretKind::ALL {
+            let here: HashSet<SecretName> = self.medium.list(own, kind).await?.into_iter().collect();
+            any |= !here.is_empty();
+            let there = self.medium.list(version, kind).await?;
+            if !self.medium.is_shared() && there.iter().any(|name| !here.contains(name)) {
+                return Ok(false);
+            }
+        }
+        Ok(any)
     }
 
     /// The rotation that has no entry yet. A note of one that never came to its switch was sealed under another root key, and
@@ -150,7 +174,6 @@ mod tests {
 
     use super::*;
     use crate::domain::{DataKeyClass, Epoch, TenantName};
-    use crate::keys::SecretName;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
 
@@ -251,9 +274,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_identity_put_back_from_before_opens_nothing() {
+    async fn an_identity_put_back_from_before_opens_nothing_and_costs_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = made(dir.path()).await;
+        let (store, secrets) = made(dir.path()).await;
         let identity = dir.path().join("keys/identity");
         let before = std::fs::read(&identity).unwrap();
         Rotation::new(&store, file(dir.path(), "two")).run(NOW, |_| ()).await.unwrap();
@@ -264,5 +287,10 @@ mod tests {
         assert!(matches!(open(dir.path(), file(dir.path(), "two"), false).await, Err(Error::WrongRootKey)));
         std::fs::write(&identity, before).unwrap();
         assert!(matches!(open(dir.path(), file(dir.path(), "two"), false).await, Err(Error::WrongRootKey)));
+        // The old root key fits it, and finds nothing of its own: what there is stays.
+        assert!(matches!(open(dir.path(), file(dir.path(), "one"), false).await, Err(Error::Damaged(_))));
+        std::fs::write(&identity, after).unwrap();
+        let store = open(dir.path(), file(dir.path(), "two"), false).await.unwrap();
+        assert!(holds(&store, &secrets).await);
     }
 }

@@ -20,6 +20,7 @@ on_every_engine!(
     what_a_custodian_asked_for_is_not_committed_once_their_credential_is_not_in_force,
     the_row_of_another_request_is_not_taken_for_ones_own,
     a_customers_token_is_left_by_two_persons_and_entered_by_one,
+    a_key_that_cannot_be_ended_keeps_no_value_from_being_sealed_anew,
     an_act_that_needs_a_pin_is_carried_out_once_by_who_asked_for_it,
     a_key_whose_token_is_away_ends_by_the_word_of_two_and_the_certificate_says_no_more,
     an_active_key_that_cannot_be_succeeded_is_compromised_all_the_same,
@@ -110,6 +111,30 @@ impl Vault {
     async fn asked(&self, custodian: CredentialId, act: TwoPersonAct) -> ApprovalRecord {
         approvals::request(&self.by_custodian(custodian), custodian, act, self.ground()).await.unwrap()
     }
+}
+
+/// A key whose end waits for its token holds up neither what a compromise asks for nor a rotation.
+async fn a_key_that_cannot_be_ended_keeps_no_value_from_being_sealed_anew(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (one, two) = (vault.custodian().await, vault.custodian().await);
+    vault.move_into_token().await;
+    let Err(Error::TakesTwo(act)) =
+        kek_rotation::rotate(&vault.by_custodian(one), Target::Local, NOW, vault.ground()).await
+    else {
+        panic!("leaving a token takes two")
+    };
+    let asked = vault.asked(one, *act).await;
+    assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
+    let newest = versions(&demo(), &vault.store).await.unwrap();
+    let (row, away) = newest.iter().find(|(_, kek)| kek.version == 2).unwrap();
+    let ending = KekRecord { state: KekState::Destroying, ..away.clone() };
+    vault.decree(ending.to_row(&demo(), &ending.row_key(), row + 1).unwrap()).await.unwrap();
+    let value = vault.captured(None).await;
+    let before = vault.store.value(&demo(), value).await.unwrap().unwrap().row.data_key_id;
+    vault.compromise(3).await;
+    vault.upkeep(None).pass().await.unwrap();
+    assert_eq!(vault.state(2).await, KekState::Destroying, "its token does not answer");
+    assert_ne!(vault.store.value(&demo(), value).await.unwrap().unwrap().row.data_key_id, before);
 }
 
 async fn a_customers_token_is_left_by_two_persons_and_entered_by_one(vault: Vault) {

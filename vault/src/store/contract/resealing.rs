@@ -8,7 +8,7 @@ use super::vault::{Vault, demo, entry};
 use crate::access_log::{Action, Leaf};
 use crate::crypto::{self, ValueState};
 use crate::domain::{DataKeyClass, DataKeyId, Plaintext, RetentionClass, SecureValueKey, ValueId};
-use crate::keys::{self, KekState};
+use crate::keys::{self, KekState, KeyRecords as _};
 use crate::store::committer::operation::{Changes, Decision, ReadValue, Reads, current_state};
 use crate::store::kek_rotation::{self, Target};
 use crate::store::kek_states::Changed;
@@ -23,6 +23,9 @@ on_every_engine!(
     a_value_that_is_not_what_was_written_keeps_no_other,
     a_data_key_whose_era_was_moved_seals_nothing,
     a_value_that_is_used_and_sealed_anew_at_once_is_both,
+    whatever_is_sealed_after_a_compromise_is_under_another_data_key,
+    a_data_key_that_does_not_open_keeps_no_other_from_being_emptied,
+    days_of_many_values_are_walked_in_parts,
 );
 
 /// Rounds of two nodes at the same value.
@@ -231,4 +234,59 @@ async fn a_value_that_is_used_and_sealed_anew_at_once_is_both(vault: Vault) {
         let state = current_state(&vault.read(value_id).await);
         assert_eq!((state.uses_left, state.failures), if counted { (Some(0), 0) } else { (None, 1) });
     }
+}
+
+async fn whatever_is_sealed_after_a_compromise_is_under_another_data_key(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    for class in DataKeyClass::ALL {
+        let seals =
+            async || vault.keys.data_key_to_seal(&vault.store, &demo(), class, vault.clock.now()).await.unwrap().id();
+        let old = seals().await;
+        assert_eq!(seals().await, old);
+        let active = vault.store.keks(&demo()).await.unwrap().into_iter().map(|kek| kek.version).max().unwrap();
+        vault.compromise(active).await;
+        assert_ne!(seals().await, old, "{class:?}: whoever had the key may have this one");
+        vault.data_key(old).await.unwrap();
+    }
+}
+
+async fn a_data_key_that_does_not_open_keeps_no_other_from_being_emptied(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let bad = vault.captured(None).await;
+    let altered = vault.row(bad).await.data_key_id;
+    vault.clock.advance(Duration::from_secs(86_400));
+    let good = vault.captured(None).await;
+    let old = vault.row(good).await.data_key_id;
+    assert!(altered < old, "the one that does not open comes first");
+    // Who had the KEK and writes to the database keeps his leak good by this.
+    let place = vault.literal(altered.as_bytes());
+    vault.tamper(&format!("UPDATE data_keys SET mechanism = 'x' WHERE data_key_id = {place}")).await;
+    vault.keys.forget_tenant(&demo());
+    vault.compromise(1).await;
+    assert_eq!(vault.pass(true).await, Passed { moved: 1, left: 2, ..Passed::default() });
+    assert_ne!(vault.row(good).await.data_key_id, old);
+    assert_eq!(vault.row(bad).await.data_key_id, altered);
+    assert_eq!(vault.pass(true).await, Passed { idle: 1, left: 1, ..Passed::default() });
+    vault.keys.forget_tenant(&demo());
+    assert!(matches!(vault.data_key(old).await, Err(keys::Error::NoDataKey)), "and it goes when it is empty");
+}
+
+async fn days_of_many_values_are_walked_in_parts(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let mut values = Vec::new();
+    for _ in 0..5 {
+        values.push(vault.captured(None).await);
+    }
+    values.sort();
+    let (all, data_key) =
+        ((ValueId::from_bytes([0; 16]), ValueId::from_bytes([0xff; 16])), vault.row(values[0]).await.data_key_id);
+    let (mut after, mut seen) = (all.0, Vec::new());
+    loop {
+        let part = vault.store.seals((after, all.1), 2, &demo()).await.unwrap();
+        let Some(last) = part.last() else { break };
+        assert!(part.len() <= 2 && part.iter().all(|seals| seals.rest_on(data_key) && seals.state.is_none()));
+        after = last.value_id;
+        seen.extend(part.iter().map(|seals| seals.value_id));
+    }
+    assert_eq!(seen, values);
 }

@@ -111,7 +111,8 @@ impl KeyStoreDatabase {
         })
     }
 
-    /// Overwriting is worth little where old versions of rows stay until they are vacuumed, and costs nothing.
+    /// Overwriting is worth little where old versions of rows stay until they are vacuumed, and costs nothing. The identity is
+    /// held meanwhile: a rotation of the root key that goes on beside it must not bring the secret back.
     async fn remove(&self, root: RootVersion, name: &SecretName) -> Result<bool, Error> {
         super::reading!(self, |connection| {
             sqlx::query(
@@ -126,8 +127,9 @@ impl KeyStoreDatabase {
             .execute(&mut *connection)
             .await?;
             let done = sqlx::query(concat!(
-                "DELETE FROM secrets \
-                 WHERE tenant = $1 AND kind = $2 AND secret_id = $3 AND version = $4 AND root_version = $5 AND ",
+                "WITH held AS (SELECT 1 FROM clear_files WHERE tenant = $6 AND name = 'identity' FOR SHARE) \
+                 DELETE FROM secrets WHERE EXISTS (SELECT 1 FROM held) AND tenant = $1 AND kind = $2 AND secret_id = $3 \
+                 AND version = $4 AND root_version = $5 AND ",
                 keeps_commits!()
             ))
             .bind(name.tenant.as_str())
@@ -135,6 +137,7 @@ impl KeyStoreDatabase {
             .bind(&name.id[..])
             .bind(i64::from(name.version))
             .bind(i64::from(root.0))
+            .bind(TenantName::SYSTEM)
             .execute(&mut *connection)
             .await?;
             written(done.rows_affected(), connection).await

@@ -1,7 +1,5 @@
 //! What is read outside a batch, on the readers' connections.
 
-use std::collections::BTreeSet;
-
 use super::column::Columns;
 use super::{PostgresStore, deciding, generations, key_rows, requests, values};
 use crate::domain::{AppName, DataKeyClass, DataKeyId, Epoch, KekId, Realm, RunId, TenantName, ValueId};
@@ -9,7 +7,7 @@ use crate::keys::KekRecord;
 use crate::store::Error;
 use crate::store::batch::{LoadedValue, Stored};
 use crate::store::committer::operation::Generation;
-use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, Table};
+use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, Table, ValueSeals};
 
 impl PostgresStore {
     pub(in crate::store) async fn value(
@@ -133,18 +131,13 @@ impl PostgresStore {
         super::reading!(self, |connection| key_rows::count_values(most, tenant, connection).await)
     }
 
-    pub(in crate::store) async fn values_under(
+    pub(in crate::store) async fn seals(
         &self,
-        data_key: DataKeyId,
         between: (ValueId, ValueId),
         limit: u32,
         tenant: &TenantName,
-    ) -> Result<Vec<ValueId>, Error> {
-        super::reading!(self, |connection| values::values_under(data_key, between, limit, tenant, connection).await)
-    }
-
-    pub(in crate::store) async fn data_keys_in_use(&self, tenant: &TenantName) -> Result<BTreeSet<DataKeyId>, Error> {
-        super::reading!(self, |connection| values::data_keys_in_use(tenant, connection).await)
+    ) -> Result<Vec<ValueSeals>, Error> {
+        super::reading!(self, |connection| values::seals(between, limit, tenant, connection).await)
     }
 
     pub(in crate::store) async fn capture_key(
@@ -155,12 +148,12 @@ impl PostgresStore {
         super::reading!(self, |connection| key_rows::capture_key(key_id, tenant, connection).await)
     }
 
-    pub(in crate::store) async fn capture_key_of(
+    pub(in crate::store) async fn capture_key_under(
         &self,
-        epoch: Epoch,
+        data_key: DataKeyId,
         tenant: &TenantName,
     ) -> Result<Option<CaptureKeyRow>, Error> {
-        super::reading!(self, |connection| key_rows::capture_key_of(epoch, tenant, connection).await)
+        super::reading!(self, |connection| key_rows::capture_key_under(data_key, tenant, connection).await)
     }
 
     /// Inserts a data key of its own commit and gives the stored one. `may_wrap` judges its KEK's row as it is in the same

@@ -9,8 +9,9 @@ use crate::keys::RootVersion;
 use crate::store::Error;
 
 impl KeyStoreDatabase {
-    /// In one transaction: the identity is held, so that nobody creates a secret meanwhile (`insert`), the new secrets are
-    /// compared with the old by name, and the identity is replaced.
+    /// In one transaction: the identity is held, so that nobody creates or destroys a secret meanwhile (`insert`, `remove`), the
+    /// new secrets are compared with the old by name, both ways (one that was destroyed while it was copied must not live
+    /// again), and the identity is replaced.
     pub(super) async fn switch(
         &self,
         old: &[u8],
@@ -25,16 +26,16 @@ impl KeyStoreDatabase {
             .bind(TenantName::SYSTEM)
             .fetch_optional(&mut *transaction)
             .await?;
-            let missing: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT 1 FROM secrets a WHERE a.root_version = $1 AND NOT EXISTS \
+            let differs: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM secrets a WHERE a.root_version IN ($1, $2) AND NOT EXISTS \
                  (SELECT 1 FROM secrets b WHERE b.tenant = a.tenant AND b.kind = a.kind AND b.secret_id = a.secret_id \
-                 AND b.version = a.version AND b.root_version = $2))",
+                 AND b.version = a.version AND b.root_version IN ($1, $2) AND b.root_version <> a.root_version))",
             )
             .bind(i64::from(from.0))
             .bind(i64::from(to.0))
             .fetch_one(&mut *transaction)
             .await?;
-            if held.as_deref() != Some(old) || missing {
+            if held.as_deref() != Some(old) || differs {
                 transaction.rollback().await?;
                 return Ok(false);
             }
@@ -70,5 +71,30 @@ impl KeyStoreDatabase {
                 .await?;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{DataKeyClass, Epoch};
+    use crate::keys::{Medium as _, SecretName};
+    use crate::store::contract::postgres::Cluster;
+
+    #[tokio::test]
+    async fn a_secret_that_was_destroyed_while_it_was_copied_stops_the_switch() {
+        let address = Cluster::shared().database().await;
+        let store = KeyStoreDatabase::open(&address, true, true).await.unwrap().unwrap();
+        let [kept, gone] = [1, 2].map(|epoch| SecretName::erasure(DataKeyClass::Session, Epoch(epoch)));
+        let (from, to) = (RootVersion(1), RootVersion(2));
+        assert!(store.swap_clear("identity", None, b"one".to_vec()).await.unwrap());
+        for (root, name) in [(from, &kept), (from, &gone), (to, &kept), (to, &gone)] {
+            assert!(store.create(root, name, b"sealed".to_vec()).await.unwrap());
+        }
+        assert!(store.destroy(from, &gone).await.unwrap());
+        let switched = || store.switch(b"one", b"two", (from, to));
+        assert!(!switched().await.unwrap(), "it would live again under the new root key");
+        assert!(store.destroy(to, &gone).await.unwrap());
+        assert!(switched().await.unwrap());
     }
 }

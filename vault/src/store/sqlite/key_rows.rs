@@ -82,22 +82,33 @@ pub(super) async fn load_data_key(
     row.map(|row| data_key(&row, tenant)).transpose()
 }
 
-/// Up to `limit` data keys of a tenant with ids after `after`, in the order of ids: for the rewrap.
+/// Up to `limit` data keys of a tenant with ids after `after`, in the order of ids: none only if there is none. One that does
+/// not read keeps no other from being wrapped or sealed anew; the count at the end still finds it.
 pub(super) async fn data_keys_after(
     after: Option<DataKeyId>,
     limit: u32,
     tenant: &TenantName,
     connection: &mut SqliteConnection,
 ) -> Result<Vec<DataKeyRow>, Error> {
-    let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
-    let rows = sqlx::query("SELECT * FROM data_keys WHERE tenant = ? AND data_key_id > ? ORDER BY data_key_id LIMIT ?")
-        .bind(tenant.as_str())
-        .bind(after)
-        .bind(limit)
-        .fetch_all(connection)
-        .await?;
-    // One that does not read keeps no other from being wrapped anew; the count at the end still finds it.
-    Ok(rows.iter().filter_map(|row| data_key(row, tenant).ok()).collect())
+    let mut after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+    loop {
+        let rows =
+            sqlx::query("SELECT * FROM data_keys WHERE tenant = ? AND data_key_id > ? ORDER BY data_key_id LIMIT ?")
+                .bind(tenant.as_str())
+                .bind(&after[..])
+                .bind(limit)
+                .fetch_all(&mut *connection)
+                .await?;
+        let Some(last) = rows.last() else { return Ok(Vec::new()) };
+        after = Columns::of("data_keys", last).get("data_key_id")?;
+        let read: Vec<DataKeyRow> = rows.iter().filter_map(|row| data_key(row, tenant).ok()).collect();
+        if read.len() < rows.len() {
+            tracing::error!(%tenant, rows = rows.len() - read.len(), "data keys cannot be read; what they seal stays as it is");
+        }
+        if !read.is_empty() {
+            return Ok(read);
+        }
+    }
 }
 
 /// How many data keys of a tenant are wrapped under another KEK version than this.
@@ -214,13 +225,13 @@ pub(super) async fn insert_capture_key(
     .map(|_| ())
 }
 
-/// Inserts a capture key pair unless its day has one; gives the stored one.
+/// Inserts a capture key pair unless its data key sealed one already; gives the stored one.
 pub(super) async fn stored_capture_key(
     row: &CaptureKeyRow,
     connection: &mut SqliteConnection,
 ) -> Result<CaptureKeyRow, Error> {
     insert_capture_key(row, connection).await?;
-    capture_key_of(row.epoch, &row.tenant, connection).await?.ok_or(Error::Conflict)
+    capture_key_under(row.data_key_id, &row.tenant, connection).await?.ok_or(Error::Conflict)
 }
 
 /// The capture key pair of an id.
@@ -237,15 +248,15 @@ pub(super) async fn capture_key(
     row.map(|row| capture_key_row(&row, tenant)).transpose()
 }
 
-/// The capture key pair of a day.
-pub(super) async fn capture_key_of(
-    epoch: Epoch,
+/// The capture key pair that a data key seals.
+pub(super) async fn capture_key_under(
+    data_key: DataKeyId,
     tenant: &TenantName,
     connection: &mut SqliteConnection,
 ) -> Result<Option<CaptureKeyRow>, Error> {
-    let row = sqlx::query("SELECT * FROM capture_keys WHERE tenant = ? AND epoch = ?")
+    let row = sqlx::query("SELECT * FROM capture_keys WHERE tenant = ? AND data_key_id = ?")
         .bind(tenant.as_str())
-        .bind(int(epoch.0))
+        .bind(&data_key.as_bytes()[..])
         .fetch_optional(connection)
         .await?;
     row.map(|row| capture_key_row(&row, tenant)).transpose()

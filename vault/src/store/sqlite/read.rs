@@ -1,7 +1,5 @@
 //! What is read outside a batch, on the readers' connections.
 
-use std::collections::BTreeSet;
-
 use super::column::Columns;
 use super::{SqliteStore, deciding, key_rows, requests, transaction, values};
 use crate::domain::{AppName, DataKeyClass, DataKeyId, Epoch, KekId, Realm, RunId, TenantName, ValueId};
@@ -9,7 +7,7 @@ use crate::keys::KekRecord;
 use crate::store::Error;
 use crate::store::batch::{LoadedValue, Stored};
 use crate::store::committer::operation::Generation;
-use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, Table};
+use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, Table, ValueSeals};
 
 impl SqliteStore {
     pub(in crate::store) async fn value(
@@ -131,18 +129,13 @@ impl SqliteStore {
         key_rows::count_values(most, tenant, &mut *self.reader().await?).await
     }
 
-    pub(in crate::store) async fn values_under(
+    pub(in crate::store) async fn seals(
         &self,
-        data_key: DataKeyId,
         between: (ValueId, ValueId),
         limit: u32,
         tenant: &TenantName,
-    ) -> Result<Vec<ValueId>, Error> {
-        values::values_under(data_key, between, limit, tenant, &mut *self.reader().await?).await
-    }
-
-    pub(in crate::store) async fn data_keys_in_use(&self, tenant: &TenantName) -> Result<BTreeSet<DataKeyId>, Error> {
-        values::data_keys_in_use(tenant, &mut *self.reader().await?).await
+    ) -> Result<Vec<ValueSeals>, Error> {
+        values::seals(between, limit, tenant, &mut *self.reader().await?).await
     }
 
     pub(in crate::store) async fn capture_key(
@@ -153,12 +146,12 @@ impl SqliteStore {
         key_rows::capture_key(key_id, tenant, &mut *self.reader().await?).await
     }
 
-    pub(in crate::store) async fn capture_key_of(
+    pub(in crate::store) async fn capture_key_under(
         &self,
-        epoch: Epoch,
+        data_key: DataKeyId,
         tenant: &TenantName,
     ) -> Result<Option<CaptureKeyRow>, Error> {
-        key_rows::capture_key_of(epoch, tenant, &mut *self.reader().await?).await
+        key_rows::capture_key_under(data_key, tenant, &mut *self.reader().await?).await
     }
 
     /// Inserts a data key of its own commit and gives the stored one. `may_wrap` judges its KEK's row as it is in the same

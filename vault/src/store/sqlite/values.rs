@@ -12,7 +12,7 @@ use crate::crypto::{StateCode, ValueState};
 use crate::domain::{Binding, CaptureSessionId, DataKeyId, Metadata, Realm, SecretId, TenantName, Timestamp, ValueId};
 use crate::store::Error;
 use crate::store::batch::LoadedValue;
-use crate::store::rows::{StateRow, ValueRow};
+use crate::store::rows::{StateRow, ValueRow, ValueSeals};
 
 const INSERT: Texts = texts!(
     "INSERT INTO secure_values (tenant, value_id, app, field, kind, retention, created, expires, uses, session, subject, \
@@ -114,42 +114,35 @@ pub(super) async fn reseal(
     Ok(())
 }
 
-/// Up to `limit` values that a data key seals, with ids after the first and before the last, in the order of ids.
-pub(super) async fn values_under(
-    data_key: DataKeyId,
+/// Which data keys seal up to `limit` values and their states, with ids after the first and before the last, in the order of
+/// ids. It walks the primary key and looks for nothing: so many rows take no longer, however many there are.
+pub(super) async fn seals(
     (after, before): (ValueId, ValueId),
     limit: u32,
     tenant: &TenantName,
     connection: &mut SqliteConnection,
-) -> Result<Vec<ValueId>, Error> {
-    let found: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT value_id FROM secure_values WHERE tenant = ? AND value_id > ? AND value_id < ? AND data_key_id = ? \
-         ORDER BY value_id LIMIT ?",
+) -> Result<Vec<ValueSeals>, Error> {
+    let rows = sqlx::query(
+        "SELECT v.value_id, v.data_key_id, s.data_key_id AS state_key FROM secure_values v LEFT JOIN value_states s \
+         ON s.tenant = v.tenant AND s.value_id = v.value_id WHERE v.tenant = ? AND v.value_id > ? AND v.value_id < ? \
+         ORDER BY v.value_id LIMIT ?",
     )
     .bind(tenant.as_str())
     .bind(&after.as_bytes()[..])
     .bind(&before.as_bytes()[..])
-    .bind(&data_key.as_bytes()[..])
-    .bind(i64::from(limit))
+    .bind(limit)
     .fetch_all(connection)
     .await?;
-    Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(ValueId::from_bytes).collect())
-}
-
-/// The data keys that some value or state of a tenant needs: it reads all of them.
-pub(super) async fn data_keys_in_use(
-    tenant: &TenantName,
-    connection: &mut SqliteConnection,
-) -> Result<BTreeSet<DataKeyId>, Error> {
-    let found: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT data_key_id FROM secure_values WHERE tenant = ? \
-         UNION SELECT data_key_id FROM value_states WHERE tenant = ?",
-    )
-    .bind(tenant.as_str())
-    .bind(tenant.as_str())
-    .fetch_all(connection)
-    .await?;
-    Ok(found.into_iter().filter_map(|id| id.try_into().ok()).map(DataKeyId::from_bytes).collect())
+    let read = |row| {
+        let columns = Columns::of("secure_values", row);
+        let state: Option<Vec<u8>> = columns.get("state_key")?;
+        Ok(ValueSeals {
+            value_id: columns.id("value_id", ValueId::from_bytes)?,
+            data_key: columns.id("data_key_id", DataKeyId::from_bytes)?,
+            state: state.map(|id| DataKeyId::from_slice(&id)).transpose().map_err(|_| columns.unreadable())?,
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Tells the purge when an extended value may go.
