@@ -230,6 +230,13 @@ CREATE TABLE generations (
     PRIMARY KEY (tenant)
 );
 
+-- Generations that a node waits to move on: until then no batch begins to share them. Nothing rests on it.
+CREATE TABLE awaited_generations (
+    tenant text COLLATE "C" NOT NULL, -- whose
+    until  bigint           NOT NULL, -- how long, by the server's clock
+    PRIMARY KEY (tenant)
+);
+
 -- The access log: exact bytes. The other columns serve look-ups only; a reader compares them with the leaf.
 CREATE TABLE access_log (
     tenant         text COLLATE "C" NOT NULL, -- whose log

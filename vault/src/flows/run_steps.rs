@@ -133,6 +133,14 @@ impl Runner {
                     let used = ending.used.iter().map(|used| Used { take_back: false, ..used.clone() }).collect();
                     return Box::pin(self.record_end(Ending { used, unheard, ..ending })).await;
                 }
+                // What a response field gave is captured when it came or not at all: after an outage of a minute that is too
+                // late. Its caller was told long ago that nothing is known, and got no key; that the outcome is recorded
+                // matters more. A repeat is told the same, and asks for the run.
+                Err(store::Error::Rule(_)) if !ending.new_values.is_empty() => {
+                    let (new_values, captures) = (Vec::new(), Vec::new());
+                    let rest = Ending { new_values, captures, idempotency: None, unheard, ..ending };
+                    return Box::pin(self.record_end(rest)).await.and(Err(store::Error::Late));
+                }
                 Err(error) => return Err(error),
             }
         }

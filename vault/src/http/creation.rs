@@ -8,9 +8,9 @@ use super::answer::respond;
 use super::json::RawBody;
 use super::problem::{Code, Problem};
 use super::state::State;
-use crate::store::Caller;
 use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Judgement, Scope};
 use crate::store::once::{Begin, Finish};
+use crate::store::{Caller, Error};
 
 const HEADER: &str = "idempotency-key";
 
@@ -64,7 +64,13 @@ impl Creation {
             IdempotencyRequest::prepare(given, scope, secret, (&rooms.keys, &rooms.store), state.now()).await?;
         let request = std::sync::Arc::new(request);
         let begin = Begin::new(tenant.clone(), request.clone(), &rooms.keys, state.deadline())?;
-        match rooms.committer.submit(begin).await?.output {
+        let undone = begin.undone();
+        let begun = rooms.committer.submit(begin).await;
+        if matches!(begun, Err(Error::Late | Error::Unavailable)) {
+            let rooms = rooms.clone();
+            state.works().spawn(async move { undone.carry_out(&rooms.committer, &rooms.clock).await });
+        }
+        match begun?.output {
             Judgement::Replay(answer) => Ok(respond(answer)),
             Judgement::Refused(repeated) => Err(repeated.into()),
             Judgement::Fresh => {

@@ -28,6 +28,7 @@ impl From<store::Error> for Problem {
             | Error::Closed
             | Error::Tampered(_)
             | Error::Database(_)
+            | Error::Held
             | Error::Poisoned => Code::StoreUnavailable,
             Error::Unreadable(_)
             | Error::Rule(_)

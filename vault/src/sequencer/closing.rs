@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Error;
+use tokio::time::Instant;
+
 use super::integrate::certificate;
 use super::record::record;
 use super::watch::is_kept;
+use super::{Error, HOUR, due};
 use crate::access_log::node::LaneEnd;
 use crate::access_log::{Action, Entry, Heartbeat, Leaf, Outcome};
 use crate::domain::{Actor, BootId, TenantName, Timestamp};
@@ -27,6 +29,10 @@ const AT_ONCE: usize = 200;
 pub(super) struct Closing {
     store: Store,
     closed: BTreeSet<BootId>,
+    /// Boots without a last word that may not write: who closed them went away in the middle.
+    half_closed: BTreeSet<BootId>,
+    /// When those were looked for among all that ever were.
+    read_all: Option<Instant>,
     /// The last sign of life of each boot, and how many of its own this node had seen when it first saw that one. Neither
     /// clock is asked: other nodes' may be wrong, and this node may have been frozen itself.
     last: BTreeMap<BootId, (Timestamp, u64)>,
@@ -39,12 +45,19 @@ pub(super) type Silent = (NodeKeyRecord, Option<Heartbeat>);
 
 impl Closing {
     pub(super) const fn new(store: Store) -> Self {
-        Self { store, closed: BTreeSet::new(), last: BTreeMap::new(), own: (None, 0) }
+        Self {
+            store,
+            closed: BTreeSet::new(),
+            half_closed: BTreeSet::new(),
+            read_all: None,
+            last: BTreeMap::new(),
+            own: (None, 0),
+        }
     }
 
     /// Looks who gave a sign of life: as often as this node gives one, so that none of its own is missed.
     pub(super) async fn watch(&mut self, own: BootId) -> Result<(), Error> {
-        let beats = self.store.heartbeats().await?;
+        let beats = self.store.open_heartbeats().await?;
         let latest = beats.iter().find(|beat| beat.boot == own).map(|beat| beat.time);
         if latest != self.own.0 {
             self.own = (latest, self.own.1 + 1);
@@ -55,16 +68,20 @@ impl Closing {
         Ok(())
     }
 
-    /// Boots that are silent and, as far as is known here, not closed.
+    /// Boots that are silent and, as far as is known here, not closed. Those that may write are looked at each time; whether
+    /// another one lacks its last word, of all that ever were, once an hour.
     pub(super) async fn silent(&mut self) -> Result<Vec<Silent>, Error> {
+        if due(&mut self.read_all, HOUR)
+            && let Err(error) = self.read_all().await
+        {
+            self.read_all = None;
+            return Err(error);
+        }
         let now = self.store.clock().now();
-        let beats = self.store.heartbeats().await?;
-        let beats: BTreeMap<BootId, Heartbeat> = beats.into_iter().map(|beat| (beat.boot, beat)).collect();
+        let (beats, boots) = self.candidates().await?;
+        self.last.retain(|known, _| boots.iter().any(|boot| boot.boot == *known));
         let mut silent = Vec::new();
-        for boot in self.boots(&beats).await? {
-            if self.closed.contains(&boot.boot) {
-                continue;
-            }
+        for boot in boots {
             let last = beats.get(&boot.boot);
             let seen = last.map_or(boot.started_at, |beat| beat.time);
             // Both: a clock that is wrong makes no living boot a dead one.
@@ -96,6 +113,8 @@ impl Closing {
             if self.closed.contains(&boot.boot) {
                 continue;
             }
+            // If this breaks off, it is taken up again.
+            self.half_closed.insert(boot.boot);
             // It may have been frozen only: from here on it writes nothing more, so that what is found is where it ends.
             self.store.close_boot(boot.boot).await?;
             let promised = self.hold_to(last.as_ref(), &boot).await?;
@@ -105,25 +124,42 @@ impl Closing {
         Ok(())
     }
 
-    /// Every boot whose row is authentic. One that is not is an alarm; the others are found by their signs of life.
-    async fn boots(&self, beats: &BTreeMap<BootId, Heartbeat>) -> Result<Vec<NodeKeyRecord>, Error> {
-        let system = TenantName::system();
-        match self.store.rows(Table::NodeKeys, &system).await.map_err(Error::from) {
-            Ok(rows) => return Ok(rows.iter().map(NodeKeyRecord::from_row).collect::<Result<_, _>>()?),
+    /// Looks through every boot that ever was for those that may not write and have no last word.
+    async fn read_all(&mut self) -> Result<(), Error> {
+        let open: BTreeSet<BootId> = self.store.open_boots().await?.into_iter().collect();
+        let mut boots: BTreeSet<BootId> = self.store.heartbeats().await?.iter().map(|beat| beat.boot).collect();
+        match self.store.rows(Table::NodeKeys, &TenantName::system()).await.map_err(Error::from) {
+            Ok(rows) => boots.extend(rows.iter().filter_map(|row| row.key.parse::<BootId>().ok())),
+            // The others are found by their signs of life.
             Err(error) if error.is_evidence() => self.store.log_health().alarm(&error.words()),
             Err(error) => return Err(error),
         }
+        self.closed = stopped(&self.store).await?;
+        self.half_closed =
+            boots.into_iter().filter(|boot| !self.closed.contains(boot) && !open.contains(boot)).collect();
+        Ok(())
+    }
+
+    /// Boots that may be closed, with their signs of life. One whose row is not authentic is an alarm and hides no other.
+    async fn candidates(&self) -> Result<(BTreeMap<BootId, Heartbeat>, Vec<NodeKeyRecord>), Error> {
+        let open: BTreeSet<BootId> = self.store.open_boots().await?.into_iter().collect();
+        let half_closed: BTreeSet<BootId> = self.half_closed.difference(&self.closed).copied().collect();
+        let beats = if half_closed.is_subset(&open) {
+            self.store.open_heartbeats().await?
+        } else {
+            self.store.heartbeats().await?
+        };
         let mut boots = Vec::new();
-        for boot in beats.keys() {
-            match self.store.row(Table::NodeKeys, &system, &boot.to_string()).await.map_err(Error::from) {
-                Ok(row) => boots.extend(row.map(|row| NodeKeyRecord::from_row(&row)).transpose()?),
+        for boot in open.union(&half_closed).filter(|boot| !self.closed.contains(boot)) {
+            match record_of(*boot, &self.store).await {
+                Ok(row) => boots.extend(row),
                 Err(error) if error.is_evidence() => {
                     self.store.log_health().alarm(&format!("boot {boot}: {}", error.words()));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(boots)
+        Ok((beats.into_iter().map(|beat| (beat.boot, beat)).collect(), boots))
     }
 
     /// The last sign of life says how much of each lane must be there. Gives the lanes it speaks of, if it is genuine.
@@ -187,6 +223,12 @@ impl Closing {
     }
 }
 
+/// What a boot's own row says of it, if it is authentic.
+async fn record_of(boot: BootId, store: &Store) -> Result<Option<NodeKeyRecord>, Error> {
+    let row = store.row(Table::NodeKeys, &TenantName::system(), &boot.to_string()).await?;
+    Ok(row.map(|row| NodeKeyRecord::from_row(&row)).transpose()?)
+}
+
 /// Boots with a `node.stopped` entry in the system log, by themselves or by whoever closed them.
 async fn stopped(store: &Store) -> Result<BTreeSet<BootId>, Error> {
     let leaves = store.farewells().await?;
@@ -194,21 +236,18 @@ async fn stopped(store: &Store) -> Result<BTreeSet<BootId>, Error> {
     Ok(leaves.iter().filter_map(read).collect())
 }
 
-/// Whether some boot gave a sign of life just now, or began just now, and did not end in order.
+/// Whether some boot gave a sign of life just now, or began just now, and may write still.
 pub(super) async fn is_any_alive(store: &Store) -> Result<bool, Error> {
-    let (now, stopped) = (store.clock().now(), stopped(store).await?);
-    let beats = store.heartbeats().await?;
-    let mut seen: Vec<(BootId, Timestamp)> = beats.iter().map(|beat| (beat.boot, beat.time)).collect();
+    let now = store.clock().now();
+    let beats = store.open_heartbeats().await?;
+    let mut seen: Vec<Timestamp> = beats.iter().map(|beat| beat.time).collect();
     // Its first sign of life comes seconds after its start. Where rows were altered, signs of life alone are left.
-    match store.rows(Table::NodeKeys, &TenantName::system()).await.map_err(Error::from) {
-        Ok(rows) => {
-            for row in &rows {
-                let boot = NodeKeyRecord::from_row(row)?;
-                seen.push((boot.boot, boot.started_at));
-            }
+    for boot in store.open_boots().await? {
+        match record_of(boot, store).await {
+            Ok(row) => seen.extend(row.map(|boot| boot.started_at)),
+            Err(error) if error.is_evidence() => {}
+            Err(error) => return Err(error),
         }
-        Err(error) if error.is_evidence() => {}
-        Err(error) => return Err(error),
     }
-    Ok(seen.iter().any(|(boot, at)| now.since(*at) < SILENCE && !stopped.contains(boot)))
+    Ok(seen.iter().any(|at| now.since(*at) < SILENCE))
 }

@@ -16,7 +16,7 @@ pub(super) async fn is_on_duty(committer: &Committer, store: &Store) -> Result<b
         return Ok(true);
     }
     let (own, now) = (committer.identity().boot(), store.clock().now());
-    for beat in store.heartbeats().await? {
+    for beat in store.open_heartbeats().await? {
         if beat.boot >= own || now.since(beat.time) >= ALIVE {
             continue;
         }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::judge::{Numbers, judge};
+use super::lanes::{Lanes, Place, Sight};
 use super::progress::Progress;
 use super::{Error, checkpoints, heads, tiles};
 use crate::access_log::tree::proof;
@@ -14,7 +15,9 @@ use crate::access_log::tree::tiles::Tiles;
 use crate::access_log::{Certificate, Distrust, LogHealth, Position, leaf_hash};
 use crate::domain::{BootId, TenantName};
 use crate::keys::Keys;
-use crate::store::integration::{Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead, PendingBatch, TileRow};
+use crate::store::integration::{
+    Integration, LaneAdvance, LaneProgress, LaneRow, LogAdvance, LogHead, PendingBatch, TileRow,
+};
 use crate::store::node_key::NodeKeyRecord;
 use crate::store::records::Body as _;
 use crate::store::rows::Table;
@@ -37,23 +40,13 @@ pub(super) struct Integrator {
     health: LogHealth,
     certificates: HashMap<BootId, Certificate>,
     numbers: HashMap<Place, Numbers>,
-    /// Where each lane stands, as proven or integrated here: its row is anybody's word.
-    known: HashMap<Place, LaneProgress>,
-    /// Whether lanes without a row were looked for.
-    counted: bool,
+    pub(super) lanes: Lanes,
     edges: HashMap<TenantName, (LogHead, Tiles)>,
-    refused: BTreeSet<Place>,
     /// When another node was last seen to integrate.
     yielded: Option<Instant>,
     /// Heads that are committed and not yet noted outside the database.
     unnoted: BTreeMap<TenantName, LogHead>,
 }
-
-/// A lane of a boot.
-type Place = (BootId, u32);
-
-/// A lane's row, and whether batches wait behind what it says.
-type Row = (LaneProgress, bool);
 
 /// What one step left behind it.
 enum Step {
@@ -66,16 +59,15 @@ enum Step {
 
 impl Integrator {
     pub(super) fn new(store: Store, keys: Keys, health: LogHealth) -> Self {
+        let lanes = Lanes::new(store.clone(), health.clone());
         Self {
             store,
             keys,
             health,
             certificates: HashMap::new(),
             numbers: HashMap::new(),
-            known: HashMap::new(),
-            counted: false,
+            lanes,
             edges: HashMap::new(),
-            refused: BTreeSet::new(),
             yielded: None,
             unnoted: BTreeMap::new(),
         }
@@ -86,7 +78,7 @@ impl Integrator {
     /// # Errors
     /// Store or key store do not answer. Altered rows are alarms: they stop their lane or log and no other.
     pub(super) async fn run(&mut self, at_most: Duration) -> Result<(), Error> {
-        let lanes = self.lanes().await?;
+        let lanes = self.lanes.look(if at_most == Duration::MAX { Sight::All } else { Sight::Living }).await?;
         self.run_lanes(lanes, at_most).await
     }
 
@@ -101,12 +93,13 @@ impl Integrator {
     /// # Errors
     /// As [`Integrator::run`].
     pub(super) async fn look(&mut self) -> Result<(), Error> {
-        for (lane, waits) in self.lanes().await? {
-            if self.refused.contains(&(lane.boot, lane.lane)) {
-                continue;
-            }
-            if let Err(error) = self.believe(&lane, waits).await {
-                self.judge_error(error, &lane)?;
+        let mut lanes = self.lanes.look(Sight::Living).await?;
+        while let Some((lane, waits)) = lanes.pop_front() {
+            if let Err(error) = self.believe(&lane, waits).await
+                && let Err(error) = self.judge_error(error, &lane)
+            {
+                self.lanes.put_back(lanes);
+                return Err(error);
             }
         }
         self.note_heads().await
@@ -114,53 +107,31 @@ impl Integrator {
 
     /// Integrates one boot's lanes to their end: for a recovery, whose entries come before those that waited.
     pub(super) async fn run_boot(&mut self, boot: BootId) -> Result<(), Error> {
-        let lanes = self.lanes().await?.into_iter().filter(|(lane, _)| lane.boot == boot).collect();
-        self.run_lanes(lanes, Duration::MAX).await
+        let lanes = self.lanes.look(Sight::All).await?;
+        let (own, others): (VecDeque<_>, VecDeque<_>) = lanes.into_iter().partition(|(lane, _)| lane.boot == boot);
+        self.lanes.put_back(others);
+        self.run_lanes(own, Duration::MAX).await
     }
 
     /// Lanes that are not integrated any more because something in them was altered.
     pub(super) const fn refused(&self) -> &BTreeSet<Place> {
-        &self.refused
+        &self.lanes.refused
     }
 
-    /// Lanes to look at: those where batches wait, then those whose row says something else than is known.
-    async fn lanes(&mut self) -> Result<Vec<Row>, Error> {
-        let mut rows = self.store.all_lanes().await?;
-        let there: BTreeSet<Place> = rows.iter().map(|(lane, _)| (lane.boot, lane.lane)).collect();
-        let mut gone: Vec<Place> = self.known.keys().filter(|place| !there.contains(place)).copied().collect();
-        if !self.counted {
-            gone.extend(self.store.lanes_without_row().await?);
-            self.counted = true;
-        }
-        for place in gone {
-            if self.refused.insert(place) {
-                self.health.alarm(&format!("lane {} of boot {}: its row is gone", place.1, place.0));
-            }
-            if self.known.contains_key(&place) {
-                self.health.set(Some(Distrust::Pending));
-            }
-        }
-        rows.retain(|(lane, waits)| *waits || self.known.get(&(lane.boot, lane.lane)) != Some(lane));
-        rows.sort_by_key(|(_, waits)| !waits);
-        Ok(rows)
-    }
-
-    async fn run_lanes(&mut self, lanes: Vec<Row>, at_most: Duration) -> Result<(), Error> {
-        let ran = self.turns(lanes.into(), at_most).await;
+    async fn run_lanes(&mut self, mut lanes: VecDeque<LaneRow>, at_most: Duration) -> Result<(), Error> {
+        let ran = self.turns(&mut lanes, at_most).await;
+        self.lanes.put_back(lanes);
         // Whatever went wrong after it: what is committed is noted.
         let noted = self.note_heads().await;
         ran.and(noted)
     }
 
     /// A step of each lane in turn, so that a busy one keeps no other waiting.
-    async fn turns(&mut self, mut lanes: VecDeque<Row>, at_most: Duration) -> Result<(), Error> {
+    async fn turns(&mut self, lanes: &mut VecDeque<LaneRow>, at_most: Duration) -> Result<(), Error> {
         let (begun, mut steps) = (Instant::now(), 0);
         while let Some((mut lane, waits)) = lanes.pop_front() {
             let step = Instant::now();
             let place = (lane.boot, lane.lane);
-            if self.refused.contains(&place) {
-                continue;
-            }
             match self.step(&mut lane, waits).await {
                 Ok(Step::More) => lanes.push_back((lane, waits)),
                 Ok(Step::Rest) if at_most == Duration::MAX => lanes.push_back((lane, waits)),
@@ -200,7 +171,7 @@ impl Integrator {
                 let LaneProgress { boot, lane, next, .. } = lane;
                 let why = error.words();
                 self.health.alarm(&format!("lane {lane} of boot {boot} from number {next}: {why}"));
-                self.refused.insert((*boot, *lane));
+                self.lanes.refused.insert((*boot, *lane));
                 Ok(())
             }
             error => Err(error),
@@ -224,7 +195,7 @@ impl Integrator {
     /// is somebody's work.
     async fn believe(&mut self, row: &LaneProgress, waits: bool) -> Result<(), Error> {
         let place = (row.boot, row.lane);
-        let remembered = self.known.get(&place).copied();
+        let remembered = self.lanes.known.get(&place).copied();
         if remembered == Some(*row) {
             return Ok(());
         }
@@ -234,7 +205,7 @@ impl Integrator {
                     self.yielded = Some(Instant::now());
                 }
                 self.numbers.remove(&place);
-                self.known.insert(place, *row);
+                self.lanes.known.insert(place, *row);
                 Ok(())
             }
             Err(error) => {
@@ -357,7 +328,7 @@ impl Integrator {
         let span =
             tracing::debug_span!("integration", boot = %lane.boot, lane = lane.lane, logs = step.logs.len(), entries);
         self.store.integrate(&step).instrument(span).await?;
-        self.known.insert((lane.boot, lane.lane), *lane);
+        self.lanes.known.insert((lane.boot, lane.lane), *lane);
         self.unnoted.extend(edges.iter().map(|(log, (head, _))| (log.clone(), *head)));
         self.edges.extend(edges);
         Ok(())

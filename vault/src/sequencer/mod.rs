@@ -10,6 +10,7 @@ mod export;
 mod heads;
 mod integrate;
 mod judge;
+mod lanes;
 mod progress;
 mod reader;
 mod record;

@@ -308,6 +308,10 @@ impl Operation for Work {
         self.deadline
     }
 
+    fn moves(&self) -> bool {
+        !self.own.rows.is_empty()
+    }
+
     fn reads(&self) -> Reads {
         Reads { rows: self.own.rows.iter().map(|row| (row.table, row.key.clone())).collect(), ..Reads::default() }
     }

@@ -254,6 +254,10 @@ impl Operation for Act {
         self.by.deadline
     }
 
+    fn moves(&self) -> bool {
+        true
+    }
+
     fn reads(&self) -> Reads {
         Reads { rows: vec![(self.row.table, self.row.key.clone())], ..Reads::default() }
     }

@@ -84,6 +84,8 @@ pub(in crate::store) struct Loaded {
     /// The moment the batch is judged by.
     pub(in crate::store) now: Timestamp,
     pub(in crate::store) generations: BTreeMap<TenantName, Generation>,
+    /// Tenants whose generation another node waits to move on: it is not held, and nothing of theirs is decided.
+    pub(in crate::store) awaited: BTreeSet<TenantName>,
     pub(in crate::store) values: Vec<LoadedValue>,
     pub(in crate::store) rows: Vec<Stored>,
     /// Rows that are not there although an entry speaks of them.
@@ -99,6 +101,7 @@ impl Loaded {
         Self {
             now,
             generations: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             values: Vec::new(),
             rows: Vec::new(),
             missing: Vec::new(),

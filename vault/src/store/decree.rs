@@ -88,6 +88,10 @@ impl Operation for Decree {
         self.by.deadline
     }
 
+    fn moves(&self) -> bool {
+        true
+    }
+
     fn reads(&self) -> Reads {
         let written = self.rows.iter().map(|(row, _)| (row.table, row.key.clone()));
         let read = self.rests_on.iter().map(|(table, key, _)| (*table, key.clone()));

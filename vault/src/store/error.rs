@@ -32,6 +32,9 @@ pub enum Error {
     /// The store does not write or read at the moment; nothing was acknowledged.
     #[error("the store is not available")]
     Unavailable,
+    /// Other nodes hold what the batch needs; it comes again.
+    #[error("other nodes hold what is needed")]
+    Held,
     /// Another node closed this start of the node, since it gave no sign of life: only a new start may write.
     #[error("this start of the node was closed by another node")]
     Closed,

@@ -11,6 +11,8 @@ pub(in crate::store) enum Fault {
     Again,
     /// Another node holds what it needs for longer than a batch waits.
     Busy,
+    /// The engine gave up on it because it took too long.
+    Slow,
     /// The disk is full or fails: nothing is acknowledged until a write succeeds again.
     Disk,
     /// The disk did not confirm a write it had taken: what the file holds is not known before a restart.

@@ -3,6 +3,7 @@
 use crate::access_log::node::LaneEnd;
 use crate::access_log::{Batch, Group, Position};
 use crate::domain::{BootId, TenantName, Timestamp};
+use crate::store::Error;
 
 /// Of the batches of a lane ($1 boot, $2 lane) that begin from $3 on and before $4: how many of their entries are there, and
 /// how many of those that begin before $5, which is said to be integrated, have no index. One walk through each tenant's
@@ -36,6 +37,30 @@ pub struct LaneProgress {
     pub next: u64,
     /// SHA-256 of the signature of the last integrated batch; zeros before the first.
     pub previous: [u8; 32],
+}
+
+/// A lane's row, and whether batches wait behind what it says.
+pub type LaneRow = (LaneProgress, bool);
+
+/// A lane by the raw key of its row. Before all others by default.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct LaneKey {
+    pub(in crate::store) boot: Vec<u8>,
+    pub(in crate::store) lane: i64,
+}
+
+impl Default for LaneKey {
+    fn default() -> Self {
+        Self { boot: Vec::new(), lane: -1 }
+    }
+}
+
+/// Some of many rows; one that does not read is one fault among them, and hides none that comes after it.
+#[derive(Debug)]
+pub(in crate::store) struct Piece<T> {
+    pub(in crate::store) rows: Vec<Result<T, Error>>,
+    /// Behind what the next piece begins, if there may be one.
+    pub(in crate::store) next: Option<LaneKey>,
 }
 
 /// A batch that waits for integration.

@@ -1,14 +1,13 @@
-//! The access log as readers see it: lists with filters, entries by index or place, what the sequencer asks.
+//! The access log as readers see it: lists with filters, entries by index or place, the logs' trees.
 
 use std::time::Duration;
 
-use super::integration::{Checkpointed, Integration, LaneProgress, LaneTail, LogHead, PendingBatch, PlacedBatch};
+use super::integration::{Checkpointed, Integration, LogHead};
 use super::listing::{Cursor, Listing, RawEntry};
 use super::{EntryFilter, Error, Page, Store, StoredEntry, engine};
-use crate::access_log::node::LaneEnd;
-use crate::access_log::{Heartbeat, Opening, Personal, Position};
+use crate::access_log::{Opening, Personal, Position};
 use crate::crypto::{DataKey, open_bytes};
-use crate::domain::{BootId, DataKeyId, TenantName, ValueId};
+use crate::domain::{DataKeyId, TenantName, ValueId};
 use crate::keys;
 
 /// The longest page.
@@ -159,95 +158,6 @@ impl Store {
         engine!(self, erase_openings(position, log))
     }
 
-    /// Lanes with batches that wait for integration. A row that does not read is an alarm and hides no other.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn lanes(&self) -> Result<Vec<LaneProgress>, Error> {
-        Ok(self.all_lanes().await?.into_iter().filter(|(_, waits)| *waits).map(|(lane, _)| lane).collect())
-    }
-
-    /// Every lane, and whether batches behind what its row says wait for integration. A row that does not read is an alarm
-    /// and hides no other.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn all_lanes(&self) -> Result<Vec<(LaneProgress, bool)>, Error> {
-        Ok(self.readable(engine!(self, lanes())?))
-    }
-
-    /// Lanes that have batches and no row. A batch that does not read is an alarm and hides no other.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn lanes_without_row(&self) -> Result<Vec<(BootId, u32)>, Error> {
-        Ok(self.readable(engine!(self, lanes_without_row())?))
-    }
-
-    /// The last batch of a lane that begins before its number `next`, with the indices of its entries.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn batch_before(&self, boot: BootId, lane: u32, next: u64) -> Result<Option<PlacedBatch>, Error> {
-        engine!(self, batch_before(boot, lane, next))
-    }
-
-    /// Whether every batch of a lane between two of its ends is there, each chained to the one before it, and their entries
-    /// are: with an index, or waiting for one.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn is_chained(&self, boot: BootId, from: LaneEnd, to: LaneEnd) -> Result<bool, Error> {
-        engine!(self, is_chained(boot, from, to))
-    }
-
-    /// Where one lane stands.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn lane(&self, boot: BootId, lane: u32) -> Result<Option<LaneProgress>, Error> {
-        engine!(self, lane(boot, lane))
-    }
-
-    /// What is there of a lane up to its number `next`: its last batch before it, and whether that batch's entries are.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn lane_tail(&self, boot: BootId, lane: u32, next: u64) -> Result<Option<LaneTail>, Error> {
-        engine!(self, lane_tail(boot, lane, next))
-    }
-
-    /// Where every lane of a boot ends by its newest batch, and whether that batch's entries are there.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn lane_ends(&self, boot: BootId) -> Result<Vec<LaneTail>, Error> {
-        engine!(self, lane_ends(boot))
-    }
-
-    /// The exact bytes of every `node.stopped` of the system log.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn farewells(&self) -> Result<Vec<Vec<u8>>, Error> {
-        engine!(self, farewells())
-    }
-
-    /// Batches of a lane from its number `from` on, until they hold `most` entries; at least one, if there is one. With
-    /// them, whether more may wait behind.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn pending(
-        &self,
-        boot: BootId,
-        lane: u32,
-        from: u64,
-        most: u64,
-    ) -> Result<(Vec<PendingBatch>, bool), Error> {
-        engine!(self, pending(boot, lane, from, most))
-    }
-
     /// One step of integration, durably: all of it or nothing.
     ///
     /// # Errors
@@ -306,16 +216,8 @@ impl Store {
         engine!(self, counted_values(limit))
     }
 
-    /// Every boot's last sign of life; signatures are for the reader to check. A row that does not read is an alarm.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn heartbeats(&self) -> Result<Vec<Heartbeat>, Error> {
-        Ok(self.readable(engine!(self, heartbeats())?))
-    }
-
     /// The rows that read. One that does not is evidence, and may not hide its neighbours.
-    fn readable<T>(&self, rows: Vec<Result<T, Error>>) -> Vec<T> {
+    pub(super) fn readable<T>(&self, rows: Vec<Result<T, Error>>) -> Vec<T> {
         let read = |row: Result<T, Error>| row.inspect_err(|fault| self.log_health().alarm(&fault.to_string())).ok();
         rows.into_iter().filter_map(read).collect()
     }

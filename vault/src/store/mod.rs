@@ -20,6 +20,7 @@ pub mod kek_states;
 mod key_commit;
 mod key_records;
 pub mod key_upkeep;
+pub mod lane_reads;
 pub mod listing;
 mod log_reads;
 #[cfg(test)]

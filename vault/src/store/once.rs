@@ -3,14 +3,16 @@
 //! Between the two commits a repeat is told to wait, and after the deadline that nobody knows (docs/formats.md section 7).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::crypto::DataKey;
-use crate::domain::{TenantName, Timestamp};
+use crate::domain::{Clock, TenantName, Timestamp};
 use crate::keys::{HeldKeys, Keys};
-use crate::store::Error;
+use crate::store::committer::OWN_WORK;
 use crate::store::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
 use crate::store::idempotency::{Answer, IdempotencyRequest, Judgement};
 use crate::store::rows::IdempotencyRow;
+use crate::store::{Committer, Error};
 
 /// Judges a request and, if it is the first, notes that it runs.
 pub struct Begin {
@@ -34,6 +36,13 @@ impl Begin {
     ) -> Result<Self, Error> {
         let running = request.running(None, deadline)?;
         Ok(Self { tenant, request, running, held: keys.held(), deadline })
+    }
+
+    /// What takes it back, should nobody hear whether it was written.
+    #[must_use]
+    pub fn undone(&self) -> Forget {
+        let (tenant, request) = (self.tenant.clone(), Arc::clone(&self.request));
+        Forget { tenant, request, running: self.running.clone(), deadline: self.deadline }
     }
 }
 
@@ -69,6 +78,78 @@ impl Operation for Begin {
             }
             Ok(repeated) => Decision::Answer(repeated),
         }
+    }
+}
+
+/// How often it is tried to take a beginning back, and how much longer is waited each time: a minute in all, beside what the
+/// tries themselves take.
+const TRIES: u32 = 16;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Takes back that a request runs, after a [`Begin`] of which nobody heard whether it was written. Its work was not begun,
+/// and we know it: a repeat must not be told for a day that nobody does.
+#[derive(Clone)]
+pub struct Forget {
+    tenant: TenantName,
+    request: Arc<IdempotencyRequest>,
+    running: IdempotencyRow,
+    deadline: Timestamp,
+}
+
+impl Forget {
+    /// Tries until it is done, or nobody can tell any more.
+    pub async fn carry_out(self, committer: &Committer, clock: &Clock) {
+        for again in 0..TRIES {
+            tokio::time::sleep(PAUSE * again).await;
+            let deadline = clock.now().plus(OWN_WORK);
+            match committer.submit(Self { deadline, ..self.clone() }).await {
+                Ok(_) => return,
+                Err(Error::Late | Error::Unavailable | Error::Overloaded) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a request that was never begun stays noted as running");
+                    return;
+                }
+            }
+        }
+        tracing::warn!("a request that was never begun stays noted as running: the store did not answer");
+    }
+}
+
+impl Operation for Forget {
+    type Output = ();
+
+    fn tenant(&self) -> &TenantName {
+        &self.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        None
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    // Nobody waits for it.
+    fn patience(&self) -> Duration {
+        OWN_WORK
+    }
+
+    fn reads(&self) -> Reads {
+        Reads { idempotency: vec![self.running.lookup], ..Reads::default() }
+    }
+
+    fn hold(&mut self, _: Arc<DataKey>) {}
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
+        // A repeat may have begun meanwhile: only what this request wrote itself is taken back. Where nothing is to be seen
+        // its commit may still be under way; what is written here meets it then, and is decided anew on what it wrote.
+        let is_own = |row: &IdempotencyRow| row.body_mac == self.running.body_mac && row.answer == self.running.answer;
+        if rows.idempotency(&self.running.lookup).is_some_and(|row| !is_own(row)) {
+            return Decision::Answer(());
+        }
+        let forgotten = vec![self.request.forgotten(rows.now())];
+        Decision::Write(Changes { idempotency: forgotten, ..Changes::default() }, ())
     }
 }
 

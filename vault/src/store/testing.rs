@@ -176,6 +176,11 @@ impl TestVault {
         self.store.writer().await.lose_the_next_answer(is_lost);
     }
 
+    /// While it is held nothing is written, as with a database that is away.
+    pub(crate) async fn hold_the_writer(&self) -> impl Sized + '_ {
+        self.store.writer().await
+    }
+
     /// The same caller with the settings of now, as its next request would come.
     pub(crate) async fn again(&self, caller: &Caller) -> Caller {
         let tenant = self.catalog.tenant(&self.tenant).await.unwrap().unwrap();

@@ -1,5 +1,7 @@
 //! The connection that writes, of whichever engine.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::MutexGuard;
 
 use super::batch::{Loaded, Wanted, WriteSet};
@@ -7,7 +9,7 @@ use super::fault::{Fault, NotWritten};
 use super::postgres::{self, PostgresBatch};
 use super::sqlite::{self, SqliteBatch};
 use super::{Engine, Error, Store};
-use crate::domain::{Clock, Realm};
+use crate::domain::{Clock, Realm, TenantName};
 
 impl Store {
     /// The connection that writes; whoever holds it is alone in this node.
@@ -16,6 +18,11 @@ impl Store {
             Engine::Sqlite(engine) => Writer::Sqlite(engine.writer().await),
             Engine::Postgres(engine) => Writer::Postgres(engine.writer().await),
         }
+    }
+
+    /// Whether there may be other nodes: then who moves a generation on must have said so when it was read.
+    pub(in crate::store) fn has_others(&self) -> bool {
+        matches!(self.inner.engine, Engine::Postgres(_))
     }
 }
 
@@ -34,9 +41,12 @@ impl Writer<'_> {
         })
     }
 
-    /// Whether who moves a generation on must have said so when it was read: there are other nodes.
-    pub(in crate::store) const fn has_others(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+    /// Says that this node waits to move tenants' generations on. Without other nodes there is nobody to say it to.
+    pub(in crate::store) async fn expect(&mut self, tenants: &BTreeSet<TenantName>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(writer) => writer.expect(tenants).await,
+        }
     }
 
     /// Tells it how a write or commit failed, so that it begins the next one as it must.

@@ -175,3 +175,41 @@ async fn a_right_password_is_no_failure_though_the_destination_stays_silent() {
         assert_eq!(crate::store::current_state(&value).failures, failures);
     }
 }
+
+/// The database is away for longer than what a response field gave may be captured.
+#[tokio::test]
+async fn an_outcome_is_recorded_without_its_captures_when_it_comes_too_late_for_them() {
+    let bench = Arc::new(Bench::start().await);
+    let (port, calls, gate) = gated(Some(r#"{"id":"5555555555554444"}"#), 0).await;
+    let flow = with(&charge(port), TYPED, "secure = \"card\"").replace("timeout_seconds = 1", "timeout_seconds = 30");
+    bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
+    let flow = bench.vault.flow("charge").await;
+    let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
+    let captured = bench.vault.entries("value.captured").await.len();
+    let running = {
+        let (bench, flow, inputs) = (Arc::clone(&bench), flow.clone(), inputs.clone());
+        tokio::spawn(async move { bench.repeat(&flow, inputs, Some("k")).await })
+    };
+    while calls.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let away = bench.vault.hold_the_writer().await;
+    gate.add_permits(1);
+    let told = running.await.unwrap();
+    assert!(matches!(told, Err(RunError::Store { error: crate::store::Error::Late, .. })), "{told:?}");
+    bench.vault.clock.advance(Duration::from_secs(70));
+    drop(away);
+    let recorded = async {
+        while bench.vault.entries("relay.outcome").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), recorded).await.expect("the outcome is recorded");
+    let outcomes = bench.vault.entries("relay.outcome").await;
+    assert!(outcomes.len() == 2 && outcomes.iter().all(|entry| entry.outcome == "allowed"));
+    assert_eq!(bench.vault.entries("value.captured").await.len(), captured, "nothing was captured");
+    let again = bench.repeat(&flow, inputs, Some("k")).await;
+    let Err(RunError::Repeated(Repeated::OutcomeUnknown(Some(run_id)))) = again else { panic!("{again:?}") };
+    assert_eq!(bench.runner.run(&flow, run_id).await.unwrap().state, "completed");
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}

@@ -80,18 +80,22 @@ pub(super) async fn serve(
 /// reads a head of HTTP/1 whole, into a buffer of the size it is made with.
 async fn begins_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
     let mut begin = [0; PREFACE.len()];
-    let mut pause = LOOK;
-    loop {
+    for pause in pauses() {
         let seen = stream.peek(&mut begin).await?;
-        if seen == 0 || begin[..seen] != PREFACE[..seen] || pause > TOLD {
-            return Ok(false);
+        if seen == 0 || begin[..seen] != PREFACE[..seen] {
+            break;
         }
         if seen == PREFACE.len() {
             return Ok(true);
         }
         tokio::time::sleep(pause).await;
-        pause *= 2;
     }
+    Ok(false)
+}
+
+/// What is waited between two looks at a beginning that is too short to tell.
+fn pauses() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(LOOK), |pause| Some(*pause * 2)).take_while(|pause| *pause <= TOLD)
 }
 
 async fn converse<I>(
@@ -191,4 +195,16 @@ fn builder() -> Builder<TokioExecutor> {
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(None::<Duration>);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_of_one_byte_is_looked_at_few_times_and_not_for_long() {
+        assert!((2..=10).contains(&pauses().count()));
+        assert!(pauses().zip(pauses().skip(1)).all(|(one, next)| next == one * 2));
+        assert!(pauses().sum::<Duration>() < TOLD * 2);
+    }
 }

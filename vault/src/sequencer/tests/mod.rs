@@ -4,6 +4,7 @@ mod closing;
 mod forging;
 mod integration;
 mod recovering;
+mod resting;
 mod skipping;
 mod watching;
 

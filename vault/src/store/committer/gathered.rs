@@ -95,6 +95,7 @@ impl Gathered {
             }
             let tenant = job.tenant().clone();
             let bumped = gathering::bumped(&changes, &tenant);
+            job.moves(&bumped);
             let postponed = gathering::postponed(&changes, overlay, &tenant);
             overlay.apply(&changes, &bumped, &tenant);
             set.postponed.extend(postponed.into_iter().map(|(value_id, until)| ((tenant.clone(), value_id), until)));

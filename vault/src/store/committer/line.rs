@@ -63,7 +63,15 @@ mod tests {
         let operation = OwnWork::new(tenant.parse().unwrap(), at, Changes::default);
         let until = tokio::time::Instant::now() + Duration::from_secs(60);
         let (reply, _) = tokio::sync::oneshot::channel();
-        Box::new(Job { operation, openings: OpeningKeys::new(), output: None, reply, until, place: None })
+        Box::new(Job {
+            operation,
+            openings: OpeningKeys::new(),
+            output: None,
+            reply,
+            until,
+            place: None,
+            moved: Vec::new(),
+        })
     }
 
     fn drawn(line: &mut Line, most: usize) -> Vec<String> {

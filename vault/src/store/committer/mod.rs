@@ -13,6 +13,7 @@ mod overlay;
 pub(in crate::store) mod own_work;
 mod provider_watch;
 mod purging;
+mod put_off;
 mod queued;
 mod sorting;
 mod start;
@@ -44,7 +45,7 @@ const ENTRIES_OF_A_PLACE: usize = 4;
 /// So often an operation may come back for keys.
 const ROUNDS: usize = 3;
 /// How long the vault's own work may take.
-const OWN_WORK: Duration = Duration::from_secs(30);
+pub(in crate::store) const OWN_WORK: Duration = Duration::from_secs(30);
 
 /// What an operation gets once it is durable.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ impl Committer {
             }
             Err(TryAcquireError::Closed) => return Err(Error::Unavailable),
         };
-        let job = Job { operation, openings, output: None, reply, until, place };
+        let job = Job { operation, openings, output: None, reply, until, place, moved: Vec::new() };
         self.inner.queue.send(Message::Job(Box::new(job))).map_err(|_| Error::Unavailable)?;
         match tokio::time::timeout_at(until, answer).await {
             Ok(reply) => reply.map_err(|_| Error::Unavailable),

@@ -145,6 +145,12 @@ pub trait Operation: Send + 'static {
         1
     }
 
+    /// Whether it is likely to move its tenant's generation on: then it does not share it first with other nodes. What does
+    /// so unsaid is rolled back once and made anew.
+    fn moves(&self) -> bool {
+        false
+    }
+
     /// What to read.
     fn reads(&self) -> Reads;
 

@@ -58,6 +58,8 @@ pub(super) struct Job<O: Operation> {
     pub(super) until: Instant,
     /// What it holds of the queue.
     pub(super) place: Option<OwnedSemaphorePermit>,
+    /// Tenants whose generation it turned out to move on.
+    pub(super) moved: Vec<TenantName>,
 }
 
 /// What an operation decided, without its output.
@@ -79,6 +81,10 @@ pub(super) trait Queued: Send {
     fn asker(&self) -> Option<Asker>;
     fn deadline(&self) -> Timestamp;
     fn until(&self) -> Instant;
+    /// Tenants whose generation it moves on, as far as it said so or was seen to.
+    fn moving(&self) -> Vec<TenantName>;
+    /// It was seen to move these on.
+    fn moves(&mut self, tenants: &[TenantName]);
     fn reads(&self) -> Reads;
     /// True if nobody waits for it any more: then it must not happen either.
     fn is_abandoned(&self) -> bool;
@@ -110,6 +116,17 @@ impl<O: Operation> Queued for Job<O> {
 
     fn until(&self) -> Instant {
         self.until
+    }
+
+    fn moving(&self) -> Vec<TenantName> {
+        let said = self.operation.moves().then(|| self.operation.tenant().clone());
+        self.moved.iter().cloned().chain(said).collect()
+    }
+
+    fn moves(&mut self, tenants: &[TenantName]) {
+        let known = &self.moved;
+        let new: Vec<TenantName> = tenants.iter().filter(|tenant| !known.contains(tenant)).cloned().collect();
+        self.moved.extend(new);
     }
 
     fn reads(&self) -> Reads {

@@ -1,6 +1,6 @@
 //! The writer's task: takes what is queued, makes one transaction of it, releases what is durable.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,9 @@ use super::numbering::Numbering;
 use super::operation::Changes;
 use super::overlay::{self, Overlay};
 use super::own_work::OwnWork;
+use super::put_off::PutOff;
 use super::queued::{Job, OpeningKeys, Queued, Reply};
-use super::sorting::{alone_or_failed, apart, in_time, receive};
+use super::sorting::{alone_or_failed, in_time, receive};
 use super::{OWN_WORK, announcement};
 use crate::access_log::node::LaneEnd;
 use crate::access_log::{Lane, NodeIdentity};
@@ -52,8 +53,8 @@ pub(super) struct BatchWriter {
     closed: CancellationToken,
     /// Tenants in whose logs this boot has announced itself.
     announced: BTreeSet<TenantName>,
-    /// Batches that wait for what another node holds. Between two tries what came meanwhile has its turn.
-    busy: VecDeque<Vec<Box<dyn Queued>>>,
+    /// What waits for another node.
+    pub(super) busy: PutOff,
     /// What the last transactions took.
     usual: Duration,
 }
@@ -68,7 +69,7 @@ impl BatchWriter {
             lanes,
             closed,
             announced: BTreeSet::new(),
-            busy: VecDeque::new(),
+            busy: PutOff::default(),
             usual: Duration::ZERO,
         }
     }
@@ -77,7 +78,7 @@ impl BatchWriter {
     pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Message>) {
         let (mut messages, mut line) = (Vec::with_capacity(BATCH), Line::default());
         let mut stop = None;
-        while receive(&mut queue, &mut messages, self.busy.is_empty() && line.is_empty()).await {
+        while receive(&mut queue, &mut messages, self.busy.until(line.is_empty())).await {
             for message in messages.drain(..) {
                 match message {
                     Message::Job(job) => line.push(job),
@@ -89,7 +90,7 @@ impl BatchWriter {
                 }
             }
             self.commit_all(line.draw(BATCH)).await;
-            if let Some(jobs) = self.busy.pop_front() {
+            if let Some(jobs) = self.busy.due() {
                 self.commit_all(jobs).await;
             }
         }
@@ -103,14 +104,16 @@ impl BatchWriter {
     }
 
     /// Commits operations together; where one's row fails, each of them alone, so that no neighbour pays for it.
-    async fn commit_all(&mut self, mut jobs: Vec<Box<dyn Queued>>) {
-        while !jobs.is_empty() {
-            let Left { split, later } = self.commit(jobs).await;
-            for job in split {
-                self.store.meter().committer.split.inc();
-                self.commit(vec![job]).await;
+    async fn commit_all(&mut self, jobs: Vec<Box<dyn Queued>>) {
+        for mut jobs in self.by_lock(jobs) {
+            while !jobs.is_empty() {
+                let Left { split, later } = self.commit(jobs).await;
+                for job in split {
+                    self.store.meter().committer.split.inc();
+                    self.commit(vec![job]).await;
+                }
+                jobs = later;
             }
-            jobs = later;
         }
     }
 
@@ -119,7 +122,7 @@ impl BatchWriter {
         let store = self.store.clone();
         let meter = &store.meter().committer;
         let mut writer = store.writer().await;
-        let (mut left, mut moving) = (ATTEMPTS, BTreeSet::new());
+        let mut left = ATTEMPTS;
         loop {
             let came = jobs.len();
             jobs = in_time(jobs, store.clock().now(), self.usual);
@@ -129,17 +132,16 @@ impl BatchWriter {
             }
             left -= 1;
             let (began, span) = (Instant::now(), tracing::debug_span!("batch", operations = jobs.len()));
-            let transacted = self.transact(jobs, &moving, &mut writer).instrument(span).await;
+            let transacted = self.transact(jobs, &mut writer).instrument(span).await;
             match transacted {
                 Transacted::NotRead(again, Error::Closed) => return self.is_closed(again),
                 Transacted::NotRead(again, error) => match self.not_read(again, error, &mut writer, left).await {
                     Ok(again) => jobs = again,
                     Err(left) => return left,
                 },
-                Transacted::Moving(gathered, tenants) => {
+                Transacted::Moving(gathered) => {
                     // Nothing failed: it is made once more with what it needs for itself.
                     left += 1;
-                    moving.extend(tenants);
                     jobs = gathered.into_jobs();
                 }
                 Transacted::NotWritten(gathered, error) => {
@@ -178,11 +180,13 @@ impl BatchWriter {
     ) -> Result<Vec<Box<dyn Queued>>, Left> {
         let fault = match &error {
             Error::Database(error) => writer.failed(error).await,
+            Error::Held => Fault::Busy,
             _ => Fault::Other,
         };
-        if fault == Fault::Busy {
-            return Err(self.put_off(jobs));
-        }
+        let jobs = match self.put_off(jobs, fault, writer).await {
+            Ok(left) => return Err(left),
+            Err(jobs) => jobs,
+        };
         if !fault.passes() || left == 0 {
             return Err(alone_or_failed(jobs, error));
         }
@@ -202,8 +206,9 @@ impl BatchWriter {
             NotWritten::Raced => Fault::Raced,
             NotWritten::Database(error) => writer.failed(error).await,
         };
-        if fault == Fault::Busy {
-            return Err(self.put_off(gathered.into_jobs()));
+        if matches!(fault, Fault::Busy | Fault::Slow) {
+            let left = self.put_off(gathered.into_jobs(), fault, writer).await;
+            return Err(left.unwrap_or_else(|jobs| alone_or_failed(jobs, Error::Unavailable)));
         }
         if !fault.passes() || left == 0 {
             let later = std::mem::take(&mut gathered.later);
@@ -214,20 +219,15 @@ impl BatchWriter {
     }
 
     /// One transaction: reads, decides, writes, commits.
-    async fn transact(
-        &mut self,
-        jobs: Vec<Box<dyn Queued>>,
-        moving: &BTreeSet<TenantName>,
-        writer: &mut Writer<'_>,
-    ) -> Transacted {
-        let has_others = writer.has_others();
+    async fn transact(&mut self, jobs: Vec<Box<dyn Queued>>, writer: &mut Writer<'_>) -> Transacted {
         let mut batch = match writer.begin().await {
             Ok(batch) => batch,
             Err(error) => return Transacted::NotRead(jobs, error),
         };
-        let mut wanted = Wanted { moving: moving.clone(), ..Wanted::by(self.identity.boot()) };
+        let mut wanted = Wanted::by(self.identity.boot());
         for job in &jobs {
             overlay::want(&mut wanted, (job.reads(), job.asker()), job.tenant());
+            wanted.moving.extend(job.moving());
         }
         let loaded = match batch.load(&wanted, self.store.keys().realm(), self.store.clock()).await {
             Ok(loaded) => loaded,
@@ -236,16 +236,17 @@ impl BatchWriter {
                 return Transacted::NotRead(jobs, error);
             }
         };
-        let now = loaded.now;
+        let (now, awaited) = (loaded.now, loaded.awaited.clone());
+        let (left, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| awaited.contains(job.tenant()));
+        self.busy.leave(left);
         let mut overlay = Overlay::new(loaded, now, &self.store.inner.seal);
         let gathered = self.gather(jobs, &mut overlay, now);
-        if has_others
+        if self.store.has_others()
             && let Ok(set) = &gathered.set
-            && set.generations.keys().any(|tenant| !moving.contains(tenant))
+            && set.generations.keys().any(|tenant| !wanted.moving.contains(tenant))
         {
-            let tenants = set.generations.keys().cloned().collect();
             let _ = batch.rollback().await;
-            return Transacted::Moving(gathered, tenants);
+            return Transacted::Moving(gathered);
         }
         let written = match &gathered.set {
             // Every fault of numbering and signing is one of an operation's own entries.
@@ -264,14 +265,6 @@ impl BatchWriter {
             Ok(()) => Transacted::Committed(gathered, now),
             Err(error) => Transacted::Unknown(gathered, error),
         }
-    }
-
-    /// Another node holds something that one of these needs, and a batch cannot know which: they go apart, and come again
-    /// as long as somebody waits for them.
-    fn put_off(&mut self, jobs: Vec<Box<dyn Queued>>) -> Left {
-        self.store.meter().committer.retried.inc();
-        self.busy.extend(apart(jobs));
-        Left::default()
     }
 
     fn gather(&self, jobs: Vec<Box<dyn Queued>>, overlay: &mut Overlay, now: Timestamp) -> Gathered {
@@ -348,9 +341,17 @@ impl BatchWriter {
             });
             let (reply, answer) = oneshot::channel();
             let until = tokio::time::Instant::now() + OWN_WORK;
-            let job = Job { operation: work, openings: OpeningKeys::new(), output: None, reply, until, place: None };
+            let job = Job {
+                operation: work,
+                openings: OpeningKeys::new(),
+                output: None,
+                reply,
+                until,
+                place: None,
+                moved: Vec::new(),
+            };
             self.commit_all(vec![Box::new(job)]).await;
-            while let Some(jobs) = self.busy.pop_front() {
+            while let Some(jobs) = self.busy.next().await {
                 self.commit_all(jobs).await;
             }
             match answer.await {
@@ -368,8 +369,8 @@ enum Transacted {
     /// With the batch's clock.
     Committed(Gathered, Timestamp),
     NotRead(Vec<Box<dyn Queued>>, Error),
-    /// It moves these tenants' generations on, and holds them together with others.
-    Moving(Gathered, Vec<TenantName>),
+    /// It moves generations on, and holds them together with others.
+    Moving(Gathered),
     NotWritten(Gathered, NotWritten),
     Unknown(Gathered, sqlx::Error),
 }

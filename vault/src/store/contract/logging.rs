@@ -69,7 +69,7 @@ async fn batches_verify_under_the_certified_key(vault: Vault) {
     let receipt = write(&vault, None).await;
     let certificate = certificate(&vault).await;
     receipt.verify(&demo(), &certificate).unwrap();
-    let lane = vault.store.lanes().await.unwrap()[0];
+    let lane = vault.waiting_lanes().await[0];
     let (pending, _) = vault.store.pending(lane.boot, lane.lane, lane.next, 10_000).await.unwrap();
     let mut previous = [0; 32];
     for batch in &pending {
@@ -86,7 +86,7 @@ async fn batches_verify_under_the_certified_key(vault: Vault) {
 }
 
 async fn integrate(vault: &Vault) -> Integration {
-    let lane = vault.store.lanes().await.unwrap()[0];
+    let lane = vault.waiting_lanes().await[0];
     let (pending, _) = vault.store.pending(lane.boot, lane.lane, lane.next, 10_000).await.unwrap();
     let own = pending.iter().flat_map(|batch| &batch.entries).filter(|(tenant, ..)| *tenant == demo());
     let positions: Vec<_> = own.map(|(_, position, _)| *position).collect();
@@ -121,7 +121,7 @@ async fn integration_is_compared_and_swapped(vault: Vault) {
     let mut other = step.clone();
     other.logs[0].from = Some(LogHead { size: step.logs[0].to.size, root: [0; 32] });
     assert!(matches!(vault.store.integrate(&other).await, Err(Error::Conflict)));
-    assert!(vault.store.lanes().await.unwrap().is_empty());
+    assert!(vault.waiting_lanes().await.is_empty());
     assert_eq!(vault.store.head(&demo()).await.unwrap(), Some(step.logs[0].to));
     let read = vault.store.entry_at(&demo(), &receipt.position).await.unwrap().unwrap();
     assert_eq!(read.index, Some(step.logs[0].to.size - 1));

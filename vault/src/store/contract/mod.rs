@@ -1,12 +1,16 @@
 //! What every engine must do: one suite of sentences, run over each engine there is.
 
 mod administering;
+mod bounds;
 mod closing;
 mod committing;
 mod custodians;
 mod custody;
 mod file;
+mod forgetting;
+mod lanes;
 mod logging;
+mod moving;
 mod opening;
 pub(in crate::store) mod postgres;
 mod purging;

@@ -18,6 +18,7 @@ use crate::domain::{
 };
 use crate::keys::{HeldKeys, Keys, RootKeySource};
 use crate::store::committer::operation::{Changes, Decision, Generation, Operation, Reads, Rows};
+use crate::store::integration::LaneProgress;
 use crate::store::records::Body;
 use crate::store::rows::{DecidingRow, Table, ValueRow};
 use crate::store::{Committed, Committer, DatabaseSettings, Error, Store};
@@ -136,6 +137,12 @@ impl Vault {
         sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
     }
 
+    /// Lanes with batches that wait for integration.
+    pub(super) async fn waiting_lanes(&self) -> Vec<LaneProgress> {
+        let lanes = self.store.all_lanes().await.unwrap();
+        lanes.into_iter().filter(|(_, waits)| *waits).map(|(lane, _)| lane).collect()
+    }
+
     /// An operation of the demo tenant.
     pub(super) fn ask<T: Send + 'static>(
         &self,
@@ -146,6 +153,8 @@ impl Vault {
             tenant: demo(),
             generation: None,
             deadline: self.clock.now().plus(Duration::from_secs(60)),
+            moves: false,
+            entries: 1,
             reads,
             held: self.keys.held(),
             decide: Box::new(decide),
@@ -257,6 +266,8 @@ pub(super) struct Ask<T> {
     pub(super) tenant: TenantName,
     pub(super) generation: Option<Generation>,
     pub(super) deadline: Timestamp,
+    pub(super) moves: bool,
+    pub(super) entries: usize,
     pub(super) reads: Reads,
     held: HeldKeys,
     decide: Decide<T>,
@@ -280,6 +291,14 @@ impl<T: Send + 'static> Operation for Ask<T> {
     // A slow disk is no fault of what is tested.
     fn patience(&self) -> Duration {
         Duration::from_secs(60)
+    }
+
+    fn moves(&self) -> bool {
+        self.moves
+    }
+
+    fn entries(&self) -> usize {
+        self.entries
     }
 
     fn reads(&self) -> Reads {

@@ -30,6 +30,17 @@ impl PostgresStore {
         })
     }
 
+    /// Those that may write; a row that does not read is one fault among them.
+    pub(in crate::store) async fn open_boots(&self) -> Result<Vec<Result<BootId, Error>>, Error> {
+        super::reading!(self.vital, |connection| {
+            let rows = sqlx::query("SELECT boot FROM open_boots WHERE tenant = $1 ORDER BY boot")
+                .bind(TenantName::SYSTEM)
+                .fetch_all(connection)
+                .await?;
+            Ok(rows.iter().map(|row| Columns::of("open_boots", row).id("boot", BootId::from_bytes)).collect())
+        })
+    }
+
     /// Whether it may write; with the server's time.
     pub(in crate::store) async fn is_open(&self, boot: BootId, clock: &Clock) -> Result<bool, Error> {
         super::reading!(self.vital, |connection| {

@@ -6,8 +6,10 @@ use crate::store::fault::Fault;
 const OF_A_ROW: [&str; 2] = ["22", "23"];
 /// Serialization failure and deadlock: the same transaction can succeed when it is made anew.
 const TRANSIENT: [&str; 2] = ["40001", "40P01"];
-/// A lock was not to be had in time: `lock_timeout`, or `statement_timeout` while it waited.
-const WAITED: [&str; 2] = ["55P03", "57014"];
+/// A lock was not to be had within `lock_timeout`.
+const WAITED: &str = "55P03";
+/// `statement_timeout` passed: by work, since a lock is not waited for that long; or somebody cancelled it.
+const TOOK_TOO_LONG: &str = "57014";
 /// The disk is full, the disk fails, the database or an index is damaged.
 const OF_THE_DISK: [&str; 4] = ["53100", "58030", "XX001", "XX002"];
 
@@ -28,8 +30,10 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
     let code = database.code().unwrap_or_default();
     if TRANSIENT.contains(&&*code) {
         Fault::Again
-    } else if WAITED.contains(&&*code) {
+    } else if code == WAITED {
         Fault::Busy
+    } else if code == TOOK_TOO_LONG {
+        Fault::Slow
     } else if OF_THE_DISK.contains(&&*code) {
         Fault::Disk
     } else if OF_A_ROW.iter().any(|class| code.starts_with(class)) {

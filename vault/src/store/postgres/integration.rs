@@ -9,7 +9,7 @@ use super::fault::fault;
 use crate::access_log::{Batch, Group};
 use crate::domain::{BootId, TenantName};
 use crate::store::Error;
-use crate::store::integration::{Checkpointed, Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead};
+use crate::store::integration::{Checkpointed, Integration, LaneAdvance, LogAdvance, LogHead};
 
 /// Only behind the newest stretch of the log, and of the lane: one that somebody put there before is not written over.
 const INSERT_STRETCH: &str = "INSERT INTO log_index (tenant, leaf_index, count, boot, lane, number) \
@@ -22,34 +22,6 @@ const UPSERT_TILE: &str = "INSERT INTO log_tiles (tenant, level, tile, hashes) \
      WHERE length(excluded.hashes) > length(log_tiles.hashes)";
 
 impl PostgresStore {
-    /// Lanes, and whether batches wait behind what the row says; a row that does not read is one fault among them.
-    pub(in crate::store) async fn lanes(&self) -> Result<Vec<Result<(LaneProgress, bool), Error>>, Error> {
-        super::reading!(self, |connection| {
-            let rows = sqlx::query(
-                "SELECT *, EXISTS (SELECT 1 FROM log_batches b WHERE b.tenant = $1 AND b.boot = l.boot AND b.lane = l.lane \
-                 AND b.first >= l.next) AS waits FROM log_lanes AS l WHERE l.tenant = $1 ORDER BY boot, lane",
-            )
-            .bind(TenantName::SYSTEM)
-            .fetch_all(connection)
-            .await?;
-            let read = |row: &PgRow| Ok((lane(row)?, Columns::of("log_lanes", row).get("waits")?));
-            Ok(rows.iter().map(read).collect())
-        })
-    }
-
-    /// Where one lane stands.
-    pub(in crate::store) async fn lane(&self, boot: BootId, number: u32) -> Result<Option<LaneProgress>, Error> {
-        super::reading!(self, |connection| {
-            let row = sqlx::query("SELECT * FROM log_lanes WHERE tenant = $1 AND boot = $2 AND lane = $3")
-                .bind(TenantName::SYSTEM)
-                .bind(&boot.as_bytes()[..])
-                .bind(i64::from(number))
-                .fetch_optional(connection)
-                .await?;
-            row.map(|row| lane(&row)).transpose()
-        })
-    }
-
     /// One step of integration in one commit; [`Error::Conflict`] if another sequencer came first.
     pub(in crate::store) async fn integrate(&self, step: &Integration) -> Result<(), Error> {
         super::writing!(self, |connection| {
@@ -152,17 +124,6 @@ pub(super) async fn head(log: &TenantName, connection: &mut PgConnection) -> Res
         Ok(LogHead { size: columns.number("size")?, root: columns.bytes("root")? })
     })
     .transpose()
-}
-
-pub(super) fn lane(row: &PgRow) -> Result<LaneProgress, Error> {
-    let columns = Columns::of("log_lanes", row);
-    Ok(LaneProgress {
-        boot: columns.id("boot", BootId::from_bytes)?,
-        lane: columns.number("lane")?,
-        opened: columns.time("opened")?,
-        next: columns.number("next")?,
-        previous: columns.bytes("previous")?,
-    })
 }
 
 pub(super) fn batch(row: &PgRow, boot: BootId, lane: u32) -> Result<Batch, Error> {

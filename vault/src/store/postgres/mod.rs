@@ -17,6 +17,7 @@ mod integration;
 mod key_rows;
 mod key_store;
 mod lane_ends;
+mod lanes;
 mod log_read;
 mod pending;
 mod purge;

@@ -76,6 +76,20 @@ impl PostgresStore {
             Ok(rows.iter().map(heartbeat).collect())
         })
     }
+
+    /// Those of the boots that may write.
+    pub(in crate::store) async fn open_heartbeats(&self) -> Result<Vec<Result<Heartbeat, Error>>, Error> {
+        super::reading!(self.vital, |connection| {
+            let rows = sqlx::query(
+                "SELECT * FROM heartbeats WHERE tenant = $1 \
+                 AND boot = ANY (ARRAY(SELECT boot FROM open_boots WHERE tenant = $1)) ORDER BY boot",
+            )
+            .bind(TenantName::SYSTEM)
+            .fetch_all(connection)
+            .await?;
+            Ok(rows.iter().map(heartbeat).collect())
+        })
+    }
 }
 
 fn expired_value(row: &sqlx::postgres::PgRow) -> Result<(TenantName, ValueId), Error> {

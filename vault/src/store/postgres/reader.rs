@@ -33,3 +33,15 @@ impl Drop for Reader {
         }
     }
 }
+
+#[cfg(test)]
+impl super::PostgresStore {
+    /// Every connection that reads lists, as if lists had them.
+    pub(in crate::store) async fn take_readers(&self) -> Vec<impl Sized + use<>> {
+        let mut taken = Vec::new();
+        for _ in 0..super::READERS {
+            taken.push(self.reader().await.unwrap());
+        }
+        taken
+    }
+}

@@ -102,8 +102,7 @@ async fn load(
     held: &mut Held,
     connection: &mut PgConnection,
 ) -> Result<Loaded, Error> {
-    let (now, generations) = generations::hold(wanted, clock, connection).await?;
-    let mut loaded = Loaded { generations, ..Loaded::at(now) };
+    let mut loaded = generations::hold(wanted, clock, connection).await?;
     for (tenant, ids) in &wanted.values {
         let ids: Vec<ValueId> = ids.iter().copied().collect();
         let found = load_values(&ids, tenant, realm, held, connection).await?;

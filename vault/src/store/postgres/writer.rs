@@ -1,12 +1,14 @@
 //! A connection that writes, and what a server that went away does to it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::fault::fault;
-use super::{PostgresBatch, connect, within};
+use super::{PostgresBatch, connect, generations, within};
+use crate::domain::TenantName;
 use crate::store::Error;
 use crate::store::fault::Fault;
 
@@ -84,7 +86,7 @@ impl Writer {
     /// Tells the writer how a write or commit failed, so that it begins the next one as it must.
     pub(in crate::store) async fn failed(&mut self, error: &sqlx::Error) -> Fault {
         let fault = fault(error);
-        if !matches!(fault, Fault::Row | Fault::Raced | Fault::Again | Fault::Busy) {
+        if !matches!(fault, Fault::Row | Fault::Raced | Fault::Again | Fault::Busy | Fault::Slow) {
             tracing::error!(%error, "writing failed: nothing is acknowledged until a write succeeds again");
             // Whatever the server still had to say on this connection is of no use any more.
             if let Some(connection) = self.connection.take() {
@@ -92,6 +94,14 @@ impl Writer {
             }
         }
         fault
+    }
+
+    /// Says that this node waits to move tenants' generations on.
+    pub(in crate::store) async fn expect(&mut self, tenants: &BTreeSet<TenantName>) -> Result<(), Error> {
+        let mut batch = self.begin().await?;
+        let said = within(generations::expect(tenants, &mut batch.transaction)).await;
+        let done = batch.finish(said.map_err(Error::Database)).await;
+        self.settle(done).await.map_err(|(error, _)| error)
     }
 
     /// Passes on how a transaction ended; a failure is remembered.

@@ -3,6 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
+use super::column::Columns;
 use crate::domain::{BootId, Clock, TenantName};
 use crate::store::Error;
 
@@ -15,6 +16,15 @@ impl SqliteStore {
     /// Lets it write no more.
     pub(in crate::store) async fn close_boot(&self, boot: BootId) -> Result<(), Error> {
         self.change(boot, "DELETE FROM open_boots WHERE tenant = ? AND boot = ?").await
+    }
+
+    /// Those that may write; a row that does not read is one fault among them.
+    pub(in crate::store) async fn open_boots(&self) -> Result<Vec<Result<BootId, Error>>, Error> {
+        let rows = sqlx::query("SELECT boot FROM open_boots WHERE tenant = ? ORDER BY boot")
+            .bind(TenantName::SYSTEM)
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        Ok(rows.iter().map(|row| Columns::of("open_boots", row).id("boot", BootId::from_bytes)).collect())
     }
 
     /// Whether it may write. The machine's clock is the only one there is.

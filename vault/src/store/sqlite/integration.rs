@@ -10,9 +10,7 @@ use super::sql::{self, Texts, texts};
 use crate::access_log::{Batch, Group, Position};
 use crate::domain::{BootId, TenantName};
 use crate::store::Error;
-use crate::store::integration::{
-    Checkpointed, Integration, LaneAdvance, LaneProgress, LogAdvance, LogHead, PendingBatch,
-};
+use crate::store::integration::{Checkpointed, Integration, LaneAdvance, LogAdvance, LogHead, PendingBatch};
 
 /// So many batches are read at once.
 const BATCHES: usize = 256;
@@ -29,30 +27,6 @@ const UPSERT_TILE: Texts = texts!(
 );
 
 impl SqliteStore {
-    /// Lanes, and whether batches wait behind what the row says; a row that does not read is one fault among them.
-    pub(in crate::store) async fn lanes(&self) -> Result<Vec<Result<(LaneProgress, bool), Error>>, Error> {
-        let rows = sqlx::query(
-            "SELECT *, EXISTS (SELECT 1 FROM log_batches b WHERE b.tenant = ?1 AND b.boot = l.boot AND b.lane = l.lane \
-             AND b.first >= l.next) AS waits FROM log_lanes AS l WHERE l.tenant = ?1 ORDER BY boot, lane",
-        )
-        .bind(TenantName::SYSTEM)
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        let read = |row: &SqliteRow| Ok((lane(row)?, Columns::of("log_lanes", row).get("waits")?));
-        Ok(rows.iter().map(read).collect())
-    }
-
-    /// Where one lane stands.
-    pub(in crate::store) async fn lane(&self, boot: BootId, number: u32) -> Result<Option<LaneProgress>, Error> {
-        let row = sqlx::query("SELECT * FROM log_lanes WHERE tenant = ? AND boot = ? AND lane = ?")
-            .bind(TenantName::SYSTEM)
-            .bind(&boot.as_bytes()[..])
-            .bind(number)
-            .fetch_optional(&mut *self.reader().await?)
-            .await?;
-        row.map(|row| lane(&row)).transpose()
-    }
-
     /// Batches of a lane from its number `from` on, until they hold `most` entries (at least one batch), and whether more
     /// may wait behind them.
     pub(in crate::store) async fn pending(
@@ -179,17 +153,6 @@ pub(super) async fn head(log: &TenantName, connection: &mut SqliteConnection) ->
         Ok(LogHead { size: columns.number("size")?, root: columns.bytes("root")? })
     })
     .transpose()
-}
-
-pub(super) fn lane(row: &SqliteRow) -> Result<LaneProgress, Error> {
-    let columns = Columns::of("log_lanes", row);
-    Ok(LaneProgress {
-        boot: columns.id("boot", BootId::from_bytes)?,
-        lane: columns.number("lane")?,
-        opened: columns.time("opened")?,
-        next: columns.number("next")?,
-        previous: columns.bytes("previous")?,
-    })
 }
 
 pub(super) fn batch(row: &SqliteRow, boot: BootId, lane: u32) -> Result<Batch, Error> {

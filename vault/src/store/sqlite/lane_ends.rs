@@ -4,12 +4,17 @@ use sqlx::SqliteConnection;
 
 use super::SqliteStore;
 use super::column::{Columns, int};
-use super::integration::{batch, lane, with_entries};
+use super::integration::{batch, with_entries};
+use super::lanes::lane;
 use crate::access_log::Batch;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, TenantName};
 use crate::store::Error;
 use crate::store::integration::{LaneTail, PlacedBatch, THERE};
+
+/// The next batches of a lane.
+const BATCHES: &str = "SELECT * FROM log_batches WHERE tenant = ? AND boot = ? AND lane = ? AND first >= ? AND first < ? \
+     ORDER BY first LIMIT 256";
 
 impl SqliteStore {
     /// The last batch of a lane that begins before `next`.
@@ -27,37 +32,39 @@ impl SqliteStore {
         Ok(Some(tail))
     }
 
-    /// Whether all batches between two ends of a lane are there, chained, with their entries.
-    pub(in crate::store) async fn is_chained(&self, boot: BootId, from: LaneEnd, to: LaneEnd) -> Result<bool, Error> {
+    /// How far a lane is there from one of its ends on: batches with so many entries, at least one, on the way to the end
+    /// `to`. Nothing if one is missing, not chained, or without an entry.
+    pub(in crate::store) async fn chained(
+        &self,
+        boot: BootId,
+        from: LaneEnd,
+        to: LaneEnd,
+        most: u64,
+    ) -> Result<Option<LaneEnd>, Error> {
         let mut reader = self.reader().await?;
         let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
-        let mut end = from;
-        while end.next < to.next {
-            let rows = sqlx::query(
-                "SELECT * FROM log_batches WHERE tenant = ? AND boot = ? AND lane = ? AND first >= ? AND first < ? \
-                 ORDER BY first LIMIT 256",
-            )
+        let rows = sqlx::query(BATCHES)
             .bind(TenantName::SYSTEM)
             .bind(&boot.as_bytes()[..])
             .bind(to.lane)
-            .bind(int(end.next))
+            .bind(int(from.next))
             .bind(int(to.next))
             .fetch_all(&mut *snapshot)
             .await?;
-            if rows.is_empty() {
-                return Ok(false);
+        let mut end = from;
+        for row in &rows {
+            let batch = batch(row, boot, to.lane)?;
+            if (batch.first, batch.previous) != (end.next, end.previous) || batch.count == 0 {
+                return Ok(None);
             }
-            for row in &rows {
-                let batch = batch(row, boot, to.lane)?;
-                if (batch.first, batch.previous) != (end.next, end.previous) || batch.count == 0 {
-                    return Ok(false);
-                }
-                end = batch.end();
+            if end != from && batch.end().next - from.next > most {
+                break;
             }
+            end = batch.end();
         }
-        let there = are_there(boot, to.lane, from.next..to.next, &mut snapshot).await?;
+        let is_there = end != from && are_there(boot, to.lane, from.next..end.next, &mut snapshot).await?;
         snapshot.commit().await?;
-        Ok(end == to && there)
+        Ok(is_there.then_some(end))
     }
 
     /// The last batch of a lane that begins before `next`, with the indices of its entries.
@@ -88,33 +95,6 @@ impl SqliteStore {
         }
         snapshot.commit().await?;
         Ok(Some((batch, indices)))
-    }
-
-    /// Lanes that have batches and no row, by one step through the key for each lane: batches are many, lanes are few.
-    pub(in crate::store) async fn lanes_without_row(&self) -> Result<Vec<Result<(BootId, u32), Error>>, Error> {
-        let mut reader = self.reader().await?;
-        let mut snapshot = sqlx::Connection::begin(&mut *reader).await?;
-        let (mut found, mut last) = (Vec::new(), (Vec::new(), -1_i64));
-        loop {
-            let row = sqlx::query(
-                "SELECT boot, lane, EXISTS (SELECT 1 FROM log_lanes l WHERE l.tenant = ?1 AND l.boot = b.boot \
-                 AND l.lane = b.lane) AS has_row FROM log_batches b WHERE tenant = ?1 AND (boot, lane) > (?2, ?3) \
-                 ORDER BY boot, lane LIMIT 1",
-            )
-            .bind(TenantName::SYSTEM)
-            .bind(&last.0[..])
-            .bind(last.1)
-            .fetch_optional(&mut *snapshot)
-            .await?;
-            let Some(row) = row else { break };
-            let columns = Columns::of("log_batches", &row);
-            if !columns.get::<bool, _>("has_row")? {
-                found.push(columns.id("boot", BootId::from_bytes).and_then(|boot| Ok((boot, columns.number("lane")?))));
-            }
-            last = (columns.get("boot")?, columns.get("lane")?);
-        }
-        snapshot.commit().await?;
-        Ok(found)
     }
 
     /// Where every lane of a boot ends by its newest batch, and whether that batch's entries are there.

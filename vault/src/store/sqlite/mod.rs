@@ -8,6 +8,7 @@ mod file;
 mod integration;
 mod key_rows;
 mod lane_ends;
+mod lanes;
 mod log_read;
 mod log_write;
 mod purge;

@@ -76,6 +76,18 @@ impl SqliteStore {
         let rows = sqlx::query("SELECT * FROM heartbeats ORDER BY boot").fetch_all(&mut *self.reader().await?).await?;
         Ok(rows.iter().map(heartbeat).collect())
     }
+
+    /// Those of the boots that may write.
+    pub(in crate::store) async fn open_heartbeats(&self) -> Result<Vec<Result<Heartbeat, Error>>, Error> {
+        let rows = sqlx::query(
+            "SELECT * FROM heartbeats WHERE tenant = ?1 AND boot IN (SELECT boot FROM open_boots WHERE tenant = ?1) \
+             ORDER BY boot",
+        )
+        .bind(TenantName::SYSTEM)
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        Ok(rows.iter().map(heartbeat).collect())
+    }
 }
 
 fn expired_value(row: &sqlx::sqlite::SqliteRow) -> Result<(TenantName, ValueId), Error> {

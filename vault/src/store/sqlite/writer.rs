@@ -54,7 +54,7 @@ impl Writer {
     pub(in crate::store) async fn failed(&mut self, error: &sqlx::Error) -> Fault {
         let fault = fault(error);
         match fault {
-            Fault::Row | Fault::Raced | Fault::Again | Fault::Busy => {}
+            Fault::Row | Fault::Raced | Fault::Again | Fault::Busy | Fault::Slow => {}
             Fault::Sync => {
                 tracing::error!(%error, "the disk did not confirm a write: this node writes nothing until it is restarted");
                 self.poisoned = true;
