@@ -3,11 +3,11 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tests::custody::{Custody, Customer, text, until};
+use tests::custody::{Custody, Customer, text, until, words};
 use tests::token::{LABEL, PIN, Provider, Token};
 
 fn rotate(options: &[String]) -> Vec<&str> {
-    ["rotate"].into_iter().chain(options.iter().map(String::as_str)).collect()
+    [&["rotate"], &words(options)[..]].concat()
 }
 
 /// What the second custodian is told, and the certificate it comes to.
@@ -74,9 +74,8 @@ async fn a_tenant_leaves_its_token_for_another_one_by_two_persons_whatever_the_o
 async fn one_key_of_a_token_serves_one_tenant() {
     let token = Token::new(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
-    token.keygen("customers-own", &["--sensitive"]);
-    let options = custody.options(&token, LABEL, PIN);
-    let options: Vec<&str> = options.iter().map(String::as_str).chain(["--kek", "customers-own"]).collect();
+    let options = custody.own_key(&token);
+    let options = words(&options);
     let acme = custody.customer("acme", &options, 0);
     let second = custody.operate(&[&["tenant", "create", "second"], &options[..]].concat());
     assert!(!second.status.success() && text(&second).contains("in_use"), "{}", text(&second));
