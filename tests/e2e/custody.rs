@@ -107,6 +107,39 @@ async fn a_tenant_moves_into_a_token_and_back_and_nothing_is_sealed_anew() {
 }
 
 #[tokio::test]
+async fn a_move_that_is_only_tried_says_what_would_be_done_and_makes_nothing() {
+    for provider in [Provider::SoftHsm, Provider::Kryoptic] {
+        let token = Token::new(provider);
+        let custody = Custody::of(&[&token]);
+        let acme = custody.customer("acme", &[], 60);
+        let options = custody.options(&token, LABEL, PIN);
+        let tried = |options: &[&str]| custody.keys(&acme, &[&["rotate", "--dry-run"], options].concat());
+        let would = tried(&words(&options));
+        assert_eq!((&would["version"], &would["token"], &would["takesTwo"]), (&2.into(), &LABEL.into(), &false.into()));
+        assert!(!token.logged_in(&["--list-objects"]).contains("siv-acme"), "nothing is made in the token");
+        assert_eq!(custody.keys(&acme, &["list"])["data"].as_array().unwrap().len(), 1);
+        assert!(custody.workers().is_empty(), "the worker that tried it is gone");
+        // It is what is done.
+        let done = custody.keys(&acme, &[&["rotate"], &words(&options)[..]].concat());
+        for member in ["version", "mechanism", "token", "serial", "keyProvider"] {
+            assert_eq!(would[member], done[member], "{member}");
+        }
+        // A key that is there is looked at; one that is not, or is another version's, is refused as it would be.
+        let own = custody.own_key(&token);
+        assert_eq!(tried(&words(&own))["takesTwo"], false);
+        let named = |label: &str| [&words(&options)[..], &["--kek", label]].concat().join(" ");
+        for (label, said) in [("absent", "not_found"), ("siv-acme-2", "in_use")] {
+            let named = named(label);
+            let arguments: Vec<_> = ["keys", "rotate", "--dry-run"].into_iter().chain(named.split(' ')).collect();
+            let refused = custody.command(&acme.custodian, &arguments);
+            assert!(!refused.status.success() && text(&refused).contains(said), "{label}: {}", text(&refused));
+        }
+        // Leaving the token would take a second custodian.
+        assert_eq!(tried(&["--key-provider", "local"])["takesTwo"], true);
+    }
+}
+
+#[tokio::test]
 async fn what_is_refused_leaves_neither_a_tenant_nor_a_key() {
     let token = Token::shimmed(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);

@@ -87,6 +87,30 @@ async fn one_key_of_a_token_serves_one_tenant() {
 }
 
 #[tokio::test]
+async fn of_two_tenants_that_name_one_key_of_a_token_at_once_one_has_it() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    for round in 0..3 {
+        let label = format!("own-{round}");
+        token.keygen(&label, &["--sensitive"]);
+        let options = custody.options(&token, LABEL, PIN);
+        let options = [&words(&options)[..], &["--kek", &label]].concat();
+        let make = |name: &str| custody.operate(&[&["tenant", "create", name], &options[..]].concat());
+        let names = ["one", "two"].map(|name| format!("{name}-{round}"));
+        let made = std::thread::scope(|scope| {
+            let others = scope.spawn(|| make(&names[1]));
+            [make(&names[0]), others.join().unwrap()]
+        });
+        let refused: Vec<_> = made.iter().filter(|made| !made.status.success()).map(text).collect();
+        assert!(refused.len() == 1 && refused[0].contains("in_use"), "{refused:?}");
+        let tenants = text(&custody.operate(&["tenant", "list"]));
+        let there = names.iter().filter(|name| tenants.contains(name.as_str()));
+        assert_eq!(there.count(), 1, "{tenants}");
+        assert!(token.logged_in(&["--list-objects"]).contains(&label), "the customer's own key stays");
+    }
+}
+
+#[tokio::test]
 async fn the_certificate_says_whether_a_key_was_destroyed_not_found_or_stated_to_be_lost() {
     let token = Token::new(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);

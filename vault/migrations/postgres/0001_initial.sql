@@ -223,6 +223,15 @@ CREATE TABLE app_names (
     PRIMARY KEY (tenant, app)
 );
 
+-- What keys of customers' tokens are known by while a version stands on them: one key serves one version. It only keeps two
+-- versions from taking one key in the same moment; the rows of KEKs decide.
+CREATE TABLE kek_claims (
+    tenant text COLLATE "C" NOT NULL, -- '-system'
+    claim  text COLLATE "C" NOT NULL, -- SHA-256 of place or check value, in hexadecimal
+    owner  text COLLATE "C" NOT NULL, -- the tenant and the KEK's id and version
+    PRIMARY KEY (tenant, claim)
+);
+
 -- The number of each tenant's settings; it grows with every change of a row that decides.
 CREATE TABLE generations (
     tenant     text COLLATE "C" NOT NULL, -- whose

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq as _;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
@@ -11,7 +12,7 @@ use super::cache::{Flight, Ticket, Use};
 use super::compromise::Compromise;
 use super::key_store::SecretName;
 use super::{DataKeyRow, Error, KekRecord, KeyRecords, Keys, MacPurpose, RecordsError, wrapping};
-use crate::crypto::DataKey;
+use crate::crypto::{DataKey, LockedKey};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
 
 /// So long a data key may take where the key store is not of this machine: who asks is told within two seconds.
@@ -222,7 +223,7 @@ impl Keys {
         let erasure = self.erasure_key_to_seal(class, epoch).await?;
         let key = DataKey::generate(DataKeyId::generate(compromise.after(at)))?;
         let row = Self::row((tenant, class, epoch), (&key, &kek), at, compromise);
-        let row = self.wrap(records, (row, &kek), &key, erasure.as_deref()).await?;
+        let row = self.wrap(records, (row, &kek), &key, erasure.as_ref()).await?;
         let stored = records.insert_data_key(row).await?;
         // An era moved by whoever writes to the database: the time in the id is authentic.
         if compromise.spoils(&stored) {
@@ -265,16 +266,18 @@ impl Keys {
     }
 
     /// The row with W, H and seal made anew under the KEK it names.
+    #[expect(clippy::disallowed_methods, reason = "key of the erasure seal")]
     async fn wrap<R: KeyRecords>(
         &self,
         records: &R,
         (mut row, kek): (DataKeyRow, &KekRecord),
         key: &DataKey,
-        erasure: Option<&[u8; 32]>,
+        erasure: Option<&LockedKey>,
     ) -> Result<DataKeyRow, Error> {
         let context = wrapping::context(self.realm(), &row);
         let wrapped = self.wrapped(records, (&row, kek), &context, key).await?;
         let mac = self.inner.macs.newest(MacPurpose::DataKey);
+        let erasure = erasure.map(ExposeSecret::expose_secret);
         row.sealed = wrapping::stored(&wrapped, &mac, erasure, self.realm(), &row)?;
         Ok(row)
     }
@@ -294,9 +297,9 @@ impl Keys {
         let key = self.open(records, row, Use::Opens).await?;
         let mechanism = kek.mechanism.clone();
         let renewed = DataKeyRow { kek_id: kek.kek_id, kek_version: kek.version, mechanism, ..row.clone() };
-        let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_deref()).await?;
+        let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_ref()).await?;
         // It replaces the only other copy: what does not come back the same is not committed.
-        let again = self.unwrapped(records, (&renewed, &kek), erasure.as_deref()).await?;
+        let again = self.unwrapped(records, (&renewed, &kek), erasure.as_ref()).await?;
         if again.ct_eq(&key.bytes()[..]).unwrap_u8() != 1 {
             return Err(Error::Altered);
         }
@@ -313,7 +316,7 @@ impl Keys {
         if row.era > 0 && row.era > Compromise::of(&records.keks(&row.tenant).await?).era() {
             return Err(Error::Altered);
         }
-        let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
+        let bytes = self.unwrapped(records, (row, &kek), erasure.as_ref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));
         self.keep(records, row, &key, (to, ticket)).await?;
@@ -321,13 +324,15 @@ impl Keys {
     }
 
     /// The 32 bytes of a row, after seal and H were checked; which KEK may unwrap is judged before.
+    #[expect(clippy::disallowed_methods, reason = "key of the erasure seal")]
     async fn unwrapped<R: KeyRecords>(
         &self,
         records: &R,
         (row, kek): (&DataKeyRow, &KekRecord),
-        erasure: Option<&[u8; 32]>,
+        erasure: Option<&LockedKey>,
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
+        let erasure = erasure.map(ExposeSecret::expose_secret);
         let wrapped = wrapping::wrapped(macs, erasure, self.realm(), row)?;
         let context = wrapping::context(self.realm(), row);
         let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
@@ -336,22 +341,14 @@ impl Keys {
         if bytes.len() == 32 { Ok(bytes) } else { Err(Error::Altered) }
     }
 
-    async fn erasure_key_to_seal(
-        &self,
-        class: DataKeyClass,
-        epoch: Epoch,
-    ) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
+    async fn erasure_key_to_seal(&self, class: DataKeyClass, epoch: Epoch) -> Result<Option<LockedKey>, Error> {
         if self.refuse_erased(class, epoch)? {
             return Ok(None);
         }
         self.inner.store.create_key(&SecretName::erasure(class, epoch)).await.map(Some)
     }
 
-    async fn erasure_key_to_open(
-        &self,
-        class: DataKeyClass,
-        epoch: Epoch,
-    ) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
+    async fn erasure_key_to_open(&self, class: DataKeyClass, epoch: Epoch) -> Result<Option<LockedKey>, Error> {
         if self.refuse_erased(class, epoch)? {
             return Ok(None);
         }

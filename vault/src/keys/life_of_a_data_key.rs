@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fixture::{NOW, Records, open, tenant};
+use super::fixture::{NOW, Records, bytes_of, open, tenant};
 use super::key_store::{SecretKind, SecretName};
 use super::{Error, HowEnded, KekState, Keys, Statement};
 use crate::domain::{Clock, DataKeyClass, DataKeyId, TenantName, Timestamp};
@@ -245,7 +245,7 @@ impl super::KeyRecords for Blind<'_> {
         self.0.keks(tenant).await
     }
 
-    async fn token_keks(&self) -> Result<Vec<super::TokenKek>, super::RecordsError> {
+    async fn token_keks(&self) -> Result<Vec<super::HsmKek>, super::RecordsError> {
         self.0.token_keks().await
     }
 
@@ -339,6 +339,7 @@ async fn an_orphaned_erasure_key_is_kept_until_its_time_and_taken_up_again() {
     let orphan = keys.inner.store.create_key(&name).await.unwrap();
     assert_eq!(keys.destroy_due_erasure_keys(NOW).await.unwrap(), 0);
     keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
-    assert_eq!(*keys.inner.store.load_key(&name).await.unwrap().unwrap(), *orphan);
+    let found = keys.inner.store.load_key(&name).await.unwrap().unwrap();
+    assert_eq!(bytes_of(&found), bytes_of(&orphan));
     assert_eq!(keys.inner.store.list(SecretKind::Erasure).await.unwrap(), [name]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::hsm_records::{HsmKek, ProviderRecord, TokenKek};
+use super::hsm_records::{HsmKek, ProviderRecord};
 use super::{KekEnd, KekState};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
@@ -123,7 +123,7 @@ pub trait KeyRecords: Send + Sync {
     fn keks(&self, tenant: &TenantName) -> impl Future<Output = Result<Vec<KekRecord>, RecordsError>> + Send;
 
     /// Every version of any tenant's KEKs whose key is in a token still: asked when a token's key is taken on.
-    fn token_keks(&self) -> impl Future<Output = Result<Vec<TokenKek>, RecordsError>> + Send;
+    fn token_keks(&self) -> impl Future<Output = Result<Vec<HsmKek>, RecordsError>> + Send;
 
     /// How one of the tenant's HSMs is reached, with the version of its row (authenticated).
     fn key_provider(

@@ -81,6 +81,9 @@ impl KeyUpkeep {
     /// # Errors
     /// [`Error::Database`] if the tenants cannot be listed.
     pub async fn pass(&self) -> Result<(), Error> {
+        if let Err(error) = self.store.purge_approvals().await {
+            tracing::warn!(%error, "old approvals could not be removed");
+        }
         for tenant in self.store.tenants().await? {
             if let Err(error) = self.look_after(&tenant).await {
                 tracing::warn!(%tenant, %error, "the keys of a tenant could not be looked after");
