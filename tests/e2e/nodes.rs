@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Actor, Answer, Postgres};
+use tests::{Actor, Answer, Postgres, Served};
 
 use super::command_line::{APP, FLOW, Installation, Serving, credential, text, write};
 
@@ -242,4 +242,25 @@ fn a_node_with_another_root_key_or_one_database_for_both_is_refused() {
     // Swapped by mistake.
     let swapped = first.beside(&keys, &rows).run(&["init"]);
     assert!(text(&swapped.stderr).contains("database of the values"), "{}", text(&swapped.stderr));
+}
+
+#[test]
+fn a_node_with_a_copy_of_another_ones_key_store_is_refused_while_that_one_lives_and_no_longer() {
+    let postgres = Postgres::start();
+    let mut one = Served::on_postgres(&postgres);
+    // Copied while it runs.
+    let copy = tempfile::tempdir().unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").arg(one.folder().join(".")).arg(copy.path()).status();
+    assert!(copied.unwrap().success());
+    let copy = Installation { folder: copy };
+    let refused = copy.run(&["serve"]);
+    let why = text(&refused.stderr);
+    assert!(!refused.status.success() && why.contains("another node works on this database"), "{why}");
+    // Its ghost keeps nobody out: neither itself nor whoever takes its place.
+    one.kill();
+    one.begin().unwrap();
+    one.kill();
+    let begun = Instant::now();
+    Serving::start(&copy).stop();
+    println!("in its place after {:?}", begun.elapsed());
 }

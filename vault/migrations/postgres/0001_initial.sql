@@ -53,8 +53,9 @@ CREATE TABLE data_keys (
     sealed      bytea            NOT NULL, -- the wrapped key and its HMAC
     created     bigint           NOT NULL, -- when it was made
     era         bigint           NOT NULL, -- how many of the tenant's KEK versions were compromised by then
+    part        bigint           NOT NULL, -- which of its class, epoch and era: another is begun when one has sealed much
     PRIMARY KEY (tenant, data_key_id),
-    UNIQUE (tenant, class, epoch, era)
+    UNIQUE (tenant, class, epoch, era, part)
 );
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 

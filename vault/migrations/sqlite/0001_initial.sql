@@ -51,8 +51,9 @@ CREATE TABLE data_keys (
     sealed      BLOB    NOT NULL, -- the wrapped key and its HMAC
     created     INTEGER NOT NULL, -- when it was made
     era         INTEGER NOT NULL, -- how many of the tenant's KEK versions were compromised by then
+    part        INTEGER NOT NULL, -- which of its class, epoch and era: another is begun when one has sealed much
     PRIMARY KEY (tenant, data_key_id),
-    UNIQUE (tenant, class, epoch, era)
+    UNIQUE (tenant, class, epoch, era, part)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 

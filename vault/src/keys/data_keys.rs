@@ -51,7 +51,7 @@ impl Keys {
         class: DataKeyClass,
         at: Timestamp,
     ) -> Result<Arc<DataKey>, Error> {
-        if let Some(key) = self.inner.cache.current(tenant, class, class.epoch(at)) {
+        if let Some(key) = self.current(tenant, class, class.epoch(at)) {
             return Ok(key);
         }
         // In a box: the rare way is long, and every request's future would carry it.
@@ -67,19 +67,29 @@ impl Keys {
     ) -> Result<Arc<DataKey>, Error> {
         let epoch = class.epoch(at);
         let _turn = self.inner.cache.fly(Flight::Make(tenant.clone(), class, epoch)).await;
-        if let Some(key) = self.inner.cache.current(tenant, class, epoch) {
+        if let Some(key) = self.current(tenant, class, epoch) {
             return Ok(key);
         }
         match current_row(records, tenant, class, epoch).await? {
-            (Some(row), _) => self.open(records, &row, Use::Seals).await,
-            (None, compromise) => match self.make(records, (tenant, class, epoch), at, compromise).await {
-                // A rotation came between: under the new version then.
-                Err(Error::Records(RecordsError::Retired)) => {
-                    self.make(records, (tenant, class, epoch), at, compromise).await
+            (Some(row), _) if !self.inner.tallies.is_spent_by(row.data_key_id) => {
+                self.open(records, &row, Use::Seals).await
+            }
+            (spent, compromise) => {
+                let beside = (compromise, spent.map_or(0, |row| row.part.saturating_add(1)));
+                match self.make(records, (tenant, class, epoch), at, beside).await {
+                    // A rotation came between: under the new version then.
+                    Err(Error::Records(RecordsError::Retired)) => {
+                        self.make(records, (tenant, class, epoch), at, beside).await
+                    }
+                    made => made,
                 }
-                made => made,
-            },
+            }
         }
+    }
+
+    /// The data key that seals now, if it is opened, fresh, and has not sealed too much.
+    fn current(&self, tenant: &TenantName, class: DataKeyClass, epoch: Epoch) -> Option<Arc<DataKey>> {
+        self.inner.cache.current(tenant, class, epoch).filter(|key| !self.inner.tallies.is_spent(key))
     }
 
     /// Whether values of the class could be sealed now: the present data key opens, or the tenant's KEK wraps one.
@@ -95,7 +105,7 @@ impl Keys {
         at: Timestamp,
     ) -> Result<(), Error> {
         let epoch = class.epoch(at);
-        if self.inner.cache.current(tenant, class, epoch).is_some() {
+        if self.current(tenant, class, epoch).is_some() {
             return Ok(());
         }
         match current_row(records, tenant, class, epoch).await? {
@@ -104,7 +114,7 @@ impl Keys {
                 let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
                 self.refuse_erased(class, epoch)?;
                 let key = DataKey::generate(DataKeyId::generate(at))?;
-                let row = Self::row((tenant, class, epoch), (&key, &kek), at, compromise);
+                let row = Self::row((tenant, class, epoch), (&key, &kek), at, (compromise, 0));
                 let context = wrapping::context(self.realm(), &row);
                 self.wrapped(records, (&row, &kek), &context, &key).await.map(drop)
             }
@@ -127,7 +137,7 @@ impl Keys {
         (tenant, class, epoch): (&TenantName, DataKeyClass, Epoch),
         (key, kek): (&DataKey, &KekRecord),
         created: Timestamp,
-        compromise: Compromise,
+        (compromise, part): (Compromise, u32),
     ) -> DataKeyRow {
         DataKeyRow {
             tenant: tenant.clone(),
@@ -140,6 +150,7 @@ impl Keys {
             sealed: Vec::new(),
             created,
             era: compromise.era(),
+            part,
         }
     }
 
@@ -191,6 +202,7 @@ impl Keys {
     /// Wipes opened keys whose time is over.
     pub fn wipe_idle(&self) {
         self.inner.cache.sweep();
+        self.inner.tallies.sweep(self.inner.clock.now());
         self.wipe_what_they_opened();
     }
 
@@ -215,14 +227,14 @@ impl Keys {
         records: &R,
         (tenant, class, epoch): (&TenantName, DataKeyClass, Epoch),
         at: Timestamp,
-        compromise: Compromise,
+        (compromise, part): (Compromise, u32),
     ) -> Result<Arc<DataKey>, Error> {
         let ticket = self.inner.cache.ticket(tenant);
         let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
         // The erasure key first: a row whose erasure key was never durable would be lost with the next power cut.
         let erasure = self.erasure_key_to_seal(class, epoch).await?;
         let key = DataKey::generate(DataKeyId::generate(compromise.after(at)))?;
-        let row = Self::row((tenant, class, epoch), (&key, &kek), at, compromise);
+        let row = Self::row((tenant, class, epoch), (&key, &kek), at, (compromise, part));
         let row = self.wrap(records, (row, &kek), &key, erasure.as_ref()).await?;
         let stored = records.insert_data_key(row).await?;
         // An era moved by whoever writes to the database: the time in the id is authentic.
@@ -232,7 +244,7 @@ impl Keys {
         if stored.data_key_id != key.id() {
             return self.open(records, &stored, Use::Seals).await;
         }
-        let key = Arc::new(key.under(stored.kek_id));
+        let key = Arc::new(key.under(stored.kek_id).counted_by(self.inner.tallies.of(&stored)));
         self.keep(records, &stored, &key, (Use::Seals, ticket)).await?;
         Ok(key)
     }
@@ -318,7 +330,7 @@ impl Keys {
         }
         let bytes = self.unwrapped(records, (row, &kek), erasure.as_ref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
-        let key = Arc::new(key.under(row.kek_id));
+        let key = Arc::new(key.under(row.kek_id).counted_by(self.inner.tallies.of(row)));
         self.keep(records, row, &key, (to, ticket)).await?;
         Ok(key)
     }

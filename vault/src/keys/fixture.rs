@@ -75,7 +75,7 @@ impl KeyRecords for Records {
             .filter(|row| row.tenant == *tenant && row.class == class && row.epoch == epoch)
             .cloned()
             .collect();
-        found.sort_by_key(|row| std::cmp::Reverse(row.era));
+        found.sort_by_key(|row| std::cmp::Reverse((row.era, row.part)));
         Ok(found)
     }
 
@@ -87,7 +87,7 @@ impl KeyRecords for Records {
 
     async fn insert_data_key(&self, row: DataKeyRow) -> Result<DataKeyRow, RecordsError> {
         let found = self.find_data_keys(&row.tenant, row.class, row.epoch).await?;
-        if let Some(stored) = found.into_iter().find(|stored| stored.era == row.era) {
+        if let Some(stored) = found.into_iter().find(|stored| (stored.era, stored.part) == (row.era, row.part)) {
             return Ok(stored);
         }
         self.rows.lock().unwrap().push(row.clone());

@@ -23,6 +23,7 @@ pub mod meter;
 mod opening;
 mod provider;
 mod records;
+mod tallies;
 mod wrapping;
 
 #[cfg(test)]
@@ -66,6 +67,7 @@ struct Inner {
     provider: provider::KeyProvider,
     macs: macs::Macs,
     cache: cache::Cache,
+    tallies: tallies::Tallies,
     meter: Arc<meter::Meter>,
     signers: Mutex<HashMap<TenantName, Arc<LogSigner>>>,
     writing_heads: tokio::sync::Mutex<()>,
@@ -108,6 +110,12 @@ impl Keys {
     /// The key store cannot be written.
     pub async fn forget_root_rotated(&self) -> Result<(), Error> {
         self.inner.store.forget_rotated().await
+    }
+
+    /// So much may be sealed under one data key, for tests.
+    #[cfg(test)]
+    pub(crate) fn seal_at_most(&self, most: u64) {
+        self.inner.tallies.seal_at_most(most);
     }
 
     /// Whether other nodes may use the key store at the same time.

@@ -196,19 +196,30 @@ async fn stopped(store: &Store) -> Result<BTreeSet<BootId>, Error> {
 
 /// Whether some boot gave a sign of life just now, or began just now, and did not end in order.
 pub(super) async fn is_any_alive(store: &Store) -> Result<bool, Error> {
-    let (now, stopped) = (store.clock().now(), stopped(store).await?);
-    let beats = store.heartbeats().await?;
-    let mut seen: Vec<(BootId, Timestamp)> = beats.iter().map(|beat| (beat.boot, beat.time)).collect();
+    let now = store.clock().now();
+    Ok(last_signs(store).await?.values().any(|at| now.since(*at) < SILENCE))
+}
+
+/// When each boot that did not end in order gave its last sign of life, or began.
+pub(super) async fn last_signs(store: &Store) -> Result<BTreeMap<BootId, Timestamp>, Error> {
+    let (stopped, beats) = (stopped(store).await?, store.heartbeats().await?);
+    let mut seen: BTreeMap<BootId, Timestamp> = BTreeMap::new();
+    let mut note = |boot: BootId, at: Timestamp| {
+        if !stopped.contains(&boot) {
+            seen.entry(boot).and_modify(|last| *last = at.max(*last)).or_insert(at);
+        }
+    };
+    beats.iter().for_each(|beat| note(beat.boot, beat.time));
     // Its first sign of life comes seconds after its start. Where rows were altered, signs of life alone are left.
     match store.rows(Table::NodeKeys, &TenantName::system()).await.map_err(Error::from) {
         Ok(rows) => {
             for row in &rows {
                 let boot = NodeKeyRecord::from_row(row)?;
-                seen.push((boot.boot, boot.started_at));
+                note(boot.boot, boot.started_at);
             }
         }
         Err(error) if error.is_evidence() => {}
         Err(error) => return Err(error),
     }
-    Ok(seen.iter().any(|(boot, at)| now.since(*at) < SILENCE && !stopped.contains(boot)))
+    Ok(seen)
 }
