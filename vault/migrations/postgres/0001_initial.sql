@@ -224,7 +224,7 @@ CREATE TABLE app_names (
     PRIMARY KEY (tenant, app)
 );
 
--- What keys of customers' tokens are known by while a version stands on them: one key serves one version. It only keeps two
+-- What named keys of customers' tokens are known by while a version stands on them: one key serves one version. It only keeps two
 -- versions from taking one key in the same moment; the rows of KEKs decide.
 CREATE TABLE kek_claims (
     tenant text COLLATE "C" NOT NULL, -- '-system'
