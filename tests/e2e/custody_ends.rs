@@ -1,6 +1,7 @@
 //! How a tenant leaves its token, and how keys in tokens end: by two persons, and said as it was seen.
 
 use std::fs;
+use std::process::Output;
 
 use serde_json::{Value, json};
 use tests::custody::{Custody, Customer, text, until, words};
@@ -101,7 +102,12 @@ async fn of_two_tenants_that_name_one_key_of_a_token_at_once_one_has_it() {
             let others = scope.spawn(|| make(&names[1]));
             [make(&names[0]), others.join().unwrap()]
         });
-        let refused: Vec<_> = made.iter().filter(|made| !made.status.success()).map(text).collect();
+        assert!(made.iter().filter(|made| made.status.success()).count() <= 1, "both have it");
+        // Two processes that open one token of SoftHSM at once may find it half written: who was told that asks again.
+        let is_told = |made: &Output| made.status.success() || text(made).contains("in_use");
+        let told: Vec<_> =
+            names.iter().zip(made).map(|(name, made)| if is_told(&made) { made } else { make(name) }).collect();
+        let refused: Vec<_> = told.iter().filter(|made| !made.status.success()).map(text).collect();
         assert!(refused.len() == 1 && refused[0].contains("in_use"), "{refused:?}");
         let tenants = text(&custody.operate(&["tenant", "list"]));
         let there = names.iter().filter(|name| tenants.contains(name.as_str()));
