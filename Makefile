@@ -38,9 +38,9 @@ test-js: ## what runs in the page and in the frame, on its own: types, lints, te
 	npm test --prefix client-js
 
 test-long: build-tests ## the slow half: every point of the fault sweeps, more rounds, more random cases (docs/test-long.md)
-	tests/install-dependencies failover
+	tests/install-dependencies long
 	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast
-	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) --workspace --test fault --test e2e --no-fail-fast -- --ignored --nocapture
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) --workspace --test fault --test e2e --test tokens --no-fail-fast -- --ignored --nocapture
 	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
 
 bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run, of the build that is shipped (BENCH="--write")

@@ -155,6 +155,14 @@ impl Host {
         self.call(&Verb::Probe(kek.clone()), [&[], &[]], deadline)?.parse()
     }
 
+    /// The same for a KEK that would be made: tried on a throw-away key of its kind, which ends with its session.
+    ///
+    /// # Errors
+    /// Any [`HsmError`]; that no profile works is a report, not an error.
+    pub fn probe_kind(&self, kind: KekKind, deadline: Duration) -> Result<ProbeReport, HsmError> {
+        self.call(&Verb::ProbeKind(kind), [&[], &[]], deadline)?.parse()
+    }
+
     /// What the token says of the KEK: evidence for onboarding.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ pub(crate) enum Verb {
     Unwrap(KekRef),
     /// Which profile a KEK does.
     Probe(KekSelector),
+    /// Which profile a KEK of this kind would do, tried on a throw-away key.
+    ProbeKind(KekKind),
     /// What the token says of a KEK.
     Describe(KekSelector),
     /// A canary for a KEK version.

@@ -20,7 +20,7 @@ use crate::configuration::Configuration;
 use crate::error::HsmError;
 use crate::failure::{Fault, Moment};
 use crate::frame::Frame;
-use crate::kek;
+use crate::kek::{self, KekKind};
 use crate::message::{self, Answer, Verb};
 use crate::pool::Pool;
 use crate::profile::{LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport, probe};
@@ -161,6 +161,10 @@ fn answer(lane: usize, frame: &Frame, pool: &Pool) -> Result<Answer, HsmError> {
                 pool.with_session(Moment::Wrap, |live| probe_kek(live, lane, &selector, pool.configuration()))?;
             Answer::of(&found)
         }
+        Verb::ProbeKind(kind) => {
+            let found = pool.with_session(Moment::Wrap, |live| probe_kind(live, lane, kind, pool.configuration()))?;
+            Answer::of(&found)
+        }
         Verb::Describe(selector) => Answer::of(&pool.with_session(Moment::Wrap, |live| {
             let session = live.session(lane);
             live.find(&session, &selector)?.kek.attributes(&session)
@@ -181,6 +185,16 @@ fn answer(lane: usize, frame: &Frame, pool: &Pool) -> Result<Answer, HsmError> {
         }
         Verb::Check(options) => Answer::of(&check::run(pool, &options)?),
     }
+}
+
+/// Finds the profile that a key of this kind would do.
+fn probe_kind(live: &Live, lane: usize, kind: KekKind, configuration: &Configuration) -> Result<ProbeReport, Fault> {
+    let session = live.session(lane);
+    let scratch = match kind {
+        KekKind::Aes256 => Scratch::aes(&live.module, &session)?,
+        KekKind::Rsa3072 | KekKind::Rsa4096 => Scratch::rsa(&live.module, &session)?,
+    };
+    probe(scratch.place(), Some(scratch.place()), allows_sha1(configuration, &live.token))
 }
 
 /// Finds the profile to pin.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tests::custody::{Custody, text};
+use tests::custody::{Custody, OWN_KEY, text, words};
 use tests::token::{LABEL, PIN, Provider, Token};
 
 /// A PIN that stands nowhere else by chance.
@@ -81,7 +81,7 @@ async fn a_tenant_moves_into_a_token_and_back_and_nothing_is_sealed_anew() {
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
     let mut read = Vec::new();
     let options = custody.options(&token, LABEL, PIN);
-    let into: Vec<&str> = ["rotate"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    let into = [&["rotate"], &words(&options)[..]].concat();
     for (arguments, place) in [(&into[..], "hsm"), (&["rotate", "--key-provider", "local"], "local")] {
         let asked = custody.keys(&acme, arguments);
         if place == "local" {
@@ -107,6 +107,39 @@ async fn a_tenant_moves_into_a_token_and_back_and_nothing_is_sealed_anew() {
 }
 
 #[tokio::test]
+async fn a_move_that_is_only_tried_says_what_would_be_done_and_makes_nothing() {
+    for provider in [Provider::SoftHsm, Provider::Kryoptic] {
+        let token = Token::new(provider);
+        let custody = Custody::of(&[&token]);
+        let acme = custody.customer("acme", &[], 60);
+        let options = custody.options(&token, LABEL, PIN);
+        let tried = |options: &[&str]| custody.keys(&acme, &[&["rotate", "--dry-run"], options].concat());
+        let would = tried(&words(&options));
+        assert_eq!((&would["version"], &would["token"], &would["takesTwo"]), (&2.into(), &LABEL.into(), &false.into()));
+        assert!(!token.logged_in(&["--list-objects"]).contains("siv-acme"), "nothing is made in the token");
+        assert_eq!(custody.keys(&acme, &["list"])["data"].as_array().unwrap().len(), 1);
+        assert!(custody.workers().is_empty(), "the worker that tried it is gone");
+        // It is what is done.
+        let done = custody.keys(&acme, &[&["rotate"], &words(&options)[..]].concat());
+        for member in ["version", "mechanism", "token", "serial", "keyProvider"] {
+            assert_eq!(would[member], done[member], "{member}");
+        }
+        // A key that is there is looked at; one that is not, or is another version's, is refused as it would be.
+        let own = custody.own_key(&token);
+        assert_eq!(tried(&words(&own))["takesTwo"], false);
+        let named = |label: &str| [&words(&options)[..], &["--kek", label]].concat().join(" ");
+        for (label, said) in [("absent", "not_found"), ("siv-acme-2", "in_use")] {
+            let named = named(label);
+            let arguments: Vec<_> = ["keys", "rotate", "--dry-run"].into_iter().chain(named.split(' ')).collect();
+            let refused = custody.command(&acme.custodian, &arguments);
+            assert!(!refused.status.success() && text(&refused).contains(said), "{label}: {}", text(&refused));
+        }
+        // Leaving the token would take a second custodian.
+        assert_eq!(tried(&["--key-provider", "local"])["takesTwo"], true);
+    }
+}
+
+#[tokio::test]
 async fn what_is_refused_leaves_neither_a_tenant_nor_a_key() {
     let token = Token::shimmed(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
@@ -115,7 +148,7 @@ async fn what_is_refused_leaves_neither_a_tenant_nor_a_key() {
         (done.status.success(), text(&done))
     };
     let good = custody.options(&token, LABEL, PIN);
-    let good: Vec<&str> = good.iter().map(String::as_str).collect();
+    let good = words(&good);
     let with = |at: usize, value: &'static str| {
         let mut options = good.clone();
         options[at] = value;
@@ -145,11 +178,11 @@ async fn what_is_refused_leaves_neither_a_tenant_nor_a_key() {
     let (done, told) = create("acme", &good);
     assert!(done, "the name is free: {told}");
     // A key that is there already is taken on, and only if it is the one of its label.
-    token.keygen("customers-own", &["--sensitive"]);
-    let (done, told) = create("second", &[&good[..], &["--kek", "customers-own"]].concat());
+    let own = custody.own_key(&token);
+    let (done, told) = create("second", &words(&own));
     assert!(done, "{told}");
-    token.keygen("customers-own", &["--sensitive"]);
-    let (done, told) = create("third", &[&good[..], &["--kek", "customers-own"]].concat());
+    let twice = custody.own_key(&token);
+    let (done, told) = create("third", &words(&twice));
     assert!(!done && told.contains("ambiguous"), "{told}");
 }
 
@@ -157,9 +190,8 @@ async fn what_is_refused_leaves_neither_a_tenant_nor_a_key() {
 async fn a_key_that_stands_behind_one_version_is_not_taken_for_another() {
     let token = Token::new(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
-    token.keygen("customers-own", &["--sensitive"]);
-    let options = custody.options(&token, LABEL, PIN);
-    let options: Vec<&str> = options.iter().map(String::as_str).chain(["--kek", "customers-own"]).collect();
+    let options = custody.own_key(&token);
+    let options = words(&options);
     let acme = custody.customer("acme", &options, 0);
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
     let again = custody.command(&acme.custodian, &[&["keys", "rotate"], &options[..]].concat());
@@ -169,7 +201,7 @@ async fn a_key_that_stands_behind_one_version_is_not_taken_for_another() {
     custody.keys(&acme, &["rotate"]);
     assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
     assert_eq!(custody.keys(&acme, &["state", "1", "destroyed"])["state"], "destroyed");
-    assert!(!token.logged_in(&["--list-objects"]).contains("customers-own"));
+    assert!(!token.logged_in(&["--list-objects"]).contains(OWN_KEY));
     custody.read(&acme, &key).await.expect(200);
 }
 
@@ -178,8 +210,7 @@ async fn a_module_that_the_settings_do_not_name_is_not_loaded() {
     let token = Token::new(Provider::SoftHsm);
     let custody = Custody::with_settings(&[&token], "hsm_modules = [\"/opt/vendor/lib/pkcs11.so\"]");
     let options = custody.options(&token, LABEL, PIN);
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let refused = custody.operate(&[&["tenant", "create", "acme"], &options[..]].concat());
+    let refused = custody.operate(&[&["tenant", "create", "acme"], &words(&options)[..]].concat());
     assert!(!refused.status.success() && text(&refused).contains("not_allowed"), "{}", text(&refused));
     assert!(custody.workers().is_empty());
 }

@@ -1,13 +1,14 @@
 //! How a tenant leaves its token, and how keys in tokens end: by two persons, and said as it was seen.
 
 use std::fs;
+use std::process::Output;
 
 use serde_json::{Value, json};
-use tests::custody::{Custody, Customer, text, until};
+use tests::custody::{Custody, Customer, text, until, words};
 use tests::token::{LABEL, PIN, Provider, Token};
 
 fn rotate(options: &[String]) -> Vec<&str> {
-    ["rotate"].into_iter().chain(options.iter().map(String::as_str)).collect()
+    [&["rotate"], &words(options)[..]].concat()
 }
 
 /// What the second custodian is told, and the certificate it comes to.
@@ -74,9 +75,8 @@ async fn a_tenant_leaves_its_token_for_another_one_by_two_persons_whatever_the_o
 async fn one_key_of_a_token_serves_one_tenant() {
     let token = Token::new(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
-    token.keygen("customers-own", &["--sensitive"]);
-    let options = custody.options(&token, LABEL, PIN);
-    let options: Vec<&str> = options.iter().map(String::as_str).chain(["--kek", "customers-own"]).collect();
+    let options = custody.own_key(&token);
+    let options = words(&options);
     let acme = custody.customer("acme", &options, 0);
     let second = custody.operate(&[&["tenant", "create", "second"], &options[..]].concat());
     assert!(!second.status.success() && text(&second).contains("in_use"), "{}", text(&second));
@@ -85,6 +85,35 @@ async fn one_key_of_a_token_serves_one_tenant() {
     assert!(!moved.status.success() && text(&moved).contains("in_use"), "{}", text(&moved));
     custody.put(&acme, "4242424242424242").await.unwrap();
     assert_eq!(pins(&custody, "second") + pins(&custody, "moving"), 0, "what is refused leaves no PIN");
+}
+
+#[tokio::test]
+async fn of_two_tenants_that_name_one_key_of_a_token_at_once_one_has_it() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    for round in 0..3 {
+        let label = format!("own-{round}");
+        token.keygen(&label, &["--sensitive"]);
+        let options = custody.options(&token, LABEL, PIN);
+        let options = [&words(&options)[..], &["--kek", &label]].concat();
+        let make = |name: &str| custody.operate(&[&["tenant", "create", name], &options[..]].concat());
+        let names = ["one", "two"].map(|name| format!("{name}-{round}"));
+        let made = std::thread::scope(|scope| {
+            let others = scope.spawn(|| make(&names[1]));
+            [make(&names[0]), others.join().unwrap()]
+        });
+        assert!(made.iter().filter(|made| made.status.success()).count() <= 1, "both have it");
+        // Two processes that open one token of SoftHSM at once may find it half written: who was told that asks again.
+        let is_told = |made: &Output| made.status.success() || text(made).contains("in_use");
+        let told: Vec<_> =
+            names.iter().zip(made).map(|(name, made)| if is_told(&made) { made } else { make(name) }).collect();
+        let refused: Vec<_> = told.iter().filter(|made| !made.status.success()).map(text).collect();
+        assert!(refused.len() == 1 && refused[0].contains("in_use"), "{refused:?}");
+        let tenants = text(&custody.operate(&["tenant", "list"]));
+        let there = names.iter().filter(|name| tenants.contains(name.as_str()));
+        assert_eq!(there.count(), 1, "{tenants}");
+        assert!(token.logged_in(&["--list-objects"]).contains(&label), "the customer's own key stays");
+    }
 }
 
 #[tokio::test]

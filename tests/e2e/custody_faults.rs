@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::Answer;
-use tests::custody::{Custody, Customer, until};
+use tests::custody::{Custody, Customer, until, words};
 use tests::token::{LABEL, PIN, Provider, Token};
 
 /// Two seconds are promised; the rest is for a machine that is busy with other tests.
@@ -74,6 +74,24 @@ async fn a_module_that_hangs_or_crashes_is_answered_for_in_time_and_heals_by_its
     // Not initialised: healed only by C_Finalize and C_Initialize, all of it anew.
     scene.bears("C_Decrypt rv=0x190\nC_DecryptInit rv=0x190\n").await;
     scene.bears("C_DecryptInit rv=0x30\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_in_which_making_a_key_hangs_holds_up_no_other_tenants_beginning() {
+    let (slow, other) = (Token::shimmed(Provider::SoftHsm), Token::labelled(Provider::Kryoptic, "other", PIN));
+    let custody = Custody::of(&[&slow, &other]);
+    slow.inject("C_GenerateKey hang\n");
+    let options = custody.options(&slow, LABEL, PIN);
+    std::thread::scope(|scope| {
+        let hangs = scope.spawn(|| custody.operate(&[&["tenant", "create", "slow"], &words(&options)[..]].concat()));
+        while slow.calls("C_GenerateKey") == 0 {
+            assert!(!hangs.is_finished(), "it does not hang");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        custody.customer_in("quick", (&other, "other", PIN), 0);
+        assert!(!hangs.is_finished(), "the other one was made while it hung");
+        assert!(!hangs.join().unwrap().status.success());
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 use serde_json::json;
-use tests::custody::{Custody, text, until};
+use tests::custody::{Custody, OWN_KEY, text, until, words};
 use tests::process;
 use tests::token::{LABEL, PIN, Provider, Token};
 
@@ -139,8 +139,7 @@ async fn a_refused_pin_is_not_tried_again_not_even_after_a_restart_until_a_perso
     assert_eq!(custody.entries(&acme, "key.provider.quarantined").await.len(), 1);
     // A person says the new one.
     let options = custody.options(&token, LABEL, "0987654321");
-    let rotate: Vec<&str> = ["keys", "rotate"].into_iter().chain(options.iter().map(String::as_str)).collect();
-    let done = custody.command(&acme.custodian, &rotate);
+    let done = custody.command(&acme.custodian, &[&["keys", "rotate"], &words(&options)[..]].concat());
     assert!(done.status.success(), "{}", text(&done));
     until("it serves", || async { custody.read(&acme, &key).await.status == 200 }).await;
     assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
@@ -152,13 +151,11 @@ async fn a_refused_pin_is_not_tried_again_not_even_after_a_restart_until_a_perso
 async fn another_key_behind_the_label_is_an_alarm_and_serves_nobody() {
     let token = Token::new(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
-    token.keygen("customers-own", &["--sensitive"]);
-    let options = custody.options(&token, LABEL, PIN);
-    let options: Vec<&str> = options.iter().map(String::as_str).chain(["--kek", "customers-own"]).collect();
-    let acme = custody.customer("acme", &options, 0);
+    let options = custody.own_key(&token);
+    let acme = custody.customer("acme", &words(&options), 0);
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
-    token.logged_in(&["--delete-object", "--type", "secrkey", "--label", "customers-own"]);
-    token.keygen("customers-own", &["--sensitive"]);
+    token.logged_in(&["--delete-object", "--type", "secrkey", "--label", OWN_KEY]);
+    custody.own_key(&token);
     custody.workers().iter().for_each(|worker| process::signal(*worker, Signal::KILL));
     until("it is an alarm", || async { !custody.entries(&acme, "key.provider.alarm").await.is_empty() }).await;
     // As anything else that was tampered with: told from an outage inside, and not outside.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::{Actor, Postgres};
 
 use super::command_line::{APP, Installation, Serving, credential, text, write};
-use super::nodes::{described, run, until};
+use super::nodes::{run, until};
 
 /// What is promised within two seconds; the rest is for a machine with other work.
 const IN_TIME: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ fn verify(node: &Serving, auditor: &str, installation: &Installation) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_store_that_hangs_costs_503_in_time_and_the_node_goes_on_when_it_is_back() {
     let (rows, keys) = (Postgres::start(), Postgres::start());
-    let installation = described("one", &rows.address(), &keys.address());
+    let installation = Installation::of_node("one", &rows.address(), &keys.address());
     let operator = credential(&installation.init());
     let node = Serving::start(&installation);
     let (app, auditor) = put_to_work(&node, &operator, &installation);
@@ -84,7 +84,7 @@ async fn a_key_store_that_hangs_costs_503_in_time_and_the_node_goes_on_when_it_i
 async fn a_database_that_was_put_back_is_taken_on_with_the_key_store_that_all_nodes_share() {
     let postgres = Postgres::start();
     let (rows, keys) = (postgres.create_database("siv_rows"), postgres.create_database("siv_keys"));
-    let installation = described("one", &rows, &keys);
+    let installation = Installation::of_node("one", &rows, &keys);
     let operator = credential(&installation.init());
     let node = Serving::start(&installation);
     let (app, auditor) = put_to_work(&node, &operator, &installation);

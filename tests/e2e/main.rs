@@ -3,10 +3,12 @@
 mod bad_input;
 mod capture;
 mod command_line;
+mod compromise;
 mod console;
 mod custody;
 mod custody_ends;
 mod custody_faults;
+mod custody_nodes;
 mod custody_outages;
 mod docs;
 mod first_run;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Actor, Answer, Postgres};
+use tests::{Actor, Answer, Postgres, Served};
 
-use super::command_line::{APP, FLOW, Installation, SETTINGS, Serving, credential, text, write};
+use super::command_line::{APP, FLOW, Installation, Serving, credential, text, write};
 
 /// Rounds in which both nodes want the same value.
 const ROUNDS: usize = 20;
@@ -32,29 +32,6 @@ pub(super) struct Nodes {
     pub(super) postgres: Postgres,
 }
 
-/// The settings of one node.
-pub(super) fn described(name: &str, rows: &str, keys: &str) -> Installation {
-    let installation = Installation::described();
-    let settings = SETTINGS.replacen("sqlite:rows/siv.db", rows, 1).replacen("dir:key-store", keys, 1).replacen(
-        "realm ",
-        &format!("node = \"{name}\"\nrealm "),
-        1,
-    );
-    std::fs::write(installation.path(), settings).unwrap();
-    installation
-}
-
-/// A second node's folder: the same settings under another name, and the same root key.
-fn beside(first: &Installation, rows: &str, keys: &str) -> Installation {
-    use std::os::unix::fs::PermissionsExt as _;
-    let second = described("two", rows, keys);
-    let (from, to) = (first.folder.path().join("root"), second.folder.path().join("root"));
-    std::fs::create_dir(&to).unwrap();
-    std::fs::copy(from.join("root.key"), to.join("root.key")).unwrap();
-    std::fs::set_permissions(to.join("root.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    second
-}
-
 pub(super) fn run(node: &Serving, who: &str, arguments: &[&str]) -> Value {
     let output = node.command(who, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -65,9 +42,9 @@ impl Nodes {
     pub(super) fn start() -> Self {
         let postgres = Postgres::start();
         let (rows, keys) = (postgres.address(), postgres.create_database("siv_keys"));
-        let first = described("one", &rows, &keys);
+        let first = Installation::of_node("one", &rows, &keys);
         let operator = credential(&first.init());
-        let second = beside(&first, &rows, &keys);
+        let second = first.beside(&rows, &keys);
         // Both at once.
         let (one, two) = std::thread::scope(|scope| {
             let two = scope.spawn(|| Serving::start(&second));
@@ -245,24 +222,45 @@ async fn the_node_that_integrates_is_killed_and_the_other_takes_over_and_leaves_
 fn a_node_with_another_root_key_or_one_database_for_both_is_refused() {
     let postgres = Postgres::start();
     let (rows, keys) = (postgres.address(), postgres.create_database("siv_keys"));
-    let first = described("one", &rows, &keys);
+    let first = Installation::of_node("one", &rows, &keys);
     let none = first.run(&["serve"]);
     assert!(text(&none.stderr).contains("siv init"), "{}", text(&none.stderr));
     first.init();
-    let second = beside(&first, &rows, &keys);
+    let second = first.beside(&rows, &keys);
     std::fs::write(second.folder.path().join("root/root.key"), [7; 32]).unwrap();
     let refused = second.run(&["serve"]);
     assert!(!refused.status.success() && text(&refused.stderr).contains("root key"), "{}", text(&refused.stderr));
-    let same = described("one", &rows, &rows).run(&["init"]);
+    let same = Installation::of_node("one", &rows, &rows).run(&["init"]);
     let why = text(&same.stderr);
     assert!(why.contains("key_store") && why.contains("another database") && why.lines().count() == 1, "{why}");
     // Another installation's database of values.
-    let other = beside(&first, &postgres.create_database("other"), &postgres.create_database("other_keys"));
+    let other = first.beside(&postgres.create_database("other"), &postgres.create_database("other_keys"));
     other.init();
-    let mixed = beside(&first, &rows, &postgres.create_database("third_keys"));
+    let mixed = first.beside(&rows, &postgres.create_database("third_keys"));
     let mixed = mixed.run(&["init"]);
     assert!(text(&mixed.stderr).contains("another installation"), "{}", text(&mixed.stderr));
     // Swapped by mistake.
-    let swapped = beside(&first, &keys, &rows).run(&["init"]);
+    let swapped = first.beside(&keys, &rows).run(&["init"]);
     assert!(text(&swapped.stderr).contains("database of the values"), "{}", text(&swapped.stderr));
+}
+
+#[test]
+fn a_node_with_a_copy_of_another_ones_key_store_is_refused_while_that_one_lives_and_no_longer() {
+    let postgres = Postgres::start();
+    let mut one = Served::on_postgres(&postgres);
+    // Copied while it runs.
+    let copy = tempfile::tempdir().unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").arg(one.folder().join(".")).arg(copy.path()).status();
+    assert!(copied.unwrap().success());
+    let copy = Installation { folder: copy };
+    let refused = copy.run(&["serve"]);
+    let why = text(&refused.stderr);
+    assert!(!refused.status.success() && why.contains("another node works on this database"), "{why}");
+    // Its ghost keeps nobody out: neither itself nor whoever takes its place.
+    one.kill();
+    one.begin().unwrap();
+    one.kill();
+    let begun = Instant::now();
+    Serving::start(&copy).stop();
+    println!("in its place after {:?}", begun.elapsed());
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::{Actor, Postgres};
 
 use super::command_line::{Installation, Serving, credential, text};
-use super::nodes::{described, run};
+use super::nodes::run;
 
 fn entries(node: &Serving, auditor: &str) -> Value {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -97,7 +97,7 @@ fn a_root_key_becomes_a_passphrase_that_a_person_brings() {
 async fn a_key_store_that_nodes_share_is_rotated_once_they_are_stopped() {
     let postgres = Postgres::start();
     let (rows, keys) = (postgres.create_database("siv_rows"), postgres.create_database("siv_keys"));
-    let installation = described("one", &rows, &keys);
+    let installation = Installation::of_node("one", &rows, &keys);
     let operator = credential(&installation.init());
     let node = Serving::start(&installation);
     run(&node, &operator, &["tenant", "create", "acme", "--json"]);

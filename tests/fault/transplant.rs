@@ -11,13 +11,14 @@ use vault::domain::SecureValueKey;
 use super::database::{Change, Column, Database, Place};
 
 /// Columns on which nothing rests, each with the reason. Everything else must be refused when it is touched.
-const LOOK_UPS: [(&str, &str, &str); 2] = [
+const LOOK_UPS: [(&str, &str, &str); 3] = [
     (
         "secure_values",
         "purge_after",
         "when the purge may look at the row: earlier only takes it away, later keeps a dead one",
     ),
     ("data_keys", "created", "tells an operator its age; what counts is the epoch"),
+    ("data_keys", "part", "which of an epoch's data keys seals what is new: any of them may, and all of them open"),
 ];
 /// Tables with one row that decides about a whole tenant.
 const DECIDING: [&str; 6] = ["tenants", "apps", "flows", "destinations", "credentials", "keks"];

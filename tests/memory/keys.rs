@@ -1,4 +1,5 @@
-//! A core of the process would hold neither the root key nor a key-encryption key of the built-in KMS.
+//! A core of the process would hold neither the root key nor what lies in the key store: key-encryption keys of the built-in
+//! KMS, erasure keys, the keys of MACs.
 //!
 //! Reads what the kernel would write into a core: every readable region that is not marked as left out of dumps.
 
@@ -62,29 +63,29 @@ fn hkdf(secret: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
     MacKey::new(id(), &extracted).mac(&[info.as_bytes(), &[1]].concat())
 }
 
-fn kek_file(folder: &Path) -> PathBuf {
+fn file_of(kind: &str, tenant: &str, folder: &Path) -> PathBuf {
     let all = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    all(&folder.join("key-store/kek/acme")).pop().expect("the tenant has a key")
+    all(&folder.join("key-store").join(kind).join(tenant)).pop().expect("there is one")
 }
 
-/// The tenant's KEK, opened as docs/formats.md section 4 says.
-fn kek(folder: &Path, root: &[u8]) -> Vec<u8> {
+/// A secret of the key store, opened as docs/formats.md section 4 says.
+fn secret((kind, tenant): (&str, &str), folder: &Path, root: &[u8]) -> Vec<u8> {
     let identity = fs::read(folder.join("key-store/identity")).unwrap();
     let identity: Value = serde_json::from_slice(&identity[1..]).unwrap();
     let store: uuid::Uuid = identity["keyStoreId"].as_str().unwrap().parse().unwrap();
-    let path = kek_file(folder);
+    let path = file_of(kind, tenant, folder);
     let (id, version) = path.file_name().unwrap().to_str().unwrap().rsplit_once('.').unwrap();
     let version: u32 = version.parse().unwrap();
-    let aad = lp(&[b"kek", b"test", b"acme", id.as_bytes(), &version.to_be_bytes()]);
+    let aad = lp(&[kind.as_bytes(), b"test", tenant.as_bytes(), id.as_bytes(), &version.to_be_bytes()]);
     let sealed = fs::read(&path).unwrap();
-    let key = hkdf(root, store.as_bytes(), "siv/v1/root/kek");
+    let key = hkdf(root, store.as_bytes(), &format!("siv/v1/root/{kind}"));
     let nonce = Nonce::try_from(&sealed[1..13]).unwrap();
     let payload = Payload { msg: &sealed[13..], aad: &aad };
-    Aes256GcmSiv::new(&key.into()).decrypt(&nonce, payload).expect("the KEK opens")
+    Aes256GcmSiv::new(&key.into()).decrypt(&nonce, payload).expect("it opens")
 }
 
 #[tokio::test]
-async fn a_core_would_hold_neither_the_root_key_nor_a_kek() {
+async fn a_core_would_hold_neither_the_root_key_nor_a_kek_nor_what_rows_are_authenticated_with() {
     let served = Served::on_sqlite();
     for _ in 0..20 {
         let items = json!({"items": [{"field": "card-number", "value": "4242424242424242"}, {"field": "once", "value": "4242424242424242"}]});
@@ -93,9 +94,13 @@ async fn a_core_would_hold_neither_the_root_key_nor_a_kek() {
         served.flow("card-summary").post("/v1/flows/card-summary/invoke", &wish).await.expect(200);
     }
     let root = fs::read(served.folder().join("root/root.key")).unwrap();
-    let kek = kek(served.folder(), &root);
-    assert_eq!((root.len(), kek.len()), (32, 32));
-    for (name, key) in [("the root key", &root), ("a KEK", &kek)] {
+    let system =
+        ["config", "data-key", "credential", "node", "idempotency-lookup", "pepper"].map(|kind| (kind, "-system"));
+    let kinds = [("kek", "acme"), ("erasure", "-system")].into_iter().chain(system);
+    let stored = kinds.map(|kind| (kind.0, secret(kind, served.folder(), &root)));
+    for (name, key) in [("the root key", root.clone())].into_iter().chain(stored) {
+        assert_eq!(key.len(), 32);
+        let key = &key;
         let found = in_a_core(served.pid(), key);
         assert!(found.is_empty(), "{name}: {found:#?}");
     }

@@ -8,10 +8,15 @@ use serde_json::{Value, json};
 
 use super::installation::{APP, FLOW, SETTINGS};
 use super::process::children_of;
-use super::{Actor, Answer, Installation, Serving, Token};
+use super::token::{LABEL, PIN};
+use super::{Actor, Answer, Installation, Postgres, Serving, Token};
 
 /// So generous that only what never comes meets it.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
+/// The label of a key that a customer made themselves.
+pub const OWN_KEY: &str = "customers-own";
+/// The database of the key store that nodes share.
+const KEYS: &str = "siv_keys";
 
 /// The installation with its node.
 pub struct Custody {
@@ -44,12 +49,30 @@ impl Custody {
 
     /// The same with further lines of settings.
     pub fn with_settings(tokens: &[&Token], more: &str) -> Self {
-        let installation = Installation::described_as(&format!("{more}\n{SETTINGS}"));
+        Self::made(tokens, Installation::described_as(&format!("{more}\n{SETTINGS}")))
+    }
+
+    /// The first of two nodes on a server.
+    pub fn on_postgres(tokens: &[&Token], postgres: &Postgres) -> Self {
+        let keys = postgres.create_database(KEYS);
+        Self::made(tokens, Installation::of_node("one", &postgres.address(), &keys))
+    }
+
+    /// The second node beside it.
+    pub fn beside(&self, postgres: &Postgres) -> Self {
+        let installation = self.installation.beside(&postgres.address(), &postgres.address_of(KEYS));
+        Self::started(installation, self.environment.clone(), self.operator.clone())
+    }
+
+    fn made(tokens: &[&Token], installation: Installation) -> Self {
         let text = |text: &std::ffi::OsString| text.to_str().unwrap().to_owned();
         let variables = tokens.iter().flat_map(|token| &token.variables);
         let environment = variables.map(|(name, value)| (text(name), text(value))).collect();
-        let made = installation.init_in(&[]);
-        let operator = credential(&made);
+        let operator = credential(&installation.init_in(&[]));
+        Self::started(installation, environment, operator)
+    }
+
+    fn started(installation: Installation, environment: Vec<(String, String)>, operator: String) -> Self {
         let mut custody = Self { serving: None, installation, environment, operator };
         custody.begin();
         custody
@@ -114,11 +137,16 @@ impl Custody {
         ["--key-provider", "hsm", "--module", &module, "--token", label, "--pin-file", &pin].map(str::to_owned).into()
     }
 
+    /// The options that name a key of a token with the usual label and PIN, which its customer made themselves: now.
+    pub fn own_key(&self, token: &Token) -> Vec<String> {
+        token.keygen(OWN_KEY, &["--sensitive"]);
+        let kek = ["--kek", OWN_KEY].map(str::to_owned);
+        self.options(token, LABEL, PIN).into_iter().chain(kek).collect()
+    }
+
     /// A tenant with its KEK in a token.
     pub fn customer_in(&self, name: &str, (token, label, pin): (&Token, &str, &str), cache_seconds: u16) -> Customer {
-        let options = self.options(token, label, pin);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        self.customer(name, &options, cache_seconds)
+        self.customer(name, &words(&self.options(token, label, pin)), cache_seconds)
     }
 
     /// A tenant made with these options, at work.
@@ -213,6 +241,11 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -
 fn credential(output: &Output) -> String {
     let document: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     document["credential"].as_str().unwrap_or_else(|| panic!("{}", text(output))).to_owned()
+}
+
+/// Options as a command takes them.
+pub fn words(options: &[String]) -> Vec<&str> {
+    options.iter().map(String::as_str).collect()
 }
 
 /// All that a command printed.

@@ -71,6 +71,22 @@ impl Installation {
         Self { folder }
     }
 
+    /// The folder of one node of several, on databases for its rows and its key store.
+    pub fn of_node(name: &str, rows: &str, keys: &str) -> Self {
+        let settings = SETTINGS.replacen("sqlite:rows/siv.db", rows, 1).replacen("dir:key-store", keys, 1);
+        Self::described_as(&settings.replacen("realm ", &format!("node = \"{name}\"\nrealm "), 1))
+    }
+
+    /// A second node's folder, under another name and with the same root key.
+    pub fn beside(&self, rows: &str, keys: &str) -> Self {
+        let second = Self::of_node("two", rows, keys);
+        let [from, to] = [self, &second].map(|node| node.folder.path().join("root"));
+        fs::create_dir(&to).unwrap();
+        fs::copy(from.join("root.key"), to.join("root.key")).unwrap();
+        fs::set_permissions(to.join("root.key"), Permissions::from_mode(0o600)).unwrap();
+        second
+    }
+
     /// Everything its node wrote to standard error.
     pub fn log_text(&self) -> String {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()

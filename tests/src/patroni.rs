@@ -217,7 +217,7 @@ fn spawn(program: &str, arguments: &[&str], folder: &TempDir) -> Child {
     command.arg(program);
     let log = File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
     command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).stdout(log.try_clone().unwrap());
-    command.stderr(log).spawn().unwrap_or_else(|why| panic!("{program}: {why}; tests/install-dependencies failover"))
+    command.stderr(log).spawn().unwrap_or_else(|why| panic!("{program}: {why}; tests/install-dependencies long"))
 }
 
 /// The folder of the server's programs.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it is surprised")]
 
 mod failures;
+mod hostile;
 mod keks;
 mod outage;
 mod pin;

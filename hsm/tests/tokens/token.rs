@@ -11,7 +11,7 @@ use hsm::{
 #[allow(unreachable_pub, dead_code, reason = "a file of the tests' own library, which has more callers")]
 mod made;
 
-pub(crate) use made::{PIN, Provider, Token};
+pub(crate) use made::{OPEN_CRYPTOKI_PIN, PIN, Provider, Token};
 
 /// So generous that only what never comes meets it.
 pub(crate) const LONG: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! The control file: which fault applies to this call.
 
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
@@ -51,6 +52,13 @@ pub fn named(variable: &str, file: &str) -> Option<PathBuf> {
     }
     let settings = ["SOFTHSM2_CONF", "KRYOPTIC_CONF"].iter().find_map(std::env::var_os)?;
     Some(Path::new(&settings).with_file_name(file))
+}
+
+/// The string that the real module wants at its initialisation, if it wants one.
+pub fn initialisation() -> Option<&'static CStr> {
+    static STRING: LazyLock<Option<CString>> =
+        LazyLock::new(|| CString::new(std::env::var_os("HSM_SHIM_INITIALISE")?.into_encoded_bytes()).ok());
+    STRING.as_deref()
 }
 
 /// Appends a line with this process's id.

@@ -2,7 +2,8 @@
 //!
 //! It finds its files by the environment, or beside the real module's settings as `real-module`, `control` and `calls`.
 //! Environment: `HSM_SHIM_MODULE`, the real module; `HSM_SHIM_CONTROL`, the control file, read at every intercepted call; `HSM_SHIM_CALLS`, a
-//! file to which `pid function` is appended at each call, and `pid environment NAME=VALUE` when it is loaded. A line of the control file is
+//! file to which `pid function` is appended at each call, and `pid environment NAME=VALUE` when it is loaded; `HSM_SHIM_INITIALISE`, a string
+//! that the real module wants at its initialisation, as NSS does. A line of the control file is
 //!
 //! ```text
 //! C_Decrypt rv=0x30 from=2 to=3
@@ -106,6 +107,7 @@ macro_rules! intercept {
 
         fn replace(list: &mut CK_FUNCTION_LIST) {
             $(list.$name = Some($name);)*
+            list.C_Initialize = Some(C_Initialize);
             list.C_EncryptInit = Some(gcm::C_EncryptInit);
             list.C_Encrypt = Some(gcm::C_Encrypt);
             list.C_Decrypt = Some(C_Decrypt);
@@ -115,7 +117,6 @@ macro_rules! intercept {
 }
 
 intercept! {
-    C_Initialize(arguments: *mut std::ffi::c_void);
     C_Finalize(reserved: *mut std::ffi::c_void);
     C_GetSlotList(present: CK_BBOOL, list: *mut CK_SLOT_ID, count: *mut CK_ULONG);
     C_OpenSession(slot: CK_SLOT_ID, flags: CK_FLAGS, application: *mut std::ffi::c_void, notify: CK_NOTIFY, session: *mut CK_SESSION_HANDLE);
@@ -133,6 +134,36 @@ intercept! {
     C_WrapKey(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, over: CK_OBJECT_HANDLE, key: CK_OBJECT_HANDLE, out: *mut CK_BYTE, length: *mut CK_ULONG);
     C_UnwrapKey(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, over: CK_OBJECT_HANDLE, wrapped: *mut CK_BYTE, length: CK_ULONG, template: *mut CK_ATTRIBUTE, count: CK_ULONG, key: *mut CK_OBJECT_HANDLE);
     C_GenerateRandom(session: CK_SESSION_HANDLE, bytes: *mut CK_BYTE, length: CK_ULONG);
+}
+
+/// What NSS takes for `CK_C_INITIALIZE_ARGS`: the standard's, with a string before the reserved pointer.
+#[repr(C)]
+struct InitializeArgs {
+    standard: [*mut std::ffi::c_void; 4],
+    flags: CK_FLAGS,
+    string: *const std::ffi::c_char,
+    reserved: *mut std::ffi::c_void,
+}
+
+unsafe extern "C" fn C_Initialize(arguments: *mut std::ffi::c_void) -> CK_RV {
+    let fault = match before("C_Initialize") {
+        Ok(fault) => fault,
+        Err(code) => return code,
+    };
+    let Some(call) = real().C_Initialize else { return CKR_FUNCTION_NOT_SUPPORTED };
+    let code = match control::initialisation() {
+        Some(string) => {
+            let nothing = std::ptr::null_mut();
+            let (flags, string) = (CKF_OS_LOCKING_OK, string.as_ptr());
+            let mut own = InitializeArgs { standard: [nothing; 4], flags, string, reserved: nothing };
+            unsafe { call((&raw mut own).cast()) }
+        }
+        None => unsafe { call(arguments) },
+    };
+    match fault {
+        Some(Fault::After(after)) => after,
+        _ => code,
+    }
 }
 
 unsafe extern "C" fn C_Decrypt(

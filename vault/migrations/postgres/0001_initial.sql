@@ -53,8 +53,9 @@ CREATE TABLE data_keys (
     sealed      bytea            NOT NULL, -- the wrapped key and its HMAC
     created     bigint           NOT NULL, -- when it was made
     era         bigint           NOT NULL, -- how many of the tenant's KEK versions were compromised by then
+    part        bigint           NOT NULL, -- which of its class, epoch and era: another is begun when one has sealed much
     PRIMARY KEY (tenant, data_key_id),
-    UNIQUE (tenant, class, epoch, era)
+    UNIQUE (tenant, class, epoch, era, part)
 );
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 
@@ -221,6 +222,15 @@ CREATE TABLE app_names (
     app    text COLLATE "C" NOT NULL, -- the app
     owner  text COLLATE "C" NOT NULL, -- the tenant that has it
     PRIMARY KEY (tenant, app)
+);
+
+-- What named keys of customers' tokens are known by while a version stands on them: one key serves one version. It only keeps two
+-- versions from taking one key in the same moment; the rows of KEKs decide.
+CREATE TABLE kek_claims (
+    tenant text COLLATE "C" NOT NULL, -- '-system'
+    claim  text COLLATE "C" NOT NULL, -- SHA-256 of place or check value, in hexadecimal
+    owner  text COLLATE "C" NOT NULL, -- the tenant and the KEK's id and version
+    PRIMARY KEY (tenant, claim)
 );
 
 -- The number of each tenant's settings; it grows with every change of a row that decides.

@@ -51,8 +51,9 @@ CREATE TABLE data_keys (
     sealed      BLOB    NOT NULL, -- the wrapped key and its HMAC
     created     INTEGER NOT NULL, -- when it was made
     era         INTEGER NOT NULL, -- how many of the tenant's KEK versions were compromised by then
+    part        INTEGER NOT NULL, -- which of its class, epoch and era: another is begun when one has sealed much
     PRIMARY KEY (tenant, data_key_id),
-    UNIQUE (tenant, class, epoch, era)
+    UNIQUE (tenant, class, epoch, era, part)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 
@@ -219,6 +220,15 @@ CREATE TABLE app_names (
     app    TEXT NOT NULL, -- the app
     owner  TEXT NOT NULL, -- the tenant that has it
     PRIMARY KEY (tenant, app)
+) STRICT, WITHOUT ROWID;
+
+-- What named keys of customers' tokens are known by while a version stands on them: one key serves one version. It only keeps two
+-- versions from taking one key in the same moment; the rows of KEKs decide.
+CREATE TABLE kek_claims (
+    tenant TEXT NOT NULL, -- '-system'
+    claim  TEXT NOT NULL, -- SHA-256 of place or check value, in hexadecimal
+    owner  TEXT NOT NULL, -- the tenant and the KEK's id and version
+    PRIMARY KEY (tenant, claim)
 ) STRICT, WITHOUT ROWID;
 
 -- The number of each tenant's settings; it grows with every change of a row that decides.

@@ -31,7 +31,12 @@ pub(super) async fn rotate(
         format!("leaving its token gives another place the key of {tenant}. {}\n{then}", second(approval))
     } else {
         let verb = if wish["dryRun"] == true { "would be" } else { "is" };
-        format!("version {} of the key {} {verb} active", done["version"], text(&done, "kekId"))
+        let place = match done["token"].as_str() {
+            Some(label) => format!("in the token {label}, by {}", text(&done, "mechanism")),
+            None => "in the built-in KMS".to_owned(),
+        };
+        let first = if done["takesTwo"] == true { ", once a second custodian has approved it" } else { "" };
+        format!("version {} of the key {} {verb} active {place}{first}", done["version"], text(&done, "kekId"))
     };
     output.sentence(&done, &sentence);
     Ok(())

@@ -40,7 +40,7 @@ pub(super) enum Command {
         /// The tenant, where the credential is not of one.
         #[arg(long)]
         tenant: Option<TenantName>,
-        /// Only tell which version would be made.
+        /// Only tell which version would be made; a token that is named is logged in to once, and nothing is made in it.
         #[arg(long)]
         dry_run: bool,
         /// Where the new version lives, if not where the present one does; a rewrap then takes the data keys along.

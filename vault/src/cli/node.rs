@@ -16,7 +16,7 @@ use crate::console;
 use crate::domain::TenantName;
 use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
 use crate::http::{self, Listener, Listeners, Rates, Rooms, State, Unsealed};
-use crate::sequencer::{LogReader, Sequencer};
+use crate::sequencer::{self, LogReader, Sequencer};
 use crate::store::key_upkeep::KeyUpkeep;
 use crate::store::{Catalog, Committer, FirstWords};
 
@@ -145,6 +145,7 @@ impl Node {
         unsealed: Option<&Unsealed>,
     ) -> Result<Self, Failure> {
         let doors = doors_of(settings, sockets)?;
+        refuse_second(settings, &installation).await?;
         let writer = Writer::start(settings, installation).await?;
         if let Some(unsealed) = unsealed {
             sealed_start::record(&writer, unsealed).await?;
@@ -193,6 +194,22 @@ impl Node {
              node closed its part of the log",
         )
         .so("start it again: nothing that it acknowledged is lost, and it goes on in a new part"))
+    }
+}
+
+/// A key store in a folder is one node's. On a database of a file that is so by itself; on a server another node could have
+/// come with a copy of the folder, and what each makes in its own would be missing from the other's.
+async fn refuse_second(settings: &Settings, installation: &Installation) -> Result<(), Failure> {
+    if !matches!((&settings.database, &settings.key_store), (Database::Postgres { .. }, KeyStore::Directory(_))) {
+        return Ok(());
+    }
+    let alone = sequencer::is_alone(&installation.store).await;
+    match alone
+        .map_err(|error| Failure::new("whether another node is at work cannot be told").because(chain(&error)))?
+    {
+        true => Ok(()),
+        false => Err(Failure::new("another node works on this database, and a key store in a folder is for one node")
+            .so("stop the other one; several nodes share a key store in a second database, never copies of a folder")),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{DataKey, Error, envelope};
 /// # Errors
 /// [`Error::Random`] if there is no randomness.
 pub fn seal_bytes(data_key: &DataKey, info: &'static str, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-    envelope::seal(&data_key.derived(info), aad, plaintext)
+    envelope::seal(&data_key.sealing(info, 1), aad, plaintext)
 }
 
 /// Seals several texts that belong together, each with its AAD, as [`seal_bytes`] does: their nonces are drawn at once.
@@ -24,7 +24,7 @@ pub fn seal_each<const N: usize>(
 ) -> Result<[Vec<u8>; N], Error> {
     let mut nonces = [[0; NONCE]; N];
     getrandom::fill(nonces.as_flattened_mut()).map_err(Error::Random)?;
-    let key = data_key.derived(info);
+    let key = data_key.sealing(info, N as u64);
     let mut sealed = [const { Vec::new() }; N];
     for (place, (nonce, (aad, text))) in sealed.iter_mut().zip(nonces.iter().zip(texts)) {
         *place = envelope::seal_with_nonce(nonce, &key, aad, text)?;

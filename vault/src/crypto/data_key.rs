@@ -1,6 +1,7 @@
 //! A tenant's opened data key: input of HKDF, never used itself (docs/formats.md section 3).
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::ExposeSecret;
@@ -31,12 +32,14 @@ pub struct DataKey {
     bytes: LockedKey,
     /// What was derived from it: one key seals thousands of rows a second, and goes with all of these.
     derived: RwLock<Vec<(&'static str, Derived)>>,
+    /// What was sealed under it, counted by whoever opened it.
+    seals: Arc<AtomicU64>,
 }
 
 impl DataKey {
     /// Fills a key in place.
     pub fn init_with(id: DataKeyId, fill: impl FnOnce(&mut [u8; 32])) -> Self {
-        Self { id, kek_id: None, bytes: LockedKey::init_with(fill), derived: RwLock::default() }
+        Self { id, kek_id: None, bytes: LockedKey::init_with(fill), derived: RwLock::default(), seals: Arc::default() }
     }
 
     /// A new key: 32 bytes of the operating system's CSPRNG.
@@ -53,6 +56,18 @@ impl DataKey {
     #[must_use]
     pub fn under(self, kek_id: KekId) -> Self {
         Self { kek_id: Some(kek_id), ..self }
+    }
+
+    /// The same key, which goes on with this count of what was sealed under it.
+    #[must_use]
+    pub fn counted_by(self, seals: Arc<AtomicU64>) -> Self {
+        Self { seals, ..self }
+    }
+
+    /// How much was sealed under it, as far as its count reaches back.
+    #[must_use]
+    pub fn seals(&self) -> u64 {
+        self.seals.load(Ordering::Relaxed)
     }
 
     /// The KEK it was unwrapped with; none before it was ever wrapped.
@@ -82,6 +97,12 @@ impl DataKey {
             known.push((info, Arc::clone(&key)));
             key
         })
+    }
+
+    /// The same for so many seals, which count.
+    pub(crate) fn sealing(&self, info: &'static str, seals: u64) -> Derived {
+        self.seals.fetch_add(seals, Ordering::Relaxed);
+        self.derived(info)
     }
 
     /// The bytes, for HKDF inside crypto/ and for wrapping inside keys/.

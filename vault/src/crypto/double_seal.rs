@@ -39,7 +39,7 @@ pub(super) fn seal_value_with_nonce(
     let padded = padding::pad(plaintext.expose_secret())?;
     let mut inner = Vec::new();
     aead::seal_into(&mut inner, &inner_key(key), &INNER_NONCE, &aad::inner(metadata), &padded)?;
-    envelope::seal_with_nonce(nonce, &outer_key(data_key), &aad::outer(metadata, data_key.id()), &inner)
+    envelope::seal_with_nonce(nonce, &data_key.sealing(aad::OUTER, 1), &aad::outer(metadata, data_key.id()), &inner)
 }
 
 /// Opens a value for the run that policy granted it to. What comes back cannot be read before the commit.
@@ -68,7 +68,7 @@ pub fn open_value(
 /// [`Error::Refused`] if the old layer does not open, [`Error::Random`] if there is no randomness.
 pub fn reseal_outer(sealed: &[u8], metadata: &Metadata, old: &DataKey, new: &DataKey) -> Result<Vec<u8>, Error> {
     let inner = open_outer(sealed, metadata, old)?;
-    envelope::seal(&outer_key(new), &aad::outer(metadata, new.id()), &inner)
+    envelope::seal(&new.sealing(aad::OUTER, 1), &aad::outer(metadata, new.id()), &inner)
 }
 
 /// Whether the record is the one sealed for exactly these metadata: opens the outer layer only and gives nothing out.
@@ -80,13 +80,9 @@ pub fn authenticate(sealed: &[u8], metadata: &Metadata, data_key: &DataKey) -> R
 }
 
 fn open_outer(sealed: &[u8], metadata: &Metadata, data_key: &DataKey) -> Result<Zeroizing<Vec<u8>>, Error> {
-    envelope::open(&outer_key(data_key), &aad::outer(metadata, data_key.id()), sealed)
+    envelope::open(&data_key.derived(aad::OUTER), &aad::outer(metadata, data_key.id()), sealed)
 }
 
 fn inner_key(key: &SecureValueKey) -> Zeroizing<[u8; 32]> {
     derive(key.secret(), key.value_id().as_bytes(), aad::INNER)
-}
-
-fn outer_key(data_key: &DataKey) -> std::sync::Arc<super::data_key::DerivedKey> {
-    data_key.derived(aad::OUTER)
 }

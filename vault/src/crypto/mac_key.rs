@@ -3,23 +3,30 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretBox};
+use secrecy::ExposeSecret as _;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::LockedKey;
 use crate::domain::SecretId;
 
-/// An HMAC key with the id by which rows name it; wiped on drop.
+/// An HMAC key with the id by which rows name it, in memory of its own; wiped on drop. It lives as long as the process does.
 pub struct MacKey {
     id: SecretId,
-    bytes: SecretBox<[u8; 32]>,
+    bytes: LockedKey,
 }
 
 impl MacKey {
-    /// A key of 32 random bytes; the caller wipes the ones it hands in.
+    /// A key of these bytes; the caller wipes the ones it hands in.
     #[must_use]
     pub fn new(id: SecretId, bytes: &[u8; 32]) -> Self {
-        Self { id, bytes: SecretBox::init_with_mut(|place: &mut [u8; 32]| place.copy_from_slice(bytes)) }
+        Self::of(id, LockedKey::init_with(|place| place.copy_from_slice(bytes)))
+    }
+
+    /// A key of 32 random bytes.
+    #[must_use]
+    pub const fn of(id: SecretId, bytes: LockedKey) -> Self {
+        Self { id, bytes }
     }
 
     /// Its id.

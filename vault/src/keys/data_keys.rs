@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq as _;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
@@ -11,7 +12,7 @@ use super::cache::{Flight, Ticket, Use};
 use super::compromise::Compromise;
 use super::key_store::SecretName;
 use super::{DataKeyRow, Error, KekRecord, KeyRecords, Keys, MacPurpose, RecordsError, wrapping};
-use crate::crypto::DataKey;
+use crate::crypto::{DataKey, LockedKey};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, TenantName, Timestamp};
 
 /// So long a data key may take where the key store is not of this machine: who asks is told within two seconds.
@@ -47,7 +48,7 @@ impl Keys {
         class: DataKeyClass,
         at: Timestamp,
     ) -> Result<Arc<DataKey>, Error> {
-        if let Some(key) = self.inner.cache.current(tenant, class, class.epoch(at)) {
+        if let Some(key) = self.current(tenant, class, class.epoch(at)) {
             return Ok(key);
         }
         // In a box: the rare way is long, and every request's future would carry it.
@@ -63,21 +64,31 @@ impl Keys {
     ) -> Result<Arc<DataKey>, Error> {
         let epoch = class.epoch(at);
         let _turn = self.inner.cache.fly(Flight::Make(tenant.clone(), class, epoch)).await;
-        if let Some(key) = self.inner.cache.current(tenant, class, epoch) {
+        if let Some(key) = self.current(tenant, class, epoch) {
             return Ok(key);
         }
         // Before anything is read: what a compromise spoils meanwhile must not become what seals.
         let ticket = self.inner.cache.ticket(tenant);
         match current_row(records, tenant, class, epoch).await? {
-            (Some(row), _) => self.open(records, &row, (Use::Seals, ticket)).await,
-            (None, compromise) => match self.make(records, (tenant, class, epoch), (at, ticket), compromise).await {
-                // A rotation came between: under the new version then.
-                Err(Error::Records(RecordsError::Retired)) => {
-                    self.make(records, (tenant, class, epoch), (at, ticket), compromise).await
+            (Some(row), _) if !self.inner.tallies.is_spent_by(row.data_key_id) => {
+                self.open(records, &row, (Use::Seals, ticket)).await
+            }
+            (spent, compromise) => {
+                let beside = (compromise, spent.map_or(0, |row| row.part.saturating_add(1)));
+                match self.make(records, (tenant, class, epoch), (at, ticket), beside).await {
+                    // A rotation came between: under the new version then.
+                    Err(Error::Records(RecordsError::Retired)) => {
+                        self.make(records, (tenant, class, epoch), (at, ticket), beside).await
+                    }
+                    made => made,
                 }
-                made => made,
-            },
+            }
         }
+    }
+
+    /// The data key that seals now, if it is opened, fresh, and has not sealed too much.
+    fn current(&self, tenant: &TenantName, class: DataKeyClass, epoch: Epoch) -> Option<Arc<DataKey>> {
+        self.inner.cache.current(tenant, class, epoch).filter(|key| !self.inner.tallies.is_spent(key))
     }
 
     /// Whether values of the class could be sealed now: the present data key opens, or the tenant's KEK wraps one.
@@ -93,7 +104,7 @@ impl Keys {
         at: Timestamp,
     ) -> Result<(), Error> {
         let epoch = class.epoch(at);
-        if self.inner.cache.current(tenant, class, epoch).is_some() {
+        if self.current(tenant, class, epoch).is_some() {
             return Ok(());
         }
         match current_row(records, tenant, class, epoch).await? {
@@ -105,7 +116,7 @@ impl Keys {
                 let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
                 self.refuse_erased(class, epoch)?;
                 let key = DataKey::generate(DataKeyId::generate(at))?;
-                let row = Self::row((tenant, class, epoch), (&key, &kek), at, compromise);
+                let row = Self::row((tenant, class, epoch), (&key, &kek), at, (compromise, 0));
                 let context = wrapping::context(self.realm(), &row);
                 self.wrapped(records, (&row, &kek), &context, &key).await.map(drop)
             }
@@ -128,7 +139,7 @@ impl Keys {
         (tenant, class, epoch): (&TenantName, DataKeyClass, Epoch),
         (key, kek): (&DataKey, &KekRecord),
         created: Timestamp,
-        compromise: Compromise,
+        (compromise, part): (Compromise, u32),
     ) -> DataKeyRow {
         DataKeyRow {
             tenant: tenant.clone(),
@@ -141,6 +152,7 @@ impl Keys {
             sealed: Vec::new(),
             created,
             era: compromise.era(),
+            part,
         }
     }
 
@@ -193,6 +205,7 @@ impl Keys {
     /// Wipes opened keys whose time is over.
     pub fn wipe_idle(&self) {
         self.inner.cache.sweep();
+        self.inner.tallies.sweep(self.inner.clock.now());
         self.wipe_what_they_opened();
     }
 
@@ -217,14 +230,14 @@ impl Keys {
         records: &R,
         (tenant, class, epoch): (&TenantName, DataKeyClass, Epoch),
         (at, ticket): (Timestamp, Ticket),
-        compromise: Compromise,
+        (compromise, part): (Compromise, u32),
     ) -> Result<Arc<DataKey>, Error> {
         let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
         // The erasure key first: a row whose erasure key was never durable would be lost with the next power cut.
         let erasure = self.erasure_key_to_seal(class, epoch).await?;
         let key = DataKey::generate(DataKeyId::generate(compromise.after(at)))?;
-        let row = Self::row((tenant, class, epoch), (&key, &kek), at, compromise);
-        let row = self.wrap(records, (row, &kek), &key, erasure.as_deref()).await?;
+        let row = Self::row((tenant, class, epoch), (&key, &kek), at, (compromise, part));
+        let row = self.wrap(records, (row, &kek), &key, erasure.as_ref()).await?;
         let stored = records.insert_data_key(row).await?;
         // An era moved by whoever writes to the database: the time in the id is authentic.
         if compromise.spoils(&stored) {
@@ -233,7 +246,7 @@ impl Keys {
         if stored.data_key_id != key.id() {
             return self.open(records, &stored, (Use::Seals, ticket)).await;
         }
-        let key = Arc::new(key.under(stored.kek_id));
+        let key = Arc::new(key.under(stored.kek_id).counted_by(self.inner.tallies.of(&stored)));
         self.keep(records, &stored, &key, (Use::Seals, ticket)).await?;
         Ok(key)
     }
@@ -267,16 +280,18 @@ impl Keys {
     }
 
     /// The row with W, H and seal made anew under the KEK it names.
+    #[expect(clippy::disallowed_methods, reason = "key of the erasure seal")]
     async fn wrap<R: KeyRecords>(
         &self,
         records: &R,
         (mut row, kek): (DataKeyRow, &KekRecord),
         key: &DataKey,
-        erasure: Option<&[u8; 32]>,
+        erasure: Option<&LockedKey>,
     ) -> Result<DataKeyRow, Error> {
         let context = wrapping::context(self.realm(), &row);
         let wrapped = self.wrapped(records, (&row, kek), &context, key).await?;
         let mac = self.inner.macs.newest(MacPurpose::DataKey);
+        let erasure = erasure.map(ExposeSecret::expose_secret);
         row.sealed = wrapping::stored(&wrapped, &mac, erasure, self.realm(), &row)?;
         Ok(row)
     }
@@ -296,9 +311,9 @@ impl Keys {
         let key = self.open(records, row, (Use::Opens, self.inner.cache.ticket(&row.tenant))).await?;
         let mechanism = kek.mechanism.clone();
         let renewed = DataKeyRow { kek_id: kek.kek_id, kek_version: kek.version, mechanism, ..row.clone() };
-        let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_deref()).await?;
+        let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_ref()).await?;
         // It replaces the only other copy: what does not come back the same is not committed.
-        let again = self.unwrapped(records, (&renewed, &kek), erasure.as_deref()).await?;
+        let again = self.unwrapped(records, (&renewed, &kek), erasure.as_ref()).await?;
         if again.ct_eq(&key.bytes()[..]).unwrap_u8() != 1 {
             return Err(Error::Altered);
         }
@@ -319,21 +334,23 @@ impl Keys {
         if row.era > 0 && row.era > Compromise::of(&records.keks(&row.tenant).await?).era() {
             return Err(Error::Altered);
         }
-        let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
+        let bytes = self.unwrapped(records, (row, &kek), erasure.as_ref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
-        let key = Arc::new(key.under(row.kek_id));
+        let key = Arc::new(key.under(row.kek_id).counted_by(self.inner.tallies.of(row)));
         self.keep(records, row, &key, to).await?;
         Ok(key)
     }
 
     /// The 32 bytes of a row, after seal and H were checked; which KEK may unwrap is judged before.
+    #[expect(clippy::disallowed_methods, reason = "key of the erasure seal")]
     async fn unwrapped<R: KeyRecords>(
         &self,
         records: &R,
         (row, kek): (&DataKeyRow, &KekRecord),
-        erasure: Option<&[u8; 32]>,
+        erasure: Option<&LockedKey>,
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
+        let erasure = erasure.map(ExposeSecret::expose_secret);
         let wrapped = wrapping::wrapped(macs, erasure, self.realm(), row)?;
         let context = wrapping::context(self.realm(), row);
         let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
@@ -342,22 +359,14 @@ impl Keys {
         if bytes.len() == 32 { Ok(bytes) } else { Err(Error::Altered) }
     }
 
-    async fn erasure_key_to_seal(
-        &self,
-        class: DataKeyClass,
-        epoch: Epoch,
-    ) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
+    async fn erasure_key_to_seal(&self, class: DataKeyClass, epoch: Epoch) -> Result<Option<LockedKey>, Error> {
         if self.refuse_erased(class, epoch)? {
             return Ok(None);
         }
         self.inner.store.create_key(&SecretName::erasure(class, epoch)).await.map(Some)
     }
 
-    async fn erasure_key_to_open(
-        &self,
-        class: DataKeyClass,
-        epoch: Epoch,
-    ) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
+    async fn erasure_key_to_open(&self, class: DataKeyClass, epoch: Epoch) -> Result<Option<LockedKey>, Error> {
         if self.refuse_erased(class, epoch)? {
             return Ok(None);
         }

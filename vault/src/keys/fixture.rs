@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{DataKeyRow, KekRecord, KekState, KeyRecords, Keys, ProviderRecord, RecordsError, RootKeySource, TokenKek};
+use super::{DataKeyRow, HsmKek, KekRecord, KekState, KeyRecords, Keys, ProviderRecord, RecordsError, RootKeySource};
+use crate::crypto::LockedKey;
 use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
 /// 2026-11-24T03:00:36.007Z.
@@ -15,6 +16,12 @@ pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
 
 pub(super) fn tenant() -> TenantName {
     "demo".parse().unwrap()
+}
+
+/// What a key is.
+#[expect(clippy::disallowed_methods, reason = "a test compares the key")]
+pub(super) fn bytes_of(key: &LockedKey) -> [u8; 32] {
+    *secrecy::ExposeSecret::expose_secret(key)
 }
 
 /// Opens or makes a key store whose root key lies beside it.
@@ -68,7 +75,7 @@ impl KeyRecords for Records {
             .filter(|row| row.tenant == *tenant && row.class == class && row.epoch == epoch)
             .cloned()
             .collect();
-        found.sort_by_key(|row| std::cmp::Reverse(row.era));
+        found.sort_by_key(|row| std::cmp::Reverse((row.era, row.part)));
         Ok(found)
     }
 
@@ -80,7 +87,7 @@ impl KeyRecords for Records {
 
     async fn insert_data_key(&self, row: DataKeyRow) -> Result<DataKeyRow, RecordsError> {
         let found = self.find_data_keys(&row.tenant, row.class, row.epoch).await?;
-        if let Some(stored) = found.into_iter().find(|stored| stored.era == row.era) {
+        if let Some(stored) = found.into_iter().find(|stored| (stored.era, stored.part) == (row.era, row.part)) {
             return Ok(stored);
         }
         self.rows.lock().unwrap().push(row.clone());
@@ -100,7 +107,7 @@ impl KeyRecords for Records {
         Ok(self.keks.lock().unwrap().clone())
     }
 
-    async fn token_keks(&self) -> Result<Vec<TokenKek>, RecordsError> {
+    async fn token_keks(&self) -> Result<Vec<HsmKek>, RecordsError> {
         Ok(Vec::new())
     }
 

@@ -2,8 +2,10 @@
 //! the PIN lies in the key store.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::domain::{KeyProviderId, Timestamp};
+use crate::domain::text::hex;
+use crate::domain::{KeyProviderId, Timestamp, lp};
 
 /// How a tenant's token is reached: body of a row of `Table::KeyProviders`, key: its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub struct HsmKek {
     pub check_value: Option<String>,
     /// The public half of a pair.
     pub public: Option<hsm::PublicKek>,
+    /// Serial number of the token, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
 }
 
 impl HsmKek {
@@ -51,7 +56,43 @@ impl HsmKek {
         let selector = hsm::KekSelector { label: Some("siv-demo".to_owned()), id: Some(vec![7]) };
         let kek = hsm::KekRef { selector, profile: hsm::Profile::AesKwp };
         let canary = hsm::Canary { kek, wrapped: vec![1; 40], check: [2; 32] };
-        Self { provider, canary, check_value: None, public: None }
+        Self { provider, canary, check_value: None, public: None, serial: None }
+    }
+
+    /// Whether both stand on one key. The same key in another token, or behind another module, is the same key.
+    pub(super) fn is_same_key(&self, other: &Self) -> bool {
+        let is_shown = |value: &&String| !value.is_empty();
+        let value = self.check_value.as_ref().filter(is_shown);
+        (value.is_some() && other.check_value.as_ref() == value)
+            || (self.public.is_some() && other.public == self.public)
+            || (self.serial.is_some()
+                && other.serial == self.serial
+                && other.kek().selector.label == self.kek().selector.label)
+    }
+
+    /// What a key that its customer named is known by while it is in its token, as hashes: no second version may claim one of
+    /// them. A key that was made for its version claims nothing: its id is random, and a module that lies about itself could
+    /// else take the place of another tenant's next key.
+    pub(crate) fn claims(&self) -> Vec<String> {
+        let (selector, mut claims) = (&self.kek().selector, Vec::new());
+        if selector.id.is_some() {
+            return claims;
+        }
+        if let (Some(serial), Some(label)) = (&self.serial, &selector.label) {
+            claims.push(claim("place", &[serial, label]));
+        }
+        if let Some(value) = self.check_value.as_ref().filter(|value| !value.is_empty()) {
+            claims.push(claim("check value", &[value]));
+        }
+        claims
+    }
+
+    /// One that a customer made themselves and named, for the same tests.
+    #[cfg(test)]
+    pub(crate) fn found(label: &str, serial: &str, check_value: &str) -> Self {
+        let mut kek = Self::in_no_token(KeyProviderId::generate(Timestamp::from_millis(0)));
+        kek.canary.kek.selector = hsm::KekSelector { label: Some(label.to_owned()), id: None };
+        Self { serial: Some(serial.to_owned()), check_value: Some(check_value.to_owned()), ..kek }
     }
 
     /// Its label in the token.
@@ -61,11 +102,32 @@ impl HsmKek {
     }
 }
 
-/// A version in a token, of any tenant, whose key was not ended.
-#[derive(Debug, Clone)]
-pub struct TokenKek {
-    /// Serial number of the token.
-    pub serial: Option<String>,
-    /// The version.
-    pub kek: HsmKek,
+fn claim(what: &str, parts: &[&String]) -> String {
+    let parts: Vec<&[u8]> = std::iter::once(what.as_bytes()).chain(parts.iter().map(|part| part.as_bytes())).collect();
+    hex::encode(&Sha256::digest(lp(&parts)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_named_is_known_by_its_place_and_by_its_check_value_and_one_that_was_made_claims_nothing() {
+        let shares = |one: &HsmKek, other: &HsmKek| one.claims().iter().any(|claim| other.claims().contains(claim));
+        let one = HsmKek::found("acme", "17", "a1b2c3");
+        for (other, is_same) in [
+            (HsmKek::found("acme", "17", "ffffff"), true),
+            (HsmKek::found("other", "18", "a1b2c3"), true),
+            (HsmKek::found("other", "17", "ffffff"), false),
+            (HsmKek::found("acme", "18", "ffffff"), false),
+        ] {
+            assert_eq!((shares(&one, &other), one.is_same_key(&other)), (is_same, is_same), "{other:?}");
+        }
+        let mut made = HsmKek::found("siv-acme-2", "17", "a1b2c3");
+        made.canary.kek.selector.id = Some(vec![7; 16]);
+        assert!(made.claims().is_empty());
+        assert!(made.is_same_key(&HsmKek::found("siv-acme-2", "17", "ffffff")), "once it is there it is known");
+        let unknown = HsmKek { serial: None, check_value: Some(String::new()), ..one };
+        assert!(unknown.claims().is_empty() && !unknown.is_same_key(&unknown));
+    }
 }

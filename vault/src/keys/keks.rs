@@ -53,7 +53,7 @@ impl Keys {
         now: Timestamp,
     ) -> Result<KekRecord, Error> {
         // Create-if-absent: a version whose commit failed earlier is taken up again, not made twice.
-        self.inner.store.create_kek(&SecretName::kek(tenant, kek_id, version)).await?;
+        self.inner.store.create_key(&SecretName::kek(tenant, kek_id, version)).await?;
         let mechanism = MECHANISM.to_owned();
         Ok(KekRecord {
             kek_id,
@@ -73,7 +73,7 @@ impl Keys {
     /// # Errors
     /// The key store cannot be read.
     pub async fn has_kek(&self, tenant: &TenantName, record: &KekRecord) -> Result<bool, Error> {
-        Ok(self.inner.store.load_kek(&SecretName::kek(tenant, record.kek_id, record.version)).await?.is_some())
+        Ok(self.inner.store.load_key(&SecretName::kek(tenant, record.kek_id, record.version)).await?.is_some())
     }
 
     /// Destroys a KEK version whose record is committed as `destroying`, in the key store or in its token, and says how it

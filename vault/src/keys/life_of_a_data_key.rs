@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fixture::{NOW, Records, open, tenant};
+use super::fixture::{NOW, Records, bytes_of, open, tenant};
 use super::key_store::{SecretKind, SecretName};
 use super::{Error, HowEnded, KekState, Keys, Statement};
+use crate::crypto::{DataKey, seal_bytes};
 use crate::domain::{Clock, DataKeyClass, DataKeyId, TenantName, Timestamp};
 
 const SESSION: DataKeyClass = DataKeyClass::Session;
@@ -245,7 +246,7 @@ impl super::KeyRecords for Blind<'_> {
         self.0.keks(tenant).await
     }
 
-    async fn token_keks(&self) -> Result<Vec<super::TokenKek>, super::RecordsError> {
+    async fn token_keks(&self) -> Result<Vec<super::HsmKek>, super::RecordsError> {
         self.0.token_keks().await
     }
 
@@ -339,6 +340,35 @@ async fn an_orphaned_erasure_key_is_kept_until_its_time_and_taken_up_again() {
     let orphan = keys.inner.store.create_key(&name).await.unwrap();
     assert_eq!(keys.destroy_due_erasure_keys(NOW).await.unwrap(), 0);
     keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
-    assert_eq!(*keys.inner.store.load_key(&name).await.unwrap().unwrap(), *orphan);
+    let found = keys.inner.store.load_key(&name).await.unwrap().unwrap();
+    assert_eq!(bytes_of(&found), bytes_of(&orphan));
     assert_eq!(keys.inner.store.list(SecretKind::Erasure).await.unwrap(), [name]);
+}
+
+#[tokio::test]
+async fn a_data_key_that_sealed_much_has_another_beside_it_and_both_open() {
+    let dir = folder();
+    let (keys, records, clock) = vault(&dir).await;
+    keys.seal_at_most(3);
+    let seal = |key: &DataKey| seal_bytes(key, "siv/v1/test", b"", b"x").map(drop).unwrap();
+    let current = async |keys: &Keys| keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
+    let first = current(&keys).await;
+    (0..2).for_each(|_| seal(&first));
+    assert_eq!(current(&keys).await.id(), first.id());
+    // Opened anew it goes on with its count, in the hand of whoever has it already as well.
+    keys.forget_tenant(&tenant());
+    let again = current(&keys).await;
+    assert_eq!((again.id(), again.seals()), (first.id(), 2));
+    seal(&first);
+    let second = current(&keys).await;
+    assert_ne!(second.id(), first.id());
+    assert_eq!(records.rows.lock().unwrap().iter().map(|row| row.part).collect::<Vec<_>>(), [0, 1]);
+    keys.forget_tenant(&tenant());
+    assert_eq!(current(&keys).await.id(), second.id(), "not the one that sealed much");
+    for id in [first.id(), second.id()] {
+        keys.data_key(&records, &tenant(), id).await.unwrap();
+    }
+    drop(keys);
+    let keys = open(dir.path(), &clock).await.unwrap();
+    assert_eq!(current(&keys).await.id(), second.id(), "another start goes on with the newest");
 }

@@ -42,6 +42,6 @@ impl LocalKms {
 
     async fn kek(&self, row: &DataKeyRow) -> Result<LockedKey, Error> {
         let name = SecretName::kek(&row.tenant, row.kek_id, row.kek_version);
-        self.store.load_kek(&name).await?.ok_or(Error::KekUnusable)
+        self.store.load_key(&name).await?.ok_or(Error::KekUnusable)
     }
 }

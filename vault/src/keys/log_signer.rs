@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use ed25519_dalek::{Signature, Signer, SigningKey};
+use secrecy::ExposeSecret as _;
 
 use super::key_store::{KeyStore, SecretKind, SecretName};
 use super::{Error, Keys};
@@ -29,10 +30,11 @@ impl LogSigner {
     }
 
     /// Loads or makes the key of one of a log's origins; each recovery begins another.
+    #[expect(clippy::disallowed_methods, reason = "the seed of a signing key")]
     async fn open_version(version: u32, store: &KeyStore, log: &TenantName) -> Result<Self, Error> {
         let origin = origin(store.installation_id(), log, version)?;
         let seed = store.create_key(&SecretName::log_signing(log, version)).await?;
-        Self::new(&origin, &seed)
+        Self::new(&origin, seed.expose_secret())
     }
 
     /// Every key the log ever signed with, the newest first.

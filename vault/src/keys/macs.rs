@@ -123,8 +123,8 @@ impl Ring {
         let mut all = Vec::new();
         for name in names {
             let id: SecretId = name.id.parse().map_err(|_| Error::Damaged("a key has a name that is no id"))?;
-            let bytes = store.load_key(&name).await?.ok_or(Error::Damaged("a key vanished"))?;
-            all.push(Arc::new(MacKey::new(id, &bytes)));
+            let key = store.load_key(&name).await?.ok_or(Error::Damaged("a key vanished"))?;
+            all.push(Arc::new(MacKey::of(id, key)));
         }
         // Ids are UUIDv7: the greatest is the newest.
         all.sort_by_key(|key| std::cmp::Reverse(key.id()));

@@ -23,6 +23,7 @@ pub mod meter;
 mod opening;
 mod provider;
 mod records;
+mod tallies;
 mod wrapping;
 
 #[cfg(test)]
@@ -39,8 +40,8 @@ pub use compromise::Compromise;
 pub use error::Error;
 pub use heads::Head;
 pub use held::HeldKeys;
-pub use hsm_provider::{HsmNews, HsmPin, HsmRefusal, HsmSetup, HsmState, HsmWish, MadeKek, News};
-pub use hsm_records::{HsmKek, ProviderRecord, TokenKek};
+pub use hsm_provider::{HsmNews, HsmPin, HsmRefusal, HsmSetup, HsmState, HsmWish, MadeKek, News, TriedToken};
+pub use hsm_records::{HsmKek, ProviderRecord};
 pub use kek_end::{HowEnded, KekEnd, SeenToken, Statement};
 pub use kek_state::{KekState, UnknownState};
 pub use key_store::{RootKeySource, RootVersion, Rotated, Rotation, SecretKind, SecretName};
@@ -66,6 +67,7 @@ struct Inner {
     provider: provider::KeyProvider,
     macs: macs::Macs,
     cache: cache::Cache,
+    tallies: tallies::Tallies,
     meter: Arc<meter::Meter>,
     signers: Mutex<HashMap<TenantName, Arc<LogSigner>>>,
     writing_heads: tokio::sync::Mutex<()>,
@@ -108,6 +110,12 @@ impl Keys {
     /// The key store cannot be written.
     pub async fn forget_root_rotated(&self) -> Result<(), Error> {
         self.inner.store.forget_rotated().await
+    }
+
+    /// So much may be sealed under one data key, for tests.
+    #[cfg(test)]
+    pub(crate) fn seal_at_most(&self, most: u64) {
+        self.inner.tallies.seal_at_most(most);
     }
 
     /// Whether other nodes may use the key store at the same time.

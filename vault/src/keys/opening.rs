@@ -11,6 +11,7 @@ use super::local_kms::LocalKms;
 use super::macs::Macs;
 use super::meter::Meter;
 use super::provider::KeyProvider;
+use super::tallies::Tallies;
 use super::{Error, Inner, Keys, MacPurpose, Medium, RootKeySource, heads};
 use crate::crypto::MacKey;
 use crate::domain::{Clock, Realm, SecretId};
@@ -97,7 +98,8 @@ impl Keys {
         let cache = Cache::new(clock.clone(), Arc::clone(&meter));
         let (signers, writing_heads) = (Mutex::new(HashMap::new()), tokio::sync::Mutex::new(()));
         let after_wiping = Mutex::default();
-        let inner = Inner { clock, store, provider, macs, cache, meter, signers, writing_heads, after_wiping };
+        let tallies = Tallies::new();
+        let inner = Inner { clock, store, provider, macs, cache, tallies, meter, signers, writing_heads, after_wiping };
         Self { inner: Arc::new(inner) }
     }
 

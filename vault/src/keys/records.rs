@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::hsm_records::{HsmKek, ProviderRecord, TokenKek};
+use super::hsm_records::{HsmKek, ProviderRecord};
 use super::{KekEnd, KekState};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
@@ -32,6 +32,8 @@ pub struct DataKeyRow {
     pub created: Timestamp,
     /// How many of the tenant's KEK versions were compromised by then.
     pub era: u32,
+    /// Which of its class, epoch and era: another is begun when one has sealed much.
+    pub part: u32,
 }
 
 /// A version of a tenant's KEK: body of a row of `Table::Keks`, key `{id}.{version}`.
@@ -89,7 +91,8 @@ pub enum RecordsError {
 
 /// Where the records of keys are kept; store/ implements it.
 pub trait KeyRecords: Send + Sync {
-    /// The data keys of a tenant, class and epoch, the newest era first: several only where a KEK was compromised.
+    /// The data keys of a tenant, class and epoch, the newest first: several only where a KEK was compromised or
+    /// one sealed much.
     fn find_data_keys(
         &self,
         tenant: &TenantName,
@@ -104,7 +107,7 @@ pub trait KeyRecords: Send + Sync {
         id: DataKeyId,
     ) -> impl Future<Output = Result<Option<DataKeyRow>, RecordsError>> + Send;
 
-    /// Inserts a data key, durably, unless tenant, class, epoch and era have one; gives the stored one.
+    /// Inserts a data key, durably, unless tenant, class, epoch, era and part have one; gives the stored one.
     /// [`RecordsError::Retired`] if its KEK may not wrap by then, judged in the same transaction.
     fn insert_data_key(&self, row: DataKeyRow) -> impl Future<Output = Result<DataKeyRow, RecordsError>> + Send;
 
@@ -123,7 +126,7 @@ pub trait KeyRecords: Send + Sync {
     fn keks(&self, tenant: &TenantName) -> impl Future<Output = Result<Vec<KekRecord>, RecordsError>> + Send;
 
     /// Every version of any tenant's KEKs whose key is in a token still: asked when a token's key is taken on.
-    fn token_keks(&self) -> impl Future<Output = Result<Vec<TokenKek>, RecordsError>> + Send;
+    fn token_keks(&self) -> impl Future<Output = Result<Vec<HsmKek>, RecordsError>> + Send;
 
     /// How one of the tenant's HSMs is reached, with the version of its row (authenticated).
     fn key_provider(

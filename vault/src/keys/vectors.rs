@@ -24,6 +24,7 @@ fn stored_data_key() {
         sealed: Vec::new(),
         created: Timestamp::from_millis(1_795_489_236_007),
         era: 0,
+        part: 0,
     };
     let context = wrapping::context(&realm, &row);
     let wrapped = envelope::seal_with_nonce(&nonce, &kek, &context, &data_key).unwrap();
@@ -60,6 +61,7 @@ fn stored_data_key_without_an_erasure_key() {
         sealed: bytes("stored"),
         created: Timestamp::from_millis(1_795_489_236_007),
         era: 0,
+        part: 0,
     };
     let context = wrapping::context(&realm, &row);
     assert_eq!(context, bytes("context"));
@@ -89,6 +91,7 @@ fn a_damaged_data_key_is_refused() {
             sealed: stored.clone(),
             created: Timestamp::from_millis(1_795_489_236_007),
             era: 0,
+            part: 0,
         };
         assert!(wrapping::wrapped([&mac], erasure, &realm, &row).is_ok(), "{file}");
         for damaged in vectors::damages(&stored) {

@@ -239,15 +239,24 @@ async fn stopped(store: &Store) -> Result<BTreeSet<BootId>, Error> {
 /// Whether some boot gave a sign of life just now, or began just now, and may write still.
 pub(super) async fn is_any_alive(store: &Store) -> Result<bool, Error> {
     let now = store.clock().now();
-    let beats = store.open_heartbeats().await?;
-    let mut seen: Vec<Timestamp> = beats.iter().map(|beat| beat.time).collect();
+    Ok(last_signs(store).await?.values().any(|at| now.since(*at) < SILENCE))
+}
+
+/// When each boot that did not end in order gave its last sign of life, or began.
+pub(super) async fn last_signs(store: &Store) -> Result<BTreeMap<BootId, Timestamp>, Error> {
+    let mut seen: BTreeMap<BootId, Timestamp> = BTreeMap::new();
+    let mut note = |boot: BootId, at: Timestamp| {
+        seen.entry(boot).and_modify(|last| *last = at.max(*last)).or_insert(at);
+    };
+    store.open_heartbeats().await?.iter().for_each(|beat| note(beat.boot, beat.time));
     // Its first sign of life comes seconds after its start. Where rows were altered, signs of life alone are left.
     for boot in store.open_boots().await? {
         match record_of(boot, store).await {
-            Ok(row) => seen.extend(row.map(|boot| boot.started_at)),
+            Ok(Some(record)) => note(boot, record.started_at),
+            Ok(None) => {}
             Err(error) if error.is_evidence() => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(seen.iter().any(|at| now.since(*at) < SILENCE))
+    Ok(seen)
 }

@@ -1,5 +1,6 @@
 //! The sequencer: gives entries their indices, signs checkpoints, watches that nothing signed is lost or altered.
 
+mod alone;
 mod anchoring;
 mod checkpoints;
 mod closing;
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+pub use alone::is_alone;
 pub use destruction::Certified;
 pub use error::Error;
 pub use export::{Part, Sink, Tar};

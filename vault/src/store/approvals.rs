@@ -20,7 +20,7 @@ use crate::domain::text::hex;
 use crate::domain::{ApprovalId, CredentialId, Realm, Tenant, TenantName, Timestamp, lp};
 
 /// So long a request waits for its second person, and what was approved to be carried out.
-const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
+pub(in crate::store) const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An approval, asked for or given: body of a row of `Table::Approvals`, key: its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

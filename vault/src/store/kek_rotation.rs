@@ -2,9 +2,13 @@
 //!
 //! The new secret lies in the key store before any row speaks of it. Values and states are not touched.
 
+mod plan;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use plan::{Plan, Planned, plan};
 
 use super::administration::{Administrator, Record, in_both_logs};
 use super::approvals::{self, Permit, Place, TwoPersonAct};

@@ -68,9 +68,14 @@ impl KeyCommit {
             }
             Err(_) => Some(false),
         };
+        let mut taken = Ok(());
         match written {
             Some(true) => ground.keys.take_on(made).await,
-            Some(false) => ground.keys.give_up(made).await,
+            Some(false) => {
+                // Of two that name one key of a token in the same moment the second hears why, as if it had come later.
+                taken = ground.keys.refuse_taken(ground.store, &made.record).await;
+                ground.keys.give_up(made).await;
+            }
             None => {
                 let label = made.record.hsm.as_ref().map(|hsm| hsm.label().to_owned());
                 tracing::error!(
@@ -83,6 +88,7 @@ impl KeyCommit {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(Error::Conflict),
             Err(_) if written == Some(true) => Ok(()),
+            Err(Error::Conflict) => Err(taken.err().map_or(Error::Conflict, Error::from)),
             Err(error) => Err(error),
         }
     }

@@ -7,7 +7,7 @@ use super::records::Body;
 use super::rows::{DataKeyRow, Table};
 use super::{Error, Store, engine};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, Tenant, TenantName};
-use crate::keys::{KekRecord, KekState, KeyRecords, ProviderRecord, RecordsError, TokenKek};
+use crate::keys::{HsmKek, KekRecord, KekState, KeyRecords, ProviderRecord, RecordsError};
 
 /// Values are counted up to here.
 pub(in crate::store) const MOST_COUNTED: u64 = 1_000_000;
@@ -71,15 +71,11 @@ impl KeyRecords for Store {
         rows.iter().map(|row| KekRecord::from_row(row).map_err(records)).collect()
     }
 
-    async fn token_keks(&self) -> Result<Vec<TokenKek>, RecordsError> {
+    async fn token_keks(&self) -> Result<Vec<HsmKek>, RecordsError> {
         let mut found = Vec::new();
         for tenant in self.tenants().await.map_err(records)? {
-            for kek in self.keks(&tenant).await?.into_iter().filter(|kek| kek.state != KekState::Destroyed) {
-                let Some(kek) = kek.hsm else { continue };
-                let provider = self.key_provider(&tenant, kek.provider).await?;
-                let serial = provider.and_then(|(_, record)| record.token.serial);
-                found.push(TokenKek { serial, kek: *kek });
-            }
+            let there = self.keks(&tenant).await?.into_iter().filter(|kek| kek.state != KekState::Destroyed);
+            found.extend(there.filter_map(|kek| kek.hsm.map(|kek| *kek)));
         }
         Ok(found)
     }

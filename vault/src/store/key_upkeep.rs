@@ -48,7 +48,7 @@ pub struct KeyUpkeep {
 }
 
 /// What is done for a tenant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Duty {
     /// End what was to end, and rotate what is too old.
     Keys,
@@ -120,6 +120,11 @@ impl KeyUpkeep {
     }
 
     async fn of_each_tenant(&self, duty: Duty) -> Result<(), Error> {
+        if duty == Duty::Keys
+            && let Err(error) = self.store.purge_approvals().await
+        {
+            tracing::warn!(%error, "old approvals could not be removed");
+        }
         let tenants = stream::iter(self.store.tenants().await?);
         let look = |tenant| async move {
             if let Err(error) = self.look_after(&tenant, duty).await {

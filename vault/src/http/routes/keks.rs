@@ -20,9 +20,9 @@ use crate::http::problem::{Code, Problem};
 use crate::http::routes::approvals::{Asked, asked};
 use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
-use crate::keys::{KekRecord, KekState, LOCAL_MECHANISM};
+use crate::keys::{KekRecord, KekState, SeenToken};
 use crate::store::idempotency::Answer;
-use crate::store::kek_rotation::{self, Target};
+use crate::store::kek_rotation::{self, Plan, Planned, Target};
 use crate::store::{Caller, Error, TenantCatalog};
 
 /// A KEK version in a list.
@@ -80,7 +80,8 @@ pub(crate) async fn list(By(caller, _): By<Custodian>, uri: Uri) -> Result<Json<
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RotateKek {
-    /// Only tell what would be made: 200 and the version that would be active, instead of 201.
+    /// Only tell what would be made: 200 and the version that would be active, instead of 201. A token is logged in to once, and
+    /// nothing is made in it.
     #[serde(default)]
     dry_run: bool,
     /// Where the next version lives; where the present one does if it is left out.
@@ -117,7 +118,7 @@ pub(crate) async fn rotate(
     refuse_ended(&caller)?;
     let target = body.target(&caller)?;
     if body.dry_run {
-        return Ok(Json(next(&caller, &target, state.now())?).into_response());
+        return planned(&state, &caller, target).await;
     }
     let creation = if target.is_elsewhere() { despite_outage(creation, &state, &caller).await } else { creation };
     let (doing, by, asking) = (state.clone(), state.administrator(&caller.tenant, &caller), caller.clone());
@@ -163,28 +164,42 @@ pub(super) async fn despite_outage(creation: Creation, state: &State, caller: &C
 }
 
 /// The version that a rotation would make now.
-fn next(caller: &Caller, target: &Target, now: Timestamp) -> Result<KekSummary, Problem> {
-    let alive = caller.tenant.keks.values().map(|(_, record)| record).filter(|kek| kek.state.may_unwrap());
-    let newest = alive.max_by_key(|kek| (kek.state.may_wrap(), kek.created_at, kek.version));
-    let newest = newest.ok_or(crate::keys::Error::NoKek)?;
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlannedKek {
+    #[serde(flatten)]
+    kek: KekSummary,
+    /// Whether a second custodian would have to approve it first.
+    takes_two: bool,
+    dry_run: bool,
+}
+
+/// Tells what would be made; a worker that was started for it is ended, whether or not anybody waits for the answer.
+async fn planned(state: &State, caller: &Caller, target: Target) -> Result<Response, Problem> {
+    let (doing, by) = (state.clone(), state.administrator(&caller.tenant, caller));
+    let now = state.now();
+    let work = async move { Ok(kek_rotation::plan(&by, target, now, doing.ground()).await?) };
+    let plan = state.to_the_end(work).await?;
+    let Plan { present, mechanism, place, takes_two } = plan;
     let next = KekRecord {
-        version: newest.version + 1,
+        version: present.version + 1,
+        mechanism,
         state: KekState::Active,
         created_at: now,
         compromised_at: None,
-        ..newest.clone()
+        ..present
     };
-    match target {
-        Target::Same => Ok(KekSummary::of(&caller.tenant, &next)),
-        Target::Local => {
-            let next = KekRecord { mechanism: LOCAL_MECHANISM.to_owned(), hsm: None, ..next };
-            Ok(KekSummary::of(&caller.tenant, &next))
-        }
-        Target::Hsm(_) => {
-            let why = "what a token can do is known once a key was tried in it: `siv hsm check` does that";
-            Err(Problem::new(Code::Validation).with_place("dryRun", "not_available", why.to_owned()))
-        }
-    }
+    let kek = match place {
+        Planned::Same => KekSummary::of(&caller.tenant, &next),
+        Planned::Local => KekSummary::of(&caller.tenant, &KekRecord { hsm: None, ..next }),
+        Planned::Token(SeenToken { label, serial }) => KekSummary {
+            key_provider: "hsm",
+            token: Some(label),
+            serial: Some(serial),
+            ..KekSummary::of(&caller.tenant, &KekRecord { hsm: None, ..next })
+        },
+    };
+    Ok(Json(PlannedKek { kek, takes_two, dry_run: true }).into_response())
 }
 
 /// How to rewrap.

@@ -3,15 +3,15 @@
 
 use std::sync::{Arc, PoisonError};
 
-use hsm::{KekSelector, TokenInfo, TokenSelector};
+use hsm::{KekAttributes, KekSelector, TokenInfo, TokenSelector};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::evidence::facts;
 use super::onboarding::{self, HsmWish, Tried};
-use super::running::{Running, configuration};
+use super::running::Running;
 use super::{CALL, HsmProvider, MANAGE, in_token};
 use crate::domain::{KekId, KeyProviderId, TenantName, Timestamp};
-use crate::keys::hsm_records::{HsmKek, ProviderRecord, TokenKek};
+use crate::keys::hsm_records::{HsmKek, ProviderRecord};
 use crate::keys::key_store::SecretName;
 use crate::keys::{Error, HowEnded, KekEnd, KekRecord, KekState, KeyRecords, Keys, SeenToken, Statement};
 
@@ -41,29 +41,37 @@ struct Undo {
 
 /// What a tenant has in tokens already.
 #[derive(Default)]
-struct Known {
-    providers: Vec<(u64, ProviderRecord)>,
+pub(super) struct Known {
+    pub(super) providers: Vec<(u64, ProviderRecord)>,
     /// Versions that still open something.
     keks: Vec<HsmKek>,
     /// Every version, of any tenant, whose key is in a token still: those, and those that are being destroyed.
-    there: Vec<TokenKek>,
+    there: Vec<HsmKek>,
     /// The active version, where it lives in a token.
-    active: Option<HsmKek>,
+    pub(super) active: Option<HsmKek>,
 }
 
 impl Known {
-    /// Whether the key of a token stands behind a version already, of this tenant or another. It cannot stand behind a second
-    /// one: with the end of the first, which its own custodians can bring about, the second would lose it.
-    fn has(&self, token: &TokenInfo, tried: &Tried) -> bool {
-        let label = tried.kek.selector.label.as_deref();
-        let value = tried.attributes.check_value.as_ref().filter(|value| !value.is_empty());
-        let public = tried.attributes.public.as_ref();
-        self.there.iter().any(|TokenKek { serial, kek }| {
-            // The same key in another token, or behind another module, is the same key.
-            (value.is_some() && kek.check_value.as_ref() == value)
-                || (public.is_some() && kek.public.as_ref() == public)
-                || (*serial == Some(token.serial.clone()) && kek.kek().selector.label.as_deref() == label)
-        })
+    /// Everything about the tenant that a next version of this one must fit to.
+    pub(super) async fn of<R: KeyRecords>(records: &R, tenant: &TenantName, active: &KekRecord) -> Result<Self, Error> {
+        let there = records.token_keks().await?;
+        let mut known = Self { there, active: active.hsm.as_deref().cloned(), ..Self::default() };
+        for kek in records.keks(tenant).await? {
+            if kek.state == KekState::Destroyed {
+                continue;
+            }
+            let (may_unwrap, Some(hsm)) = (kek.state.may_unwrap(), kek.hsm) else { continue };
+            if let Some(provider) = records.key_provider(tenant, hsm.provider).await? {
+                known.providers.push(provider);
+            }
+            known.keks.extend(Some(*hsm).filter(|_| may_unwrap));
+        }
+        Ok(known)
+    }
+
+    /// Whether the key stands behind a version already, of this tenant or another.
+    pub(super) fn has(&self, kek: &HsmKek) -> bool {
+        self.there.iter().any(|other| kek.is_same_key(other))
     }
 }
 
@@ -83,6 +91,17 @@ impl MadeKek {
 }
 
 impl Keys {
+    /// Refuses a version that was made and is not committed if another one has claimed its key by now.
+    ///
+    /// # Errors
+    /// [`Error::HsmRefused`]; [`Error::Records`].
+    pub async fn refuse_taken<R: KeyRecords>(&self, records: &R, made: &KekRecord) -> Result<(), Error> {
+        let Some(claims) = made.hsm.as_ref().map(|kek| kek.claims()) else { return Ok(()) };
+        let there = records.token_keks().await?;
+        let is_taken = there.iter().any(|other| other.claims().iter().any(|claim| claims.contains(claim)));
+        if is_taken { Err(onboarding::in_use()) } else { Ok(()) }
+    }
+
     /// Takes a token on and makes a tenant's first KEK in it, or finds the one that is named. The caller commits record and
     /// configuration together, then calls [`Keys::take_on`] or [`Keys::give_up`].
     ///
@@ -113,18 +132,7 @@ impl Keys {
         wish: HsmWish,
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
-        let there = records.token_keks().await?;
-        let mut known = Known { there, active: active.hsm.as_deref().cloned(), ..Known::default() };
-        for kek in records.keks(tenant).await? {
-            if kek.state == KekState::Destroyed {
-                continue;
-            }
-            let (may_unwrap, Some(hsm)) = (kek.state.may_unwrap(), kek.hsm) else { continue };
-            if let Some(provider) = records.key_provider(tenant, hsm.provider).await? {
-                known.providers.push(provider);
-            }
-            known.keks.extend(Some(*hsm).filter(|_| may_unwrap));
-        }
+        let known = Known::of(records, tenant, active).await?;
         self.inner.provider.hsm.onboard(tenant, wish, next(active, now)?, known).await
     }
 
@@ -154,7 +162,8 @@ impl Keys {
         // A second handle on the same host: it goes with this one, or stays with the first.
         let again = Running::new(running.place().clone(), running.version(), running.host(), Vec::new());
         let undo = Some(Undo { running: again, made: Some(selector), pin: None });
-        let record = kek_record(kek.provider, version, tried);
+        let serial = token.map(|token| token.serial).unwrap_or_default();
+        let record = kek_record(version, token_kek(kek.provider, serial, tried));
         Ok(MadeKek { record, provider: None, facts, is_beside: true, undo, old_pin: None })
     }
 
@@ -193,47 +202,36 @@ impl HsmProvider {
         known: Known,
     ) -> Result<MadeKek, Error> {
         let turn = self.turn_to_make(tenant).await?;
-        let setup = self.setup.get().ok_or(Error::KekUnusable)?.clone();
-        let asked = onboarding::selector(&wish)?;
-        let path = wish.module.clone();
-        let module = blocking(move || setup.examine(&path)).await?;
-        let draft = ProviderRecord {
-            provider_id: KeyProviderId::generate(version.now),
-            module: wish.module.display().to_string(),
-            module_sha256: module.sha256,
-            token: asked,
-            pin_version: pin_version()?,
-            quarantined: false,
-            changed_at: version.now,
-        };
-        let host = self.launched(configuration(&draft, wish.pin.pin()?))?;
+        let (draft, host, token) = self.reached(&wish, version.now).await?;
         let made_name = if wish.kek.is_none() { Some(named(tenant, version)?) } else { None };
         let (label, wanted) = (wish.kek, made_name.clone());
         let onboarded = blocking(move || {
-            let token = onboarding::connected(&host)?;
             let tried = match (&wanted, &label) {
                 (Some(selector), _) => onboarding::made(&host, selector)?,
                 (None, Some(label)) => onboarding::found(&host, label)?,
                 (None, None) => return Err(Error::KekUnusable),
             };
-            Ok((host, token, tried))
+            Ok((host, tried))
         });
-        let (host, token, tried) = onboarded.await?;
+        let (host, tried) = onboarded.await?;
         let (record, row_version, old) = settled(draft, &token, &known.providers);
-        if made_name.is_none() && known.has(&token, &tried) {
-            return Err(onboarding::in_use());
-        }
         let old_pin = old.map(|version| SecretName::hsm_pin(tenant, record.provider_id, version));
         let facts = facts(&record, Some(&token), &tried);
+        let kek = token_kek(record.provider_id, token.serial, tried);
+        // It cannot stand behind a second version: with the end of the first, which its own custodians can bring about, the
+        // second would lose it.
+        if made_name.is_none() && known.has(&kek) {
+            return Err(onboarding::in_use());
+        }
         let place = (tenant.clone(), record.provider_id);
         let of_token = known.keks.into_iter().filter(|kek| kek.provider == record.provider_id);
-        let canaries: Vec<_> = of_token.map(|kek| kek.canary).chain([tried.canary.clone()]).collect();
+        let canaries: Vec<_> = of_token.map(|kek| kek.canary).chain([kek.canary.clone()]).collect();
         let active = known.active.filter(|kek| kek.provider == record.provider_id);
         let (host, is_beside) = watching(host, canaries.clone(), active).await?;
         drop::<[OwnedSemaphorePermit; 2]>(turn);
         let running = Running::new(place, row_version, Arc::new(host), canaries);
         let pin = SecretName::hsm_pin(tenant, record.provider_id, record.pin_version);
-        let kek = kek_record(record.provider_id, version, tried);
+        let kek = kek_record(version, kek);
         let undo = Some(Undo { running, made: made_name, pin: Some(pin.clone()) });
         let made = MadeKek { record: kek, provider: Some((record, row_version)), facts, is_beside, undo, old_pin };
         // In the key store before any row speaks of it.
@@ -252,7 +250,7 @@ impl HsmProvider {
 
     /// One key is made for a tenant at a time, which takes long; and no longer than such a call may take is waited for it, so
     /// that a dead HSM holds up its own tenant only. The second turn is one of all calls'.
-    async fn turn_to_make(&self, tenant: &TenantName) -> Result<[OwnedSemaphorePermit; 2], Error> {
+    pub(super) async fn turn_to_make(&self, tenant: &TenantName) -> Result<[OwnedSemaphorePermit; 2], Error> {
         let own = {
             let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
             making.retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -309,27 +307,28 @@ fn named(tenant: &TenantName, version: Version) -> Result<KekSelector, Error> {
     Ok(KekSelector { label: Some(format!("siv-{tenant}-{}", version.version)), id: Some(id) })
 }
 
-fn kek_record(provider: KeyProviderId, version: Version, tried: Tried) -> KekRecord {
-    let Tried { kek, canary, attributes } = tried;
+/// What is known of a key of a token from now on.
+pub(super) fn token_kek(provider: KeyProviderId, serial: String, tried: Tried) -> HsmKek {
+    let Tried { canary, attributes, .. } = tried;
+    let KekAttributes { check_value, public, .. } = attributes;
+    HsmKek { provider, canary, check_value, public, serial: Some(serial).filter(|serial| !serial.is_empty()) }
+}
+
+fn kek_record(version: Version, kek: HsmKek) -> KekRecord {
     KekRecord {
         kek_id: version.kek_id,
         version: version.version,
-        mechanism: kek.profile.to_string(),
+        mechanism: kek.canary.kek.profile.to_string(),
         state: KekState::Active,
         created_at: version.now,
         compromised_at: None,
         ended: None,
-        hsm: Some(Box::new(HsmKek {
-            provider,
-            canary,
-            check_value: attributes.check_value,
-            public: attributes.public,
-        })),
+        hsm: Some(Box::new(kek)),
     }
 }
 
 /// A number that no other attempt has, so that none overwrites or destroys another's PIN.
-fn pin_version() -> Result<u32, Error> {
+pub(super) fn pin_version() -> Result<u32, Error> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(Error::Random)?;
     Ok(u32::from_be_bytes(bytes).max(1))
@@ -337,7 +336,7 @@ fn pin_version() -> Result<u32, Error> {
 
 /// The record as it is committed: the token by label and serial, under the id that this token has already if it has one;
 /// then with the version of the PIN it had.
-fn settled(
+pub(super) fn settled(
     draft: ProviderRecord,
     token: &TokenInfo,
     known: &[(u64, ProviderRecord)],
@@ -356,7 +355,7 @@ fn settled(
 
 /// The host told of the canaries, and whether the active key's is known there. One that cannot be told now tells its next
 /// worker.
-async fn watching(
+pub(super) async fn watching(
     host: hsm::Host,
     canaries: Vec<hsm::Canary>,
     active: Option<HsmKek>,
@@ -374,6 +373,8 @@ async fn watching(
     .await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Ending)?
 }

@@ -8,6 +8,7 @@ mod making;
 mod news;
 mod onboarding;
 mod running;
+mod trial;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 pub use making::MadeKek;
 pub use news::{HsmNews, HsmState, News};
 pub use onboarding::{HsmPin, HsmRefusal, HsmWish};
+pub use trial::TriedToken;
 
 use super::hsm_records::HsmKek;
 use super::key_store::KeyStore;
@@ -198,6 +200,9 @@ impl Keys {
         self.inner.provider.hsm.hosts().keys().any(|(of, _)| of == tenant)
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// The KEK's place in a token, or the refusal of a record that has none.
 pub(super) fn in_token(kek: &KekRecord) -> Result<&HsmKek, Error> {

@@ -7,11 +7,16 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use hsm::{
-    Host, HsmError, KekAttributes, KekKind, KekRef, KekSelector, ModuleFile, Phase, Pin, TokenInfo, TokenSelector,
+    Host, HsmError, KekAttributes, KekKind, KekRef, KekSelector, ModuleFile, Phase, Pin, ProbeReport, Profile,
+    TokenInfo, TokenSelector, Trial,
 };
 
-use super::{HsmSetup, MANAGE};
+use super::making::{blocking, pin_version};
+use super::running::configuration;
+use super::{HsmProvider, HsmSetup, MANAGE};
+use crate::domain::{KeyProviderId, Timestamp};
 use crate::keys::Error;
+use crate::keys::hsm_records::ProviderRecord;
 
 /// How long a token may take until it is logged in.
 const CONNECTS: Duration = Duration::from_secs(12);
@@ -98,12 +103,38 @@ impl HsmSetup {
     }
 }
 
+impl HsmProvider {
+    /// A worker that is logged in to the token that is wished for, once; and how it would be reached from now on.
+    pub(super) async fn reached(
+        &self,
+        wish: &HsmWish,
+        now: Timestamp,
+    ) -> Result<(ProviderRecord, Host, TokenInfo), Error> {
+        let setup = self.setup.get().ok_or(Error::KekUnusable)?.clone();
+        let asked = selector(wish)?;
+        let path = wish.module.clone();
+        let module = blocking(move || setup.examine(&path)).await?;
+        let draft = ProviderRecord {
+            provider_id: KeyProviderId::generate(now),
+            module: wish.module.display().to_string(),
+            module_sha256: module.sha256,
+            token: asked,
+            pin_version: pin_version()?,
+            quarantined: false,
+            changed_at: now,
+        };
+        let host = self.launched(configuration(&draft, wish.pin.pin()?))?;
+        let (host, token) = blocking(move || connected(&host).map(|token| (host, token))).await?;
+        Ok((draft, host, token))
+    }
+}
+
 fn refusal(member: &'static str, code: &'static str, error: &HsmError) -> Error {
     Error::HsmRefused(HsmRefusal::new(member, code, error.to_string()))
 }
 
 /// The token a wish names.
-pub(super) fn selector(wish: &HsmWish) -> Result<TokenSelector, Error> {
+fn selector(wish: &HsmWish) -> Result<TokenSelector, Error> {
     if wish.token.is_none() && wish.serial.is_none() {
         let refused = HsmRefusal::new("token", "required", "label or serial number must name the token");
         return Err(Error::HsmRefused(refused));
@@ -112,7 +143,7 @@ pub(super) fn selector(wish: &HsmWish) -> Result<TokenSelector, Error> {
 }
 
 /// Waits until the host is logged in. One refused PIN is one attempt, and the host makes no second one.
-pub(super) fn connected(host: &Host) -> Result<TokenInfo, Error> {
+fn connected(host: &Host) -> Result<TokenInfo, Error> {
     let until = Instant::now() + CONNECTS;
     let settled = |status: &hsm::Status| {
         matches!(status.phase, Phase::Ready | Phase::Quarantined)
@@ -179,16 +210,30 @@ pub(super) fn taken_away(host: &Host, selector: &KekSelector) -> bool {
     }
 }
 
+/// The profile that a key made there would be pinned to, as throw-away keys of the same kinds show it.
+pub(super) fn would_do(host: &Host) -> Result<Profile, Error> {
+    let mut last = None;
+    for kind in [KekKind::Aes256, KekKind::Rsa3072] {
+        match host.probe_kind(kind, MANAGE).map_err(of_kek).and_then(chosen) {
+            Ok(profile) => return Ok(profile),
+            Err(error @ Error::HsmRefused(_)) => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or(Error::KekUnusable))
+}
+
+/// The profile to pin.
+fn chosen(report: ProbeReport) -> Result<Profile, Error> {
+    let words = |trial: &Trial| format!("{}: {}", trial.profile, trial.refusal.as_deref().unwrap_or("works"));
+    report.chosen.ok_or_else(|| {
+        let why = report.trials.iter().map(words).collect::<Vec<_>>().join("; ");
+        Error::HsmRefused(HsmRefusal::new("kek", "no_profile", why))
+    })
+}
+
 fn tried(host: &Host, selector: &KekSelector, attributes: KekAttributes) -> Result<Tried, Error> {
-    let report = host.probe(selector, MANAGE).map_err(of_kek)?;
-    let Some(profile) = report.chosen else {
-        let why = report
-            .trials
-            .iter()
-            .map(|trial| format!("{}: {}", trial.profile, trial.refusal.as_deref().unwrap_or("works")));
-        let why = why.collect::<Vec<_>>().join("; ");
-        return Err(Error::HsmRefused(HsmRefusal::new("kek", "no_profile", why)));
-    };
+    let profile = host.probe(selector, MANAGE).map_err(of_kek).and_then(chosen)?;
     let kek = KekRef { selector: selector.clone(), profile };
     let canary = host.make_canary(&kek, MANAGE).map_err(of_kek)?;
     Ok(Tried { kek, canary, attributes })

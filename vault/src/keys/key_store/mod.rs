@@ -101,8 +101,8 @@ impl KeyStore {
         Ok(Some(envelope::open(&self.sealing_key(name), &self.aad(name), &sealed)?))
     }
 
-    /// A key-encryption key, if it is there, in a place of its own.
-    pub(super) async fn load_kek(&self, name: &SecretName) -> Result<Option<LockedKey>, Error> {
+    /// A key, if it is there, in a place of its own.
+    pub(super) async fn load_key(&self, name: &SecretName) -> Result<Option<LockedKey>, Error> {
         let Some(sealed) = self.medium.read(self.identity.root_version, name).await? else {
             self.still().await?;
             return Ok(None);
@@ -110,41 +110,16 @@ impl KeyStore {
         Ok(Some(envelope::open_key(&self.sealing_key(name), &self.aad(name), &sealed)?))
     }
 
-    /// Makes a key-encryption key of fresh random bytes, durably, if the name has none that opens.
+    /// The key of a name; made of fresh random bytes, durably, if the name has none that opens.
     #[expect(clippy::disallowed_methods, reason = "plaintext of its seal")]
-    pub(super) async fn create_kek(&self, name: &SecretName) -> Result<(), Error> {
-        let _alone = self.making.lock().await;
-        if self.load_kek(name).await?.is_some() {
-            return Ok(());
-        }
-        let kek = LockedKey::try_init_with(|bytes| getrandom::fill(bytes).map_err(Error::Random))?;
-        if self.create(name, kek.expose_secret()).await? {
-            return Ok(());
-        }
-        self.load_kek(name).await?.map(drop).ok_or(Error::Damaged("a secret vanished while it was made"))
-    }
-
-    /// A secret of 32 bytes, if it is there.
-    pub(super) async fn load_key(&self, name: &SecretName) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
-        let Some(secret) = self.load(name).await? else { return Ok(None) };
-        let mut key = Zeroizing::new([0; 32]);
-        if secret.len() != key.len() {
-            return Err(Error::Altered);
-        }
-        key.copy_from_slice(&secret);
-        Ok(Some(key))
-    }
-
-    /// The secret of 32 bytes of a name; made of fresh random bytes, durably, if it is not there.
-    pub(super) async fn create_key(&self, name: &SecretName) -> Result<Zeroizing<[u8; 32]>, Error> {
+    pub(super) async fn create_key(&self, name: &SecretName) -> Result<LockedKey, Error> {
         // One at a time: a key that another task has named but not yet synced must not be used.
         let _alone = self.making.lock().await;
         if let Some(key) = self.load_key(name).await? {
             return Ok(key);
         }
-        let mut key = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut key[..]).map_err(Error::Random)?;
-        if self.create(name, &key[..]).await? {
+        let key = LockedKey::try_init_with(|bytes| getrandom::fill(bytes).map_err(Error::Random))?;
+        if self.create(name, key.expose_secret()).await? {
             return Ok(key);
         }
         self.load_key(name).await?.ok_or(Error::Damaged("a secret vanished while it was made"))

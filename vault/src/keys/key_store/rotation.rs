@@ -174,6 +174,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{DataKeyClass, Epoch, TenantName};
+    use crate::keys::fixture::bytes_of;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
 
@@ -195,14 +196,14 @@ mod tests {
         let store = open(dir, file(dir, "one"), true).await.unwrap();
         let mut secrets = Vec::new();
         for name in names() {
-            secrets.push(*store.create_key(&name).await.unwrap());
+            secrets.push(bytes_of(&store.create_key(&name).await.unwrap()));
         }
         (store, secrets)
     }
 
     async fn holds(store: &KeyStore, secrets: &[[u8; 32]]) -> bool {
         for (name, secret) in names().iter().zip(secrets) {
-            if store.load_key(name).await.ok().flatten().is_none_or(|found| *found != *secret) {
+            if store.load_key(name).await.ok().flatten().is_none_or(|found| bytes_of(&found) != *secret) {
                 return false;
             }
         }

@@ -5,7 +5,7 @@ use super::custody::stored;
 use super::on_every_engine;
 use super::vault::{NOW, Vault, demo};
 use crate::access_log::{Destroyed, DestructionCertificate, Leaf};
-use crate::domain::{Actor, ActorKind, CredentialId, CredentialKind, DataKeyClass, KekId, KeyProviderId};
+use crate::domain::{Actor, ActorKind, CredentialId, CredentialKind, DataKeyClass, KekId, KeyProviderId, TenantName};
 use crate::keys::{self, HsmKek, KekRecord, KekState, Statement};
 use crate::store::administration::Administrator;
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct};
@@ -25,6 +25,8 @@ on_every_engine!(
     a_key_whose_token_is_away_ends_by_the_word_of_two_and_the_certificate_says_no_more,
     an_active_key_that_cannot_be_succeeded_is_compromised_all_the_same,
     an_approval_says_why_it_cannot_be_given,
+    approvals_go_a_month_after_their_end_and_one_that_is_under_way_stays,
+    of_two_tenants_that_take_one_key_of_a_token_in_the_same_moment_one_has_it,
 );
 
 impl Vault {
@@ -268,4 +270,81 @@ async fn an_approval_says_why_it_cannot_be_given(vault: Vault) {
     let four = vault.custodian().await;
     assert!(matches!(vault.approve(four, &used).await, Approved::Done { .. }));
     assert_eq!(why(&used, None).await, Over::Used);
+}
+
+async fn approvals_go_a_month_after_their_end_and_one_that_is_under_way_stays(vault: Vault) {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+    let vault = vault.with_tenant().await;
+    let (one, two) = (vault.custodian().await, vault.custodian().await);
+    let expired = vault.ask_to_shred(one).await;
+    let kek = vault.move_into_token().await.row_key();
+    let completed = vault.asked(one, TwoPersonAct::LeaveToken { kek, place: Place::Local }).await;
+    assert!(matches!(vault.approve(two, &completed).await, Approved::Done { .. }));
+    vault.move_into_token().await;
+    let waits = vault.ask_to_shred(one).await;
+    let approved = approvals::approve(&vault.by(), two, (waits.approval_id, None), vault.ground()).await;
+    assert!(approved.is_err(), "its token is waited for: {approved:?}");
+    let row = async |asked: &ApprovalRecord| {
+        let found = vault.store.row(Table::Approvals, &demo(), &asked.approval_id.to_string()).await;
+        found.map(|row| row.is_some())
+    };
+    vault.clock.advance(30 * DAY);
+    assert_eq!(vault.store.purge_approvals().await.unwrap(), 0);
+    let why = approvals::approve(&vault.by(), two, (expired.approval_id, None), vault.ground()).await.unwrap();
+    assert!(matches!(why, Approved::Over(Over::Expired)), "as long as it is there it says why: {why:?}");
+    vault.clock.advance(DAY + DAY);
+    assert_eq!(vault.store.purge_approvals().await.unwrap(), 2);
+    for gone in [&expired, &completed] {
+        assert!(!row(gone).await.unwrap(), "absent, and nobody is accused of it");
+        let absent = approvals::approve(&vault.by(), two, (gone.approval_id, None), vault.ground()).await.unwrap();
+        assert!(matches!(absent, Approved::Absent), "{absent:?}");
+    }
+    assert!(row(&waits).await.unwrap());
+    // One that is too young to have gone was taken away.
+    let young = vault.asked(one, TwoPersonAct::LeaveStrict { cache_seconds: 5, settings: 1 }).await;
+    vault.tamper(&format!("DELETE FROM approvals WHERE key = '{}'", young.approval_id)).await;
+    assert!(matches!(row(&young).await, Err(Error::Tampered(_))));
+    assert_eq!(vault.store.purge_approvals().await.unwrap(), 0);
+}
+
+async fn of_two_tenants_that_take_one_key_of_a_token_in_the_same_moment_one_has_it(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let other: TenantName = "other".parse().unwrap();
+    vault.make_tenant(&other).await;
+    let version = |hsm: HsmKek| KekRecord {
+        kek_id: KekId::generate(NOW),
+        version: 1,
+        mechanism: hsm.canary.kek.profile.to_string(),
+        state: KekState::Active,
+        created_at: NOW,
+        compromised_at: None,
+        ended: None,
+        hsm: Some(Box::new(hsm)),
+    };
+    // By its place in the token, and by its check value in a token that calls itself otherwise.
+    for (theirs, ours) in [
+        (HsmKek::found("own", "17", "a1"), HsmKek::found("own", "17", "b2")),
+        (HsmKek::found("mine", "18", "c3"), HsmKek::found("yours", "19", "c3")),
+    ] {
+        let (theirs, ours) = (version(theirs), version(ours));
+        let written = async |kek: &KekRecord, tenant: &TenantName, at| {
+            vault.decree(kek.to_row(tenant, &kek.row_key(), at).unwrap()).await
+        };
+        let demo = demo();
+        let (one, two) = tokio::join!(written(&theirs, &demo, 1), written(&ours, &other, 1));
+        assert_eq!(usize::from(one.is_ok()) + usize::from(two.is_ok()), 1, "{one:?} {two:?}");
+        let ((has, of), (waits, its)) = match one {
+            Ok(_) => ((theirs, demo), (ours, other.clone())),
+            Err(_) => ((ours, other.clone()), (theirs, demo)),
+        };
+        let refused = written(&waits, &its, 1).await;
+        assert!(matches!(refused, Err(Error::Conflict)), "{refused:?}");
+        // With the end of the key it is free.
+        for (at, state) in [(2, KekState::Deactivated), (3, KekState::Destroying)] {
+            written(&KekRecord { state, ..has.clone() }, &of, at).await.unwrap();
+            assert!(written(&waits, &its, 1).await.is_err(), "{state:?}");
+        }
+        written(&KekRecord { state: KekState::Destroyed, ..has.clone() }, &of, 4).await.unwrap();
+        written(&waits, &its, 1).await.unwrap();
+    }
 }

@@ -26,6 +26,7 @@ on_every_engine!(
     whatever_is_sealed_after_a_compromise_is_under_another_data_key,
     a_data_key_that_does_not_open_keeps_no_other_from_being_emptied,
     days_of_many_values_are_walked_in_parts,
+    a_data_key_that_sealed_much_has_another_beside_it_in_the_same_epoch,
 );
 
 /// Rounds of two nodes at the same value.
@@ -289,4 +290,32 @@ async fn days_of_many_values_are_walked_in_parts(vault: Vault) {
         seen.extend(part.iter().map(|seals| seals.value_id));
     }
     assert_eq!(seen, values);
+}
+
+async fn a_data_key_that_sealed_much_has_another_beside_it_in_the_same_epoch(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    vault.keys.seal_at_most(2);
+    let mut values = Vec::new();
+    for _ in 0..5 {
+        values.push(vault.captured(None).await);
+    }
+    let mut under = Vec::new();
+    for value_id in &values {
+        assert!(vault.is_genuine(*value_id).await);
+        under.push(vault.row(*value_id).await.data_key_id);
+    }
+    assert!(under[0] == under[1] && under[2] == under[3] && under[1] != under[2] && under[3] != under[4], "{under:?}");
+    let rows = vault.store.data_keys_after(&demo(), None, 10).await.unwrap();
+    let mut parts: Vec<_> = rows.iter().filter(|row| under.contains(&row.data_key_id)).map(|row| row.part).collect();
+    parts.sort_unstable();
+    assert_eq!(parts, [0, 1, 2]);
+    // All of them are taken along by a rewrap, and sealed anew after a compromise.
+    kek_rotation::rotate(&vault.by(), Target::Same, vault.clock.now(), vault.ground()).await.unwrap();
+    assert_eq!(kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap().left, 0);
+    vault.compromise(2).await;
+    assert_eq!(vault.pass(false).await.moved, 5);
+    for value_id in values {
+        assert!(vault.is_genuine(value_id).await);
+        assert!(!under.contains(&vault.row(value_id).await.data_key_id));
+    }
 }

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use super::column::{Columns, column, int};
+use super::kek_claims;
 use crate::domain::{AppName, SecretId, TenantName};
 use crate::store::Error;
 use crate::store::batch::{SealedRow, Stored};
@@ -191,6 +192,9 @@ pub(super) async fn write(rows: &Changed, connection: &mut PgConnection) -> Resu
         }
         if is_new && table == Table::Apps {
             claim_app_names(&rows, connection).await?;
+        }
+        for (_, sealed) in rows {
+            kek_claims::write(&sealed.row, is_new, connection).await?;
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ mod durability;
 mod fault;
 mod generations;
 mod integration;
+mod kek_claims;
 mod key_rows;
 mod key_store;
 mod lane_ends;

@@ -64,6 +64,35 @@ impl PostgresStore {
             .map_err(Error::Database))
     }
 
+    /// The tenants that have approvals with ids before this one.
+    pub(in crate::store) async fn tenants_with_approvals_before(&self, oldest: &str) -> Result<Vec<TenantName>, Error> {
+        super::reading!(self, |connection| {
+            let rows = sqlx::query("SELECT DISTINCT tenant FROM approvals WHERE key < $1 ORDER BY tenant")
+                .bind(oldest)
+                .fetch_all(connection)
+                .await?;
+            rows.iter().map(approving_tenant).collect()
+        })
+    }
+
+    /// Removes an approval, if it is still of this version; how many rows.
+    pub(in crate::store) async fn remove_approval(
+        &self,
+        key: &str,
+        version: u64,
+        tenant: &TenantName,
+    ) -> Result<u64, Error> {
+        super::writing!(self, |connection| {
+            let removed = sqlx::query("DELETE FROM approvals WHERE tenant = $1 AND key = $2 AND version = $3")
+                .bind(tenant.as_str())
+                .bind(key)
+                .bind(int(version))
+                .execute(connection)
+                .await;
+            removed.map(|done| done.rows_affected()).map_err(Error::Database)
+        })
+    }
+
     /// Replaces a boot's sign of life.
     pub(in crate::store) async fn write_heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), Error> {
         super::writing!(self, |connection| write_heartbeat(heartbeat, connection).await.map_err(Error::Database))
@@ -96,6 +125,11 @@ fn expired_value(row: &sqlx::postgres::PgRow) -> Result<(TenantName, ValueId), E
     let columns = Columns::of("secure_values", row);
     let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
     Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
+}
+
+fn approving_tenant(row: &sqlx::postgres::PgRow) -> Result<TenantName, Error> {
+    let columns = Columns::of("approvals", row);
+    TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())
 }
 
 async fn purge(

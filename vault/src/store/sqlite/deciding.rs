@@ -4,6 +4,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::column::{Columns, int};
+use super::kek_claims;
 use super::sql::{self, Texts, texts};
 use crate::domain::{AppName, SecretId, TenantName};
 use crate::store::Error;
@@ -167,7 +168,7 @@ pub(super) async fn write(sealed: &SealedRow, base: u64, connection: &mut Sqlite
     if base == 0 && row.table == Table::Apps {
         claim_app_name(&row.key, &row.tenant, connection).await?;
     }
-    Ok(())
+    kek_claims::write(row, base == 0, connection).await
 }
 
 /// Names of apps are unique in the installation: another tenant's claim breaks the primary key.

@@ -8,11 +8,11 @@ use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName};
 use crate::store::Error;
 use crate::store::rows::{CaptureKeyRow, DataKeyRow};
 
-/// Inserts a data key unless its class, epoch and era have one; gives the stored one.
+/// Inserts a data key unless its class, epoch, era and part have one; gives the stored one.
 pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut SqliteConnection) -> Result<DataKeyRow, Error> {
     sqlx::query(
-        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era, part) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )
     .bind(row.tenant.as_str())
     .bind(&row.data_key_id.as_bytes()[..])
@@ -24,17 +24,18 @@ pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut SqliteCon
     .bind(&row.sealed[..])
     .bind(millis(row.created))
     .bind(i64::from(row.era))
+    .bind(i64::from(row.part))
     .execute(&mut *connection)
     .await?;
     let found = find_data_keys(row.class, row.epoch, &row.tenant, connection).await?;
-    found.into_iter().find(|stored| stored.era == row.era).ok_or(Error::Conflict)
+    found.into_iter().find(|stored| (stored.era, stored.part) == (row.era, row.part)).ok_or(Error::Conflict)
 }
 
 /// Writes a data key that was wrapped anew: its id, class and epoch stay.
 pub(super) async fn upsert_data_key(row: &DataKeyRow, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, data_key_id) DO UPDATE SET kek_id = excluded.kek_id, \
+        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era, part) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, data_key_id) DO UPDATE SET kek_id = excluded.kek_id, \
          kek_version = excluded.kek_version, mechanism = excluded.mechanism, sealed = excluded.sealed",
     )
     .bind(row.tenant.as_str())
@@ -47,24 +48,27 @@ pub(super) async fn upsert_data_key(row: &DataKeyRow, connection: &mut SqliteCon
     .bind(&row.sealed[..])
     .bind(millis(row.created))
     .bind(i64::from(row.era))
+    .bind(i64::from(row.part))
     .execute(connection)
     .await
     .map(|_| ())
 }
 
-/// The data keys of a class and epoch, the newest era first: one, but where a KEK was compromised.
+/// The data keys of a class and epoch, the newest first: one, but where a KEK was compromised or one sealed much.
 pub(super) async fn find_data_keys(
     class: DataKeyClass,
     epoch: Epoch,
     tenant: &TenantName,
     connection: &mut SqliteConnection,
 ) -> Result<Vec<DataKeyRow>, Error> {
-    let rows = sqlx::query("SELECT * FROM data_keys WHERE tenant = ? AND class = ? AND epoch = ? ORDER BY era DESC")
-        .bind(tenant.as_str())
-        .bind(class.as_str())
-        .bind(int(epoch.0))
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT * FROM data_keys WHERE tenant = ? AND class = ? AND epoch = ? ORDER BY era DESC, part DESC",
+    )
+    .bind(tenant.as_str())
+    .bind(class.as_str())
+    .bind(int(epoch.0))
+    .fetch_all(connection)
+    .await?;
     rows.iter().map(|row| data_key(row, tenant)).collect()
 }
 
@@ -188,6 +192,7 @@ fn data_key(row: &SqliteRow, tenant: &TenantName) -> Result<DataKeyRow, Error> {
         sealed: columns.get("sealed")?,
         created: columns.time("created")?,
         era: columns.number("era")?,
+        part: columns.number("part")?,
     })
 }
 

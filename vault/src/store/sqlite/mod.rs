@@ -6,6 +6,7 @@ mod deciding;
 mod fault;
 mod file;
 mod integration;
+mod kek_claims;
 mod key_rows;
 mod lane_ends;
 mod lanes;

@@ -62,6 +62,35 @@ impl SqliteStore {
         writer.settle(done).await
     }
 
+    /// The tenants that have approvals with ids before this one.
+    pub(in crate::store) async fn tenants_with_approvals_before(&self, oldest: &str) -> Result<Vec<TenantName>, Error> {
+        let rows = sqlx::query("SELECT DISTINCT tenant FROM approvals WHERE key < ? ORDER BY tenant")
+            .bind(oldest)
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        rows.iter().map(approving_tenant).collect()
+    }
+
+    /// Removes an approval, if it is still of this version; how many rows.
+    pub(in crate::store) async fn remove_approval(
+        &self,
+        key: &str,
+        version: u64,
+        tenant: &TenantName,
+    ) -> Result<u64, Error> {
+        let mut writer = self.writer().await;
+        let mut batch = writer.begin().await?;
+        let removed = sqlx::query("DELETE FROM approvals WHERE tenant = ? AND key = ? AND version = ?")
+            .bind(tenant.as_str())
+            .bind(key)
+            .bind(int(version))
+            .execute(&mut *batch.transaction)
+            .await;
+        let removed = removed.map(|done| done.rows_affected()).map_err(Error::Database);
+        let done = batch.finish(removed).await;
+        writer.settle(done).await
+    }
+
     /// Replaces a boot's sign of life.
     pub(in crate::store) async fn write_heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), Error> {
         let mut writer = self.writer().await;
@@ -94,6 +123,11 @@ fn expired_value(row: &sqlx::sqlite::SqliteRow) -> Result<(TenantName, ValueId),
     let columns = Columns::of("secure_values", row);
     let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
     Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
+}
+
+fn approving_tenant(row: &sqlx::sqlite::SqliteRow) -> Result<TenantName, Error> {
+    let columns = Columns::of("approvals", row);
+    TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())
 }
 
 async fn purge(

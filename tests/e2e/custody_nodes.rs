@@ -1,0 +1,104 @@
+//! Two nodes on one PostgreSQL, and a tenant whose key lies in a token that both reach.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::custody::{Custody, Customer, until};
+use tests::token::{LABEL, PIN, Provider, Token};
+use tests::{Answer, Postgres};
+
+/// A second is promised; the rest is for a machine that is busy with other tests.
+const EVERYWHERE: Duration = Duration::from_secs(5);
+
+struct Scene {
+    token: Token,
+    nodes: [Custody; 2],
+    acme: Customer,
+    _postgres: Postgres,
+}
+
+impl Scene {
+    /// A strict tenant: whatever is captured or read needs the token.
+    fn new() -> Self {
+        let (postgres, token) = (Postgres::start(), Token::new(Provider::SoftHsm));
+        let one = Custody::on_postgres(&[&token], &postgres);
+        let acme = one.customer_in("acme", (&token, LABEL, PIN), 0);
+        let two = one.beside(&postgres);
+        Self { token, nodes: [one, two], acme, _postgres: postgres }
+    }
+
+    async fn both_answer(&self, what: &str, key: &str, is_it: impl Fn(&Answer) -> bool) {
+        for node in &self.nodes {
+            until(what, || async { is_it(&node.read(&self.acme, key).await) }).await;
+        }
+    }
+}
+
+fn is_outage(answer: &Answer) -> bool {
+    answer.status == 503 && answer.json()["code"] == "kms.unavailable"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_custodian_does_on_one_node_holds_on_the_other_whose_worker_has_the_token_too() {
+    let scene = Scene::new();
+    let ([one, two], acme) = (&scene.nodes, &scene.acme);
+    let mut keys = Vec::new();
+    for node in [one, two] {
+        keys.push(node.put(acme, "4242424242424242").await.unwrap());
+    }
+    for node in [one, two] {
+        for key in &keys {
+            assert_eq!(node.read(acme, key).await.expect(200).json()["outputs"]["last4"], "4242");
+        }
+        assert_eq!(node.workers().len(), 1, "each has a worker of its own");
+    }
+
+    one.keys(acme, &["seal"]);
+    let begun = Instant::now();
+    until("it is sealed", || async { two.read(acme, &keys[0]).await.json()["code"] == "tenant.sealed" }).await;
+    println!("sealed on the other node after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < EVERYWHERE, "{:?}", begun.elapsed());
+    assert!(two.put(acme, "4111111111111111").await.is_err());
+    two.keys(acme, &["unseal"]);
+    until("it is unsealed", || async { one.read(acme, &keys[0]).await.status == 200 }).await;
+
+    // The version that one node made wraps on the other, and the end of the first one is no alarm there.
+    assert_eq!(one.keys(acme, &["rotate"])["version"], 2);
+    let done = two.keys(acme, &["rewrap"]);
+    assert!(done["moved"].as_u64().unwrap() > 0 && done["left"] == 0, "{done}");
+    keys.push(two.put(acme, "4242424242424242").await.unwrap());
+    assert_eq!(one.keys(acme, &["state", "1", "destroyed"])["state"], "destroyed");
+    assert!(!scene.token.logged_in(&["--list-objects"]).contains("siv-acme-1"));
+    for node in [one, two] {
+        for key in &keys {
+            until("it is read", || async { node.read(acme, key).await.status == 200 }).await;
+        }
+        until("it is well", || async { node.reasons(acme).await == json!([]) }).await;
+    }
+    assert!(one.entries(acme, "key.provider.alarm").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_goes_away_stops_its_tenant_on_both_nodes_and_both_heal() {
+    let scene = Scene::new();
+    let key = scene.nodes[0].put(&scene.acme, "4242424242424242").await.unwrap();
+    scene.both_answer("it serves", &key, |answer| answer.status == 200).await;
+    let [there, away] = ["tokens", "away"].map(|name| scene.token.folder().join(name));
+    fs::rename(&there, &away).unwrap();
+    scene.both_answer("it is an outage", &key, is_outage).await;
+    for node in &scene.nodes {
+        until("it is told", || async { node.reasons(&scene.acme).await == json!(["kms"]) }).await;
+        assert!(node.put(&scene.acme, "4242424242424242").await.is_err());
+    }
+    fs::rename(&away, &there).unwrap();
+    scene.both_answer("it heals", &key, |answer| answer.status == 200).await;
+    for node in &scene.nodes {
+        until("it is told", || async { node.reasons(&scene.acme).await == json!([]) }).await;
+        node.put(&scene.acme, "4242424242424242").await.unwrap();
+    }
+    // An outage is no tampering, and no attempt with the PIN was counted.
+    for action in ["key.provider.alarm", "key.provider.quarantined"] {
+        assert!(scene.nodes[0].entries(&scene.acme, action).await.is_empty(), "{action}");
+    }
+}
