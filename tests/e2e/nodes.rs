@@ -253,9 +253,8 @@ fn a_node_with_a_copy_of_another_ones_key_store_is_refused_while_that_one_lives_
     let copied = std::process::Command::new("cp").arg("-a").arg(one.folder().join(".")).arg(copy.path()).status();
     assert!(copied.unwrap().success());
     let copy = Installation { folder: copy };
-    let refused = copy.run(&["serve"]);
-    let why = text(&refused.stderr);
-    assert!(!refused.status.success() && why.contains("another node works on this database"), "{why}");
+    let why = Serving::begin(&copy, &[]).err().expect("it does not serve beside the other one");
+    assert!(why.contains("another node works on this database"), "{why}");
     // Its ghost keeps nobody out: neither itself nor whoever takes its place.
     one.kill();
     one.begin().unwrap();
