@@ -223,8 +223,7 @@ pub(crate) fn generate(session: &Session, selector: &KekSelector, kind: KekKind)
 }
 
 /// Destroys the KEK, and its public half. There is no way back.
-pub(crate) fn destroy(session: &Session, selector: &KekSelector) -> Result<(), Fault> {
-    let kek = Kek::find(session, selector)?;
+pub(crate) fn destroy(session: &Session, kek: Kek) -> Result<(), Fault> {
     session.destroy_object(kek.opens)?;
     if kek.closes.handle() != kek.opens.handle() {
         session.destroy_object(kek.closes)?;

@@ -17,8 +17,9 @@ use crate::uri::KekSelector;
 /// What the host asks. The frame's second and third field are named beside each verb.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Verb {
-    /// The first frame: configuration as JSON in field 1, a PIN handed over in field 2. Answered once module, token and login stand.
-    Configure,
+    /// The first frame: configuration as JSON in field 1, a PIN handed over in field 2; with it the key under which the host knows PINs.
+    /// Answered once module, token and login stand.
+    Configure([u8; 32]),
     /// Key in field 1, context in field 2; the answer's bytes are the wrapped key.
     Wrap(KekRef),
     /// Wrapped key in field 1, context in field 2; the answer's bytes are the key.
@@ -29,14 +30,16 @@ pub(crate) enum Verb {
     Describe(KekSelector),
     /// A canary for a KEK version.
     MakeCanary(KekRef),
-    /// Asks every canary.
-    AskCanaries,
+    /// Asks one canary; what is wrong with its KEK, if anything is. One request each, so that many of them are no hung call.
+    AskCanary(Canary),
+    /// What stands.
+    Status,
     /// Replaces the canaries.
     Watch(Vec<Canary>),
     /// Makes a KEK in the token.
     CreateKek(KekSelector, KekKind),
-    /// Destroys a KEK.
-    DestroyKek(KekSelector),
+    /// Destroys a KEK, once its canary answers.
+    DestroyKek(KekSelector, Option<Canary>),
     /// The conformance and safety report.
     Check(CheckOptions),
 }
@@ -53,7 +56,8 @@ pub struct WorkerStatus {
     pub generation: u64,
     /// Sessions that work at once.
     pub sessions: usize,
-    /// What the canaries found; empty is good.
+    /// What the canaries found; empty is good. The host asks them one by one and keeps it here.
+    #[serde(default)]
     pub findings: Vec<Finding>,
 }
 

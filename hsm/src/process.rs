@@ -10,13 +10,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use crate::configuration::Configuration;
+use crate::doorman::{self, KNOCK, Knock};
 use crate::error::HsmError;
 use crate::frame::Frame;
+use crate::logins::{self, Login};
 use crate::message::{self, Answer, Verb};
 
 /// How a worker is started.
@@ -39,6 +41,10 @@ pub(crate) struct Worker {
     waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
     dead: AtomicBool,
+    /// Whether its PIN was never accepted: somebody has just said it.
+    has_new_pin: bool,
+    /// The login that it is at.
+    login: Mutex<Option<Login>>,
 }
 
 struct Waiting {
@@ -52,7 +58,11 @@ const WRITE: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// Starts the program. `gone` is called once, from another thread, when it has ended and was reaped.
-    pub(crate) fn start(launch: &Launch, gone: impl FnOnce() + Send + 'static) -> Result<Arc<Self>, HsmError> {
+    pub(crate) fn start(
+        launch: &Launch,
+        has_new_pin: bool,
+        gone: impl FnOnce() + Send + 'static,
+    ) -> Result<Arc<Self>, HsmError> {
         let failed = |e: io::Error| HsmError::Unavailable(format!("the worker cannot be started: {}", e.kind()));
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         ours.set_write_timeout(Some(WRITE)).map_err(failed)?;
@@ -79,16 +89,22 @@ impl Worker {
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
+            has_new_pin,
+            login: Mutex::default(),
         });
         let reading = Arc::clone(&worker);
         let thread = Builder::new().name("hsm-reader".to_owned()).stack_size(256 << 10).spawn(move || {
             while let Ok(Some(frame)) = Frame::read(&mut reader) {
-                if !reading.deliver(&frame) {
+                let is_known =
+                    if frame.number == KNOCK { reading.knocked(&frame).is_ok() } else { reading.deliver(&frame) };
+                if !is_known {
                     break;
                 }
             }
             reading.kill();
             reading.reap();
+            // A login that it was at did not answer.
+            drop(reading.login().take());
             gone();
         });
         if let Err(error) = thread {
@@ -102,7 +118,7 @@ impl Worker {
     /// Sends the configuration and waits until module, token and login stand.
     pub(crate) fn configure(&self, configuration: &Configuration, wait: Duration) -> Result<Answer, HsmError> {
         let (json, pin) = configuration.to_wire()?;
-        self.ask(&Verb::Configure, [&json, pin], wait, wait)
+        self.ask(&Verb::Configure(*pin_key()?), [&json, pin], wait, wait)
     }
 
     /// Asks and waits at most `wait`, which may be shorter than `limit`, after which the request counts as hung.
@@ -170,9 +186,42 @@ impl Worker {
         }
     }
 
+    /// Answers a worker that wants to log in, or hears how its login ended.
+    fn knocked(&self, frame: &Frame) -> Result<(), HsmError> {
+        let knock = serde_json::from_slice(frame.field(0));
+        match knock.map_err(|_| HsmError::Protocol("no knock of a worker".to_owned()))? {
+            Knock::MayLogIn(door, tag) => {
+                let (leave, login) = logins::ask(door, tag, self.has_new_pin);
+                *self.login() = login;
+                let answer = doorman::frame(&leave)?;
+                answer.write(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|_| ended())
+            }
+            Knock::Ended(ending) => {
+                let login = self.login().take();
+                login.ok_or_else(|| HsmError::Protocol("a login without leave".to_owned()))?.end(ending);
+                Ok(())
+            }
+        }
+    }
+
+    fn login(&self) -> MutexGuard<'_, Option<Login>> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The key under which this process knows PINs again: random, of this process, kept nowhere.
+fn pin_key() -> Result<&'static [u8; 32], HsmError> {
+    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+    if let Some(key) = KEY.get() {
+        return Ok(key);
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|_| HsmError::Unavailable("no randomness from the system".to_owned()))?;
+    Ok(KEY.get_or_init(|| key))
 }
 
 fn ended() -> HsmError {
