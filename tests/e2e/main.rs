@@ -8,6 +8,7 @@ mod custody;
 mod custody_ends;
 mod custody_faults;
 mod custody_outages;
+mod custody_tokens;
 mod docs;
 mod first_run;
 mod flows;

@@ -1,5 +1,7 @@
 //! A data key's life: made on first use, opened through erasure key, MAC and KEK, cached for a while.
 
+mod looked_at;
+
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -306,10 +308,7 @@ impl Keys {
     async fn open<R: KeyRecords>(&self, records: &R, row: &DataKeyRow, to: Use) -> Result<Arc<DataKey>, Error> {
         let ticket = self.inner.cache.ticket(&row.tenant);
         let erasure = self.erasure_key_to_open(row.class, row.epoch).await?;
-        let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
-        if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
-            return Err(Error::KekUnusable);
-        }
+        let kek = self.kek_that_opens(records, row).await?;
         if row.era > 0 && row.era > Compromise::of(&records.keks(&row.tenant).await?).era() {
             return Err(Error::Altered);
         }

@@ -29,6 +29,7 @@ pub mod node_key;
 pub mod once;
 mod postgres;
 pub mod records;
+mod refused_pins;
 mod replica;
 pub mod resealing;
 mod row_seal;

@@ -1,0 +1,33 @@
+//! What the vault sees of a wrapped data key by itself: which KEK may open it, and whether it is what was written. No key
+//! provider works for it.
+
+use crate::keys::macs::MacPurpose;
+use crate::keys::records::{DataKeyRow, KekRecord};
+use crate::keys::{Error, KeyRecords, Keys, wrapping};
+
+impl Keys {
+    /// Whether [`Keys::rewrap`] would have something to wrap: not if the time of the row's erasure key is over.
+    ///
+    /// # Errors
+    /// As [`Keys::rewrap`], except for what only a key provider knows.
+    pub async fn would_rewrap<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<bool, Error> {
+        let erasure = match self.erasure_key_to_open(row.class, row.epoch).await {
+            Err(Error::Erased) if self.refuse_erased(row.class, row.epoch).is_err() => return Ok(false),
+            erasure => erasure?,
+        };
+        self.kek_that_opens(records, row).await?;
+        let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
+        wrapping::wrapped(macs, erasure.as_deref(), self.realm(), row)?;
+        Ok(true)
+    }
+
+    /// The KEK version that a row names, if it may unwrap.
+    pub(super) async fn kek_that_opens<R: KeyRecords>(
+        &self,
+        records: &R,
+        row: &DataKeyRow,
+    ) -> Result<KekRecord, Error> {
+        let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
+        if kek.state.may_unwrap() && kek.mechanism == row.mechanism { Ok(kek) } else { Err(Error::KekUnusable) }
+    }
+}
