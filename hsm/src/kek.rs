@@ -73,7 +73,7 @@ impl KekKind {
 }
 
 impl KekAttributes {
-    /// What speaks against this key; a caller onboards it only with a recorded waiver. Empty is good.
+    /// What a token does not vouch for in this key. A caller takes on no such key that somebody brought: its bytes may be known. Empty is good.
     #[must_use]
     pub fn reservations(&self) -> Vec<String> {
         let mut found = Vec::new();

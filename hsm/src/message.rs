@@ -17,9 +17,9 @@ use crate::uri::KekSelector;
 /// What the host asks. The frame's second and third field are named beside each verb.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Verb {
-    /// The first frame: configuration as JSON in field 1, a PIN handed over in field 2; with it the key under which the host knows PINs.
+    /// The first frame: configuration as JSON in field 1; in field 2 the key under which the host knows PINs, then a PIN handed over.
     /// Answered once module, token and login stand.
-    Configure([u8; 32]),
+    Configure,
     /// Key in field 1, context in field 2; the answer's bytes are the wrapped key.
     Wrap(KekRef),
     /// Wrapped key in field 1, context in field 2; the answer's bytes are the key.

@@ -14,12 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use crate::configuration::Configuration;
 use crate::doorman::{self, KNOCK, Knock};
 use crate::error::HsmError;
 use crate::frame::Frame;
-use crate::logins::{self, Login};
+use crate::logins::{self, Door, Login};
 use crate::message::{self, Answer, Verb};
+use crate::module::ModuleHash;
 
 /// How a worker is started.
 #[derive(Debug, Clone)]
@@ -43,8 +46,12 @@ pub(crate) struct Worker {
     dead: AtomicBool,
     /// Whether its PIN was never accepted: somebody has just said it.
     has_new_pin: bool,
-    /// The login that it is at.
-    login: Mutex<Option<Login>>,
+    /// Module and serial number that its configuration pins, as far as it does.
+    pinned: OnceLock<(Option<ModuleHash>, Option<String>)>,
+    /// The one token it speaks of.
+    door: OnceLock<Door>,
+    /// The login that it is at, and since when.
+    login: Mutex<Option<(Login, Instant)>>,
 }
 
 struct Waiting {
@@ -90,6 +97,8 @@ impl Worker {
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
             has_new_pin,
+            pinned: OnceLock::new(),
+            door: OnceLock::new(),
             login: Mutex::default(),
         });
         let reading = Arc::clone(&worker);
@@ -118,7 +127,10 @@ impl Worker {
     /// Sends the configuration and waits until module, token and login stand.
     pub(crate) fn configure(&self, configuration: &Configuration, wait: Duration) -> Result<Answer, HsmError> {
         let (json, pin) = configuration.to_wire()?;
-        self.ask(&Verb::Configure(*pin_key()?), [&json, pin], wait, wait)
+        // Before the worker can knock.
+        let _ = self.pinned.set((configuration.module_sha256, configuration.token.serial.clone()));
+        let secrets = Zeroizing::new([&pin_key()?[..], pin].concat());
+        self.ask(&Verb::Configure, [&json, &secrets], wait, wait)
     }
 
     /// Asks and waits at most `wait`, which may be shorter than `limit`, after which the request counts as hung.
@@ -152,9 +164,12 @@ impl Worker {
         }
     }
 
-    /// When the first request counts as hung, whether or not its caller still waits.
-    pub(crate) fn hung_at(&self) -> Option<Instant> {
-        self.waiting().values().map(|waiting| waiting.hung_at).min()
+    /// When the first request counts as hung, whether or not its caller still waits. One that logs in has as long as a start: a
+    /// login that is cut short counts, at the token too.
+    pub(crate) fn hung_at(&self, connect: Duration) -> Option<Instant> {
+        let first = self.waiting().values().map(|waiting| waiting.hung_at).min()?;
+        let login = self.login().as_ref().map(|(_, since)| *since + connect);
+        Some(login.map_or(first, |login| login.max(first)))
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -191,20 +206,28 @@ impl Worker {
         let knock = serde_json::from_slice(frame.field(0));
         match knock.map_err(|_| HsmError::Protocol("no knock of a worker".to_owned()))? {
             Knock::MayLogIn(door, tag) => {
+                // A module has its worker's memory: it does not speak for other tenants' tokens.
+                let (module, serial) = self.pinned.get().cloned().unwrap_or_default();
+                let is_own = module.is_none_or(|module| module == door.module)
+                    && serial.is_none_or(|serial| serial == door.serial)
+                    && *self.door.get_or_init(|| door.clone()) == door;
+                if !is_own {
+                    return Err(HsmError::Protocol("a login at another token".to_owned()));
+                }
                 let (leave, login) = logins::ask(door, tag, self.has_new_pin);
-                *self.login() = login;
+                *self.login() = login.map(|login| (login, Instant::now()));
                 let answer = doorman::frame(&leave)?;
                 answer.write(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|_| ended())
             }
             Knock::Ended(ending) => {
-                let login = self.login().take();
+                let login = self.login().take().map(|(login, _)| login);
                 login.ok_or_else(|| HsmError::Protocol("a login without leave".to_owned()))?.end(ending);
                 Ok(())
             }
         }
     }
 
-    fn login(&self) -> MutexGuard<'_, Option<Login>> {
+    fn login(&self) -> MutexGuard<'_, Option<(Login, Instant)>> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -90,13 +90,13 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 }
 
 fn connect(frame: &Frame, writer: &Arc<Mutex<UnixStream>>, answers: Receiver<Frame>) -> Result<Pool, HsmError> {
-    let Verb::Configure(key) = message::verb(frame)? else {
+    let (Verb::Configure, Some((key, pin))) = (message::verb(frame)?, frame.field(2).split_first_chunk()) else {
         return Err(HsmError::Protocol("the first request configures".to_owned()));
     };
-    let configuration = Configuration::from_wire(frame.field(1), frame.field(2))?;
+    let configuration = Configuration::from_wire(frame.field(1), pin)?;
     at_most(Resource::As, configuration.memory_bytes)
         .map_err(|_| HsmError::Configuration("the memory limit cannot be set".to_owned()))?;
-    let doorman = Doorman { key, writer: Arc::clone(writer), answers: Mutex::new(answers) };
+    let doorman = Doorman { key: *key, writer: Arc::clone(writer), answers: Mutex::new(answers) };
     Ok(Pool::new(configuration, doorman))
 }
 
@@ -144,7 +144,7 @@ fn answer(lane: usize, frame: &Frame, pool: &Pool) -> Result<Answer, HsmError> {
         return Err(HsmError::Protocol("a field is too long".to_owned()));
     }
     match message::verb(frame)? {
-        Verb::Configure(_) => Err(HsmError::Protocol("configured already".to_owned())),
+        Verb::Configure => Err(HsmError::Protocol("configured already".to_owned())),
         Verb::Wrap(kek) => {
             let key = first.try_into().map_err(|_| HsmError::Protocol("a data key has 32 bytes".to_owned()))?;
             let wrapped = pool.run(lane, Moment::Wrap, &kek, |place| kek.profile.wrap_checked(place, key, second))?;

@@ -24,7 +24,8 @@ pub(super) fn look(
     let count = canaries.len();
     let from = if from < count { from } else { 0 };
     canaries.rotate_left(from);
-    let (mut findings, asked) = ask(worker, &canaries, each, whole)?;
+    let hung = || worker.hung_at(shared.limits.connect).is_some_and(|hung| hung <= Instant::now());
+    let (mut findings, asked) = ask(worker, &canaries, (each, whole), hung)?;
     let is_unasked = |finding: &Finding| canaries[asked..].iter().any(|canary| canary.kek == finding.kek);
     findings.extend(before.into_iter().filter(is_unasked));
     let status: WorkerStatus = worker.ask(&Verb::Status, [&[], &[]], each, each)?.parse()?;
@@ -36,8 +37,8 @@ pub(super) fn look(
 fn ask(
     worker: &Worker,
     canaries: &[Canary],
-    each: Duration,
-    whole: Duration,
+    (each, whole): (Duration, Duration),
+    hung: impl Fn() -> bool,
 ) -> Result<(Vec<Finding>, usize), HsmError> {
     let (begun, mut findings) = (Instant::now(), Vec::new());
     for (at, canary) in canaries.iter().enumerate() {
@@ -45,7 +46,7 @@ fn ask(
             return Ok((findings, at));
         }
         // Nobody else looks for hung calls meanwhile.
-        if worker.hung_at().is_some_and(|hung| hung <= Instant::now()) {
+        if hung() {
             return Err(HsmError::Unavailable("a call hung and its worker was killed".to_owned()));
         }
         let found: Option<Anomaly> = worker.ask(&Verb::AskCanary(canary.clone()), [&[], &[]], each, each)?.parse()?;

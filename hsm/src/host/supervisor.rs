@@ -49,7 +49,7 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
     }
     let now = Instant::now();
     if let Some(worker) = inner.worker.clone() {
-        let hung = worker.hung_at().is_some_and(|at| at <= now);
+        let hung = worker.hung_at(shared.limits.connect).is_some_and(|at| at <= now);
         if hung || worker.is_dead() {
             let why = if hung { "a call hung and its worker was killed" } else { "the worker process ended" };
             down(shared, inner, &HsmError::Unavailable(why.to_owned()));
@@ -61,7 +61,7 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
         (Phase::Down | Phase::Connecting, _) if left.is_zero() => Step::Start,
         (Phase::Ready | Phase::Degraded, Some(worker)) if left.is_zero() => Step::Canary(Arc::clone(worker)),
         (_, Some(worker)) => {
-            let hung = worker.hung_at().map_or(NAP, |at| at.saturating_duration_since(now));
+            let hung = worker.hung_at(shared.limits.connect).map_or(NAP, |at| at.saturating_duration_since(now));
             Step::Wait(left.min(hung).max(Duration::from_millis(1)))
         }
         _ => Step::Wait(left.max(Duration::from_millis(1))),
@@ -133,6 +133,12 @@ fn canary(shared: &Shared, worker: &Arc<Worker>) {
         Ok(status) => {
             inner.backoff.reset();
             ready(shared, &mut inner, status);
+        }
+        // It logs in, and is not cut short in that.
+        Err(HsmError::DeadlineExceeded)
+            if worker.hung_at(shared.limits.connect).is_some_and(|hung| hung > Instant::now()) =>
+        {
+            inner.due = Instant::now() + NAP;
         }
         Err(error) => down(shared, &mut inner, &error),
     }

@@ -277,8 +277,8 @@ fn a_worker_whose_module_hangs_ends_when_its_host_is_gone() {
         r#"{{"module":{:?},"module_sha256":null,"token":{{"label":"siv-test"}},"pin_file":null,"sessions":1,"memory_bytes":1073741824,"canaries":[],"sha1_for_tests":false}}"#,
         token.module
     );
-    let verb = format!(r#"{{"Configure":{:?}}}"#, [7; 32]);
-    let fields = [verb.as_bytes(), configuration.as_bytes(), b"1234567890"];
+    let secrets = [&[7; 32][..], b"1234567890"].concat();
+    let fields = [&b"\"Configure\""[..], configuration.as_bytes(), &secrets];
     let body = fields.map(|f| [&u32::try_from(f.len()).unwrap().to_be_bytes()[..], f].concat()).concat();
     let length = u32::try_from(body.len() + 8).unwrap().to_be_bytes();
     let mut socket = &ours;

@@ -64,6 +64,22 @@ fn a_login_that_does_not_answer_is_tried_once_more_and_then_left_to_a_person() {
 }
 
 #[test]
+fn a_slow_login_of_a_running_worker_is_not_cut_short() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let limits = Limits { call: Duration::from_millis(500), connect: Duration::from_secs(20), ..Token::limits() };
+    let host = token.host_with(token.configuration(), limits);
+    let kek = crate::token::kek(&host, "kek", hsm::KekKind::Aes256);
+    let wrapped = host.wrap(&kek, &data_key(), b"", LONG).unwrap();
+    // Its session is over, and the next login takes as long as four calls may.
+    token.inject("C_DecryptInit rv=0xb3 times=1\nC_Login delay=2000\n");
+    let until = std::time::Instant::now() + LONG;
+    while host.unwrap(&kek, &wrapped, b"", LONG).is_err() {
+        assert!(std::time::Instant::now() < until, "{:?}", host.status());
+    }
+    assert_eq!((token.calls("C_Login"), host.status().starts), (2, 1));
+}
+
+#[test]
 fn a_module_that_dies_at_its_login_has_perhaps_counted_it() {
     let token = Token::shimmed(Provider::SoftHsm);
     token.inject("C_Login crash\n");

@@ -309,9 +309,6 @@ impl Keys {
         let ticket = self.inner.cache.ticket(&row.tenant);
         let erasure = self.erasure_key_to_open(row.class, row.epoch).await?;
         let kek = self.kek_that_opens(records, row).await?;
-        if row.era > 0 && row.era > Compromise::of(&records.keks(&row.tenant).await?).era() {
-            return Err(Error::Altered);
-        }
         let bytes = self.unwrapped(records, (row, &kek), erasure.as_deref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id));

@@ -112,7 +112,10 @@ pub(crate) async fn shred(
     creation: Creation,
     OptionalJson { body, raw }: OptionalJson<Shred>,
 ) -> Result<Response, Problem> {
-    refuse_ended(&caller)?;
+    // A statement that the token is lost follows a shredding that waits for it.
+    if !body.token_lost {
+        refuse_ended(&caller)?;
+    }
     let extent = Extent::of(caller.tenant_name(), &state.rooms().store).await?;
     if body.token_lost && !extent.is_in_token() {
         return Err(Problem::invalid("tokenLost", "not_allowed"));

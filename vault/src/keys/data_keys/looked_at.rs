@@ -1,6 +1,7 @@
 //! What the vault sees of a wrapped data key by itself: which KEK may open it, and whether it is what was written. No key
 //! provider works for it.
 
+use crate::keys::compromise::Compromise;
 use crate::keys::macs::MacPurpose;
 use crate::keys::records::{DataKeyRow, KekRecord};
 use crate::keys::{Error, KeyRecords, Keys, wrapping};
@@ -28,6 +29,12 @@ impl Keys {
         row: &DataKeyRow,
     ) -> Result<KekRecord, Error> {
         let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
-        if kek.state.may_unwrap() && kek.mechanism == row.mechanism { Ok(kek) } else { Err(Error::KekUnusable) }
+        if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
+            return Err(Error::KekUnusable);
+        }
+        if row.era > 0 && row.era > Compromise::of(&records.keks(&row.tenant).await?).era() {
+            return Err(Error::Altered);
+        }
+        Ok(kek)
     }
 }
