@@ -11,8 +11,8 @@ use super::process::children_of;
 use super::siv::binary;
 use super::{Actor, Answer, Installation, Serving, Token};
 
-/// So generous that only what never comes meets it.
-const LONG: Duration = Duration::from_secs(60);
+/// So generous that only what never comes meets it; what upkeep does comes once a minute.
+const LONG: Duration = Duration::from_secs(180);
 
 /// The installation with its node.
 pub struct Custody {
