@@ -66,7 +66,7 @@ pub struct CheckReport {
 pub enum Verdict {
     /// Nothing speaks against it.
     Fit,
-    /// It works; each reason needs a recorded waiver.
+    /// It works; a person weighs each reason and writes down why it is borne.
     FitWithReservations,
     /// It must not be used.
     Unfit,
@@ -106,7 +106,7 @@ pub enum Weight {
     Good,
     /// Worth knowing; siv copes with it.
     Note,
-    /// Needs a waiver.
+    /// For a person to weigh.
     Reservation,
     /// Rules the module out.
     Bad,

@@ -1,6 +1,8 @@
 //! A tenant's HSM as its caller sees it: calls with deadlines, and a supervisor that keeps a worker process alive behind them.
 
 mod breaker;
+mod canaries;
+mod limits;
 mod status;
 mod supervisor;
 
@@ -8,59 +10,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use limits::Limits;
 pub use status::{Phase, Status};
 
 use crate::backoff::Backoff;
-use crate::canary::{Canary, Finding};
+use crate::canary::{Anomaly, Canary, Finding};
 use crate::check::{CheckOptions, CheckReport};
 use crate::configuration::Configuration;
+use crate::destruction::Destruction;
 use crate::error::HsmError;
 use crate::host::breaker::Breaker;
 use crate::kek::{KekAttributes, KekKind};
-use crate::message::{Answer, Verb, WorkerStatus};
+use crate::message::{Answer, Verb};
 use crate::process::{Launch, Worker};
 use crate::profile::{KekRef, KeyBytes, LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport};
 use crate::uri::KekSelector;
-
-/// Bounds of a [`Host`]. The defaults keep an answer within two seconds and a return within ten.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// A call without an answer for so long: the worker is killed.
-    pub call: Duration,
-    /// The same for what makes keys or tries things out: making an RSA pair, probing, describing, canaries.
-    pub manage: Duration,
-    /// Starting, loading, finding the token, logging in, asking the canaries: longer, and the worker is killed. With the
-    /// longest wait it bounds how long a tenant is away after its module is back: ten seconds.
-    pub connect: Duration,
-    /// Calls under way at once; one more is refused.
-    pub in_flight: usize,
-    /// Between two looks at the canaries; this also keeps idle sessions alive.
-    pub canary: Duration,
-    /// First wait after a failure; it doubles, with jitter.
-    pub backoff_first: Duration,
-    /// Longest wait after a failure.
-    pub backoff_last: Duration,
-    /// Failures within `breaker_window` that open the breaker.
-    pub breaker_failures: usize,
-    /// The window they are counted in.
-    pub breaker_window: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            call: Duration::from_millis(1500),
-            manage: Duration::from_secs(60),
-            connect: Duration::from_secs(6),
-            in_flight: 32,
-            canary: Duration::from_secs(30),
-            backoff_first: Duration::from_millis(100),
-            backoff_last: Duration::from_secs(3),
-            breaker_failures: 5,
-            breaker_window: Duration::from_secs(10),
-        }
-    }
-}
 
 /// One HSM configuration with its worker. Its calls block; none of them longer than the deadline it is given.
 pub struct Host {
@@ -71,6 +35,8 @@ pub struct Host {
 struct Shared {
     launch: Launch,
     limits: Limits,
+    /// Whether the first PIN was never accepted at the token.
+    has_new_pin: bool,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -85,6 +51,8 @@ struct Inner {
     backoff: Backoff,
     /// When the supervisor acts next: starts, or asks the canaries.
     due: Instant,
+    /// The canary that is asked first the next time: a look that ran out of time goes on where it ended.
+    next_canary: usize,
     stopping: bool,
 }
 
@@ -94,6 +62,23 @@ impl Host {
     /// # Errors
     /// [`HsmError::Unavailable`] if no thread can be had.
     pub fn start(launch: Launch, configuration: Configuration, limits: Limits) -> Result<Self, HsmError> {
+        Self::begin(launch, configuration, limits, false)
+    }
+
+    /// The same with a PIN that somebody has just said: of such, few are tried at a token that refuses them.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn try_out(launch: Launch, configuration: Configuration, limits: Limits) -> Result<Self, HsmError> {
+        Self::begin(launch, configuration, limits, true)
+    }
+
+    fn begin(
+        launch: Launch,
+        configuration: Configuration,
+        limits: Limits,
+        has_new_pin: bool,
+    ) -> Result<Self, HsmError> {
         let inner = Inner {
             configuration,
             revision: 0,
@@ -102,9 +87,11 @@ impl Host {
             breaker: Breaker::new(limits.breaker_failures, limits.breaker_window),
             backoff: Backoff::new(limits.backoff_first, limits.backoff_last),
             due: Instant::now(),
+            next_canary: 0,
             stopping: false,
         };
-        let shared = Arc::new(Shared { launch, limits, inner: Mutex::new(inner), changed: Condvar::new() });
+        let (inner, changed) = (Mutex::new(inner), Condvar::new());
+        let shared = Arc::new(Shared { launch, limits, has_new_pin, inner, changed });
         let supervised = Arc::clone(&shared);
         let supervisor = std::thread::Builder::new()
             .name("hsm-supervisor".to_owned())
@@ -193,8 +180,15 @@ impl Host {
     /// # Errors
     /// Any [`HsmError`] of the token as a whole.
     pub fn ask_canaries(&self, deadline: Duration) -> Result<Vec<Finding>, HsmError> {
-        let status: WorkerStatus = self.call(&Verb::AskCanaries, [&[], &[]], deadline)?.parse()?;
-        Ok(status.findings)
+        let until = Instant::now() + deadline;
+        let canaries = self.shared.lock().configuration.canaries.clone();
+        let mut findings = Vec::new();
+        for canary in canaries {
+            let (kek, left) = (canary.kek.clone(), until.saturating_duration_since(Instant::now()));
+            let found: Option<Anomaly> = self.call(&Verb::AskCanary(canary), [&[], &[]], left)?.parse()?;
+            findings.extend(found.map(|what| Finding { kek, what }));
+        }
+        Ok(findings)
     }
 
     /// Makes a KEK inside the token: sensitive, not extractable. Never tried twice.
@@ -205,12 +199,19 @@ impl Host {
         self.call(&Verb::CreateKek(kek.clone(), kind), [&[], &[]], deadline).map(drop)
     }
 
-    /// Destroys a KEK in the token. There is no way back. Never tried twice.
+    /// Destroys a KEK in the token. There is no way back. Never tried twice. With a canary only the key that it knows is destroyed. That a
+    /// token has no such key is said by a login that was made after this call began.
     ///
     /// # Errors
-    /// Any [`HsmError`].
-    pub fn destroy_kek(&self, kek: &KekSelector, deadline: Duration) -> Result<(), HsmError> {
-        self.call(&Verb::DestroyKek(kek.clone()), [&[], &[]], deadline).map(drop)
+    /// [`HsmError::KekReplaced`] if another key stands behind label and id; [`HsmError::Refused`] if the token has the key still; any other
+    /// [`HsmError`].
+    pub fn destroy_kek(
+        &self,
+        kek: &KekSelector,
+        canary: Option<&Canary>,
+        deadline: Duration,
+    ) -> Result<Destruction, HsmError> {
+        self.call(&Verb::DestroyKek(kek.clone(), canary.cloned()), [&[], &[]], deadline)?.parse()
     }
 
     /// Where the HSM stands now.
@@ -249,7 +250,7 @@ impl Host {
         deadline: Duration,
     ) -> Result<CheckReport, HsmError> {
         let until = Instant::now() + deadline;
-        let worker = Worker::start(launch, || {})?;
+        let worker = Worker::start(launch, true, || {})?;
         let left = || until.saturating_duration_since(Instant::now());
         let report = worker
             .configure(configuration, left())
@@ -264,7 +265,7 @@ impl Host {
         let worker = self.shared.enter(until)?;
         let left = until.saturating_duration_since(Instant::now());
         let limit = match verb {
-            Verb::Wrap(_) | Verb::Unwrap(_) | Verb::Watch(_) => self.shared.limits.call,
+            Verb::Wrap(_) | Verb::Unwrap(_) | Verb::Watch(_) | Verb::AskCanary(_) => self.shared.limits.call,
             _ => self.shared.limits.manage,
         };
         let result = worker.ask(verb, fields, left, limit);

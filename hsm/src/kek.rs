@@ -73,7 +73,7 @@ impl KekKind {
 }
 
 impl KekAttributes {
-    /// What speaks against this key; a caller onboards it only with a recorded waiver. Empty is good.
+    /// What a token does not vouch for in this key. A caller takes on no such key that somebody brought: its bytes may be known. Empty is good.
     #[must_use]
     pub fn reservations(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -223,8 +223,7 @@ pub(crate) fn generate(session: &Session, selector: &KekSelector, kind: KekKind)
 }
 
 /// Destroys the KEK, and its public half. There is no way back.
-pub(crate) fn destroy(session: &Session, selector: &KekSelector) -> Result<(), Fault> {
-    let kek = Kek::find(session, selector)?;
+pub(crate) fn destroy(session: &Session, kek: Kek) -> Result<(), Fault> {
     session.destroy_object(kek.opens)?;
     if kek.closes.handle() != kek.opens.handle() {
         session.destroy_object(kek.closes)?;

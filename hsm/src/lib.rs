@@ -6,18 +6,21 @@
 //! program started again, which calls [`worker::run`] before it has a thread.
 //!
 //! What a caller can rely on: every call returns within its deadline; a module that crashes, hangs or answers rubbish is restarted in the
-//! background; a PIN that was refused is not tried again until [`Host::reconfigure`]; an altered wrapped key is told from a dead token; a
+//! background; a PIN that was refused is not tried again until [`Host::reconfigure`], by no host of this process; an altered wrapped key is told from a dead token; a
 //! KEK replaced behind its label is found before anything is wrapped under it.
 
 mod backoff;
 mod canary;
 pub mod check;
 mod configuration;
+mod destruction;
+mod doorman;
 mod error;
 mod failure;
 mod frame;
 mod host;
 mod kek;
+mod logins;
 mod mechanisms;
 mod message;
 mod module;
@@ -34,6 +37,7 @@ pub mod worker;
 
 pub use canary::{Anomaly, Canary, Finding};
 pub use configuration::Configuration;
+pub use destruction::Destruction;
 pub use error::HsmError;
 pub use host::{Host, Limits, Phase, Status};
 pub use kek::{KekAttributes, KekKind};

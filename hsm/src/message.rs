@@ -17,7 +17,8 @@ use crate::uri::KekSelector;
 /// What the host asks. The frame's second and third field are named beside each verb.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Verb {
-    /// The first frame: configuration as JSON in field 1, a PIN handed over in field 2. Answered once module, token and login stand.
+    /// The first frame: configuration as JSON in field 1; in field 2 the key under which the host knows PINs, then a PIN handed over.
+    /// Answered once module, token and login stand.
     Configure,
     /// Key in field 1, context in field 2; the answer's bytes are the wrapped key.
     Wrap(KekRef),
@@ -31,14 +32,16 @@ pub(crate) enum Verb {
     Describe(KekSelector),
     /// A canary for a KEK version.
     MakeCanary(KekRef),
-    /// Asks every canary.
-    AskCanaries,
+    /// Asks one canary; what is wrong with its KEK, if anything is. One request each, so that many of them are no hung call.
+    AskCanary(Canary),
+    /// What stands.
+    Status,
     /// Replaces the canaries.
     Watch(Vec<Canary>),
     /// Makes a KEK in the token.
     CreateKek(KekSelector, KekKind),
-    /// Destroys a KEK.
-    DestroyKek(KekSelector),
+    /// Destroys a KEK, once its canary answers.
+    DestroyKek(KekSelector, Option<Canary>),
     /// The conformance and safety report.
     Check(CheckOptions),
 }
@@ -55,7 +58,8 @@ pub struct WorkerStatus {
     pub generation: u64,
     /// Sessions that work at once.
     pub sessions: usize,
-    /// What the canaries found; empty is good.
+    /// What the canaries found; empty is good. The host asks them one by one and keeps it here.
+    #[serde(default)]
     pub findings: Vec<Finding>,
 }
 

@@ -28,7 +28,7 @@ pub struct ModuleFile {
 }
 
 /// SHA-256 of a module's file; written as 64 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModuleHash(pub [u8; 32]);
 

@@ -49,7 +49,7 @@ impl Pin {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "the frame that carries a sealed upload's PIN to the worker, wiped after it"
+        reason = "the frame that carries a sealed upload's PIN to the worker, wiped after it; and the HMAC by which a host knows it again"
     )]
     pub(crate) fn wire(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()

@@ -1,11 +1,13 @@
 //! Sessions that heal: connects when it must, asks the canary what a code cannot tell, and applies at most each remedy once per call.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::canary::{Anomaly, Canary, Finding, Song};
+use crate::canary::{Anomaly, Canary, Song};
 use crate::configuration::Configuration;
+use crate::doorman::Doorman;
 use crate::error::HsmError;
 use crate::failure::{Class, Fault, Moment};
 use crate::message::WorkerStatus;
@@ -19,6 +21,9 @@ pub(crate) struct Pool {
     state: RwLock<State>,
     /// When the module was last initialised again for a missing key.
     missing: Mutex<Option<Instant>>,
+    /// Initialisations that a login followed. Rises while nobody works with a login.
+    initialised: AtomicU64,
+    doorman: Doorman,
 }
 
 struct State {
@@ -68,7 +73,7 @@ impl Remedy {
 const MISSING: Duration = Duration::from_secs(5);
 
 impl Pool {
-    pub(crate) fn new(configuration: Configuration) -> Self {
+    pub(crate) fn new(configuration: Configuration, doorman: Doorman) -> Self {
         let canaries = RwLock::new(configuration.canaries.clone());
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let now = Now::Down { until: Instant::now(), why: HsmError::Unavailable("not connected yet".to_owned()) };
@@ -77,6 +82,8 @@ impl Pool {
             canaries,
             state: RwLock::new(State { generation: 0, backoff, now }),
             missing: Mutex::default(),
+            initialised: AtomicU64::new(0),
+            doorman,
         }
     }
 
@@ -88,22 +95,21 @@ impl Pool {
         *self.canaries.write().unwrap_or_else(PoisonError::into_inner) = canaries;
     }
 
-    /// Connects, asks every canary, and says what stands. What is wrong with one KEK does not keep others from their work.
-    pub(crate) fn health(&self) -> Result<WorkerStatus, HsmError> {
-        let canaries = self.canaries.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut findings = Vec::new();
-        for canary in canaries {
-            let asked = self.run(0, Moment::Unwrap, &canary.kek, |place| match canary.ask(place) {
-                Song::Healthy => Ok(()),
-                Song::Replaced => Err(HsmError::KekReplaced.into()),
-                Song::Silent(fault) => Err(fault),
-            });
-            if let Err(error) = asked {
-                let what = Anomaly::of(&error).ok_or(error)?;
-                findings.push(Finding { kek: canary.kek, what });
-            }
+    /// Asks one canary; what is wrong with its KEK. That does not keep others from their work.
+    pub(crate) fn ask(&self, lane: usize, canary: &Canary) -> Result<Option<Anomaly>, HsmError> {
+        let asked = self.run(lane, Moment::Unwrap, &canary.kek, |place| match canary.ask(place) {
+            Song::Healthy => Ok(()),
+            Song::Replaced => Err(HsmError::KekReplaced.into()),
+            Song::Silent(fault) => Err(fault),
+        });
+        match asked {
+            Ok(()) => Ok(None),
+            Err(error) => Anomaly::of(&error).ok_or(error).map(Some),
         }
-        // With no canary this is what connects.
+    }
+
+    /// Connects where there is no login, and says what stands.
+    pub(crate) fn status(&self) -> Result<WorkerStatus, HsmError> {
         self.with_session(Moment::Connect, |live| {
             live.session(0).get_session_info()?;
             Ok(WorkerStatus {
@@ -111,7 +117,7 @@ impl Pool {
                 token: live.token.clone(),
                 generation: live.generation,
                 sessions: live.sessions(),
-                findings: findings.clone(),
+                findings: Vec::new(),
             })
         })
     }
@@ -216,18 +222,43 @@ impl Pool {
             Now::Down { until, why } if Instant::now() < *until => return Err(why.clone()),
             _ => {}
         }
+        self.connect(&mut state, finalise)
+    }
+
+    /// How often the module was initialised and logged in to.
+    pub(crate) fn initialised(&self) -> u64 {
+        self.initialised.load(Ordering::SeqCst)
+    }
+
+    /// Initialises the module and logs in, whatever stands: for an answer that nothing from before may have a part in.
+    pub(crate) fn initialise_anew(&self) -> Result<(), HsmError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match &state.now {
+            Now::Quarantined(why) => return Err(why.clone()),
+            Now::Down { until, why } if Instant::now() < *until => return Err(why.clone()),
+            _ => {}
+        }
+        self.connect(&mut state, true)
+    }
+
+    fn connect(&self, state: &mut State, finalise: bool) -> Result<(), HsmError> {
         let placeholder = Now::Down { until: Instant::now(), why: HsmError::Unavailable("connecting".to_owned()) };
+        let mut anew = true;
         let torn = match std::mem::replace(&mut state.now, placeholder) {
             Now::Live(live) if finalise => live.abandon(),
             // Dropped: every session is closed, which logs out.
-            Now::Live(_) => Ok(()),
+            Now::Live(_) => {
+                anew = false;
+                Ok(())
+            }
             // What an earlier attempt initialised is finalised, or the module would not notice a token's return.
             _ if state.backoff.failures() > 0 => crate::module::reinitialise_all(),
             _ => Ok(()),
         };
         state.generation += 1;
-        match torn.and_then(|()| Live::connect(&self.configuration, state.generation)) {
+        match torn.and_then(|()| Live::connect(&self.configuration, state.generation, &self.doorman)) {
             Ok(live) => {
+                self.initialised.fetch_add(u64::from(anew), Ordering::SeqCst);
                 state.backoff.reset();
                 state.now = Now::Live(Box::new(live));
                 Ok(())

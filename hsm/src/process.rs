@@ -10,14 +10,19 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use crate::configuration::Configuration;
+use crate::doorman::{self, KNOCK, Knock};
 use crate::error::HsmError;
 use crate::frame::Frame;
+use crate::logins::{self, Door, Login};
 use crate::message::{self, Answer, Verb};
+use crate::module::ModuleHash;
 
 /// How a worker is started.
 #[derive(Debug, Clone)]
@@ -39,6 +44,14 @@ pub(crate) struct Worker {
     waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
     dead: AtomicBool,
+    /// Whether its PIN was never accepted: somebody has just said it.
+    has_new_pin: bool,
+    /// Module and serial number that its configuration pins, as far as it does.
+    pinned: OnceLock<(Option<ModuleHash>, Option<String>)>,
+    /// The one token it speaks of.
+    door: OnceLock<Door>,
+    /// The login that it is at, and since when.
+    login: Mutex<Option<(Login, Instant)>>,
 }
 
 struct Waiting {
@@ -52,7 +65,11 @@ const WRITE: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// Starts the program. `gone` is called once, from another thread, when it has ended and was reaped.
-    pub(crate) fn start(launch: &Launch, gone: impl FnOnce() + Send + 'static) -> Result<Arc<Self>, HsmError> {
+    pub(crate) fn start(
+        launch: &Launch,
+        has_new_pin: bool,
+        gone: impl FnOnce() + Send + 'static,
+    ) -> Result<Arc<Self>, HsmError> {
         let failed = |e: io::Error| HsmError::Unavailable(format!("the worker cannot be started: {}", e.kind()));
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         ours.set_write_timeout(Some(WRITE)).map_err(failed)?;
@@ -79,16 +96,24 @@ impl Worker {
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
+            has_new_pin,
+            pinned: OnceLock::new(),
+            door: OnceLock::new(),
+            login: Mutex::default(),
         });
         let reading = Arc::clone(&worker);
         let thread = Builder::new().name("hsm-reader".to_owned()).stack_size(256 << 10).spawn(move || {
             while let Ok(Some(frame)) = Frame::read(&mut reader) {
-                if !reading.deliver(&frame) {
+                let is_known =
+                    if frame.number == KNOCK { reading.knocked(&frame).is_ok() } else { reading.deliver(&frame) };
+                if !is_known {
                     break;
                 }
             }
             reading.kill();
             reading.reap();
+            // A login that it was at did not answer.
+            drop(reading.login().take());
             gone();
         });
         if let Err(error) = thread {
@@ -102,7 +127,10 @@ impl Worker {
     /// Sends the configuration and waits until module, token and login stand.
     pub(crate) fn configure(&self, configuration: &Configuration, wait: Duration) -> Result<Answer, HsmError> {
         let (json, pin) = configuration.to_wire()?;
-        self.ask(&Verb::Configure, [&json, pin], wait, wait)
+        // Before the worker can knock.
+        let _ = self.pinned.set((configuration.module_sha256, configuration.token.serial.clone()));
+        let secrets = Zeroizing::new([&pin_key()?[..], pin].concat());
+        self.ask(&Verb::Configure, [&json, &secrets], wait, wait)
     }
 
     /// Asks and waits at most `wait`, which may be shorter than `limit`, after which the request counts as hung.
@@ -136,9 +164,12 @@ impl Worker {
         }
     }
 
-    /// When the first request counts as hung, whether or not its caller still waits.
-    pub(crate) fn hung_at(&self) -> Option<Instant> {
-        self.waiting().values().map(|waiting| waiting.hung_at).min()
+    /// When the first request counts as hung, whether or not its caller still waits. One that logs in has as long as a start: a
+    /// login that is cut short counts, at the token too.
+    pub(crate) fn hung_at(&self, connect: Duration) -> Option<Instant> {
+        let first = self.waiting().values().map(|waiting| waiting.hung_at).min()?;
+        let login = self.login().as_ref().map(|(_, since)| *since + connect);
+        Some(login.map_or(first, |login| login.max(first)))
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -170,9 +201,50 @@ impl Worker {
         }
     }
 
+    /// Answers a worker that wants to log in, or hears how its login ended.
+    fn knocked(&self, frame: &Frame) -> Result<(), HsmError> {
+        let knock = serde_json::from_slice(frame.field(0));
+        match knock.map_err(|_| HsmError::Protocol("no knock of a worker".to_owned()))? {
+            Knock::MayLogIn(door, tag) => {
+                // A module has its worker's memory: it does not speak for other tenants' tokens.
+                let (module, serial) = self.pinned.get().cloned().unwrap_or_default();
+                let is_own = module.is_none_or(|module| module == door.module)
+                    && serial.is_none_or(|serial| serial == door.serial)
+                    && *self.door.get_or_init(|| door.clone()) == door;
+                if !is_own {
+                    return Err(HsmError::Protocol("a login at another token".to_owned()));
+                }
+                let (leave, login) = logins::ask(door, tag, self.has_new_pin);
+                *self.login() = login.map(|login| (login, Instant::now()));
+                let answer = doorman::frame(&leave)?;
+                answer.write(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|_| ended())
+            }
+            Knock::Ended(ending) => {
+                let login = self.login().take().map(|(login, _)| login);
+                login.ok_or_else(|| HsmError::Protocol("a login without leave".to_owned()))?.end(ending);
+                Ok(())
+            }
+        }
+    }
+
+    fn login(&self) -> MutexGuard<'_, Option<(Login, Instant)>> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The key under which this process knows PINs again: random, of this process, kept nowhere.
+fn pin_key() -> Result<&'static [u8; 32], HsmError> {
+    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+    if let Some(key) = KEY.get() {
+        return Ok(key);
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|_| HsmError::Unavailable("no randomness from the system".to_owned()))?;
+    Ok(KEY.get_or_init(|| key))
 }
 
 fn ended() -> HsmError {

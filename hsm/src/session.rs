@@ -10,9 +10,11 @@ use cryptoki::slot::Slot;
 
 use crate::canary::{Canary, Song};
 use crate::configuration::Configuration;
+use crate::doorman::Doorman;
 use crate::error::HsmError;
 use crate::failure::Fault;
 use crate::kek::Kek;
+use crate::logins::Door;
 use crate::module::{Module, ModuleFile};
 use crate::profile::{KekRef, Place, Profile};
 use crate::token::{self, TokenInfo};
@@ -33,7 +35,7 @@ pub(crate) struct Live {
 
 impl Live {
     /// Loads the module, finds the token, logs in once, opens the sessions.
-    pub(crate) fn connect(configuration: &Configuration, generation: u64) -> Result<Self, Fault> {
+    pub(crate) fn connect(configuration: &Configuration, generation: u64, doorman: &Doorman) -> Result<Self, Fault> {
         let file = ModuleFile::examine(&configuration.module)?;
         if configuration.module_sha256.is_some_and(|pinned| pinned != file.sha256) {
             return Err(HsmError::Configuration("the module is not the file that was onboarded".to_owned()).into());
@@ -41,7 +43,8 @@ impl Live {
         let module = Module::load(&file)?;
         let (slot, token) = token::find(&module, &configuration.token)?;
         let anchor = open(&module, slot)?;
-        log_in(&anchor, &token, configuration)?;
+        let door = Door { module: file.sha256, serial: token.serial.clone() };
+        log_in(&anchor, &token, configuration, (door, doorman))?;
         let room = token
             .most_sessions
             .map_or(usize::MAX, |most| usize::try_from(most.saturating_sub(1)).unwrap_or(usize::MAX));
@@ -128,7 +131,12 @@ pub(crate) fn open(module: &Module, slot: Slot) -> Result<Session, Fault> {
 }
 
 /// One attempt with the PIN as it is now. A token that stands one attempt before its lock is left to a person.
-fn log_in(anchor: &Session, token: &TokenInfo, configuration: &Configuration) -> Result<(), Fault> {
+fn log_in(
+    anchor: &Session,
+    token: &TokenInfo,
+    configuration: &Configuration,
+    (door, doorman): (Door, &Doorman),
+) -> Result<(), Fault> {
     if token.pin_locked {
         return Err(HsmError::Quarantined("the PIN is locked at the token".to_owned()).into());
     }
@@ -139,10 +147,10 @@ fn log_in(anchor: &Session, token: &TokenInfo, configuration: &Configuration) ->
         .into());
     }
     let pin = configuration.pin.read()?;
-    match anchor.login(UserType::User, Some(pin.auth())) {
+    doorman.log_in(door, &pin, || match anchor.login(UserType::User, Some(pin.auth())) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(error) => Err(error.into()),
-    }
+    })
 }
 
 /// SHA-1 is for SoftHSM alone, whatever a configuration says.

@@ -17,6 +17,8 @@ use zeroize::Zeroizing;
 use crate::canary::Canary;
 use crate::check;
 use crate::configuration::Configuration;
+use crate::destruction;
+use crate::doorman::{Doorman, KNOCK};
 use crate::error::HsmError;
 use crate::failure::{Fault, Moment};
 use crate::frame::Frame;
@@ -59,10 +61,11 @@ fn serve() -> io::Result<()> {
     let Some(first) = Frame::read(&mut socket)? else { return Ok(()) };
     let writer = Arc::new(Mutex::new(socket.try_clone()?));
     let (queue, jobs) = sync_channel(QUEUE);
+    let (told, answers) = sync_channel(1);
     // Reads from now on, so that a host that is gone ends a worker whose module hangs, in a lane or before there is one.
-    let reader = spawn("reader", move || read(&mut socket, &queue))?;
-    let pool = connect(&first).map(Arc::new);
-    let connected = pool.as_ref().map_err(Clone::clone).and_then(|pool| pool.health());
+    let reader = spawn("reader", move || read(&mut socket, &queue, &told))?;
+    let pool = connect(&first, &writer, answers).map(Arc::new);
+    let connected = pool.as_ref().map_err(Clone::clone).and_then(|pool| pool.status());
     let lanes = connected.as_ref().map_or(0, |status| status.sessions);
     reply(&writer, &message::answer(first.number, &connected.and_then(|status| Answer::of(&status))))?;
     drop(first);
@@ -74,10 +77,10 @@ fn serve() -> io::Result<()> {
     Ok(())
 }
 
-fn read(socket: &mut UnixStream, queue: &SyncSender<Frame>) {
+fn read(socket: &mut UnixStream, queue: &SyncSender<Frame>, told: &SyncSender<Frame>) {
     while let Ok(Some(frame)) = Frame::read(socket) {
-        // Without lanes the host was told why, and kills this process.
-        let _ = queue.send(frame);
+        // Without lanes the host was told why, and kills this process; an answer that nobody asked for is dropped.
+        let _ = if frame.number == KNOCK { told.try_send(frame).is_ok() } else { queue.send(frame).is_ok() };
     }
     std::process::exit(0)
 }
@@ -86,14 +89,15 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     std::thread::Builder::new().name(name.to_owned()).stack_size(1 << 20).spawn(work)
 }
 
-fn connect(frame: &Frame) -> Result<Pool, HsmError> {
-    let Verb::Configure = message::verb(frame)? else {
+fn connect(frame: &Frame, writer: &Arc<Mutex<UnixStream>>, answers: Receiver<Frame>) -> Result<Pool, HsmError> {
+    let (Verb::Configure, Some((key, pin))) = (message::verb(frame)?, frame.field(2).split_first_chunk()) else {
         return Err(HsmError::Protocol("the first request configures".to_owned()));
     };
-    let configuration = Configuration::from_wire(frame.field(1), frame.field(2))?;
+    let configuration = Configuration::from_wire(frame.field(1), pin)?;
     at_most(Resource::As, configuration.memory_bytes)
         .map_err(|_| HsmError::Configuration("the memory limit cannot be set".to_owned()))?;
-    Ok(Pool::new(configuration))
+    let doorman = Doorman { key: *key, writer: Arc::clone(writer), answers: Mutex::new(answers) };
+    Ok(Pool::new(configuration, doorman))
 }
 
 /// Lowers a limit for good; one that is lower already stays.
@@ -151,7 +155,8 @@ fn answer(lane: usize, frame: &Frame, pool: &Pool) -> Result<Answer, HsmError> {
             Ok(Answer { json: Vec::new(), bytes: Zeroizing::new(key.to_vec()) })
         }
         Verb::MakeCanary(kek) => Answer::of(&pool.run(lane, Moment::Wrap, &kek, |place| Canary::make(&kek, place))?),
-        Verb::AskCanaries => Answer::of(&pool.health()?),
+        Verb::AskCanary(canary) => Answer::of(&pool.ask(lane, &canary)?),
+        Verb::Status => Answer::of(&pool.status()?),
         Verb::Watch(canaries) => {
             pool.watch(canaries);
             Ok(Answer::default())
@@ -169,19 +174,14 @@ fn answer(lane: usize, frame: &Frame, pool: &Pool) -> Result<Answer, HsmError> {
             let session = live.session(lane);
             live.find(&session, &selector)?.kek.attributes(&session)
         })?),
-        // Neither is repeated after a failure: the first attempt may have done it.
+        // Not repeated after a failure: the first attempt may have done it.
         Verb::CreateKek(selector, kind) => {
             pool.with_session(Moment::Wrap, |live| Ok(kek::create(&live.session(lane), &selector, kind)))?
                 .map_err(|fault| fault.into_error(Moment::Wrap))?;
             Ok(Answer::default())
         }
-        Verb::DestroyKek(selector) => {
-            pool.with_session(Moment::Wrap, |live| {
-                live.forget(&selector);
-                Ok(kek::destroy(&live.session(lane), &selector))
-            })?
-            .map_err(|fault| fault.into_error(Moment::Wrap))?;
-            Ok(Answer::default())
+        Verb::DestroyKek(selector, canary) => {
+            Answer::of(&destruction::destroy(pool, lane, &selector, canary.as_ref())?)
         }
         Verb::Check(options) => Answer::of(&check::run(pool, &options)?),
     }

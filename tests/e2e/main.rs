@@ -10,6 +10,7 @@ mod custody_ends;
 mod custody_faults;
 mod custody_nodes;
 mod custody_outages;
+mod custody_tokens;
 mod docs;
 mod first_run;
 mod flows;

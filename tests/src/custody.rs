@@ -1,6 +1,6 @@
 //! A served installation whose tenants bring their own keys: tokens in its environment, and a tenant at work for each.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use super::installation::{APP, FLOW, SETTINGS};
 use super::process::children_of;
+use super::siv::binary;
 use super::token::{LABEL, PIN};
 use super::{Actor, Answer, Installation, Postgres, Serving, Token};
 
-/// So generous that only what never comes meets it.
+/// So generous that only what never comes meets it; what upkeep does comes once a minute.
 const LONG: Duration = Duration::from_secs(180);
 /// The label of a key that a customer made themselves.
 pub const OWN_KEY: &str = "customers-own";
@@ -89,6 +90,16 @@ impl Custody {
     pub fn restart(&mut self) {
         self.serving.take().unwrap().stop();
         self.begin();
+    }
+
+    /// Starts the node again from a copy of the program; its path.
+    pub fn serve_from_a_copy(&mut self) -> PathBuf {
+        self.serving.take().unwrap().stop();
+        let program = self.installation.folder.path().join("siv");
+        std::fs::copy(binary(), &program).unwrap();
+        let serving = Serving::begin_as(&program, &self.installation, &self.environment);
+        self.serving = Some(serving.unwrap_or_else(|why| panic!("{why}")));
+        program
     }
 
     fn serving(&self) -> &Serving {

@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -156,8 +156,17 @@ impl Serving {
 
     /// Starts the node with this environment; the error is what it wrote instead of getting ready.
     pub fn begin(installation: &Installation, environment: &[(String, String)]) -> Result<Self, String> {
+        Self::begin_as(&binary(), installation, environment)
+    }
+
+    /// The same as this program.
+    pub fn begin_as(
+        program: &Path,
+        installation: &Installation,
+        environment: &[(String, String)],
+    ) -> Result<Self, String> {
         let log = installation.folder.path().join("stderr");
-        let child = Command::new(binary())
+        let child = Command::new(program)
             .args(["serve", "--config"])
             .arg(installation.path())
             .env_clear()
@@ -166,7 +175,7 @@ impl Serving {
             .stdout(Stdio::piped())
             .stderr(File::options().create(true).append(true).open(log).unwrap())
             .spawn()
-            .map_err(|error| format!("{}: {error}; build it first (make test does)", binary().display()))?;
+            .map_err(|error| format!("{}: {error}; build it first (make test does)", program.display()))?;
         let mut serving = Self { child, public: String::new(), private: String::new() };
         if serving.becomes_ready() {
             return Ok(serving);

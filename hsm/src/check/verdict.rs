@@ -9,7 +9,7 @@ pub(super) fn judge(report: &mut CheckReport) {
         found.push((Weight::Bad, "no wrap profile works".to_owned()));
     }
     if let Some(kek) = &report.kek {
-        found.extend(kek.reservations().into_iter().map(|why| (Weight::Reservation, why)));
+        found.extend(kek.reservations().into_iter().map(|why| (Weight::Bad, why)));
     }
     for line in report.lines.iter().filter(|line| line.weight >= Weight::Reservation) {
         found.push((line.weight, format!("{}: {}", line.name, line.seen)));

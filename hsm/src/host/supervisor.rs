@@ -3,9 +3,9 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Inner, Phase, Shared};
+use super::{Inner, Phase, Shared, canaries};
 use crate::error::HsmError;
-use crate::message::{Verb, WorkerStatus};
+use crate::message::WorkerStatus;
 use crate::process::Worker;
 
 enum Step {
@@ -49,7 +49,7 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
     }
     let now = Instant::now();
     if let Some(worker) = inner.worker.clone() {
-        let hung = worker.hung_at().is_some_and(|at| at <= now);
+        let hung = worker.hung_at(shared.limits.connect).is_some_and(|at| at <= now);
         if hung || worker.is_dead() {
             let why = if hung { "a call hung and its worker was killed" } else { "the worker process ended" };
             down(shared, inner, &HsmError::Unavailable(why.to_owned()));
@@ -61,7 +61,7 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
         (Phase::Down | Phase::Connecting, _) if left.is_zero() => Step::Start,
         (Phase::Ready | Phase::Degraded, Some(worker)) if left.is_zero() => Step::Canary(Arc::clone(worker)),
         (_, Some(worker)) => {
-            let hung = worker.hung_at().map_or(NAP, |at| at.saturating_duration_since(now));
+            let hung = worker.hung_at(shared.limits.connect).map_or(NAP, |at| at.saturating_duration_since(now));
             Step::Wait(left.min(hung).max(Duration::from_millis(1)))
         }
         _ => Step::Wait(left.max(Duration::from_millis(1))),
@@ -84,7 +84,7 @@ fn start(shared: &Arc<Shared>) {
             shared.changed.notify_all();
         }
     };
-    let worker = match Worker::start(&shared.launch, gone) {
+    let worker = match Worker::start(&shared.launch, shared.has_new_pin && revision == 0, gone) {
         Ok(worker) => worker,
         Err(error) => return down(shared, &mut shared.lock(), &error),
     };
@@ -97,7 +97,12 @@ fn start(shared: &Arc<Shared>) {
             worker.kill();
         }
     }
-    let connected = worker.configure(&configuration, shared.limits.connect).and_then(|answer| answer.parse());
+    let begun = Instant::now();
+    let connected = worker.configure(&configuration, shared.limits.connect).and_then(|_| {
+        // Half of it to begin with the last one, half for that one to answer.
+        let half = shared.limits.connect.saturating_sub(begun.elapsed()) / 2;
+        canaries::look(shared, &worker, half, half)
+    });
     let mut inner = shared.lock();
     if inner.revision != revision || inner.stopping {
         worker.kill();
@@ -106,16 +111,20 @@ fn start(shared: &Arc<Shared>) {
     }
     match connected {
         // The back-off is not reset: a module that connects and then crashes at every call is not restarted at its pace.
-        Ok(status) => ready(shared, &mut inner, status),
+        Ok(status) => {
+            ready(shared, &mut inner, status);
+            // What there was no time for is asked at once.
+            if inner.next_canary > 0 {
+                inner.due = Instant::now();
+            }
+        }
         Err(error) => down(shared, &mut inner, &error),
     }
 }
 
 /// The regular look at the canaries, and the half-open test of the breaker.
 fn canary(shared: &Shared, worker: &Arc<Worker>) {
-    let asked = worker
-        .ask(&Verb::AskCanaries, [&[], &[]], shared.limits.call, shared.limits.call)
-        .and_then(|answer| answer.parse());
+    let asked = canaries::look(shared, worker, shared.limits.call, shared.limits.manage);
     let mut inner = shared.lock();
     if !inner.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker)) {
         return;
@@ -124,6 +133,12 @@ fn canary(shared: &Shared, worker: &Arc<Worker>) {
         Ok(status) => {
             inner.backoff.reset();
             ready(shared, &mut inner, status);
+        }
+        // It logs in, and is not cut short in that.
+        Err(HsmError::DeadlineExceeded)
+            if worker.hung_at(shared.limits.connect).is_some_and(|hung| hung > Instant::now()) =>
+        {
+            inner.due = Instant::now() + NAP;
         }
         Err(error) => down(shared, &mut inner, &error),
     }

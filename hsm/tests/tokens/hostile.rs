@@ -29,7 +29,7 @@ fn nss_wraps_and_unwraps_and_the_report_says_what_speaks_against_it() {
     let report = Host::check(&token.launch(), &token.configuration(), &options, LONG).unwrap();
     assert_eq!(kek.profile, Profile::AesGcmApplicationIv);
     assert_eq!(report.verdict, Verdict::FitWithReservations, "{:?}", report.reasons);
-    host.destroy_kek(&kek.selector, LONG).unwrap();
+    host.destroy_kek(&kek.selector, None, LONG).unwrap();
     assert_eq!(host.unwrap(&kek, &wrapped, CONTEXT, LONG).unwrap_err(), HsmError::KekNotFound);
 }
 
@@ -69,6 +69,6 @@ fn open_cryptoki_serves_by_oaep_alone_and_an_aes_key_gets_no_profile() {
     host.create_kek(&named("aes"), KekKind::Aes256, LONG).unwrap();
     assert_eq!(host.probe(&named("aes"), LONG).unwrap().chosen, None);
     for made in [&pair.selector, &named("aes")] {
-        host.destroy_kek(made, LONG).unwrap();
+        host.destroy_kek(made, None, LONG).unwrap();
     }
 }

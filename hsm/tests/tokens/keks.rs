@@ -53,7 +53,7 @@ fn a_made_key_is_local_sensitive_and_never_extractable() {
         assert_eq!(said.reservations(), Vec::<String>::new(), "{provider:?} {said:?}");
         assert_eq!(said.kind, kind);
         assert!(matches!(host.create_kek(&named("kek"), kind, LONG), Err(HsmError::Refused(_))));
-        host.destroy_kek(&named("kek"), LONG).unwrap();
+        host.destroy_kek(&named("kek"), None, LONG).unwrap();
         host.create_kek(&named("kek"), kind, LONG).unwrap();
         let again = host.describe(&named("kek"), LONG).unwrap();
         // A token may give no check value of a secret key; where there is one it tells two keys apart.
@@ -61,7 +61,7 @@ fn a_made_key_is_local_sensitive_and_never_extractable() {
             said.check_value.is_none() && kind == KekKind::Aes256 || said.check_value != again.check_value,
             "{said:?}"
         );
-        host.destroy_kek(&named("kek"), LONG).unwrap();
+        host.destroy_kek(&named("kek"), None, LONG).unwrap();
         assert_eq!(host.describe(&named("kek"), LONG).unwrap_err(), HsmError::KekNotFound);
     }
 }
@@ -76,7 +76,7 @@ fn a_key_replaced_behind_its_label_is_found_before_anything_is_wrapped_under_it(
         let wrapped = host.wrap(&kek, &data_key(), b"context", LONG).unwrap();
         // By somebody else, in a process of their own.
         let thief = token.host();
-        thief.destroy_kek(&kek.selector, LONG).unwrap();
+        thief.destroy_kek(&kek.selector, None, LONG).unwrap();
         thief.create_kek(&kek.selector, KekKind::Aes256, LONG).unwrap();
         drop(thief);
         let refusals = [
@@ -99,7 +99,7 @@ fn a_replaced_key_is_also_found_by_a_worker_that_starts_anew() {
     let host = token.host();
     let kek = kek(&host, "kek", KekKind::Aes256);
     let canary = host.make_canary(&kek, LONG).unwrap();
-    host.destroy_kek(&kek.selector, LONG).unwrap();
+    host.destroy_kek(&kek.selector, None, LONG).unwrap();
     host.create_kek(&kek.selector, KekKind::Aes256, LONG).unwrap();
     drop(host);
     let mut configuration = token.configuration();
@@ -118,7 +118,7 @@ fn a_replaced_key_is_noticed_though_nobody_asks_for_it() {
     let kek = watched(&host, "kek");
     assert!(host.wait(LONG, |s| s.canaries_at.is_some() && s.worker.as_ref().is_some_and(|w| w.findings.is_empty())));
     let thief = token.host();
-    thief.destroy_kek(&kek.selector, LONG).unwrap();
+    thief.destroy_kek(&kek.selector, None, LONG).unwrap();
     let missing =
         |s: &hsm::Status| s.worker.as_ref().is_some_and(|w| w.findings.iter().any(|f| f.what == Anomaly::Missing));
     assert!(host.wait(LONG, missing), "{:?}", host.status());

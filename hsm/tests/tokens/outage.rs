@@ -118,7 +118,7 @@ fn a_hung_call_is_answered_at_its_deadline_and_its_worker_killed() {
 #[test]
 fn a_module_that_hangs_while_it_connects_is_killed_too() {
     let token = Token::shimmed(Provider::SoftHsm);
-    token.inject("C_Login hang\n");
+    token.inject("C_OpenSession hang\n");
     let limits = Limits { connect: Duration::from_millis(500), ..Token::limits() };
     let host = Host::start(token.launch(), token.configuration(), limits).unwrap();
     assert!(host.wait(LONG, |s| s.starts >= 2), "{:?}", host.status());
@@ -263,7 +263,7 @@ fn another_file_in_the_place_of_the_onboarded_module_is_not_loaded() {
 #[test]
 fn a_worker_whose_module_hangs_ends_when_its_host_is_gone() {
     let token = Token::shimmed(Provider::SoftHsm);
-    token.inject("C_Login hang\n");
+    token.inject("C_OpenSession hang\n");
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let launch = token.launch();
     // A host that is killed sends nothing more and reaps nobody: one is played by hand.
@@ -277,14 +277,15 @@ fn a_worker_whose_module_hangs_ends_when_its_host_is_gone() {
         r#"{{"module":{:?},"module_sha256":null,"token":{{"label":"siv-test"}},"pin_file":null,"sessions":1,"memory_bytes":1073741824,"canaries":[],"sha1_for_tests":false}}"#,
         token.module
     );
-    let fields = [&b"\"Configure\""[..], configuration.as_bytes(), b"1234567890"];
+    let secrets = [&[7; 32][..], b"1234567890"].concat();
+    let fields = [&b"\"Configure\""[..], configuration.as_bytes(), &secrets];
     let body = fields.map(|f| [&u32::try_from(f.len()).unwrap().to_be_bytes()[..], f].concat()).concat();
     let length = u32::try_from(body.len() + 8).unwrap().to_be_bytes();
     let mut socket = &ours;
     std::io::Write::write_all(&mut socket, &[&length[..], &[0; 8], &body].concat()).unwrap();
     let until = Instant::now() + LONG;
-    while token.calls("C_Login") == 0 {
-        assert!(Instant::now() < until, "it never logged in");
+    while token.calls("C_OpenSession") == 0 {
+        assert!(Instant::now() < until, "it never opened a session");
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(worker.try_wait().unwrap(), None);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use hsm::{Host, HsmError, Phase, Pin, PinSource};
+use hsm::{Host, HsmError, Limits, Phase, Pin, PinSource};
 
 use crate::token::{BOTH, LONG, PIN, Provider, Token, data_key};
 
@@ -27,6 +27,88 @@ fn a_wrong_pin_is_tried_exactly_once_until_a_person_changes_it() {
         assert!(host.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", host.status());
         assert_eq!(token.calls("C_Login"), 2);
     }
+}
+
+#[test]
+fn a_pin_that_was_refused_is_tried_by_no_other_host_of_this_process() {
+    for provider in BOTH {
+        let token = Token::shimmed(provider);
+        let begin = |pin: &str| {
+            let mut configuration = token.configuration();
+            configuration.pin = PinSource::Given(Pin::new(pin.as_bytes()).unwrap());
+            Host::start(token.launch(), configuration, Token::limits()).unwrap()
+        };
+        // At once, as tenants of one token do after a restart: their logins come one after the other.
+        let hosts: Vec<_> = (0..4).map(|_| begin("0000000001")).collect();
+        for host in &hosts {
+            assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
+        }
+        assert_eq!(token.calls("C_Login"), 1, "{provider:?}");
+        // The right one is not held up by it.
+        let right = begin(PIN);
+        assert!(right.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", right.status());
+    }
+}
+
+#[test]
+fn a_login_that_does_not_answer_is_tried_once_more_and_then_left_to_a_person() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    token.inject("C_Login hang\n");
+    let limits = Limits { connect: Duration::from_secs(2), ..Token::limits() };
+    let host = Host::start(token.launch(), token.configuration(), limits.clone()).unwrap();
+    assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
+    assert!(host.status().last_error.unwrap().contains("did not answer"), "{:?}", host.status());
+    let other = Host::start(token.launch(), token.configuration(), limits).unwrap();
+    assert!(other.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", other.status());
+    assert_eq!(token.calls("C_Login"), 2);
+}
+
+#[test]
+fn a_slow_login_of_a_running_worker_is_not_cut_short() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let limits = Limits { call: Duration::from_millis(500), connect: Duration::from_secs(20), ..Token::limits() };
+    let host = token.host_with(token.configuration(), limits);
+    let kek = crate::token::kek(&host, "kek", hsm::KekKind::Aes256);
+    let wrapped = host.wrap(&kek, &data_key(), b"", LONG).unwrap();
+    // Its session is over, and the next login takes as long as four calls may.
+    token.inject("C_DecryptInit rv=0xb3 times=1\nC_Login delay=2000\n");
+    let until = std::time::Instant::now() + LONG;
+    while host.unwrap(&kek, &wrapped, b"", LONG).is_err() {
+        assert!(std::time::Instant::now() < until, "{:?}", host.status());
+    }
+    assert_eq!((token.calls("C_Login"), host.status().starts), (2, 1));
+}
+
+#[test]
+fn a_module_that_dies_at_its_login_has_perhaps_counted_it() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    token.inject("C_Login crash\n");
+    let host = Host::start(token.launch(), token.configuration(), Token::limits()).unwrap();
+    assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
+    assert_eq!(token.calls("C_Login"), 2);
+}
+
+#[test]
+fn who_guesses_pins_of_a_token_is_stopped_before_it_locks() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let guess = |pin: &str| {
+        let mut configuration = token.configuration();
+        configuration.pin = PinSource::Given(Pin::new(pin.as_bytes()).unwrap());
+        Host::try_out(token.launch(), configuration, Token::limits()).unwrap()
+    };
+    for pin in ["0000000002", "0000000003"] {
+        let host = guess(pin);
+        assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
+    }
+    let third = guess("0000000004");
+    assert!(
+        third.wait(LONG, |s| s.last_error.as_ref().is_some_and(|e| e.contains("no other"))),
+        "{:?}",
+        third.status()
+    );
+    assert_eq!(token.calls("C_Login"), 2);
+    let owner = token.host();
+    assert_eq!(owner.status().phase, Phase::Ready);
 }
 
 #[test]

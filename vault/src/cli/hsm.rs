@@ -72,14 +72,16 @@ pub(super) struct Check {
 }
 
 /// What the keys must know to reach customers' tokens: how a worker is started, and which modules the settings allow.
-pub(super) fn setup(settings: &Settings, environment: &Environment) -> Result<HsmSetup, Failure> {
-    Ok(HsmSetup { launch: launch(environment.of_modules.clone())?, modules: settings.hsm_modules.clone() })
+pub(super) fn setup(settings: &Settings, environment: &Environment) -> HsmSetup {
+    HsmSetup { launch: launch(environment.of_modules.clone()), modules: settings.hsm_modules.clone() }
 }
 
-fn launch(environment: Vec<(OsString, OsString)>) -> Result<Launch, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new("this program's own file is not to be found").because(error))?;
-    Ok(Launch { program, arguments: vec![WORKER.into()], environment })
+/// This very program, and not what lies by now under the path it was started from: after an upgrade that is another version, and
+/// host and worker of two versions do not understand each other.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+fn launch(environment: Vec<(OsString, OsString)>) -> Launch {
+    Launch { program: THIS_PROGRAM.into(), arguments: vec![WORKER.into()], environment }
 }
 
 fn named(text: &str) -> Result<(OsString, OsString), &'static str> {
@@ -117,7 +119,7 @@ impl Check {
     fn asked(self, environment: &Environment) -> Result<(Launch, Configuration, CheckOptions), Failure> {
         let mut variables = environment.of_modules.clone();
         variables.extend(self.environment);
-        let launch = launch(variables)?;
+        let launch = launch(variables);
         let token = TokenSelector { label: Some(self.token), serial: self.serial, ..TokenSelector::default() };
         let configuration = Configuration {
             module: std::path::absolute(&self.module).unwrap_or(self.module),

@@ -52,7 +52,7 @@ impl Installation {
         making: Making,
     ) -> Result<Self, Failure> {
         let (database, clock) = (database(settings, making)?, Clock::System);
-        keys.use_hsms(hsm::setup(settings, environment)?);
+        keys.use_hsms(hsm::setup(settings, environment));
         // What is made or mended rests on nothing that may be behind.
         let standby = settings.read_replica.as_ref().filter(|_| making == Making::No);
         let store = Store::open_beside(&database, standby, keys.clone(), clock.clone()).await.map_err(|error| {

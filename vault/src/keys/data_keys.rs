@@ -1,5 +1,7 @@
 //! A data key's life: made on first use, opened through erasure key, MAC and KEK, cached for a while.
 
+mod looked_at;
+
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -327,13 +329,7 @@ impl Keys {
         to: (Use, Ticket),
     ) -> Result<Arc<DataKey>, Error> {
         let erasure = self.erasure_key_to_open(row.class, row.epoch).await?;
-        let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
-        if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
-            return Err(Error::KekUnusable);
-        }
-        if row.era > 0 && row.era > Compromise::of(&records.keks(&row.tenant).await?).era() {
-            return Err(Error::Altered);
-        }
+        let kek = self.kek_that_opens(records, row).await?;
         let bytes = self.unwrapped(records, (row, &kek), erasure.as_ref()).await?;
         let key = DataKey::init_with(row.data_key_id, |place| place.copy_from_slice(&bytes));
         let key = Arc::new(key.under(row.kek_id).counted_by(self.inner.tallies.of(row)));

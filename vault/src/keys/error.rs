@@ -92,6 +92,9 @@ impl Error {
             Self::Hsm(hsm::HsmError::Configuration(_)) => {
                 Some("The tenant's key provider cannot be used until its custodian changes its configuration.")
             }
+            Self::Hsm(hsm::HsmError::KekReplaced) => Some(
+                "Another key stands in its place in the token: who rules the token removes it there, or two custodians state that the token is lost.",
+            ),
             _ => None,
         }
     }

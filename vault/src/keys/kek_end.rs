@@ -24,6 +24,8 @@ pub enum HowEnded {
     NotInKeyStore,
     /// The token that answers has no such key: destroyed by somebody else, hidden, or another token than it was.
     NotInToken,
+    /// Another key stands in its place in the token, and two custodians stated that its own is lost.
+    AnotherKey,
     /// Two custodians stated that the token is lost; nobody asked the token.
     Stated,
 }
@@ -55,6 +57,9 @@ impl HowEnded {
             Self::Destroyed => "destroyed by siv",
             Self::NotInKeyStore => "not found in the key store",
             Self::NotInToken => "not found in the token",
+            Self::AnotherKey => {
+                "another key in its place in the token: by statement of the custodians, not verified by the vault"
+            }
             Self::Stated => "by statement of the custodians, not verified by the vault",
         }
     }

@@ -98,7 +98,7 @@ impl Keys {
         }
         let ended = self.inner.provider.hsm.destroy(records, tenant, record, statement).await;
         match (ended, statement) {
-            (Err(error @ (Error::Hsm(_) | Error::KekUnusable)), Statement::TokenLost) => {
+            (Err(error), Statement::TokenLost) if is_silence(&error) => {
                 tracing::warn!(%tenant, kek = record.row_key(), %error, "a token that is said to be lost does not answer");
                 Ok(KekEnd { how: HowEnded::Stated, token: None })
             }
@@ -131,4 +131,14 @@ impl Keys {
         }
         Ok(destroyed)
     }
+}
+
+/// Whether a token was asked and said nothing, or can be asked by nobody. A refusal is an answer, and a full house is neither.
+const fn is_silence(error: &Error) -> bool {
+    use hsm::HsmError::{DeadlineExceeded, Protocol, Quarantined, TokenNotFound, Unavailable};
+    matches!(
+        error,
+        Error::Hsm(Unavailable(_) | TokenNotFound | DeadlineExceeded | Quarantined(_) | Protocol(_))
+            | Error::KekUnusable
+    )
 }

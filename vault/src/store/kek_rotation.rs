@@ -16,6 +16,7 @@ use super::committer::operation::{Asker, Changes, Decision, Generation, Operatio
 use super::kek_states;
 use super::key_commit::KeyCommit;
 use super::records::Body;
+use super::refused_pins::Attempt;
 use super::rows::{DataKeyRow, Table};
 use super::tenants::Ground;
 use super::{Error, Store};
@@ -159,7 +160,10 @@ async fn next(
         _ => None,
     };
     let made = match target {
-        Target::Hsm(wish) => keys.move_to_hsm(store, &by.tenant, &old, wish, now).await?,
+        Target::Hsm(wish) => {
+            let attempt = Attempt::of(&wish, &by.tenant);
+            attempt.ended(keys.move_to_hsm(store, &by.tenant, &old, wish, now).await, by, ground).await?
+        }
         Target::Same if old.hsm.is_some() => keys.rotate_in_hsm(store, &by.tenant, &old, now).await?,
         Target::Same | Target::Local => keys.move_to_local(&by.tenant, &old, now).await?,
     };
@@ -253,12 +257,20 @@ pub async fn rewrap(
                 done.kept += 1;
                 continue;
             }
-            match keys.rewrap(store, &row).await {
+            // Only counted, it is no work of the key provider, which serves readers meanwhile, and the real run beside it.
+            let rewrapped = if dry {
+                keys.would_rewrap(store, &row).await.map(|is_there| is_there.then(|| row.clone()))
+            } else {
+                keys.rewrap(store, &row).await
+            };
+            match rewrapped {
                 Ok(Some(row)) => renewed.push(row),
                 Ok(None) => removed.push(row.data_key_id),
                 // It opens for nobody: it stays as it is, is counted, and keeps no other.
                 Err(error @ (keys::Error::Altered | keys::Error::KekUnusable | keys::Error::Erased)) => {
-                    tracing::error!(tenant = %by.tenant, data_key_id = %row.data_key_id, %error, "a data key does not open");
+                    if !dry {
+                        tracing::error!(tenant = %by.tenant, data_key_id = %row.data_key_id, %error, "a data key does not open");
+                    }
                     done.left += 1;
                 }
                 Err(error) => return Err(error.into()),

@@ -32,6 +32,7 @@ mod old_approvals;
 pub mod once;
 mod postgres;
 pub mod records;
+mod refused_pins;
 mod replica;
 pub mod resealing;
 mod row_seal;

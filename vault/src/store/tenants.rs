@@ -8,6 +8,7 @@ use crate::domain::{Tenant, Timestamp};
 use crate::keys::{HsmWish, Keys};
 use crate::store::administration::{Act, Administrator, Applied};
 use crate::store::key_commit::KeyCommit;
+use crate::store::refused_pins::Attempt;
 use crate::store::rows::Table;
 use crate::store::{Committer, Error, Store};
 
@@ -58,7 +59,9 @@ pub async fn create_in_hsm(
     if ground.store.row(Table::Tenants, name, name.as_str()).await?.is_some() {
         return Err(Error::Conflict);
     }
-    let made = ground.keys.onboard(ground.store, name, wish, tenant.created_at).await?;
+    let attempt = Attempt::of(&wish, name);
+    let made =
+        attempt.ended(ground.keys.onboard(ground.store, name, wish, tenant.created_at).await, by, ground).await?;
     let deadline = ground.store.clock().now().plus(PATIENCE);
     let of_tenant = Administrator { tenant: name.clone(), generation: None, deadline, ..by.clone() };
     let commit = KeyCommit::new(of_tenant, made.record.kek_id)

@@ -155,10 +155,12 @@ pub(super) fn refuse_ended(caller: &Caller) -> Result<(), Problem> {
 /// remembers a request is sealed under the very key that is away: then it is carried out each time it comes, which makes one
 /// more version, or one more request for an approval, and no harm.
 pub(super) async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> Creation {
+    use crate::keys::Error;
     let rooms = state.rooms();
     let probed = rooms.keys.probe(&rooms.store, caller.tenant_name(), DataKeyClass::Idempotency, state.now());
     match probed.await {
-        Err(crate::keys::Error::Hsm(_) | crate::keys::Error::NoKek) => Creation::each_time(),
+        // Another key behind the label serves as little; and a shredding that waits for its token has left none that wraps.
+        Err(Error::Hsm(_) | Error::Altered | Error::NoKek | Error::KekUnusable) => Creation::each_time(),
         _ => creation,
     }
 }

@@ -9,11 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::evidence::facts;
 use super::onboarding::{self, HsmWish, Tried};
 use super::running::Running;
-use super::{CALL, HsmProvider, MANAGE, in_token};
+use super::{HsmProvider, MANAGE, in_token};
 use crate::domain::{KekId, KeyProviderId, TenantName, Timestamp};
 use crate::keys::hsm_records::{HsmKek, ProviderRecord};
 use crate::keys::key_store::SecretName;
-use crate::keys::{Error, HowEnded, KekEnd, KekRecord, KekState, KeyRecords, Keys, SeenToken, Statement};
+use crate::keys::{Error, KekRecord, KekState, KeyRecords, Keys};
 
 /// A KEK version that exists and that no row speaks of yet.
 pub struct MadeKek {
@@ -265,33 +265,6 @@ impl HsmProvider {
     /// Ends the host of a configuration.
     pub(in crate::keys) fn let_go(&self, tenant: &TenantName, provider: KeyProviderId) {
         self.hosts().remove(&(tenant.clone(), provider));
-    }
-
-    /// Destroys a KEK version in its token, unless the token says that it has none.
-    pub(in crate::keys) async fn destroy<R: KeyRecords>(
-        &self,
-        records: &R,
-        tenant: &TenantName,
-        record: &KekRecord,
-        statement: Statement,
-    ) -> Result<KekEnd, Error> {
-        let kek = in_token(record)?;
-        let running = self.running(records, tenant, kek).await?;
-        // Its end must not look like somebody's attack.
-        let (left, selector) = (running.without(&kek.canary), kek.kek().selector.clone());
-        let limit = if statement == Statement::TokenLost { CALL } else { MANAGE };
-        let destroyed = self.call(&running, limit, move |host, limit| {
-            host.watch(left, limit)?;
-            host.destroy_kek(&selector, limit)
-        });
-        let how = match destroyed.await {
-            Ok(()) => HowEnded::Destroyed,
-            Err(Error::Hsm(hsm::HsmError::KekNotFound)) => HowEnded::NotInToken,
-            Err(error) => return Err(error),
-        };
-        let worker = running.status().worker;
-        let token = worker.map(|worker| SeenToken { label: worker.token.label, serial: worker.token.serial });
-        Ok(KekEnd { how, token })
     }
 }
 

@@ -3,6 +3,7 @@
 //! A tenant has a few turns at a time and one limit per call, so that a dead or slow HSM holds up its own tenant only. What
 //! a token's worker does when it fails stands in the crate `hsm`; here is what a tenant's data keys need of it.
 
+mod destroying;
 mod evidence;
 mod making;
 mod news;

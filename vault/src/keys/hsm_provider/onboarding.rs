@@ -19,7 +19,7 @@ use crate::keys::Error;
 use crate::keys::hsm_records::ProviderRecord;
 
 /// How long a token may take until it is logged in.
-const CONNECTS: Duration = Duration::from_secs(12);
+pub(super) const CONNECTS: Duration = Duration::from_secs(12);
 
 /// What a person says about the token that is to be taken on.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ impl HsmProvider {
             quarantined: false,
             changed_at: now,
         };
-        let host = self.launched(configuration(&draft, wish.pin.pin()?))?;
+        let host = self.trying(configuration(&draft, wish.pin.pin()?))?;
         let (host, token) = blocking(move || connected(&host).map(|token| (host, token))).await?;
         Ok((draft, host, token))
     }
@@ -170,7 +170,19 @@ fn connected(host: &Host) -> Result<TokenInfo, Error> {
 pub(super) fn found(host: &Host, label: &str) -> Result<Tried, Error> {
     let selector = KekSelector { label: Some(label.to_owned()), id: None };
     let attributes = host.describe(&selector, MANAGE).map_err(of_kek)?;
+    refuse_known(&attributes)?;
     tried(host, &selector, attributes)
+}
+
+/// Refuses a key whose bytes somebody may know: with a copy of the database they would have every data key under it. Of a key
+/// that siv makes itself nothing of that kind can be true, whatever a token says.
+fn refuse_known(attributes: &KekAttributes) -> Result<(), Error> {
+    let reservations = attributes.reservations();
+    if reservations.is_empty() {
+        return Ok(());
+    }
+    let why = format!("{}: make one in the token, or let siv make it", reservations.join("; "));
+    Err(Error::HsmRefused(HsmRefusal::new("kek", "unfit", why)))
 }
 
 /// A key made in the token: AES, else RSA. What was made and cannot be used is taken away again.
@@ -184,7 +196,11 @@ pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> 
                 last = Some(of_kek(error));
                 continue;
             }
-            Err(error) => return Err(of_kek(error)),
+            Err(error) => {
+                // No answer is no word that it was not made.
+                taken_away(host, selector);
+                return Err(of_kek(error));
+            }
         }
         let described = host.describe(selector, MANAGE).map_err(of_kek);
         match described.and_then(|attributes| tried(host, selector, attributes)) {
@@ -201,10 +217,10 @@ pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> 
 /// Destroys a key that was made for nothing; says so where it is left behind.
 pub(super) fn taken_away(host: &Host, selector: &KekSelector) -> bool {
     let label = selector.label.as_deref().unwrap_or("-");
-    match host.destroy_kek(selector, MANAGE) {
-        Ok(()) => true,
+    match host.destroy_kek(selector, None, MANAGE) {
+        Ok(_) => true,
         Err(error) => {
-            tracing::error!(label, %error, "a key made in a token protects nothing and could not be removed: remove it there");
+            tracing::error!(label, %error, "a key made in a token protects nothing and could not be removed: remove it there, if it is there");
             false
         }
     }

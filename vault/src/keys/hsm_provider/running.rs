@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::news::{HsmNews, News, Told};
 use super::{CALL, HANGS, HsmProvider, MANAGE, Place};
-use crate::domain::TenantName;
+use crate::domain::{KeyProviderId, TenantName};
 use crate::keys::hsm_records::{HsmKek, ProviderRecord};
 use crate::keys::key_store::SecretName;
 use crate::keys::{Error, KeyRecords};
@@ -33,6 +33,8 @@ pub(super) struct Running {
     failed: Mutex<Option<Instant>>,
     alarmed: Mutex<Option<Instant>>,
     pub(super) told: Mutex<Told>,
+    /// Since when it was waited for in vain.
+    pub(super) silent: Mutex<Option<Instant>>,
 }
 
 impl Running {
@@ -46,6 +48,7 @@ impl Running {
             failed: Mutex::default(),
             alarmed: Mutex::default(),
             told: Mutex::default(),
+            silent: Mutex::default(),
         }
     }
 
@@ -151,18 +154,7 @@ impl HsmProvider {
         tenant: &TenantName,
         kek: &HsmKek,
     ) -> Result<Arc<Running>, Error> {
-        let place = (tenant.clone(), kek.provider);
-        // The row first, each time: a PIN that another node, or this one before a restart, found refused is not tried again.
-        let (version, record) = records.key_provider(tenant, kek.provider).await?.ok_or(Error::KekUnusable)?;
-        if record.quarantined {
-            self.hosts().remove(&place);
-            return Err(Error::Hsm(HsmError::Quarantined("its PIN was refused".to_owned())));
-        }
-        let known = self.hosts().get(&place).filter(|running| running.version >= version).cloned();
-        let running = match known {
-            Some(running) => running,
-            None => self.start(records, place, version, &record).await?,
-        };
+        let running = self.started(records, tenant, kek.provider).await?;
         if let Some(canaries) = running.to_watch(&kek.canary) {
             let watch = move |host: &Host, left| host.watch(canaries, left);
             if let Err(error) = self.call(&running, CALL, watch).await {
@@ -171,6 +163,27 @@ impl HsmProvider {
             }
         }
         Ok(running)
+    }
+
+    /// The host of a configuration, whatever keys it watches.
+    pub(super) async fn started<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        provider: KeyProviderId,
+    ) -> Result<Arc<Running>, Error> {
+        let place = (tenant.clone(), provider);
+        // The row first, each time: a PIN that another node, or this one before a restart, found refused is not tried again.
+        let (version, record) = records.key_provider(tenant, provider).await?.ok_or(Error::KekUnusable)?;
+        if record.quarantined {
+            self.hosts().remove(&place);
+            return Err(Error::Hsm(HsmError::Quarantined("its PIN was refused".to_owned())));
+        }
+        let known = self.hosts().get(&place).filter(|running| running.version >= version).cloned();
+        match known {
+            Some(running) => Ok(running),
+            None => self.start(records, place, version, &record).await,
+        }
     }
 
     async fn start<R: KeyRecords>(
@@ -197,12 +210,25 @@ impl HsmProvider {
     }
 
     /// Starts a host, which returns at once.
-    pub(super) fn launched(&self, configuration: Configuration) -> Result<Host, Error> {
+    fn launched(&self, configuration: Configuration) -> Result<Host, Error> {
+        self.hosted(configuration, Host::start)
+    }
+
+    /// The same with a PIN that somebody has just said.
+    pub(super) fn trying(&self, configuration: Configuration) -> Result<Host, Error> {
+        self.hosted(configuration, Host::try_out)
+    }
+
+    fn hosted(
+        &self,
+        configuration: Configuration,
+        begin: fn(hsm::Launch, Configuration, Limits) -> Result<Host, HsmError>,
+    ) -> Result<Host, Error> {
         let setup = self.setup.get().ok_or(Error::KekUnusable)?;
         // What the settings forbid is not loaded, whatever a row says.
         setup.allows(&configuration.module).map_err(Error::Hsm)?;
         let limits = Limits { call: HANGS, manage: MANAGE, ..Limits::default() };
-        Host::start(setup.launch.clone(), configuration, limits).map_err(Error::Hsm)
+        begin(setup.launch.clone(), configuration, limits).map_err(Error::Hsm)
     }
 
     async fn pin(&self, tenant: &TenantName, record: &ProviderRecord) -> Result<Pin, Error> {

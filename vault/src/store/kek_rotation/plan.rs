@@ -5,6 +5,7 @@ use crate::domain::Timestamp;
 use crate::keys::{KekRecord, LOCAL_MECHANISM, SeenToken};
 use crate::store::administration::Administrator;
 use crate::store::approvals::{self, Place, TwoPersonAct};
+use crate::store::refused_pins::Attempt;
 use crate::store::tenants::Ground;
 use crate::store::{Error, Store};
 
@@ -45,7 +46,8 @@ pub async fn plan(by: &Administrator, target: Target, now: Timestamp, ground: Gr
         Target::Local => (LOCAL_MECHANISM.to_owned(), Planned::Local, act),
         Target::Hsm(wish) => {
             let elsewhere = TwoPersonAct::LeaveToken { kek: present.row_key(), place: Place::of(&wish) };
-            let tried = keys.try_hsm(store, &by.tenant, &present, wish, now).await?;
+            let attempt = Attempt::of(&wish, &by.tenant);
+            let tried = attempt.ended(keys.try_hsm(store, &by.tenant, &present, wish, now).await, by, ground).await?;
             // Named as the token in use, and the present key does not answer there.
             let other = Some(elsewhere).filter(|_| present.hsm.is_some() && !tried.is_beside);
             (tried.profile, Planned::Token(tried.token), act.or(other))

@@ -78,7 +78,10 @@ async fn after_rotation_and_rewrap_the_old_version_is_needed_by_nothing() {
     let old = active(tenant, ground.store).await.unwrap();
     let new = rotate(&house.by, Target::Same, Timestamp::from_millis(1), ground).await.unwrap();
     assert_eq!(active(tenant, ground.store).await.unwrap(), new);
+    let worked = |keys: &Keys| (keys.meter().wraps.times.count(), keys.meter().unwraps.times.count());
+    let before = worked(&house.keys);
     let dry = rewrap(&house.by, (true, None), |_| (), ground).await.unwrap();
+    assert_eq!(worked(&house.keys), before, "a dry run is no work of the key provider");
     assert!(dry.moved >= CLASSES.len() as u64 && dry.erased == 0);
     assert_eq!(rewrap(&house.by, (true, None), |_| (), ground).await.unwrap(), dry, "a dry run changes nothing");
     let mut steps = 0;

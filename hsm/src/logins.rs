@@ -1,0 +1,229 @@
+//! What the workers of this process may try at a token: one login at a time, no PIN again that was refused, and few new ones. One memory for
+//! all configurations, because a token counts wrong PINs whoever brings them. It holds no PIN: an HMAC under a key of this process.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::module::ModuleHash;
+
+/// A token as its module names it before anybody logs in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Door {
+    pub(crate) module: ModuleHash,
+    pub(crate) serial: String,
+}
+
+/// HMAC of a PIN for one door.
+pub(crate) type PinTag = [u8; 32];
+
+/// Whether a worker may log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Leave {
+    /// It may, and says how it ended.
+    Go,
+    /// Another login is under way at this token: ask again.
+    Wait,
+    /// Not this PIN, until a person acts.
+    Never(String),
+    /// Not now.
+    Later(String),
+}
+
+/// How a login ended. One that does not end is what [`Login`]'s drop sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ending {
+    Accepted,
+    Refused,
+    /// Something else was wrong, and the token said what.
+    Neither,
+}
+
+/// A login under way. Dropped without an end, it did not answer, and may have been counted by the token.
+#[derive(Debug)]
+pub(crate) struct Login {
+    door: Door,
+    tag: PinTag,
+    ended: bool,
+}
+
+/// What is known of one token.
+#[derive(Debug, Default)]
+struct Known {
+    under_way: usize,
+    accepted: Option<(PinTag, Instant)>,
+    /// A PIN whose last login did not answer.
+    unanswered: Option<PinTag>,
+    refused: Vec<Refused>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    tag: PinTag,
+    at: Instant,
+    why: &'static str,
+}
+
+/// So long a refusal is remembered. By then whoever runs on that PIN has said that it is refused.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// So many PINs that were never accepted are refused within that time, then no other is tried: a token allows three and more.
+const NEW_PINS: usize = 2;
+/// After a PIN was accepted its other logins need not wait for each other.
+const HERD: Duration = Duration::from_secs(2);
+/// Tokens remembered; nothing is known of most.
+const DOORS: usize = 1024;
+
+static DOORS_KNOWN: LazyLock<Mutex<HashMap<Door, Known>>> = LazyLock::new(Mutex::default);
+
+fn doors() -> MutexGuard<'static, HashMap<Door, Known>> {
+    // Each change of the map is one call.
+    DOORS_KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks whether somebody may log in at `door`; `is_new` says that this PIN was never accepted there. With leave to go comes what holds the
+/// turn.
+pub(crate) fn ask(door: Door, tag: PinTag, is_new: bool) -> (Leave, Option<Login>) {
+    let mut doors = doors();
+    if doors.len() >= DOORS {
+        doors.retain(|_, known| known.under_way > 0 || known.unanswered.is_some() || known.is_fresh());
+    }
+    let known = doors.entry(door.clone()).or_default();
+    match known.leave(&tag, is_new) {
+        Leave::Go => {
+            known.under_way += 1;
+            (Leave::Go, Some(Login { door, tag, ended: false }))
+        }
+        leave => (leave, None),
+    }
+}
+
+impl Known {
+    fn is_fresh(&self) -> bool {
+        self.refused.iter().any(|refused| refused.at.elapsed() < REMEMBERED)
+    }
+
+    fn leave(&mut self, tag: &PinTag, is_new: bool) -> Leave {
+        self.refused.retain(|refused| refused.at.elapsed() < REMEMBERED);
+        if let Some(refused) = self.refused.iter().find(|refused| refused.tag == *tag) {
+            return Leave::Never(refused.why.to_owned());
+        }
+        let accepted = self.accepted.filter(|(accepted, _)| accepted == tag);
+        if is_new && accepted.is_none() && self.refused.len() >= NEW_PINS {
+            return Leave::Later(
+                "two PINs were refused at this token within ten minutes: no other is tried".to_owned(),
+            );
+        }
+        let herd = accepted.is_some_and(|(_, at)| at.elapsed() < HERD);
+        if self.under_way > 0 && !herd { Leave::Wait } else { Leave::Go }
+    }
+
+    fn end(&mut self, tag: PinTag, ending: Option<Ending>) {
+        self.under_way = self.under_way.saturating_sub(1);
+        let mut refuse = |why| self.refused.push(Refused { tag, at: Instant::now(), why });
+        match ending {
+            Some(Ending::Accepted) => self.accepted = Some((tag, Instant::now())),
+            Some(Ending::Refused) => {
+                refuse("the token refused this PIN; it was tried once, and is tried by nobody");
+                self.accepted = self.accepted.filter(|(accepted, _)| *accepted != tag);
+            }
+            Some(Ending::Neither) => {}
+            None if self.unanswered == Some(tag) => {
+                refuse("two logins in a row did not answer, and the token may have counted them as wrong PINs");
+            }
+            None => {
+                self.unanswered = Some(tag);
+                return;
+            }
+        }
+        self.unanswered = None;
+    }
+}
+
+impl Login {
+    /// It ended.
+    pub(crate) fn end(mut self, ending: Ending) {
+        self.ended = true;
+        self.tell(Some(ending));
+    }
+
+    fn tell(&self, ending: Option<Ending>) {
+        if let Some(known) = doors().get_mut(&self.door) {
+            known.end(self.tag, ending);
+        }
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.tell(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door(serial: &str) -> Door {
+        Door { module: ModuleHash([9; 32]), serial: serial.to_owned() }
+    }
+
+    fn go(door: &Door, pin: u8, is_new: bool) -> Login {
+        let (leave, login) = ask(door.clone(), [pin; 32], is_new);
+        login.unwrap_or_else(|| panic!("{leave:?}"))
+    }
+
+    fn refusal(door: &Door, pin: u8, is_new: bool) -> Leave {
+        let (leave, login) = ask(door.clone(), [pin; 32], is_new);
+        assert!(login.is_none());
+        leave
+    }
+
+    #[test]
+    fn a_refused_pin_is_tried_by_nobody_and_another_one_may_be() {
+        let here = door("refused");
+        go(&here, 1, false).end(Ending::Refused);
+        assert!(matches!(refusal(&here, 1, false), Leave::Never(_)));
+        go(&here, 2, true).end(Ending::Accepted);
+        go(&door("elsewhere"), 1, false).end(Ending::Accepted);
+        // One that was accepted and is refused now was changed at the token.
+        go(&here, 2, false).end(Ending::Refused);
+        assert!(matches!(refusal(&here, 2, false), Leave::Never(_)));
+    }
+
+    #[test]
+    fn who_guesses_is_stopped_and_who_was_let_in_before_is_not() {
+        let here = door("guessed");
+        go(&here, 1, true).end(Ending::Refused);
+        go(&here, 2, true).end(Ending::Refused);
+        assert!(matches!(refusal(&here, 3, true), Leave::Later(_)));
+        go(&here, 4, false).end(Ending::Accepted);
+        go(&here, 4, true).end(Ending::Accepted);
+    }
+
+    #[test]
+    fn logins_at_one_token_are_one_at_a_time_until_one_is_accepted() {
+        let here = door("herd");
+        let first = go(&here, 1, false);
+        assert_eq!(refusal(&here, 1, false), Leave::Wait);
+        assert_eq!(refusal(&here, 2, false), Leave::Wait);
+        first.end(Ending::Accepted);
+        let (one, other) = (go(&here, 1, false), go(&here, 1, false));
+        assert_eq!(refusal(&here, 2, false), Leave::Wait);
+        one.end(Ending::Accepted);
+        other.end(Ending::Accepted);
+    }
+
+    #[test]
+    fn the_second_login_in_a_row_that_does_not_answer_is_the_last() {
+        let here = door("silent");
+        drop(go(&here, 1, false));
+        go(&here, 1, false).end(Ending::Neither);
+        drop(go(&here, 1, false));
+        drop(go(&here, 1, false));
+        assert!(matches!(refusal(&here, 1, false), Leave::Never(why) if why.contains("did not answer")));
+    }
+}

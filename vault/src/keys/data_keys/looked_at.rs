@@ -1,0 +1,44 @@
+//! What the vault sees of a wrapped data key by itself: which KEK may open it, and whether it is what was written. No key
+//! provider works for it.
+
+use secrecy::ExposeSecret;
+
+use crate::keys::compromise::Compromise;
+use crate::keys::macs::MacPurpose;
+use crate::keys::records::{DataKeyRow, KekRecord};
+use crate::keys::{Error, KeyRecords, Keys, wrapping};
+
+impl Keys {
+    /// Whether [`Keys::rewrap`] would have something to wrap: not if the time of the row's erasure key is over.
+    ///
+    /// # Errors
+    /// As [`Keys::rewrap`], except for what only a key provider knows.
+    #[expect(clippy::disallowed_methods, reason = "key of the erasure seal")]
+    pub async fn would_rewrap<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<bool, Error> {
+        let erasure = match self.erasure_key_to_open(row.class, row.epoch).await {
+            Err(Error::Erased) if self.refuse_erased(row.class, row.epoch).is_err() => return Ok(false),
+            erasure => erasure?,
+        };
+        self.kek_that_opens(records, row).await?;
+        let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
+        let erasure = erasure.as_ref().map(ExposeSecret::expose_secret);
+        wrapping::wrapped(macs, erasure, self.realm(), row)?;
+        Ok(true)
+    }
+
+    /// The KEK version that a row names, if it may unwrap.
+    pub(super) async fn kek_that_opens<R: KeyRecords>(
+        &self,
+        records: &R,
+        row: &DataKeyRow,
+    ) -> Result<KekRecord, Error> {
+        let kek = records.load_kek(&row.tenant, row.kek_id, row.kek_version).await?.ok_or(Error::KekUnusable)?;
+        if !kek.state.may_unwrap() || kek.mechanism != row.mechanism {
+            return Err(Error::KekUnusable);
+        }
+        if row.era > 0 && row.era > Compromise::of(&records.keks(&row.tenant).await?).era() {
+            return Err(Error::Altered);
+        }
+        Ok(kek)
+    }
+}

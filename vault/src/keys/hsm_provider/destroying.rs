@@ -1,0 +1,89 @@
+//! The end of a KEK version in its token: destroyed there, not found there, or another key in its place. What a token is asked
+//! for that custodians call lost.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use hsm::{HsmError, Phase};
+
+use super::making::blocking;
+use super::news::News;
+use super::onboarding::CONNECTS;
+use super::running::Running;
+use super::{HsmProvider, MANAGE, in_token};
+use crate::domain::TenantName;
+use crate::keys::{Error, HowEnded, KekEnd, KekRecord, KeyRecords, SeenToken, Statement};
+
+/// A token that was waited for in vain is not waited for again for so long: the versions of a tenant end one after the other.
+const SILENT: Duration = Duration::from_secs(60);
+
+impl HsmProvider {
+    /// Destroys a KEK version in its token, unless the token says that it has none. Another key in its place is left alone: it
+    /// is no end, except for custodians who state that the version's own is lost.
+    pub(in crate::keys) async fn destroy<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        record: &KekRecord,
+        statement: Statement,
+    ) -> Result<KekEnd, Error> {
+        let kek = in_token(record)?;
+        let running = self.started(records, tenant, kek.provider).await?;
+        if statement == Statement::TokenLost {
+            waited_for(&running).await?;
+        }
+        // Its end must not look like somebody's attack. The request itself brings the canary.
+        let (left, canary) = (running.without(&kek.canary), kek.canary.clone());
+        let asked = self.call(&running, MANAGE, move |host, limit| {
+            let until = Instant::now() + limit;
+            host.watch(left, limit)?;
+            let left = until.saturating_duration_since(Instant::now());
+            match host.destroy_kek(&canary.kek.selector, Some(&canary), left) {
+                Err(HsmError::KekReplaced) => Ok(None),
+                ended => ended.map(Some),
+            }
+        });
+        let seen = |token: hsm::TokenInfo| SeenToken { label: token.label, serial: token.serial };
+        if let Some(ended) = asked.await? {
+            let how = if ended.was_there { HowEnded::Destroyed } else { HowEnded::NotInToken };
+            return Ok(KekEnd { how, token: Some(seen(ended.token)) });
+        }
+        self.tell_of_decoy(&running, kek.label());
+        match statement {
+            Statement::None => Err(Error::Hsm(HsmError::KekReplaced)),
+            Statement::TokenLost => {
+                let token = running.status().worker.map(|worker| seen(worker.token));
+                Ok(KekEnd { how: HowEnded::AnotherKey, token })
+            }
+        }
+    }
+
+    /// An alarm, told as often as any.
+    fn tell_of_decoy(&self, running: &Running, label: &str) {
+        let (tenant, provider) = running.place();
+        let what = "another key stands where a key was to be destroyed";
+        tracing::error!(%tenant, %provider, label, what);
+        self.meter.hsm_alarms.inc();
+        if running.may_tell() {
+            self.news.push(running.news(News::Alarm { kek: Some(label.to_owned()), what: what.to_owned() }));
+        }
+    }
+}
+
+/// Waits until the token is logged in, as long as a worker may take for it. What it was silent with.
+async fn waited_for(running: &Arc<Running>) -> Result<(), Error> {
+    let host = running.host();
+    let silent = |status: hsm::Status| match status.phase {
+        Phase::Quarantined => HsmError::Quarantined(status.last_error.unwrap_or_default()),
+        _ => HsmError::Unavailable(status.last_error.unwrap_or_else(|| "no worker".to_owned())),
+    };
+    let is_over = |status: &hsm::Status| matches!(status.phase, Phase::Ready | Phase::Quarantined);
+    let known = *running.silent.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.is_none_or(|since| since.elapsed() >= SILENT) {
+        let waiting = Arc::clone(&host);
+        let came = blocking(move || Ok(waiting.wait(CONNECTS, is_over))).await?;
+        *running.silent.lock().unwrap_or_else(PoisonError::into_inner) = (!came).then(Instant::now);
+    }
+    let status = host.status();
+    if status.phase == Phase::Ready { Ok(()) } else { Err(Error::Hsm(silent(status))) }
+}
