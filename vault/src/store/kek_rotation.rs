@@ -55,13 +55,7 @@ pub enum Target {
     Hsm(HsmWish),
 }
 
-impl Target {
-    /// Whether it may be another place than the present one's.
-    #[must_use]
-    pub const fn is_elsewhere(&self) -> bool {
-        !matches!(self, Self::Same)
-    }
-}
+impl Target {}
 
 /// Makes the next version of the tenant's KEK active; the old one is deactivated and still unwraps. In another place than
 /// the old one it moves the tenant: what is sealed stays as it is, and a rewrap takes its data keys along. Leaving a

@@ -19,8 +19,10 @@ use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timest
 use crate::keys::KekState::{Destroyed, Destroying};
 use crate::keys::{Compromise, KekRecord, KekState, Keys};
 
-/// So often it looks, and at once after a start.
-const PERIOD: Duration = Duration::from_secs(60);
+/// So often it looks, and at once after a start: what a custodian asked for ends within a minute.
+const PERIOD: Duration = Duration::from_secs(15);
+/// A tenant whose values may still rest on data keys of before is looked at again after so long.
+const SOON: Duration = Duration::from_secs(45);
 /// How long one change may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So long nobody holds a data key that was opened before its KEK was said to be compromised: the cache keeps one for five
@@ -86,16 +88,16 @@ impl KeyUpkeep {
     /// Works until it is told to stop. Values are sealed anew beside everything else: that may take hours.
     pub async fn run(self, stop: CancellationToken) {
         let keys = async {
-            let mut minutes = Minutes::new();
-            while minutes.next(&stop).await {
+            let mut rounds = Rounds::new();
+            while rounds.next(&stop).await {
                 if self.is_serving() {
                     tell(self.of_each_tenant(Duty::Keys).await);
                 }
             }
         };
         let values = async {
-            let mut minutes = Minutes::new();
-            while minutes.next(&stop).await {
+            let mut rounds = Rounds::new();
+            while rounds.next(&stop).await {
                 if self.is_serving() {
                     tell(self.of_each_tenant(Duty::Values).await);
                 }
@@ -189,7 +191,7 @@ impl KeyUpkeep {
             let Passed { moved, refused, idle, left } = passed;
             tracing::info!(%tenant, moved, refused, idle, left, "values were sealed anew after a key was compromised");
         }
-        let pause = if is_over && passed == known.passed && passed.moved == 0 { AGAIN } else { Duration::ZERO };
+        let pause = if is_over && passed == known.passed && passed.moved == 0 { AGAIN } else { SOON };
         let after = Resealing { passed, next: Instant::now() + pause, ..known };
         self.compromised.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), after);
         Ok(())
@@ -230,10 +232,10 @@ impl KeyUpkeep {
     }
 }
 
-/// A minute at a time, from the end of one round to the next.
-struct Minutes(Interval);
+/// One round after another, each a while after the end of the one before.
+struct Rounds(Interval);
 
-impl Minutes {
+impl Rounds {
     fn new() -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -120,7 +120,7 @@ pub(crate) async fn rotate(
     if body.dry_run {
         return planned(&state, &caller, target).await;
     }
-    let creation = if target.is_elsewhere() { despite_outage(creation, &state, &caller).await } else { creation };
+    let creation = despite_outage(creation, &state, &caller).await;
     let (doing, by, asking) = (state.clone(), state.administrator(&caller.tenant, &caller), caller.clone());
     let rotated = async move {
         let rotated = kek_rotation::rotate(&by, target, doing.now(), doing.ground()).await;
