@@ -23,7 +23,7 @@ async fn an_init_that_is_killed_anywhere_can_be_run_again() {
     assert!(counted.init_in(&crash.environment()).status.success());
     let steps = crash.counted();
     assert!(steps > 20, "only {steps} steps were seen");
-    let points = sample(steps, 30);
+    let points = sample(steps, 16);
     let (of, mut inside) = (points.len(), 0);
     for step in points {
         let point = format!("init killed at step {step} of {steps}");

@@ -17,7 +17,7 @@ struct Told {
 
 /// Rounds: a sample by default, hundreds for `make test-long`.
 pub(super) fn rounds() -> usize {
-    std::env::var("SIV_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
+    std::env::var("SIV_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
 }
 
 struct Callers {

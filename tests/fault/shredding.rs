@@ -100,7 +100,7 @@ async fn a_shredding_that_is_killed_anywhere_did_not_begin_or_comes_to_its_end()
         asked.is_at_its_end(&siv, "not killed").await;
         steps
     };
-    let (mut inside, mut begun, points) = (0, 0, sample(steps, 16));
+    let (mut inside, mut begun, points) = (0, 0, sample(steps, 10));
     for step in &points {
         let point = format!("killed at step {step} of {steps}");
         let (mut siv, crash) = running(&asked.siv).await;

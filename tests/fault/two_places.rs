@@ -177,7 +177,7 @@ async fn a_first_start_that_is_killed_anywhere_is_gone_on_with() {
     let (_siv, crash, begun) = begin(None);
     begun.unwrap_or_else(|why| panic!("{why}"));
     let steps = crash.counted();
-    let points = sample(steps, 20);
+    let points = sample(steps, 14);
     let (of, mut early) = (points.len(), 0);
     for step in points {
         let point = format!("first start, killed at step {step} of {steps}");
