@@ -34,6 +34,11 @@ async fn a_token_that_goes_away_stops_its_own_tenant_and_no_other_and_heals_by_i
     let refused = custody.read(&strict, &key).await.expect(503);
     assert_eq!(refused.json()["code"], "kms.unavailable");
     until("it is told", || async { custody.reasons(&strict).await == json!(["kms"]) }).await;
+    // Nobody erased what cannot be opened now.
+    let entry = &custody.entries(&strict, "value.captured").await[0];
+    assert!(entry["outOfReach"].is_array() && entry.get("erased").is_none(), "{entry}");
+    assert_eq!(custody.export(&strict).await.expect(503).json()["code"], "kms.unavailable");
+    custody.export(&neighbour).await.expect(200);
     custody.read(&neighbour, &theirs).await.expect(200);
     custody.put(&neighbour, "4111111111111111").await.unwrap();
     assert_eq!(custody.reasons(&neighbour).await, json!([]));
@@ -45,6 +50,9 @@ async fn a_token_that_goes_away_stops_its_own_tenant_and_no_other_and_heals_by_i
     until("it heals", || async { custody.read(&strict, &key).await.status == 200 }).await;
     until("it is told", || async { custody.reasons(&strict).await == json!([]) }).await;
     until("it is logged", || async { !custody.entries(&strict, "key.provider.available").await.is_empty() }).await;
+    let entry = &custody.entries(&strict, "value.captured").await[0];
+    assert!(entry.get("outOfReach").is_none() && entry["origin"]["address"].is_string(), "{entry}");
+    custody.export(&strict).await.expect(200);
     assert!(custody.entries(&strict, "key.provider.alarm").await.is_empty(), "an outage is no tampering");
 }
 

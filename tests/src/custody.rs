@@ -234,6 +234,11 @@ impl Custody {
         page["data"].as_array().cloned().unwrap_or_default()
     }
 
+    /// A bundle of the tenant's log, or what was answered instead.
+    pub async fn export(&self, customer: &Customer) -> Answer {
+        self.actor(&customer.auditor).get("/v1/log/export").await
+    }
+
     /// Where everything of it lies.
     pub fn folder(&self) -> &Path {
         self.installation.folder.path()

@@ -122,28 +122,24 @@ pub(super) async fn approve(
     // Before anything is destroyed: whether the file can be made.
     let file = out.as_deref().map(create).transpose()?;
     let answer = client.post(&format!("/v1/approvals/{approval}"), &tenant_query(tenant), &body).await;
-    let is_shredded = answer.as_ref().is_ok_and(|given| text(given, "act") == "shred-tenant");
-    if let (Some(path), false) = (&out, is_shredded) {
+    let is_shredding = |given: &Value| text(given, "act") == "shred-tenant";
+    let is_ended = |given: &Value| is_shredding(given) && text(given, "state") == "completed";
+    if let (Some(path), false) = (&out, answer.as_ref().is_ok_and(is_ended)) {
         // It holds nothing.
         let _ = std::fs::remove_file(path);
     }
     let mut given = answer?;
-    if !is_shredded {
-        let what = match text(&given, "state") {
-            "completed" => "is done",
-            _ => "can be done: who asked for it says it again, with the PIN, before it expires",
+    if !is_ended(&given) {
+        let act = text(&given, "act");
+        let what = match (is_shredding(&given), text(&given, "state")) {
+            (true, _) => "no key of the tenant is used any more, on any node. Some wait for their token, and end by themselves \
+                          when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is \
+                          lost for good, `siv keys shred --token-lost` says so"
+                .to_owned(),
+            (_, "completed") => format!("{act} is done"),
+            _ => format!("{act} can be done: who asked for it says it again, with the PIN, before it expires"),
         };
-        output.sentence(&given, &format!("approved: {} {what}", text(&given, "act")));
-        return Ok(());
-    }
-    if text(&given, "state") != "completed" {
-        if let Some(path) = out {
-            let _ = std::fs::remove_file(path);
-        }
-        let ends = "approved: no key of the tenant is used any more, on any node. Some wait for their token, and end by themselves \
-                    when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is lost for \
-                    good, `siv keys shred --token-lost` says so";
-        output.sentence(&given, ends);
+        output.sentence(&given, &format!("approved: {what}"));
         return Ok(());
     }
     // The receipt is in the answer alone; the proof comes a second later.

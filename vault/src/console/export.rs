@@ -37,5 +37,5 @@ pub(super) async fn download(State(desk): State<Desk>, person: Person, request: 
     if let Err(problem) = desk.state.record(person.reads(&desk, "console.export")).await {
         return problem.into_response();
     }
-    bundle(&desk.state, person.tenant.clone(), Part::Whole).unwrap_or_else(IntoResponse::into_response)
+    bundle(&desk.state, person.tenant.clone(), Part::Whole).await.unwrap_or_else(IntoResponse::into_response)
 }

@@ -17,8 +17,8 @@ pub struct Compromise {
 impl Compromise {
     /// That of all versions of a tenant.
     #[must_use]
-    pub fn of(keks: &[KekRecord]) -> Self {
-        let said = keks.iter().filter_map(|kek| kek.compromised_at);
+    pub fn of<'k>(keks: impl IntoIterator<Item = &'k KekRecord, IntoIter: Clone>) -> Self {
+        let said = keks.into_iter().filter_map(|kek| kek.compromised_at);
         Self { era: u32::try_from(said.clone().count()).unwrap_or(u32::MAX), last: said.max() }
     }
 

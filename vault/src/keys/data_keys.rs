@@ -305,10 +305,7 @@ impl Keys {
     /// [`Error::NoKek`] without an active KEK, and everything [`Keys::data_key`] refuses; [`Error::Erased`] if its erasure
     /// key is away before its time, which a key store that is restored later may mend.
     pub async fn rewrap<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Option<DataKeyRow>, Error> {
-        let erasure = match self.erasure_key_to_open(row.class, row.epoch).await {
-            Err(Error::Erased) if self.refuse_erased(row.class, row.epoch).is_err() => return Ok(None),
-            erasure => erasure?,
-        };
+        let Some(erasure) = self.erasure_key_left(row).await? else { return Ok(None) };
         let kek = records.active_kek(&row.tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
         let key = self.open(records, row, (Use::Opens, self.inner.cache.ticket(&row.tenant))).await?;
         let mechanism = kek.mechanism.clone();
@@ -338,16 +335,13 @@ impl Keys {
     }
 
     /// The 32 bytes of a row, after seal and H were checked; which KEK may unwrap is judged before.
-    #[expect(clippy::disallowed_methods, reason = "key of the erasure seal")]
     async fn unwrapped<R: KeyRecords>(
         &self,
         records: &R,
         (row, kek): (&DataKeyRow, &KekRecord),
         erasure: Option<&LockedKey>,
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
-        let erasure = erasure.map(ExposeSecret::expose_secret);
-        let wrapped = wrapping::wrapped(macs, erasure, self.realm(), row)?;
+        let wrapped = self.as_written(row, erasure)?;
         let context = wrapping::context(self.realm(), row);
         let span = tracing::debug_span!("kms", operation = "unwrap", tenant = %row.tenant, kek_id = %row.kek_id);
         let unwrapped = self.inner.provider.unwrap(records, (row, kek), &context, &wrapped).instrument(span);

@@ -108,6 +108,20 @@ impl LogReader {
         Ok(checkpoint)
     }
 
+    /// Whether an export can begin: whether there is something, and the openings of the newest entries can be had.
+    ///
+    /// # Errors
+    /// [`Error::Pending`] before the first entry is integrated, [`Error::Keys`] while the tenant's key provider does not answer,
+    /// the store's.
+    pub async fn look_ahead(&self, log: &TenantName) -> Result<(), Error> {
+        let (_, checkpoint) = checkpoints::newest(log, &self.store, &self.keys).await?;
+        let newest = TileId::entries(checkpoint.size.saturating_sub(1) / TILE_WIDTH, checkpoint.size);
+        match newest {
+            Some(id) => self.openings(log, &id).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// The lines of one entry bundle's openings.
     async fn openings(&self, log: &TenantName, id: &TileId) -> Result<Zeroizing<String>, Error> {
         let start = id.index * TILE_WIDTH;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::administration::Administrator;
@@ -19,7 +19,7 @@ use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timest
 use crate::keys::KekState::{Destroyed, Destroying};
 use crate::keys::{Compromise, KekRecord, KekState, Keys};
 
-/// So often it looks, and at once after a start: what a custodian asked for ends within a minute.
+/// So often it looks at keys, and at once after a start: what a custodian asked for ends within a minute.
 const PERIOD: Duration = Duration::from_secs(15);
 /// A tenant whose values may still rest on data keys of before is looked at again after so long.
 const SOON: Duration = Duration::from_secs(45);
@@ -49,13 +49,15 @@ pub struct KeyUpkeep {
     compromised: Mutex<HashMap<TenantName, Resealing>>,
 }
 
-/// What is done for a tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is done beside each other: one may take hours, and keeps no other waiting.
+#[derive(Debug, Clone, Copy)]
 enum Duty {
     /// End what was to end, and rotate what is too old.
     Keys,
     /// Seal values anew where a key was compromised.
     Values,
+    /// Remove approvals whose end is long ago.
+    Approvals,
 }
 
 /// What this node knows of a tenant with a compromised KEK.
@@ -85,30 +87,31 @@ impl KeyUpkeep {
         Self { grace: Duration::ZERO, ..self }
     }
 
-    /// Works until it is told to stop. Values are sealed anew beside everything else: that may take hours.
+    /// Works until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let keys = async {
-            let mut rounds = Rounds::new();
-            while rounds.next(&stop).await {
-                if self.is_serving() {
-                    tell(self.of_each_tenant(Duty::Keys).await);
-                }
-            }
-        };
-        let values = async {
-            let mut rounds = Rounds::new();
-            while rounds.next(&stop).await {
-                if self.is_serving() {
-                    tell(self.of_each_tenant(Duty::Values).await);
-                }
-            }
-        };
-        tokio::join!(keys, values);
+        tokio::join!(
+            self.again_and_again(Duty::Keys, PERIOD, &stop),
+            self.again_and_again(Duty::Values, PERIOD, &stop),
+            self.again_and_again(Duty::Approvals, AGAIN, &stop),
+        );
     }
 
-    /// A log that cannot be relied on does not say which keys are to be destroyed.
-    fn is_serving(&self) -> bool {
-        self.store.log_health().is_serving()
+    async fn again_and_again(&self, duty: Duty, period: Duration, stop: &CancellationToken) {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            // A log that cannot be relied on does not say which keys are to be destroyed.
+            if !self.store.log_health().is_serving() {
+                continue;
+            }
+            if let Err(error) = self.round(duty).await {
+                tracing::warn!(?duty, %error, "the upkeep of keys did not succeed and is tried again");
+            }
+        }
     }
 
     /// Looks at every tenant once. A tenant whose rows do not read keeps no other.
@@ -117,15 +120,15 @@ impl KeyUpkeep {
     /// [`Error::Database`] if the tenants cannot be listed.
     #[cfg(test)]
     pub(in crate::store) async fn pass(&self) -> Result<(), Error> {
-        self.of_each_tenant(Duty::Keys).await?;
-        self.of_each_tenant(Duty::Values).await
+        for duty in [Duty::Keys, Duty::Values, Duty::Approvals] {
+            self.round(duty).await?;
+        }
+        Ok(())
     }
 
-    async fn of_each_tenant(&self, duty: Duty) -> Result<(), Error> {
-        if duty == Duty::Keys
-            && let Err(error) = self.store.purge_approvals().await
-        {
-            tracing::warn!(%error, "old approvals could not be removed");
+    async fn round(&self, duty: Duty) -> Result<(), Error> {
+        if matches!(duty, Duty::Approvals) {
+            return self.store.purge_approvals().await.map(drop);
         }
         let tenants = stream::iter(self.store.tenants().await?);
         let look = |tenant| async move {
@@ -143,6 +146,7 @@ impl KeyUpkeep {
         let now = self.store.clock().now();
         match duty {
             Duty::Values => self.reseal(&settings, now, ground).await,
+            Duty::Approvals => Ok(()),
             Duty::Keys => {
                 // What cannot be ended keeps nothing else: its token may be away for long.
                 let tidy = self.tidy_up(&settings, now, ground).await;
@@ -179,9 +183,9 @@ impl KeyUpkeep {
     /// Seals values anew. What came of it is said when it is something new.
     async fn reseal(&self, settings: &TenantCatalog, now: Timestamp, ground: Ground<'_>) -> Result<(), Error> {
         let tenant = &settings.tenant.name;
-        let keks: Vec<KekRecord> = settings.keks.values().map(|(_, kek)| kek.clone()).collect();
-        let compromise = Compromise::of(&keks);
-        if !compromise.is_known() || !keks.iter().any(|kek| kek.state.may_wrap()) {
+        let keks = settings.keks.values().map(|(_, kek)| kek);
+        let compromise = Compromise::of(keks.clone());
+        if !compromise.is_known() || !keks.clone().any(|kek| kek.state.may_wrap()) {
             return Ok(());
         }
         let Some(known) = self.resealing_of(tenant, compromise.era()) else { return Ok(()) };
@@ -229,31 +233,6 @@ impl KeyUpkeep {
         };
         let (realm, deadline) = (self.keys.realm().clone(), now.plus(PATIENCE));
         Administrator { tenant: tenant.clone(), generation: None, context, realm, deadline }
-    }
-}
-
-/// One round after another, each a while after the end of the one before.
-struct Rounds(Interval);
-
-impl Rounds {
-    fn new() -> Self {
-        let mut ticks = interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self(ticks)
-    }
-
-    /// Waits for the next one; false once it is time to stop.
-    async fn next(&mut self, stop: &CancellationToken) -> bool {
-        tokio::select! {
-            () = stop.cancelled() => false,
-            _ = self.0.tick() => true,
-        }
-    }
-}
-
-fn tell(passed: Result<(), Error>) {
-    if let Err(error) = passed {
-        tracing::warn!(%error, "the upkeep of keys did not succeed and is tried again");
     }
 }
 

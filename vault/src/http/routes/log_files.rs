@@ -82,13 +82,14 @@ pub(crate) async fn export(
         return Ok(archive(Body::empty()));
     }
     state.record(read_entry(&state, &caller, "log.export")).await?;
-    // Before the first entry is integrated there is nothing to export; say so instead of sending half a tar.
-    reader(&state).checkpoint(caller.tenant_name()).await?;
-    bundle(&state, caller.tenant_name().clone(), part)
+    bundle(&state, caller.tenant_name().clone(), part).await
 }
 
 /// Streams a bundle; an error ends the tar without its end, so that nobody takes half of it for a whole.
-pub(crate) fn bundle(state: &State, log: crate::domain::TenantName, part: Part) -> Result<Response, Problem> {
+pub(crate) async fn bundle(state: &State, log: crate::domain::TenantName, part: Part) -> Result<Response, Problem> {
+    // Before the first entry is integrated there is nothing to export, and while a key provider is away half of it cannot be
+    // opened: say so instead of sending half a tar.
+    reader(state).look_ahead(&log).await?;
     // A bundle's openings are held until they are written: few at a time.
     let place = state.exports().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded).retry_after(5))?;
     let (mut tar, pieces) = Tar::new(state.now());

@@ -2,7 +2,9 @@
 //! provider works for it.
 
 use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
 
+use crate::crypto::LockedKey;
 use crate::keys::compromise::Compromise;
 use crate::keys::macs::MacPurpose;
 use crate::keys::records::{DataKeyRow, KekRecord};
@@ -13,17 +15,30 @@ impl Keys {
     ///
     /// # Errors
     /// As [`Keys::rewrap`], except for what only a key provider knows.
-    #[expect(clippy::disallowed_methods, reason = "key of the erasure seal")]
     pub async fn would_rewrap<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<bool, Error> {
-        let erasure = match self.erasure_key_to_open(row.class, row.epoch).await {
-            Err(Error::Erased) if self.refuse_erased(row.class, row.epoch).is_err() => return Ok(false),
-            erasure => erasure?,
-        };
+        let Some(erasure) = self.erasure_key_left(row).await? else { return Ok(false) };
         self.kek_that_opens(records, row).await?;
+        self.as_written(row, erasure.as_ref()).map(|_| true)
+    }
+
+    /// The erasure key of a row, where its class has one; nothing at all once its time is over. Away before that it is a
+    /// fault: a key store that is restored later may mend it.
+    pub(super) async fn erasure_key_left(&self, row: &DataKeyRow) -> Result<Option<Option<LockedKey>>, Error> {
+        match self.erasure_key_to_open(row.class, row.epoch).await {
+            Err(Error::Erased) if self.refuse_erased(row.class, row.epoch).is_err() => Ok(None),
+            erasure => erasure.map(Some),
+        }
+    }
+
+    /// W of a row, after seal and H were checked.
+    #[expect(clippy::disallowed_methods, reason = "key of the erasure seal")]
+    pub(super) fn as_written(
+        &self,
+        row: &DataKeyRow,
+        erasure: Option<&LockedKey>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let macs = self.inner.macs.all(MacPurpose::DataKey).iter().map(AsRef::as_ref);
-        let erasure = erasure.as_ref().map(ExposeSecret::expose_secret);
-        wrapping::wrapped(macs, erasure, self.realm(), row)?;
-        Ok(true)
+        wrapping::wrapped(macs, erasure.map(ExposeSecret::expose_secret), self.realm(), row)
     }
 
     /// The KEK version that a row names, if it may unwrap.
