@@ -168,17 +168,17 @@ struct Share {
 }
 
 impl Draft<'_> {
-    /// Gives `entry` the tenant's next number and seals its leaf.
+    /// Gives `entry` the tenant's next number and seals its leaf, its personal members under `salts`.
     ///
     /// # Errors
-    /// What [`Leaf::seal`] and [`Salts::generate`] say.
-    pub fn push(&mut self, entry: &Entry) -> Result<(Position, Leaf, [Opening; 4]), Error> {
+    /// What [`Leaf::seal`] says.
+    pub fn push(&mut self, entry: &Entry, salts: &Salts) -> Result<(Position, Leaf, [Opening; 4]), Error> {
         let first = self.lane.numbers.get(&entry.tenant).copied().unwrap_or(0);
         let share =
             self.shares.entry(entry.tenant.clone()).or_insert_with(|| Share { first, count: 0, digest: Sha256::new() });
         let (boot, lane) = (self.lane.boot, self.lane.end.lane);
         let position = Position { boot, lane, number: share.first + share.count };
-        let (leaf, openings) = Leaf::seal(entry, &position, &Salts::generate()?)?;
+        let (leaf, openings) = Leaf::seal(entry, &position, salts)?;
         share.digest.update(lp_length(leaf.as_bytes()));
         share.digest.update(leaf.as_bytes());
         share.count += 1;

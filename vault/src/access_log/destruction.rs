@@ -94,7 +94,7 @@ impl DestructionCertificate {
         if entry.outcome != "allowed" {
             return None;
         }
-        let destroyed = match entry.action.as_str() {
+        let destroyed = match &*entry.action {
             TENANT => tenant(entry)?,
             VALUE => value(entry)?,
             _ => return None,
@@ -146,7 +146,7 @@ fn value(entry: &ParsedEntry) -> Option<Destroyed> {
         value_id,
         field: entry.field.clone(),
         retention,
-        deleted_by: entry.actor.id.clone(),
+        deleted_by: entry.actor.id.clone().into_owned(),
         backups_until: erased_by(value_id, retention),
     })
 }
@@ -164,7 +164,7 @@ fn erased_by(value_id: ValueId, retention: RetentionClass) -> Option<Timestamp> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access_log::{Action, Checkpoint, Entry, Lane, Leaf, NodeIdentity, Outcome};
+    use crate::access_log::{Action, Checkpoint, Entry, Lane, Leaf, NodeIdentity, Outcome, Salts};
     use crate::domain::Actor;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
@@ -173,7 +173,7 @@ mod tests {
         let identity = NodeIdentity::generate("eu-1".parse().unwrap(), "node-1", "test", NOW).unwrap();
         let lane = Lane::open(identity.boot(), 0);
         let mut draft = lane.draft();
-        let (_, leaf, _) = draft.push(entry).unwrap();
+        let (_, leaf, _) = draft.push(entry, &Salts::generate().unwrap()).unwrap();
         (Leaf::parse(leaf.as_bytes()).unwrap(), leaf.hash())
     }
 

@@ -1,5 +1,6 @@
 //! One line of the access log, as the rooms hand it in: a typed allow-list, never a value, its hash or its length.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::domain::{
@@ -43,11 +44,11 @@ pub enum Action {
 impl Action {
     /// A log goes on after a wanted restore: in that log it comes before everything else, the boot's announcement too.
     pub const RECOVERED: Self = Self::Admin("log.recovered");
-}
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// The name in entries.
+    #[must_use]
+    pub fn text(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::ValueCaptured => "value.captured",
             Self::ValueDereferenced => "value.dereferenced",
             Self::ValueRevealed => "value.revealed",
@@ -58,11 +59,17 @@ impl fmt::Display for Action {
             Self::RelayOutcome => "relay.outcome",
             Self::AccessDenied => "access.denied",
             Self::LogRead => "log.read",
-            Self::Admin(act) => return write!(f, "admin.{act}"),
-            Self::Key(act) => return write!(f, "key.{act}"),
+            Self::Admin(act) => return Cow::Owned(format!("admin.{act}")),
+            Self::Key(act) => return Cow::Owned(format!("key.{act}")),
             Self::NodeStarted => "node.started",
             Self::NodeStopped => "node.stopped",
         })
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
     }
 }
 

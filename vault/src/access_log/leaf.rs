@@ -1,5 +1,7 @@
 //! Leaf bytes: version ‖ canonical JSON of one entry. Written once, stored and hashed as they are.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::json::{canonical, write_canonical};
@@ -37,7 +39,7 @@ impl Leaf {
         });
         let mut bytes = Vec::with_capacity(1024);
         bytes.push(LEAF_VERSION);
-        write_canonical(&ParsedEntry::of(entry, position, &openings), &mut bytes);
+        write_canonical(&Members::of(entry, position, &openings), &mut bytes);
         if bytes.len() > LONGEST_LEAF {
             return Err(Error::LeafTooLong);
         }
@@ -89,19 +91,23 @@ impl Leaf {
     }
 }
 
-/// An entry as its leaf holds it: what everybody may read who may read the log, personal members as commitments.
+/// An entry that was read from a leaf.
+pub type ParsedEntry = Members<'static>;
+
+/// An entry as its leaf holds it: what everybody may read who may read the log, personal members as commitments. What is
+/// written borrows its texts from the entry.
 ///
 /// The order of the members is the order in the bytes; it can never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the members are those of Entry, where each is explained")]
-pub struct ParsedEntry {
+pub struct Members<'a> {
     pub time: Timestamp,
-    pub action: String,
-    pub outcome: String,
+    pub action: Cow<'a, str>,
+    pub outcome: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    pub actor: ParsedActor,
+    pub reason: Option<Cow<'a, str>>,
+    pub actor: ParsedActor<'a>,
     pub on_behalf_of: Commitment,
     pub origin: ParsedOrigin,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +115,7 @@ pub struct ParsedEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<ParsedFlow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+    pub rule: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<PurposeName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,7 +132,7 @@ pub struct ParsedEntry {
     pub capture_session: Option<CaptureSessionId>,
     pub reference: Commitment,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub destination: Option<String>,
+    pub destination: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kek_id: Option<KekId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,9 +146,9 @@ pub struct ParsedEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object: Option<ParsedObject>,
+    pub object: Option<ParsedObject<'a>>,
     #[serde(default, with = "facts", skip_serializing_if = "Vec::is_empty")]
-    pub facts: Vec<(String, String)>,
+    pub facts: Vec<Fact<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
     #[serde(with = "tenant_name")]
@@ -162,9 +168,9 @@ struct Placed<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the members are those of Actor")]
-pub struct ParsedActor {
-    pub id: String,
-    pub kind: String,
+pub struct ParsedActor<'a> {
+    pub id: Cow<'a, str>,
+    pub kind: Cow<'a, str>,
     pub name: Commitment,
 }
 
@@ -193,25 +199,28 @@ pub struct ParsedFlow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the members are those of ObjectVersion, the digest in hexadecimal")]
-pub struct ParsedObject {
-    pub table: String,
-    pub key: String,
+pub struct ParsedObject<'a> {
+    pub table: Cow<'a, str>,
+    pub key: Cow<'a, str>,
     pub version: u64,
     pub digest: String,
 }
 
-impl ParsedEntry {
-    fn of(entry: &Entry, position: &Position, openings: &[Opening; 4]) -> Self {
+/// Name and value.
+type Fact<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+impl<'a> Members<'a> {
+    fn of(entry: &'a Entry, position: &Position, openings: &[Opening; 4]) -> Self {
         let [on_behalf_of, address, actor_name, reference] = openings;
-        let text = str::to_owned;
+        let text = Cow::Borrowed::<str>;
         Self {
             time: entry.time,
-            action: entry.action.to_string(),
-            outcome: entry.outcome.to_string(),
+            action: entry.action.text(),
+            outcome: text(entry.outcome.as_str()),
             reason: entry.reason.map(text),
             actor: ParsedActor {
-                id: entry.actor.id.clone(),
-                kind: entry.actor.kind.to_string(),
+                id: text(&entry.actor.id),
+                kind: text(entry.actor.kind.as_str()),
                 name: actor_name.commitment(),
             },
             on_behalf_of: on_behalf_of.commitment(),
@@ -231,7 +240,7 @@ impl ParsedEntry {
             run_id: entry.run_id,
             capture_session: entry.session,
             reference: reference.commitment(),
-            destination: entry.destination.clone(),
+            destination: entry.destination.as_deref().map(text),
             kek_id: entry.kek_id,
             data_key_id: entry.data_key_id,
             state_version: entry.state_version,
@@ -239,12 +248,12 @@ impl ParsedEntry {
             uses: entry.uses,
             count: entry.count,
             object: entry.object.as_ref().map(|object| ParsedObject {
-                table: object.table.to_owned(),
-                key: object.key.clone(),
+                table: text(object.table),
+                key: text(&object.key),
                 version: object.version,
                 digest: hex::encode(&object.digest),
             }),
-            facts: entry.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            facts: entry.facts.iter().map(|(name, value)| (text(name), text(value))).collect(),
             request_id: entry.request_id,
             tenant: entry.tenant.clone(),
             position: *position,
@@ -271,7 +280,7 @@ impl ParsedEntry {
     /// The value of a fact.
     #[must_use]
     pub fn fact(&self, name: &str) -> Option<&str> {
-        self.facts.iter().find(|(fact, _)| fact == name).map(|(_, value)| value.as_str())
+        self.facts.iter().find(|(fact, _)| fact == name).map(|(_, value)| &**value)
     }
 }
 
@@ -297,18 +306,20 @@ mod facts {
     use serde::de::{Error as _, MapAccess, Visitor};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(facts: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    use super::Fact;
+
+    pub(super) fn serialize<S: Serializer>(facts: &[Fact<'_>], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(facts.iter().map(|(name, value)| (name, value)))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    pub(super) fn deserialize<'de, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Fact<'a>>, D::Error> {
         deserializer.deserialize_map(Facts)
     }
 
     struct Facts;
 
     impl<'de> Visitor<'de> for Facts {
-        type Value = Vec<(String, String)>;
+        type Value = Vec<Fact<'static>>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("facts")
@@ -320,7 +331,7 @@ mod facts {
                 if facts.iter().any(|(known, _)| *known == name) {
                     return Err(A::Error::custom("a fact that comes twice"));
                 }
-                facts.push((name, value));
+                facts.push((name.into(), value.into()));
             }
             Ok(facts)
         }

@@ -13,17 +13,16 @@ pub fn seal_bytes(data_key: &DataKey, info: &'static str, aad: &[u8], plaintext:
     envelope::seal(&data_key.sealing(info, 1), aad, plaintext)
 }
 
-/// Seals several texts that belong together, each with its AAD, as [`seal_bytes`] does: their nonces are drawn at once.
+/// Seals several texts that belong together, each with its AAD, as [`seal_bytes`] does, under fresh random `nonces`.
 ///
 /// # Errors
-/// As [`seal_bytes`].
+/// [`Error::TooLong`] above the cipher's limit.
 pub fn seal_each<const N: usize>(
     data_key: &DataKey,
     info: &'static str,
+    nonces: [[u8; NONCE]; N],
     texts: [(&[u8], &[u8]); N],
 ) -> Result<[Vec<u8>; N], Error> {
-    let mut nonces = [[0; NONCE]; N];
-    getrandom::fill(nonces.as_flattened_mut()).map_err(Error::Random)?;
     let key = data_key.sealing(info, N as u64);
     let mut sealed = [const { Vec::new() }; N];
     for (place, (nonce, (aad, text))) in sealed.iter_mut().zip(nonces.iter().zip(texts)) {

@@ -38,6 +38,7 @@ pub use grant::OpeningGrant;
 pub use held::{Durable, Held, WithinBatch};
 pub use locked::{LockedKey, Place};
 pub use mac_key::MacKey;
+pub use random::Drawn;
 pub(crate) use random::random;
 pub use record_key::RecordKey;
 pub use state::{StateCode, ValueState};

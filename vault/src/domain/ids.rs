@@ -25,6 +25,12 @@ macro_rules! id {
                 Self(Uuid::new_v7(stamp))
             }
 
+            /// The same of ten random bytes, for who draws others with them.
+            #[must_use]
+            pub fn of(now: Timestamp, random: &[u8; 10]) -> Self {
+                Self(uuid::Builder::from_unix_timestamp_millis(now.as_millis(), random).into_uuid())
+            }
+
             /// The id from its 16 bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {

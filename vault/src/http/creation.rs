@@ -1,5 +1,7 @@
 //! `Idempotency-Key` on routes that create: read here, judged by the inner rooms.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -8,6 +10,7 @@ use super::answer::respond;
 use super::json::RawBody;
 use super::problem::{Code, Problem};
 use super::state::State;
+use crate::domain::TenantName;
 use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Judgement, Scope};
 use crate::store::once::{Begin, Finish};
 use crate::store::{Caller, Error};
@@ -59,36 +62,46 @@ impl Creation {
         // them finds the record, which does not open to it, and is not done again.
         let tenant = caller.tenant_name();
         let scope = Scope { tenant, route, subject: "", session: None, sensitive: false };
-        let secret = std::sync::Arc::clone(&caller.secret);
+        let secret = Arc::clone(&caller.secret);
         let request =
             IdempotencyRequest::prepare(given, scope, secret, (&rooms.keys, &rooms.store), state.now()).await?;
-        let request = std::sync::Arc::new(request);
+        let request = Arc::new(request);
         let begin = Begin::new(tenant.clone(), request.clone(), &rooms.keys, state.deadline())?;
-        let undone = begin.undone();
-        let begun = rooms.committer.submit(begin).await;
-        if matches!(begun, Err(Error::Late | Error::Unavailable)) {
-            let rooms = rooms.clone();
-            state.works().spawn(async move { undone.carry_out(&rooms.committer, &rooms.clock).await });
-        }
-        match begun?.output {
-            Judgement::Replay(answer) => Ok(respond(answer)),
-            Judgement::Refused(repeated) => Err(repeated.into()),
-            Judgement::Fresh => {
-                let (finishing, tenant) = (state.clone(), tenant.clone());
-                let finished = async move {
-                    let answer = work.await;
-                    let kept = match &answer {
-                        Ok(answer) => Some(answer.clone()),
-                        Err(problem) => problem.as_answer(),
-                    };
-                    if let Some(kept) = kept {
-                        let finish = Finish::new(tenant, &request, &kept, finishing.deadline())?;
-                        finishing.rooms().committer.submit(finish).await?;
-                    }
-                    answer
-                };
-                state.to_the_end(finished).await.map(|answer| respond(answer).into_response())
+        // From here on to its end, whoever waits: what is noted as running is either done or taken back.
+        let carried_out = carry_out(state.clone(), tenant.clone(), request, begin, work);
+        state.to_the_end(carried_out).await.map(|answer| respond(answer).into_response())
+    }
+}
+
+/// Begins, does the work and keeps its answer.
+async fn carry_out(
+    state: State,
+    tenant: TenantName,
+    request: Arc<IdempotencyRequest>,
+    begin: Begin,
+    work: impl Future<Output = Result<Answer, Problem>> + Send + 'static,
+) -> Result<Answer, Problem> {
+    let rooms = state.rooms();
+    let undone = begin.undone();
+    let begun = rooms.committer.submit(begin).await;
+    if matches!(begun, Err(Error::Late | Error::Unavailable)) {
+        let rooms = rooms.clone();
+        state.works().spawn(async move { undone.carry_out(&rooms.committer, &rooms.clock).await });
+    }
+    match begun?.output {
+        Judgement::Replay(answer) => Ok(answer),
+        Judgement::Refused(repeated) => Err(repeated.into()),
+        Judgement::Fresh => {
+            let answer = work.await;
+            let kept = match &answer {
+                Ok(answer) => Some(answer.clone()),
+                Err(problem) => problem.as_answer(),
+            };
+            if let Some(kept) = kept {
+                let finish = Finish::new(tenant, &request, &kept, state.deadline())?;
+                rooms.committer.submit(finish).await?;
             }
+            answer
         }
     }
 }

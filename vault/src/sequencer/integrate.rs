@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::{Error, checkpoints, heads, tiles};
 use crate::access_log::tree::proof;
 use crate::access_log::tree::tiles::Tiles;
-use crate::access_log::{Certificate, Distrust, LogHealth, Position, leaf_hash};
+use crate::access_log::{Certificate, Distrust, LogHealth, Position};
 use crate::domain::{BootId, TenantName};
 use crate::keys::Keys;
 use crate::store::integration::{
@@ -47,6 +47,9 @@ pub(super) struct Integrator {
     /// Heads that are committed and not yet noted outside the database.
     unnoted: BTreeMap<TenantName, LogHead>,
 }
+
+/// A batch that holds, with the hashes of its leaves.
+type Accepted<'a> = (&'a PendingBatch, Vec<[u8; 32]>);
 
 /// What one step left behind it.
 enum Step {
@@ -244,17 +247,17 @@ impl Integrator {
         &mut self,
         pending: &'a [PendingBatch],
         lane: &mut LaneProgress,
-    ) -> Result<(Vec<&'a PendingBatch>, Option<crate::access_log::Error>), Error> {
+    ) -> Result<(Vec<Accepted<'a>>, Option<crate::access_log::Error>), Error> {
         let Some(certificate) = self.certificate(lane.boot).await? else {
             return Ok((Vec::new(), Some(crate::access_log::Error::Certificate)));
         };
         let mut numbers = self.numbers_of(pending, lane).await?;
         let mut accepted = Vec::new();
         for batch in pending {
-            if let Err(fault) = judge(batch, &certificate, lane, &mut numbers) {
-                return Ok((accepted, Some(fault)));
+            match judge(batch, Some(self.store.own_batches()), &certificate, lane, &mut numbers) {
+                Ok(hashes) => accepted.push((batch, hashes)),
+                Err(fault) => return Ok((accepted, Some(fault))),
             }
-            accepted.push(batch);
         }
         self.numbers.insert((lane.boot, lane.lane), numbers);
         Ok((accepted, None))
@@ -292,12 +295,13 @@ impl Integrator {
     }
 
     /// Indices, tiles, signed heads and the lane, all or nothing.
-    async fn integrate(&mut self, batches: Vec<&PendingBatch>, lane: &LaneProgress) -> Result<(), Error> {
+    async fn integrate(&mut self, batches: Vec<Accepted<'_>>, lane: &LaneProgress) -> Result<(), Error> {
         let mut shares: BTreeMap<&TenantName, (Vec<Position>, Vec<[u8; 32]>)> = BTreeMap::new();
-        for (tenant, position, leaf) in batches.iter().flat_map(|batch| &batch.entries) {
+        for ((tenant, position, _), hash) in batches.iter().flat_map(|(batch, hashes)| batch.entries.iter().zip(hashes))
+        {
             let share = shares.entry(tenant).or_default();
             share.0.push(*position);
-            share.1.push(leaf_hash(leaf));
+            share.1.push(*hash);
         }
         let mut step = Integration::default();
         let mut edges = Vec::new();
@@ -316,7 +320,7 @@ impl Integrator {
             edges.push((log.clone(), (to, edge)));
             step.logs.push(LogAdvance { log: log.clone(), from, to, positions, tiles, checkpoint });
         }
-        let from = batches.first().map_or(lane.next, |batch| batch.batch.first);
+        let from = batches.first().map_or(lane.next, |(pending, _)| pending.batch.first);
         step.lanes.push(LaneAdvance {
             boot: lane.boot,
             lane: lane.lane,

@@ -46,7 +46,7 @@ impl Progress {
             }
             let begin = LaneProgress { next: batch.batch.first, previous: batch.batch.previous, ..*row };
             let mut numbers = batch.groups.iter().map(|group| (group.tenant.clone(), group.first)).collect();
-            judge(&batch, certificate, &mut begin.clone(), &mut numbers)?;
+            judge(&batch, None, certificate, &mut begin.clone(), &mut numbers)?;
             self.hold(&(batch, indices)).await?;
             if remembered.is_none() {
                 return Ok(());

@@ -1,12 +1,13 @@
 //! A batch in the store's words: what it reads before it decides and what it writes after.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::committer::operation::Generation;
 use super::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
-use crate::access_log::{Batch, Group, Position};
-use crate::domain::{BootId, CaptureSessionId, DataKeyId, RunId, SecretId, TenantName, Timestamp, ValueId};
+use crate::access_log::{Batch, Entry, Group, Position};
+use crate::domain::{AppName, BootId, CaptureSessionId, DataKeyId, RunId, SecretId, TenantName, Timestamp, ValueId};
 
 /// A row that decides with its MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,22 +113,30 @@ impl Loaded {
     }
 }
 
-/// An entry with the columns that serve look-ups and the seals of its openings.
+/// An entry with its leaf, the columns of it that serve look-ups, and the seals of its openings.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct EntryRow {
-    pub(in crate::store) tenant: TenantName,
+    pub(in crate::store) entry: Arc<Entry>,
     pub(in crate::store) position: Position,
-    pub(in crate::store) time: Timestamp,
-    pub(in crate::store) action: String,
-    pub(in crate::store) outcome: &'static str,
-    pub(in crate::store) value_id: Option<ValueId>,
-    pub(in crate::store) actor_id: String,
-    pub(in crate::store) flow: Option<String>,
-    pub(in crate::store) app: Option<String>,
+    pub(in crate::store) action: Cow<'static, str>,
     pub(in crate::store) object: Option<(String, u64)>,
-    pub(in crate::store) state_version: Option<u64>,
     pub(in crate::store) leaf: Vec<u8>,
+    pub(in crate::store) leaf_hash: [u8; 32],
     pub(in crate::store) openings: Option<(DataKeyId, [Vec<u8>; 4])>,
+}
+
+impl EntryRow {
+    pub(in crate::store) fn app(&self) -> Option<&str> {
+        self.entry.app.as_ref().map(AppName::as_str)
+    }
+
+    pub(in crate::store) fn flow(&self) -> Option<&str> {
+        self.entry.flow.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    pub(in crate::store) fn value_id(&self) -> Option<&[u8]> {
+        self.entry.value_id.as_ref().map(|id| &id.as_bytes()[..])
+    }
 }
 
 /// Everything a batch writes, each key once: later operations of the batch have the last word.

@@ -232,7 +232,7 @@ impl IdempotencyRequest {
     /// The record of a request that had no effect and may come again as if it had never been.
     #[must_use]
     pub fn forgotten(&self, now: Timestamp) -> IdempotencyRow {
-        IdempotencyRow { expires: now, ..self.row(None, now, None) }
+        self.row(None, now, None).forgotten(now)
     }
 
     fn row(&self, run_id: Option<RunId>, deadline: Timestamp, answer: Option<(u16, Vec<u8>)>) -> IdempotencyRow {

@@ -60,10 +60,10 @@ impl EntryColumns {
     pub(in crate::store) fn of(entry: &ParsedEntry) -> Self {
         Self {
             time: entry.time,
-            action: entry.action.clone(),
-            outcome: entry.outcome.clone(),
+            action: entry.action.clone().into_owned(),
+            outcome: entry.outcome.clone().into_owned(),
             value_id: entry.value_id,
-            actor_id: entry.actor.id.clone(),
+            actor_id: entry.actor.id.clone().into_owned(),
             flow: entry.flow.as_ref().map(|flow| flow.name.to_string()),
             app: entry.app.as_ref().map(ToString::to_string),
             object: entry.object.as_ref().map(|object| (format!("{}/{}", object.table, object.key), object.version)),

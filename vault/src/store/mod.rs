@@ -30,6 +30,7 @@ pub mod meter;
 pub mod node_key;
 mod old_approvals;
 pub mod once;
+pub mod own_batches;
 mod postgres;
 pub mod records;
 mod refused_pins;
@@ -67,6 +68,7 @@ use crate::domain::{CaptureSessionId, Clock, DataKeyClass, DataKeyId, Epoch, Run
 use crate::keys::Keys;
 use batch::{Expired, LoadedValue};
 use meter::Meter;
+use own_batches::OwnBatches;
 use postgres::PostgresStore;
 use replica::Replica;
 use row_seal::RowSeal;
@@ -89,6 +91,7 @@ struct Inner {
     log_health: LogHealth,
     /// Room for lists of the access log.
     lists: tokio::sync::Semaphore,
+    own_batches: OwnBatches,
     meter: Meter,
 }
 
@@ -148,9 +151,9 @@ impl Store {
             None => None,
         };
         let seal = RowSeal::new(keys.clone());
-        let (log_health, meter) = (LogHealth::default(), Meter::default());
+        let (log_health, meter, own_batches) = (LogHealth::default(), Meter::default(), OwnBatches::default());
         let lists = tokio::sync::Semaphore::new(log_reads::LISTS);
-        let inner = Arc::new(Inner { engine, replica, seal, keys, clock, log_health, lists, meter });
+        let inner = Arc::new(Inner { engine, replica, seal, keys, clock, log_health, lists, own_batches, meter });
         if let Some(replica) = &inner.replica {
             Replica::watch(replica, Arc::downgrade(&inner));
         }
@@ -184,6 +187,12 @@ impl Store {
     #[must_use]
     pub fn meter(&self) -> &Meter {
         &self.inner.meter
+    }
+
+    /// The batches this process committed and did not integrate yet.
+    #[must_use]
+    pub fn own_batches(&self) -> &OwnBatches {
+        &self.inner.own_batches
     }
 
     /// The clock it judges expiry by.

@@ -41,8 +41,7 @@ impl Begin {
     /// What takes it back, should nobody hear whether it was written.
     #[must_use]
     pub fn undone(&self) -> Forget {
-        let (tenant, request) = (self.tenant.clone(), Arc::clone(&self.request));
-        Forget { tenant, request, running: self.running.clone(), deadline: self.deadline }
+        Forget { running: self.running.clone(), deadline: self.deadline }
     }
 }
 
@@ -88,10 +87,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Takes back that a request runs, after a [`Begin`] of which nobody heard whether it was written. Its work was not begun,
 /// and we know it: a repeat must not be told for a day that nobody does.
+///
+/// It outlives the request by minutes where the store is away, and so holds nothing of it but the row it would take back:
+/// not its body (a PIN may stand there), not its credential, no key that was opened for it.
 #[derive(Clone)]
 pub struct Forget {
-    tenant: TenantName,
-    request: Arc<IdempotencyRequest>,
     running: IdempotencyRow,
     deadline: Timestamp,
 }
@@ -119,7 +119,7 @@ impl Operation for Forget {
     type Output = ();
 
     fn tenant(&self) -> &TenantName {
-        &self.tenant
+        &self.running.tenant
     }
 
     fn generation(&self) -> Option<Generation> {
@@ -148,7 +148,7 @@ impl Operation for Forget {
         if rows.idempotency(&self.running.lookup).is_some_and(|row| !is_own(row)) {
             return Decision::Answer(());
         }
-        let forgotten = vec![self.request.forgotten(rows.now())];
+        let forgotten = vec![self.running.forgotten(rows.now())];
         Decision::Write(Changes { idempotency: forgotten, ..Changes::default() }, ())
     }
 }

@@ -161,6 +161,14 @@ pub struct IdempotencyRow {
     pub answer: Option<(u16, Vec<u8>)>,
 }
 
+impl IdempotencyRow {
+    /// The record of a request that had no effect and may come again as if it had never been.
+    #[must_use]
+    pub fn forgotten(&self, now: Timestamp) -> Self {
+        Self { run_id: None, deadline: now, expires: now, answer: None, ..self.clone() }
+    }
+}
+
 /// One execution of a flow. Never an output, never a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {

@@ -2,7 +2,7 @@
 
 use super::{small_entry, tenant, time};
 use crate::access_log::node::LaneEnd;
-use crate::access_log::{Batch, Error, Group, Heartbeat, Lane, NodeIdentity};
+use crate::access_log::{Batch, Error, Group, Heartbeat, Lane, NodeIdentity, Salts};
 use crate::domain::TenantName;
 
 fn identity() -> NodeIdentity {
@@ -15,7 +15,7 @@ fn batch(lane: &Lane, tenants: &[&str], identity: &NodeIdentity) -> (Batch, Vec<
     for name in tenants {
         let mut entry = small_entry(1);
         entry.tenant = TenantName::from_store(name).unwrap();
-        leaves.push(draft.push(&entry).unwrap().1.into_bytes());
+        leaves.push(draft.push(&entry, &Salts::generate().unwrap()).unwrap().1.into_bytes());
     }
     let (batch, groups) = draft.sign(identity, time()).unwrap();
     (batch, groups, leaves)

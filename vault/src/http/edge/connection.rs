@@ -162,6 +162,7 @@ async fn answer(
     let last = version < Version::HTTP_2 && activity.is_last();
     if lingers || cut || last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().remove("keep-alive");
     }
     // HTTP/2 has no such header: the connection is ended by GOAWAY instead.
     if response.headers().get(CONNECTION).is_some_and(|value| value == "close") {

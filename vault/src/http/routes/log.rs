@@ -110,8 +110,9 @@ mod tests {
         let tenant: TenantName = "demo".parse().unwrap();
         let actor = Actor { name: Some("Ada".to_owned()), ..Actor::anonymous() };
         let entry = Entry::by(tenant, now, Action::LogRead, Outcome::Allowed, actor);
-        let (position, leaf, openings) = draft.push(&entry).unwrap();
-        let (_, _, foreign) = draft.push(&entry).unwrap();
+        let salts = || crate::access_log::Salts::generate().unwrap();
+        let (position, leaf, openings) = draft.push(&entry, &salts()).unwrap();
+        let (_, _, foreign) = draft.push(&entry, &salts()).unwrap();
         let stored = |leaf: &[u8], openings: &[crate::access_log::Opening]| StoredEntry {
             position: Position { ..position },
             index: Some(7),

@@ -91,7 +91,8 @@ impl Meter {
             Some(("key", _)) => ACTIONS.len() - 1,
             _ => ACTIONS.iter().position(|known| *known == action).unwrap_or(ACTIONS.len() - 2),
         };
-        let outcome = OUTCOMES.iter().position(|known| *known == row.outcome).unwrap_or(OUTCOMES.len() - 1);
+        let outcome =
+            OUTCOMES.iter().position(|known| *known == row.entry.outcome.as_str()).unwrap_or(OUTCOMES.len() - 1);
         &self.entries[group(&row.action)][outcome]
     }
 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use super::announcement;
 use super::queued::Place;
-use crate::access_log::{Action, Batch, Draft, Entry, Group, Leaf, NodeIdentity, Opening, Personal, Position};
-use crate::crypto::{DataKey, seal_each};
-use crate::domain::{TenantName, Timestamp};
+use crate::access_log::{Action, Batch, Draft, Entry, Group, Leaf, NodeIdentity, Opening, Personal, Position, Salts};
+use crate::crypto::{DataKey, Drawn, seal_each};
+use crate::domain::{DataKeyId, TenantName, Timestamp};
 use crate::store::Error;
 use crate::store::batch::EntryRow;
 use crate::store::log_reads::OPENING;
+
+/// Random bytes of an entry: four salts, four nonces.
+const RANDOM: usize = 4 * (32 + 12);
 
 /// True if a personal member stands in the entry, so that its openings are worth a key.
 pub(super) fn is_personal(entry: &Entry) -> bool {
@@ -28,18 +31,22 @@ pub(super) struct Numbering<'l> {
     pub(super) identity: &'l NodeIdentity,
     pub(super) now: Timestamp,
     rows: Vec<EntryRow>,
+    /// Salts and nonces.
+    random: Drawn,
     /// Tenants in whose logs this boot announces itself with this batch.
     pub(super) announced: BTreeSet<TenantName>,
 }
 
 impl<'l> Numbering<'l> {
-    pub(super) const fn new(
+    pub(super) fn new(
         draft: Draft<'l>,
         known: &'l BTreeSet<TenantName>,
         identity: &'l NodeIdentity,
         now: Timestamp,
+        operations: usize,
     ) -> Self {
-        Self { draft, known, identity, now, rows: Vec::new(), announced: BTreeSet::new() }
+        let random = Drawn::some(operations.saturating_mul(RANDOM));
+        Self { draft, known, identity, now, rows: Vec::with_capacity(operations), random, announced: BTreeSet::new() }
     }
 
     /// Whether these entries, with the announcements they bring, leave the batch at `most`. Whatever comes first does.
@@ -51,25 +58,30 @@ impl<'l> Numbering<'l> {
 
     /// Gives an entry its place and seals it. The first entry of this boot in a log comes after the boot's
     /// announcement; only what a recovery has to say comes before it.
-    pub(super) fn push(&mut self, entry: &Entry, key: Option<&Arc<DataKey>>) -> Result<Place, Error> {
+    pub(super) fn push(&mut self, entry: &Arc<Entry>, key: Option<&Arc<DataKey>>) -> Result<Place, Error> {
         if !self.known.contains(&entry.tenant) && self.announced.insert(entry.tenant.clone()) {
             let started = announcement::started(self.identity, &entry.tenant, self.now);
             if entry.action != started.action && entry.action != Action::RECOVERED {
-                self.seal(&started, None)?;
+                self.seal(&Arc::new(started), None)?;
             }
         }
         self.seal(entry, key)
     }
 
-    fn seal(&mut self, entry: &Entry, key: Option<&Arc<DataKey>>) -> Result<Place, Error> {
-        let (position, leaf, openings) = self.draft.push(entry).map_err(|_| Error::Rule("an entry must seal"))?;
-        let place = Place { tenant: entry.tenant.clone(), position, leaf_hash: leaf.hash() };
+    fn seal(&mut self, entry: &Arc<Entry>, key: Option<&Arc<DataKey>>) -> Result<Place, Error> {
+        let salts = Salts::from_bytes(self.random.take().map_err(|_| Error::Unavailable)?);
+        let (position, leaf, openings) =
+            self.draft.push(entry, &salts).map_err(|_| Error::Rule("an entry must seal"))?;
+        let leaf_hash = leaf.hash();
         let openings = match key {
-            Some(key) => Some((key.id(), sealed(&openings, &position, &entry.tenant, key)?)),
+            Some(key) => {
+                let nonces = self.random.take().map_err(|_| Error::Unavailable)?;
+                Some((key.id(), sealed(&openings, &position, &entry.tenant, key, nonces)?))
+            }
             None => None,
         };
-        self.rows.push(row(entry, position, leaf, openings));
-        Ok(place)
+        self.rows.push(row(Arc::clone(entry), position, (leaf, leaf_hash), openings));
+        Ok(Place { tenant: entry.tenant.clone(), position, leaf_hash })
     }
 
     /// Signs the batch, if there is one.
@@ -87,32 +99,27 @@ fn sealed(
     position: &Position,
     tenant: &TenantName,
     key: &DataKey,
+    nonces: [[u8; 12]; 4],
 ) -> Result<[Vec<u8>; 4], Error> {
     let aads = Personal::ALL.map(|member| Opening::aad(member, position, tenant));
     let texts = Personal::ALL.map(|member| openings[member as usize].to_bytes());
     let at = |index: usize| (&aads[index][..], &texts[index][..]);
-    seal_each(key, OPENING, [at(0), at(1), at(2), at(3)]).map_err(|_| Error::Unavailable)
+    seal_each(key, OPENING, nonces, [at(0), at(1), at(2), at(3)]).map_err(|_| Error::Unavailable)
 }
 
 fn row(
-    entry: &Entry,
+    entry: Arc<Entry>,
     position: Position,
-    leaf: Leaf,
-    openings: Option<(crate::domain::DataKeyId, [Vec<u8>; 4])>,
+    (leaf, leaf_hash): (Leaf, [u8; 32]),
+    openings: Option<(DataKeyId, [Vec<u8>; 4])>,
 ) -> EntryRow {
     EntryRow {
-        tenant: entry.tenant.clone(),
         position,
-        time: entry.time,
-        action: entry.action.to_string(),
-        outcome: entry.outcome.as_str(),
-        value_id: entry.value_id,
-        actor_id: entry.actor.id.clone(),
-        flow: entry.flow.as_ref().map(|(name, _)| name.to_string()),
-        app: entry.app.as_ref().map(ToString::to_string),
+        action: entry.action.text(),
         object: entry.object.as_ref().map(|object| (format!("{}/{}", object.table, object.key), object.version)),
-        state_version: entry.state_version,
         leaf: leaf.into_bytes(),
+        leaf_hash,
         openings,
+        entry,
     }
 }

@@ -268,7 +268,7 @@ impl BatchWriter {
     }
 
     fn gather(&self, jobs: Vec<Box<dyn Queued>>, overlay: &mut Overlay, now: Timestamp) -> Gathered {
-        let numbering = Numbering::new(self.lane.draft(), &self.announced, &self.identity, now);
+        let numbering = Numbering::new(self.lane.draft(), &self.announced, &self.identity, now, jobs.len());
         Gathered::of(jobs, overlay, numbering, &self.store.inner.seal)
     }
 
@@ -282,6 +282,7 @@ impl BatchWriter {
             self.open_next_lane();
         }
         if let Ok(set) = &gathered.set {
+            self.store.own_batches().remember(set);
             self.store.meter().committer.committed(set, gathered.waiting.len());
         }
         self.announced.extend(gathered.announced);

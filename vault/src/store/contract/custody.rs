@@ -152,7 +152,7 @@ async fn a_tenant_that_two_custodians_shred_opens_nothing_any_more(vault: Vault)
     // What a certificate is made from stands in the log, and its receipt is of that very entry.
     let entry = vault.store.entry_at(&demo(), &receipt.unwrap().position).await.unwrap().unwrap();
     let leaf = Leaf::parse(&entry.leaf).unwrap();
-    assert_eq!((leaf.action.as_str(), leaf.fact("requestedBy")), ("key.tenant.shredded", Some(&*one.to_string())));
+    assert_eq!((&*leaf.action, leaf.fact("requestedBy")), ("key.tenant.shredded", Some(&*one.to_string())));
     assert_eq!(leaf.fact("keks").unwrap().split(' ').count(), 2);
     for act in ["key.approval.requested", "key.approval.given", "admin.tenant.sealed", "key.tenant.shredded"] {
         assert_eq!(vault.said(act).await, 1, "{act}");

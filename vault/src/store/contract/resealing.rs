@@ -189,7 +189,7 @@ async fn what_is_counted_stays_counted(vault: Vault) {
     let filter = EntryFilter { value_id: Some(value_id), ..EntryFilter::default() };
     let page = vault.store.entries(&demo(), &filter, None, 10).await.unwrap();
     let said = Leaf::parse(&page.entries.last().unwrap().leaf).unwrap();
-    assert_eq!((said.action.as_str(), said.state_version), ("key.value.resealed", Some(2)));
+    assert_eq!((&*said.action, said.state_version), ("key.value.resealed", Some(2)));
     let mut used = 0;
     while vault.spend(value_id, &vault.committer).await.unwrap() {
         used += 1;

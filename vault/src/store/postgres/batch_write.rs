@@ -119,17 +119,17 @@ fn bind_runs<'q>(query: Writing<'q>, rows: &'q [&'q RunRow]) -> Writing<'q> {
 }
 
 fn bind_entries<'q>(query: Writing<'q>, rows: &'q [EntryRow]) -> Writing<'q> {
-    let query = common(query, rows, |row| Some(row.tenant.as_str())).bind(column(rows, |row| int(row.position.number)));
-    let query = common(query, rows, |row| Some(millis(row.time)));
-    let query = common(query, rows, |row| Some(&row.action[..]));
-    let query = common(query, rows, |row| Some(row.outcome))
-        .bind(column(rows, |row| row.value_id.as_ref().map(|id| &id.as_bytes()[..])));
-    let query = common(query, rows, |row| Some(&row.actor_id[..]));
-    let query = common(query, rows, |row| row.flow.as_deref());
-    let query = common(query, rows, |row| row.app.as_deref())
+    let query =
+        common(query, rows, |row| Some(row.entry.tenant.as_str())).bind(column(rows, |row| int(row.position.number)));
+    let query = common(query, rows, |row| Some(millis(row.entry.time)));
+    let query = common(query, rows, |row| Some(&*row.action));
+    let query = common(query, rows, |row| Some(row.entry.outcome.as_str())).bind(column(rows, EntryRow::value_id));
+    let query = common(query, rows, |row| Some(&row.entry.actor.id[..]));
+    let query = common(query, rows, EntryRow::flow);
+    let query = common(query, rows, EntryRow::app)
         .bind(column(rows, |row| row.object.as_ref().map(|(object, _)| &object[..])))
         .bind(column(rows, |row| row.object.as_ref().map(|(_, version)| int(*version))));
-    let query = common(query, rows, |row| row.state_version.map(int)).bind(column(rows, |row| &row.leaf[..]));
+    let query = common(query, rows, |row| row.entry.state_version.map(int)).bind(column(rows, |row| &row.leaf[..]));
     let query = common(query, rows, |row| row.openings.as_ref().map(|(id, _)| &id.as_bytes()[..]));
     let member = |at: usize| column(rows, move |row| row.openings.as_ref().map(|(_, sealed)| &sealed[at][..]));
     (0..4).fold(query, |query, at| query.bind(member(at)))

@@ -26,20 +26,20 @@ pub(super) async fn insert_entries(rows: &[EntryRow], connection: &mut SqliteCon
         let mut query = sqlx::query(text);
         for row in part {
             query = query
-                .bind(row.tenant.as_str())
+                .bind(row.entry.tenant.as_str())
                 .bind(&row.position.boot.as_bytes()[..])
                 .bind(row.position.lane)
                 .bind(int(row.position.number))
-                .bind(millis(row.time))
-                .bind(&row.action[..])
-                .bind(row.outcome)
-                .bind(row.value_id.as_ref().map(|id| &id.as_bytes()[..]))
-                .bind(&row.actor_id[..])
-                .bind(row.flow.as_deref())
-                .bind(row.app.as_deref())
+                .bind(millis(row.entry.time))
+                .bind(&*row.action)
+                .bind(row.entry.outcome.as_str())
+                .bind(row.value_id())
+                .bind(&row.entry.actor.id[..])
+                .bind(row.flow())
+                .bind(row.app())
                 .bind(row.object.as_ref().map(|(object, _)| &object[..]))
                 .bind(row.object.as_ref().map(|(_, version)| int(*version)))
-                .bind(row.state_version.map(int))
+                .bind(row.entry.state_version.map(int))
                 .bind(&row.leaf[..])
                 .bind(row.openings.as_ref().map(|(key, _)| &key.as_bytes()[..]));
             let member = |at: usize| row.openings.as_ref().map(|(_, sealed)| &sealed[at][..]);
