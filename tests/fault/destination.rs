@@ -218,3 +218,30 @@ async fn a_database_that_stands_still_is_503_and_the_outcome_is_recorded_when_it
     assert_eq!(again.json()["outputs"]["status"], "approved");
     assert_eq!(destination.calls.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_caller_who_goes_away_while_its_request_begins_finds_it_done_when_it_comes_again() {
+    let siv = Siv::start();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(siv.data().join("siv.db"));
+    let mut holder = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
+    let body = json!({"kind": "operator", "name": "unheard"});
+    let operator = siv.operator();
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(400), operator.post_once("/v1/credentials", "gone", &body));
+    assert!(given_up.await.is_err(), "it waits for the database");
+    sqlx::query("COMMIT").execute(&mut holder).await.unwrap();
+    holder.close().await.unwrap();
+    let mut again = operator.post_once("/v1/credentials", "gone", &body).await;
+    for _ in 0..200 {
+        if again.status == 201 {
+            break;
+        }
+        assert_eq!(again.refusal(), (409, "idempotency.in_progress".to_owned()), "{}", again.text);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        again = operator.post_once("/v1/credentials", "gone", &body).await;
+    }
+    assert_eq!(again.status, 201, "{}", again.text);
+    let listed = operator.get("/v1/credentials?limit=100").await.expect(200).json();
+    assert_eq!(listed["data"].as_array().unwrap().iter().filter(|one| one["name"] == "unheard").count(), 1);
+}

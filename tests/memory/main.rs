@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::json;
+use sqlx::Connection as _;
 use tests::installation::{Installation, Serving};
 use tests::{Siv, bodies};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -277,5 +278,24 @@ async fn the_scan_finds_a_half_sent_body_and_not_when_it_was_given_up() {
     drop(stream);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let lingering = copies(siv.pid(), &needle);
+    assert!(lingering.is_empty(), "{lingering:#?}");
+}
+
+#[tokio::test]
+async fn a_request_that_could_not_even_begin_leaves_nothing_of_its_body_while_that_is_taken_back() {
+    let siv = Siv::start();
+    let secret = bodies::canary();
+    // Whoever holds the database's one lock keeps every commit from being written.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(siv.data().join("siv.db"));
+    let mut holder = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
+    let hsm = json!({"module": "/usr/lib/softhsm/libsofthsm2.so", "token": "acme", "pin": secret});
+    let tenant = json!({"name": "acme", "keyProvider": "hsm", "hsm": hsm});
+    let answer = siv.operator().post_once("/v1/tenants", "begin", &tenant).await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let lingering = copies(siv.pid(), &[secret.as_bytes().to_vec()]);
+    sqlx::query("COMMIT").execute(&mut holder).await.unwrap();
+    holder.close().await.unwrap();
     assert!(lingering.is_empty(), "{lingering:#?}");
 }
