@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::entry::ObjectVersion;
 use super::json::{canonical, write_canonical};
 use super::{Commitment, Entry, Error, Opening, Personal, Position, Salts, leaf_hash};
 use crate::domain::text::hex;
@@ -78,6 +79,20 @@ impl Leaf {
         let end = canonical(&Placed { tenant, position });
         bytes.first() == Some(&LEAF_VERSION)
             && bytes.strip_suffix(&end.as_bytes()[1..]).is_some_and(|rest| rest.ends_with(b","))
+    }
+
+    /// Whether leaf bytes hold exactly this version of a row of this tenant. False says nothing: they may be no leaf at all.
+    ///
+    /// Members stand in the bytes in one spelling each, and no string of a JSON text holds a bare quotation mark: so a
+    /// member that is found was written, and nothing has to be read.
+    #[must_use]
+    pub fn holds(bytes: &[u8], tenant: &TenantName, object: &ObjectVersion) -> bool {
+        let Some((&LEAF_VERSION, text)) = bytes.split_first() else { return false };
+        let Ok(text) = std::str::from_utf8(text) else { return false };
+        let object = canonical(&ParsedObject::of(object));
+        let tenant = canonical(&tenant.as_str());
+        text.contains(&format!(",\"object\":{object},"))
+            && text.contains(&format!(",\"tenant\":{tenant},\"position\":"))
     }
 
     /// Reads leaf bytes; anything but the one canonical form is refused.
@@ -206,6 +221,17 @@ pub struct ParsedObject<'a> {
     pub digest: String,
 }
 
+impl<'a> ParsedObject<'a> {
+    fn of(object: &'a ObjectVersion) -> Self {
+        Self {
+            table: Cow::Borrowed(object.table),
+            key: Cow::Borrowed(&object.key),
+            version: object.version,
+            digest: hex::encode(&object.digest),
+        }
+    }
+}
+
 /// Name and value.
 type Fact<'a> = (Cow<'a, str>, Cow<'a, str>);
 
@@ -247,12 +273,7 @@ impl<'a> Members<'a> {
             expires_at: entry.expires_at,
             uses: entry.uses,
             count: entry.count,
-            object: entry.object.as_ref().map(|object| ParsedObject {
-                table: text(object.table),
-                key: text(&object.key),
-                version: object.version,
-                digest: hex::encode(&object.digest),
-            }),
+            object: entry.object.as_ref().map(ParsedObject::of),
             facts: entry.facts.iter().map(|(name, value)| (text(name), text(value))).collect(),
             request_id: entry.request_id,
             tenant: entry.tenant.clone(),

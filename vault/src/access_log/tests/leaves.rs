@@ -1,7 +1,7 @@
 //! Leaves: one spelling, personal members hidden, nothing of them readable after erasure.
 
 use super::{boot, full_entry, mutations, small_entry};
-use crate::access_log::{Error, Leaf, Opening, Personal, Position, Salts};
+use crate::access_log::{Entry, Error, Leaf, ObjectVersion, Opening, Personal, Position, Salts};
 
 fn position() -> Position {
     Position { boot: boot(), lane: 1, number: 41 }
@@ -126,4 +126,31 @@ fn the_aad_of_an_opening_names_its_place() {
     assert_ne!(one, Opening::aad(Personal::Reference, &other, &"demo".parse().unwrap()));
     assert_ne!(one, Opening::aad(Personal::Address, &position(), &"demo".parse().unwrap()));
     assert_ne!(one, Opening::aad(Personal::Reference, &position(), &"other".parse().unwrap()));
+}
+
+#[test]
+fn a_leaf_holds_the_version_it_was_written_for_and_no_text_passes_for_one() {
+    let mut entry = full_entry();
+    let object = entry.object.clone().unwrap();
+    let sealed = |entry: &Entry| Leaf::seal(entry, &position(), &Salts::generate().unwrap()).unwrap().0;
+    let leaf = sealed(&entry);
+    let holds = |leaf: &Leaf, object: &ObjectVersion| Leaf::holds(leaf.as_bytes(), &full_entry().tenant, object);
+    assert!(holds(&leaf, &object));
+    assert!(!Leaf::holds(leaf.as_bytes(), &"other".parse().unwrap(), &object));
+    assert!(!Leaf::holds(&leaf.as_bytes()[1..], &entry.tenant, &object));
+    for other in [
+        ObjectVersion { version: object.version + 1, ..object.clone() },
+        ObjectVersion { digest: [3; 32], ..object.clone() },
+        ObjectVersion { key: format!("{}x", object.key), ..object.clone() },
+        ObjectVersion { table: "apps", ..object.clone() },
+    ] {
+        assert!(other == object || !holds(&leaf, &other), "{other:?}");
+    }
+    // The very text, where only a string can hold it.
+    let text = std::str::from_utf8(&leaf.as_bytes()[1..]).unwrap();
+    let from = text.find(",\"object\":").unwrap();
+    entry.object = None;
+    entry.facts.push(("said", text[from..].to_owned()));
+    entry.destination = Some(text[from..].to_owned());
+    assert!(!holds(&sealed(&entry), &object));
 }

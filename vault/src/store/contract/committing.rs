@@ -10,7 +10,7 @@ use crate::access_log::{Action, Leaf};
 use crate::crypto::{StateCode, ValueState};
 use crate::domain::{CaptureSessionId, DataKeyClass, RetentionClass, ValueId};
 use crate::store::committer::operation::{Changes, Decision, Generation, ReadValue, Reads, Rows, current_state};
-use crate::store::rows::{StateRow, Table};
+use crate::store::rows::{StateRow, Table, ValueRow};
 use crate::store::{EntryFilter, Error};
 
 on_every_engine!(
@@ -28,6 +28,7 @@ on_every_engine!(
     a_full_queue_refuses_at_once,
     what_was_acknowledged_survives_a_kill,
     a_value_reads_back_as_it_was_written,
+    many_values_of_one_operation_read_back_as_they_were_written_all_or_none,
 );
 
 async fn operations_that_wait_share_a_commit(vault: Vault) {
@@ -301,4 +302,47 @@ async fn a_value_reads_back_as_it_was_written(vault: Vault) {
     assert_eq!(format!("{:?}", read.row), format!("{written:?}"));
     assert!(vault.store.value(&"other".parse().unwrap(), value_id).await.unwrap().is_none());
     assert!(vault.store.row(Table::Apps, &demo(), "none").await.unwrap().is_none());
+}
+
+/// So many that PostgreSQL takes them another way.
+async fn many_values_of_one_operation_read_back_as_they_were_written_all_or_none(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let rows: Vec<_> = (0..300_u16)
+        .map(|at| {
+            let mut row = vault.value(RetentionClass::Stored, (at % 2 == 0).then_some(Duration::from_secs(60)));
+            row.metadata.uses = (at % 3 == 0).then_some(u32::from(at));
+            row.metadata.subject = (at % 5 == 0).then_some([9; 32]);
+            row.metadata.session = row.metadata.session.filter(|_| at % 7 == 0);
+            row.sealed = vec![1; usize::from(at) * 20 + 30];
+            Arc::new(row)
+        })
+        .collect();
+    let told = |row: &Arc<ValueRow>| {
+        let mut told = entry(&demo(), Action::ValueCaptured);
+        (told.value_id, told.uses) = (Some(row.metadata.value_id), row.metadata.uses);
+        told.reference = row.metadata.uses.map(|uses| format!("order \"{uses}\""));
+        told.app = row.metadata.subject.map(|_| row.metadata.app.clone());
+        Arc::new(told)
+    };
+    let write = |rows: &[Arc<ValueRow>]| {
+        let (new_values, entries) = (rows.to_vec(), rows.iter().map(told).collect::<Vec<_>>());
+        vault.write(move || Changes { new_values: new_values.clone(), entries: entries.clone(), ..Changes::default() })
+    };
+    write(&rows).await.unwrap();
+    for row in &rows {
+        let read = vault.store.value(&demo(), row.metadata.value_id).await.unwrap().unwrap();
+        assert_eq!(format!("{:?}", read.row), format!("{row:?}"));
+        let filter = EntryFilter { value_id: Some(row.metadata.value_id), ..EntryFilter::default() };
+        let page = vault.store.entries(&demo(), &filter, None, 10).await.unwrap();
+        assert_eq!((page.entries.len(), page.entries[0].openings.len()), (1, 4));
+        let leaf = Leaf::parse(&page.entries[0].leaf).unwrap();
+        assert_eq!((leaf.uses, leaf.app.is_some()), (row.metadata.uses, row.metadata.subject.is_some()));
+    }
+    let mut again: Vec<_> = (0..299).map(|_| Arc::new(vault.value(RetentionClass::Stored, None))).collect();
+    again.push(Arc::clone(&rows[7]));
+    let taken = write(&again).await;
+    assert!(matches!(taken, Err(Error::Conflict)), "{taken:?}");
+    assert_eq!(vault.number("SELECT count(*) FROM secure_values").await, 300);
+    write(&again[..299]).await.unwrap();
+    assert_eq!(vault.number("SELECT count(*) FROM secure_values").await, 599);
 }

@@ -1,47 +1,50 @@
-//! What almost every batch writes, in one statement: values, runs, entries with their openings, the signed batch. One round
+//! What almost every batch writes, in one statement: values, runs, entries with their openings, encs, the signed batch. One round
 //! trip where there were five; its parts do not see each other, and none of them needs to.
+
+use std::collections::BTreeMap;
 
 use sqlx::postgres::{PgArguments, PgHasArrayType};
 use sqlx::query::Query;
 use sqlx::{Encode, PgConnection, Postgres, Type};
 
+use super::batch_copy;
 use super::column::{column, int, millis};
 use crate::access_log::{Batch, Group};
-use crate::domain::{BootId, TenantName, Timestamp};
+use crate::domain::{BootId, CaptureSessionId, TenantName, Timestamp};
 use crate::store::batch::{EntryRow, WriteSet};
 use crate::store::rows::{RunOutcome, RunRow, ValueRow};
 
 /// Arrays that are shorter than the others are filled up with nothing: `coalesce` puts what all rows have in common there.
 /// A number that is taken breaks a primary key, and all of it; it is never ignored.
-const WRITE: &str = "WITH new_values AS (INSERT INTO secure_values (tenant, value_id, app, field, kind, retention, created, \
-     expires, uses, session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed, purge_after) \
-     SELECT coalesce(v.tenant, $2), v.value_id, coalesce(v.app, $5), coalesce(v.field, $7), coalesce(v.kind, $9), \
+const WRITE: &str = "WITH new_values AS (INSERT INTO secure_values (tenant, value_id, app, field, kind, retention, created, expires, \
+     uses, session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed, purge_after) SELECT \
+     coalesce(v.tenant, $2), v.value_id, coalesce(v.app, $5), coalesce(v.field, $7), coalesce(v.kind, $9), \
      coalesce(v.retention, $11), v.created, coalesce(v.expires, $14), coalesce(v.uses, $16), coalesce(v.session, \
      $18), coalesce(v.subject, $20), coalesce(v.flows, $22), coalesce(v.purposes, $24), v.verifier, \
      coalesce(v.pepper_id, $27), coalesce(v.data_key_id, $29), v.sealed, coalesce(v.expires, $14) FROM \
-     unnest($1::text[], $3::bytea[], $4::text[], $6::text[], $8::text[], $10::text[], $12::bigint[], \
-     $13::bigint[], $15::bigint[], $17::bytea[], $19::bytea[], $21::text[], $23::text[], $25::bytea[], \
-     $26::bytea[], $28::bytea[], $30::bytea[]) AS v(tenant, value_id, app, field, kind, retention, created, \
-     expires, uses, session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed)), runs AS \
-     (INSERT INTO flow_runs (tenant, run_id, app, flow, flow_version, credential_id, started, deadline, outcome, \
-     code, finished) SELECT * FROM unnest($31::text[], $32::bytea[], $33::text[], $34::text[], $35::bigint[], \
-     $36::bytea[], $37::bigint[], $38::bigint[], $39::text[], $40::text[], $41::bigint[]) ON CONFLICT (tenant, \
-     run_id) DO UPDATE SET outcome = excluded.outcome, code = excluded.code, finished = excluded.finished), \
-     entries AS (INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, \
-     flow, app, object, object_version, state_version, leaf, opening_key, on_behalf_of, address, actor_name, \
-     reference) SELECT coalesce(e.tenant, $45), $42, $43, e.number, coalesce(e.time, $48), coalesce(e.action, \
-     $50), coalesce(e.outcome, $52), e.value_id, coalesce(e.actor_id, $55), coalesce(e.flow, $57), \
-     coalesce(e.app, $59), e.object, e.object_version, coalesce(e.state_version, $63), e.leaf, \
-     coalesce(e.opening_key, $66), e.one, e.two, e.three, e.four FROM unnest($44::text[], $46::bigint[], \
-     $47::bigint[], $49::text[], $51::text[], $53::bytea[], $54::text[], $56::text[], $58::text[], $60::text[], \
-     $61::bigint[], $62::bigint[], $64::bytea[], $65::bytea[], $67::bytea[], $68::bytea[], $69::bytea[], \
-     $70::bytea[]) AS e(tenant, number, time, action, outcome, value_id, actor_id, flow, app, object, \
-     object_version, state_version, leaf, opening_key, one, two, three, four)), groups AS (INSERT INTO log_groups \
-     (tenant, boot, lane, first, count, batch, salt, hash) SELECT g.tenant, $42, $43, g.first, g.count, $71, \
-     g.salt, g.hash FROM unnest($72::text[], $73::bigint[], $74::bigint[], $75::bytea[], $76::bytea[]) AS \
-     g(tenant, first, count, salt, hash)) INSERT INTO log_batches (tenant, boot, lane, first, count, time, \
-     previous, root, signature) SELECT $77::text, $42::bytea, $43::bigint, $71::bigint, $78::bigint, $79::bigint, \
-     $80::bytea, $81::bytea, $82::bytea WHERE $78 > 0";
+     unnest($1::text[], $3::bytea[], $4::text[], $6::text[], $8::text[], $10::text[], $12::bigint[], $13::bigint[], \
+     $15::bigint[], $17::bytea[], $19::bytea[], $21::text[], $23::text[], $25::bytea[], $26::bytea[], $28::bytea[], \
+     $30::bytea[]) AS v(tenant, value_id, app, field, kind, retention, created, expires, uses, session, subject, \
+     flows, purposes, verifier, pepper_id, data_key_id, sealed)), runs AS (INSERT INTO flow_runs (tenant, run_id, \
+     app, flow, flow_version, credential_id, started, deadline, outcome, code, finished) SELECT * FROM \
+     unnest($31::text[], $32::bytea[], $33::text[], $34::text[], $35::bigint[], $36::bytea[], $37::bigint[], \
+     $38::bigint[], $39::text[], $40::text[], $41::bigint[]) ON CONFLICT (tenant, run_id) DO UPDATE SET outcome = \
+     excluded.outcome, code = excluded.code, finished = excluded.finished), entries AS (INSERT INTO access_log \
+     (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, flow, app, object, object_version, \
+     state_version, leaf, opening_key, on_behalf_of, address, actor_name, reference) SELECT coalesce(e.tenant, $45), \
+     $42, $43, e.number, coalesce(e.time, $48), coalesce(e.action, $50), coalesce(e.outcome, $52), e.value_id, \
+     coalesce(e.actor_id, $55), coalesce(e.flow, $57), coalesce(e.app, $59), e.object, e.object_version, \
+     coalesce(e.state_version, $63), e.leaf, coalesce(e.opening_key, $66), e.one, e.two, e.three, e.four FROM \
+     unnest($44::text[], $46::bigint[], $47::bigint[], $49::text[], $51::text[], $53::bytea[], $54::text[], \
+     $56::text[], $58::text[], $60::text[], $61::bigint[], $62::bigint[], $64::bytea[], $65::bytea[], $67::bytea[], \
+     $68::bytea[], $69::bytea[], $70::bytea[]) AS e(tenant, number, time, action, outcome, value_id, actor_id, flow, \
+     app, object, object_version, state_version, leaf, opening_key, one, two, three, four)), groups AS (INSERT INTO \
+     log_groups (tenant, boot, lane, first, count, batch, salt, hash) SELECT g.tenant, $42, $43, g.first, g.count, \
+     $71, g.salt, g.hash FROM unnest($72::text[], $73::bigint[], $74::bigint[], $75::bytea[], $76::bytea[]) AS \
+     g(tenant, first, count, salt, hash)), encs AS (INSERT INTO capture_encs (tenant, session, enc, expires) SELECT * \
+     FROM unnest($83::text[], $84::bytea[], $85::bytea[], $86::bigint[])) INSERT INTO log_batches (tenant, boot, \
+     lane, first, count, time, previous, root, signature) SELECT $77::text, $42::bytea, $43::bigint, $71::bigint, \
+     $78::bigint, $79::bigint, $80::bytea, $81::bytea, $82::bytea WHERE $78 > 0";
 const INSERT_LANE: &str =
     "INSERT INTO log_lanes (tenant, boot, lane, opened, next, previous) VALUES ($1, $2, $3, $4, 0, $5)";
 
@@ -61,16 +64,26 @@ type Writing<'q> = Query<'q, Postgres, PgArguments>;
 
 /// Writes them, and a lane with its first batch.
 pub(super) async fn write(set: &WriteSet, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if set.batch.is_none() && set.new_values.is_empty() && set.runs.is_empty() {
+    if set.batch.is_none() && set.new_values.is_empty() && set.runs.is_empty() && set.encs.is_empty() {
         return Ok(());
     }
     let none = (NONE, Vec::new());
     let (batch, groups) = set.batch.as_ref().unwrap_or(&none);
-    let values: Vec<&ValueRow> = set.new_values.values().map(AsRef::as_ref).collect();
+    let mut values: Vec<&ValueRow> = set.new_values.values().map(AsRef::as_ref).collect();
+    let mut entries = &set.entries[..];
+    if values.len() >= batch_copy::MANY {
+        batch_copy::values(&values, connection).await?;
+        values.clear();
+    }
+    if entries.len() >= batch_copy::MANY {
+        batch_copy::entries(entries, batch, connection).await?;
+        entries = &[];
+    }
     let runs: Vec<&RunRow> = set.runs.values().collect();
     let query = bind_runs(bind_values(sqlx::query(WRITE), &values), &runs);
     let query = query.bind(&batch.boot.as_bytes()[..]).bind(i64::from(batch.lane));
-    bind_batch(bind_entries(query, &set.entries), batch, groups).execute(&mut *connection).await?;
+    let query = bind_batch(bind_entries(query, entries), batch, groups);
+    bind_encs(query, &set.encs).execute(&mut *connection).await?;
     if batch.first == 0 && batch.count > 0 {
         sqlx::query(INSERT_LANE)
             .bind(TenantName::SYSTEM)
@@ -165,8 +178,21 @@ fn bind_batch<'q>(query: Writing<'q>, batch: &'q Batch, groups: &'q [Group]) -> 
         .bind(&batch.signature[..])
 }
 
+/// Encs with the ends of their sessions; one that is there already breaks the primary key.
+fn bind_encs<'q>(
+    query: Writing<'q>,
+    encs: &'q BTreeMap<(TenantName, CaptureSessionId, [u8; 32]), Timestamp>,
+) -> Writing<'q> {
+    let rows: Vec<_> = encs.iter().collect();
+    query
+        .bind(rows.iter().map(|((tenant, ..), _)| tenant.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|((_, session, _), _)| &session.as_bytes()[..]).collect::<Vec<_>>())
+        .bind(rows.iter().map(|((.., enc), _)| &enc[..]).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, expires)| millis(**expires)).collect::<Vec<_>>())
+}
+
 /// Names as one column: they hold no blanks.
-fn words<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn words<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 

@@ -6,6 +6,7 @@
 //! own. What turns out to change only when
 //! all is decided is locked and compared then ([`transaction`]).
 
+mod batch_copy;
 mod batch_write;
 mod boots;
 mod column;

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use super::column::{Columns, column, millis};
-use crate::domain::{CaptureSessionId, CredentialId, DataKeyId, RunId, TenantName, Timestamp};
+use crate::domain::{CaptureSessionId, CredentialId, DataKeyId, RunId, TenantName};
 use crate::store::Error;
 use crate::store::rows::{IdempotencyRow, RunOutcome, RunRow};
 
@@ -25,8 +25,6 @@ const LOCK_RECORDS: &str =
     "SELECT * FROM idempotency WHERE tenant = $1 AND lookup = ANY($2) ORDER BY lookup FOR UPDATE";
 const READ_RUNS: &str = "SELECT * FROM flow_runs WHERE tenant = $1 AND run_id = ANY($2)";
 const LOCK_RUNS: &str = "SELECT * FROM flow_runs WHERE tenant = $1 AND run_id = ANY($2) ORDER BY run_id FOR UPDATE";
-const INSERT_ENC: &str = "INSERT INTO capture_encs (tenant, session, enc, expires) \
-     SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[])";
 /// Each by its key, whatever the table's size is thought to be.
 const READ_ENCS: &str = "SELECT n.place FROM unnest($1::text[], $2::bytea[], $3::bytea[]) \
      WITH ORDINALITY AS n(tenant, session, enc, place) WHERE (SELECT true FROM capture_encs e \
@@ -152,24 +150,6 @@ fn run(row: &PgRow, tenant: &TenantName) -> Result<RunRow, Error> {
         outcome,
         finished: columns.time_or_none("finished")?,
     })
-}
-
-/// An enc of a tenant's capture session, with the end of the session.
-pub(super) type Enc = (TenantName, CaptureSessionId, [u8; 32], Timestamp);
-
-/// Inserts encs; one that is there already breaks the primary key.
-pub(super) async fn insert_encs(rows: &[Enc], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(INSERT_ENC)
-        .bind(column(rows, |(tenant, ..)| tenant.as_str()))
-        .bind(column(rows, |(_, session, ..)| &session.as_bytes()[..]))
-        .bind(column(rows, |(_, _, enc, _)| &enc[..]))
-        .bind(column(rows, |(.., expires)| millis(*expires)))
-        .execute(connection)
-        .await
-        .map(|_| ())
 }
 
 /// Which of these encs their sessions have seen.

@@ -174,9 +174,6 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
         let ids: Vec<ValueId> = ids.iter().copied().collect();
         values::remove(&ids, tenant, connection).await?;
     }
-    let encs: Vec<requests::Enc> =
-        set.encs.iter().map(|((tenant, session, enc), until)| (tenant.clone(), *session, *enc, *until)).collect();
-    requests::insert_encs(&encs, connection).await?;
     deciding::write(&set.rows, connection).await?;
     for row in &set.data_keys {
         key_rows::upsert_data_key(row, connection).await?;
@@ -222,8 +219,7 @@ async fn fence(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
 async fn load_rows(wanted: &Wanted, loaded: &mut Loaded, connection: &mut PgConnection) -> Result<(), Error> {
     for ((table, tenant), keys) in &wanted.rows {
         let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
-        deciding::lock(*table, &asked, tenant, connection).await?;
-        let found = deciding::read(*table, &asked, tenant, connection).await?;
+        let found = deciding::lock_and_read(*table, &asked, tenant, connection).await?;
         for key in keys {
             let there = found.iter().any(|stored| stored.sealed.row.key == *key);
             if !there && deciding::is_missing(*table, key, tenant, connection).await? {
