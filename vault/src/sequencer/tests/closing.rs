@@ -11,7 +11,7 @@ use crate::sequencer::closing::Closing;
 const LATER: Duration = Duration::from_secs(60);
 
 impl Vault {
-    fn boot(&self) -> BootId {
+    pub(super) fn boot(&self) -> BootId {
         self.committer.identity().boot()
     }
 

@@ -2,7 +2,7 @@
 
 use super::{NOW, Vault, tenant};
 use crate::access_log::bundle::{IndexRange, verify};
-use crate::access_log::{Action, Entry, LogProof, Outcome, Receipt};
+use crate::access_log::{Action, Entry, LogProof, Outcome, Receipt, leaf_hash};
 use crate::domain::{Actor, TenantName};
 use crate::sequencer::{Error, Part, Sequencer, Tar};
 use crate::store::{Changes, Decision, Generation, Operation, Reads, Rows};
@@ -238,4 +238,30 @@ async fn an_export_that_nobody_takes_ends_and_is_not_taken_for_a_whole() {
         last = Some(piece);
     }
     assert!(last.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_batch_of_this_process_is_its_own_only_as_it_was_committed() {
+    let vault = Vault::start().await;
+    for _ in 0..4 {
+        vault.write(3).await;
+    }
+    let (pending, _) = vault.store.pending(vault.boot(), 0, 0, 256).await.unwrap();
+    let own = vault.store.own_batches();
+    let [first, second, third, fourth] = &pending[..4] else { panic!("four batches") };
+    let hashes: Vec<_> = first.entries.iter().map(|(.., leaf)| leaf_hash(leaf)).collect();
+    assert_eq!(own.take(first), Some(hashes));
+    assert_eq!(own.take(first), None, "it is forgotten then");
+    let mut altered = second.clone();
+    altered.entries[0].2.push(b' ');
+    assert_eq!(own.take(&altered), None);
+    let mut moved = third.clone();
+    moved.entries[0].1.number += 1;
+    assert_eq!(own.take(&moved), None);
+    let mut signed = fourth.clone();
+    signed.batch.signature[0] ^= 1;
+    assert_eq!(own.take(&signed), None);
+    assert!(own.take(fourth).is_some(), "what it is not keeps nothing from what it is");
+    // However little is remembered: the signature says the rest.
+    assert_eq!(vault.integrate().await, []);
 }
