@@ -10,7 +10,7 @@ use crate::access_log::{Batch, Group, leaf_hash};
 use crate::domain::TenantName;
 
 /// So many entries are remembered, 32 bytes of each: of what waits longer than they took, the signatures are checked.
-const ENTRIES: usize = 16 * 1024;
+const ENTRIES: usize = 8 * 1024;
 
 /// The batches of this process that are not integrated yet, as far as they are remembered.
 #[derive(Debug, Default)]
