@@ -123,6 +123,17 @@ impl Store {
         Self::open_beside(settings, None, keys, clock).await
     }
 
+    /// Whether a database holds an installation. Nothing is made in it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn is_made(settings: &DatabaseSettings) -> Result<bool, Error> {
+        match settings {
+            DatabaseSettings::Sqlite { path } => Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0)),
+            DatabaseSettings::Postgres { address, .. } => PostgresStore::is_made(address).await,
+        }
+    }
+
     /// The same with a standby that lists of the access log are read from while it is at most a second behind.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ fn what_grows_with_the_log_is_never_held_whole() {
 fn whole_bundles_of_any_size_verify() {
     for size in [0, 1, 2, 255, 256, 257, 600] {
         let report = verify(&bundle(size), &[verifier_key()], None).unwrap();
-        assert_eq!((report.checkpoint.size, report.openings, report.erased), (size, size * 4, 0));
+        assert_eq!((report.checkpoint.size, report.openings, report.without_opening), (size, size * 4, 0));
     }
 }
 
@@ -188,7 +188,7 @@ fn erased_openings_are_counted_and_forged_ones_found() {
     files.insert(OPENINGS.to_owned(), (left.join("\n") + "\n").into_bytes());
     seal_manifest(&mut files);
     let report = verify(&files, &[verifier_key()], None).unwrap();
-    assert_eq!((report.openings, report.erased), (11, 1));
+    assert_eq!((report.openings, report.without_opening), (11, 1));
     files.insert(OPENINGS.to_owned(), all.replace("order-2", "order-3").into_bytes());
     seal_manifest(&mut files);
     assert!(matches!(fault(&files), Fault::Opening { line: 12, index: 2, .. }));
