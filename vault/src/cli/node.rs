@@ -223,6 +223,9 @@ async fn refuse_second(settings: &Settings, installation: &Installation) -> Resu
 /// this node's own last start.
 async fn warn_of_namesake(settings: &Settings, installation: &Installation) {
     let (store, now) = (&installation.store, installation.clock.now());
+    if !installation.keys.is_shared() {
+        return;
+    }
     for beat in store.open_heartbeats().await.unwrap_or_default() {
         if now.since(beat.time) > NAMESAKE {
             continue;

@@ -277,6 +277,20 @@ impl Store {
         found.into_iter().map(|stored| self.inner.seal.check(stored)).collect()
     }
 
+    /// So many of them behind a key, in the order of their keys: for tables that grow with time.
+    ///
+    /// # Errors
+    /// As [`Store::rows`].
+    pub async fn rows_after(
+        &self,
+        table: Table,
+        (after, limit): (&str, usize),
+        tenant: &TenantName,
+    ) -> Result<Vec<DecidingRow>, Error> {
+        let found = engine!(self, rows_after(table, (after, limit), tenant))?;
+        found.into_iter().map(|stored| self.inner.seal.check(stored)).collect()
+    }
+
     /// Every tenant's name; the system's is none.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ impl Command {
             return Ok(());
         }
         output.table(&Value::from_iter(entries.iter().map(row)), &COLUMNS);
-        if let Some(cursor) = cursor {
+        if let Some(cursor) = cursor.filter(|cursor| cursor.chars().all(|c| c.is_ascii_graphic())) {
             Output::progress(&format!("there may be more: say the same with --cursor {cursor}"));
         }
         Ok(())
