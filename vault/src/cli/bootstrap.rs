@@ -88,8 +88,8 @@ pub(super) async fn recovering_operator(writer: &Writer) -> Result<FirstOperator
     Ok(made)
 }
 
-/// Whether an operator of the installation can act; one that a recovery made and nobody used yet does not count: its credential
-/// may never have reached anybody.
+/// Whether an operator of the installation can act; one that a recovery made and that did nothing yet does not count: its
+/// credential may never have reached anybody.
 ///
 /// # Errors
 /// The database does not answer.
