@@ -69,3 +69,68 @@ async fn a_second_operator_does_not_do_again_what_the_first_did() {
     let named = listed["data"].as_array().unwrap().iter().filter(|one| one["name"] == "made-once").count();
     assert_eq!(named, 1);
 }
+
+/// Says something to the server itself.
+async fn tell(postgres: &tests::Postgres, sql: &'static str) {
+    use sqlx::{Connection as _, Executor as _};
+    let mut connection = sqlx::PgConnection::connect(&postgres.address()).await.unwrap();
+    connection.execute(sql).await.unwrap();
+    connection.execute("SELECT pg_reload_conf()").await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// Its beginning waits in the database for a standby that never comes, so nobody hears whether it was written; then it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_beginning_was_written_unheard_is_taken_back_and_done_when_it_comes_again() {
+    let postgres = tests::Postgres::start();
+    let served = tests::Served::on_postgres(&postgres);
+    let create = async |name: &str| {
+        let body = json!({ "kind": "auditor", "name": name });
+        served.operator().post_once("/v1/credentials?tenant=acme", &format!("key-of-{name}"), &body).await
+    };
+    create("first").await.expect(201);
+    tell(&postgres, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    // The setting reaches a connection when it is used next; a request on whose way it came may wait at any of its commits.
+    let mut waits = false;
+    for at in 0..50 {
+        let status = create(&format!("before-{at}")).await.status;
+        assert!([201, 503].contains(&status), "{status}");
+        waits = status == 503;
+        if waits {
+            break;
+        }
+    }
+    assert!(waits, "a commit that waits for nobody is given up");
+    let lost = ["one", "two", "three"];
+    for name in lost {
+        assert_eq!(create(name).await.status, 503, "{name}: nothing is acknowledged");
+    }
+    tell(&postgres, "ALTER SYSTEM RESET synchronous_standby_names").await;
+    for name in lost {
+        let mut answers = Vec::new();
+        let again = async {
+            loop {
+                let answer = create(name).await;
+                answers.push((answer.status, answer.text.clone()));
+                match answer.status {
+                    201 => return,
+                    503 => {}
+                    // Noted as running, past its deadline too, until that is taken back; if it is not, for a day.
+                    409 => {
+                        let known = ["idempotency.in_progress", "flow.outcome_unknown"].contains(&&*answer.code());
+                        assert!(known, "{name}: {}", answer.text);
+                    }
+                    _ => panic!("{name}: {}", answer.text),
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+        };
+        let came = tokio::time::timeout(std::time::Duration::from_secs(120), again).await;
+        assert!(came.is_ok(), "{name}: {answers:?}");
+    }
+    let made = served.operator().get("/v1/credentials?tenant=acme&limit=1000").await.expect(200).json();
+    for name in lost {
+        let of_that_name = made["data"].as_array().unwrap().iter().filter(|one| one["name"] == name).count();
+        assert_eq!(of_that_name, 1, "{name} is done once");
+    }
+}

@@ -15,6 +15,7 @@ mod docs;
 mod first_run;
 mod flows;
 mod frozen;
+mod guidance;
 mod hsm;
 mod idempotency;
 mod import;

@@ -234,11 +234,16 @@ fn a_node_with_another_root_key_or_one_database_for_both_is_refused() {
     let why = text(&same.stderr);
     assert!(why.contains("key_store") && why.contains("another database") && why.lines().count() == 1, "{why}");
     // Another installation's database of values.
-    let other = first.beside(&postgres.create_database("other"), &postgres.create_database("other_keys"));
-    other.init();
-    let mixed = first.beside(&rows, &postgres.create_database("third_keys"));
-    let mixed = mixed.run(&["init"]);
+    let other_keys = postgres.create_database("other_keys");
+    first.beside(&postgres.create_database("other"), &other_keys).init();
+    let mixed = first.beside(&rows, &other_keys).run(&["init"]);
     assert!(text(&mixed.stderr).contains("another installation"), "{}", text(&mixed.stderr));
+    // A key store that is lost is not made anew: its backup is put back into an empty database.
+    let empty = postgres.create_database("third_keys");
+    for command in ["init", "serve", "init"] {
+        let lost = first.beside(&rows, &empty).run(&[command]);
+        assert!(text(&lost.stderr).contains("its key store is not"), "{command}: {}", text(&lost.stderr));
+    }
     // Swapped by mistake.
     let swapped = first.beside(&keys, &rows).run(&["init"]);
     assert!(text(&swapped.stderr).contains("database of the values"), "{}", text(&swapped.stderr));

@@ -93,6 +93,37 @@ fn verified(document: &Value, vkey: &str) -> (Value, Value) {
     (certificate, entry)
 }
 
+/// The same by the command, and an altered one is refused with the member named.
+async fn verified_by_command(served: &Served, file: &Path) {
+    let key = served.folder().join("vkey");
+    fs::write(&key, vkey(served).await).unwrap();
+    let verify = |file: &Path| {
+        let mut command = Command::new(tests::siv::binary());
+        command.args(["log", "verify-certificate", "--json", "--vkey"]).arg(&key).arg(file).env_clear();
+        command.output().unwrap()
+    };
+    let holds = verify(file);
+    assert!(holds.status.success(), "{}", String::from_utf8_lossy(&holds.stderr));
+    let proven: Value = serde_json::from_slice(&holds.stdout).unwrap();
+    assert_eq!((&proven["holds"], &proven["certificate"]["tenant"]), (&json!(true), &json!("acme")));
+    let altered = file.with_extension("altered");
+    let whole: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    for (member, from, to, named) in [
+        ("certificate", "acme", "acne", "certificate: "),
+        ("note", "acme", "acne", "note: "),
+        ("leaf", "acme", "acne", "leaf: "),
+        ("proof", "index ", "index 1", "proof: "),
+    ] {
+        let mut document = whole.clone();
+        let text = document[member].to_string().replacen(from, to, 1);
+        document[member] = serde_json::from_str(&text).unwrap();
+        fs::write(&altered, document.to_string()).unwrap();
+        let refused = verify(&altered);
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && why.contains(named), "{member}: {why}");
+    }
+}
+
 async fn custodian(served: &Served, name: &str) -> String {
     let body = json!({"kind": "custodian", "name": name});
     let made = served.operator().post("/v1/credentials?tenant=acme", &body).await.expect(201).json();
@@ -177,6 +208,7 @@ async fn shredded_and_put_back(mut served: Served, mut backup: impl FnMut(&Serve
     assert_eq!((&destroyed["approval"], &destroyed["requestedBy"]), (&asked["approvalId"], &asked["requestedBy"]));
     assert_ne!(destroyed["requestedBy"], destroyed["approvedBy"]);
     assert_eq!(entry["action"], "key.tenant.shredded");
+    verified_by_command(&served, &file).await;
     // It can be fetched later: the same note, made again.
     let later = run(&served, &one, &["keys", "certificate"]);
     assert_eq!(later["note"], document["note"]);

@@ -4,6 +4,7 @@
 
 mod environment;
 mod refusals;
+mod shape;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -22,10 +23,10 @@ pub use environment::Environment;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file could not be read.
-    #[error("{0}: cannot be read ({1}): give the path of the settings with --config")]
-    Unreadable(PathBuf, std::io::ErrorKind),
-    /// The file is not TOML of the shape of docs/siv.toml.
-    #[error("{0}: {1}: compare with docs/siv.toml")]
+    #[error("{0}: {1}: give the path of the settings with --config")]
+    Unreadable(PathBuf, String),
+    /// The file is not TOML of the shape of docs/siv.toml: which setting, and what it may be.
+    #[error("{0}: {1}")]
     Shape(PathBuf, String),
     /// A setting has no meaning.
     #[error("{key}: {change}")]
@@ -202,9 +203,10 @@ impl Settings {
     /// # Errors
     /// [`Error`], one line that says what to change.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::Unreadable(path.to_owned(), error.kind()))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::Unreadable(path.to_owned(), shape::unreadable(error.kind())))?;
         let document: Document =
-            toml::from_str(&text).map_err(|error| Error::Shape(path.to_owned(), shape(&text, &error)))?;
+            toml::from_str(&text).map_err(|error| Error::Shape(path.to_owned(), shape::fault(&text, &error)))?;
         let settings = Self::from_document(document, folder_of(path))?;
         refusals::check(&settings)?;
         refusals::closed_with_password(path, &settings)?;
@@ -342,19 +344,6 @@ fn root_key(text: &str, folder: &Path) -> Result<RootKey, Error> {
             "set it to \"file:/path\", \"passphrase-file:/path\", \"systemd:credential-name\" or \"sealed\", never to the key itself",
         )),
     }
-}
-
-/// Where a text is not of the right shape, and which key it is about; never what stands there.
-fn shape(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message();
-    let what = if message.starts_with("unknown field") || message.starts_with("missing field") {
-        message.split(", expected").next().unwrap_or("wrong key").to_owned()
-    } else {
-        "wrong type or wrong syntax".to_owned()
-    };
-    let Some(span) = error.span() else { return what };
-    let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
-    format!("line {line}: {what}")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use crate::domain::{AppDocument, TenantName};
 
@@ -44,10 +45,24 @@ impl Command {
                 output.record(&client.put_toml(&path, &tenant_query(tenant.as_ref()), text).await?);
             }
             Self::List { tenant } => {
-                let apps = client.list("/v1/apps", &tenant_query(tenant.as_ref())).await?;
+                let mut apps = client.list("/v1/apps", &tenant_query(tenant.as_ref())).await?;
+                if !output.is_json() {
+                    apps["data"].as_array_mut().into_iter().flatten().for_each(name_fields);
+                }
                 output.table(&apps, &["name", "version", "origins", "fields"]);
+                output.hint_at_tenant(&apps, tenant.as_ref());
             }
         }
         Ok(())
     }
+}
+
+/// For a person: the fields of an app by name and type.
+fn name_fields(app: &mut Value) {
+    let Some(fields) = app["fields"].as_object() else { return };
+    let word = |(name, field): (&String, &Value)| match field["type"].as_str() {
+        Some(kind) if kind != name => format!("{name} ({kind})"),
+        _ => name.clone(),
+    };
+    app["fields"] = fields.iter().map(word).map(Value::from).collect();
 }

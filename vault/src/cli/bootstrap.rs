@@ -88,6 +88,31 @@ pub(super) async fn recovering_operator(writer: &Writer) -> Result<FirstOperator
     Ok(made)
 }
 
+/// Whether an operator of the installation can act; one that a recovery made and that did nothing yet does not count: its
+/// credential may never have reached anybody.
+///
+/// # Errors
+/// The database does not answer.
+pub(super) async fn has_operator(installation: &Installation) -> Result<bool, Failure> {
+    let failed =
+        |error: crate::store::Error| Failure::new("the credentials could not be looked at").because(chain(&error));
+    let catalog = Catalog::start(installation.store.clone());
+    let settings = catalog.tenant(&TenantName::system()).await.map_err(failed)?;
+    let now = installation.clock.now();
+    for (_, credential) in settings.iter().flat_map(|settings| settings.credentials.values()) {
+        let record = &credential.record;
+        let is_over =
+            record.suspended || record.revoked_at.is_some() || record.expires_at.is_some_and(|end| end <= now);
+        if is_over || record.kind != CredentialKind::Operator {
+            continue;
+        }
+        if record.name != RECOVERING || was_used(installation, &catalog, record.credential_id).await.map_err(failed)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Refuses a database that does not go on from what the key store says was signed: put back or made anew, it has
 /// forgotten that there was a first operator.
 ///

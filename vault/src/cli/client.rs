@@ -17,6 +17,7 @@ use crate::config::Environment;
 
 use super::failure::Failure;
 use super::installation::chain;
+use super::refused::{refusal, refused};
 
 /// How often an answer that is pending is asked for again, each 200 ms.
 const PENDING_TRIES: usize = 50;
@@ -218,7 +219,13 @@ impl Client {
             return failure.because("no answer in time").so("check that `siv serve` or `siv dev` is running");
         }
         let why = chain(&error.without_url());
-        let next = if why.contains("certificate") {
+        // What the libraries say of the inside of a certificate helps nobody: lists of numbers.
+        let why = why.split(" {").next().unwrap_or_default().to_owned();
+        let next = if self.base.scheme() == "http" && why.contains("invalid HTTP version") {
+            "this listener speaks TLS: let SIV_URL begin with https://"
+        } else if self.base.scheme() == "https" && why.contains("InvalidContentType") {
+            "this listener speaks plain http: let SIV_URL begin with http://"
+        } else if why.contains("certificate") {
             "let SSL_CERT_FILE name the certificates (PEM) that this vault's certificate is signed with, and let SIV_URL \
              name the host that stands in it"
         } else {
@@ -295,62 +302,4 @@ async fn document(answer: Response) -> Result<Value, Failure> {
 async fn whatever(answer: Response) -> Result<(StatusCode, Value), Failure> {
     let status = answer.status();
     Ok((status, answer.json().await.unwrap_or(Value::Null)))
-}
-
-/// A problem document as what, why and what next.
-async fn refusal(answer: Response) -> Failure {
-    let status = answer.status();
-    let problem: Value = answer.json().await.unwrap_or(Value::Null);
-    refused(status, &problem)
-}
-
-/// The same of an answer that was looked at already.
-pub(super) fn refused(status: StatusCode, problem: &Value) -> Failure {
-    let text = |name: &str| problem.get(name).and_then(Value::as_str);
-    let code = text("code").unwrap_or("");
-    let errors: Vec<_> = problem.get("errors").and_then(Value::as_array).into_iter().flatten().map(fault).collect();
-    // The detail of a problem with errors only points to them; here they stand right below.
-    let detail = text("detail").filter(|_| errors.is_empty());
-    let what = detail.or_else(|| text("title")).unwrap_or("the vault refused").to_owned();
-    let why =
-        std::iter::once(format!("{} {code}", status.as_u16())).chain(errors).collect::<Vec<_>>().join("\n        ");
-    let failure = Failure::new(what).because(why);
-    match next(code) {
-        Some(next) => failure.so(next),
-        None => failure,
-    }
-}
-
-/// One of the `errors` of a problem as a person reads it: the member, what is wrong with it, and where in a document.
-fn fault(error: &Value) -> String {
-    let text = |name: &str| error.get(name).and_then(Value::as_str);
-    let Some(code) = text("code") else { return error.as_str().map_or_else(|| error.to_string(), str::to_owned) };
-    let item = error.get("index").and_then(Value::as_u64).map(|index| format!("[{index}]")).unwrap_or_default();
-    let place = text("detail").map(|detail| format!(" ({detail})")).unwrap_or_default();
-    format!("{}{item}: {code}{place}", text("field").unwrap_or("request"))
-}
-
-fn next(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "auth.missing" | "auth.invalid" => {
-            "set SIV_CREDENTIAL to a credential of this vault; revoked ones do not come back"
-        }
-        "auth.expired" => "make a new credential with `siv credential create`",
-        "policy.denied" => "use a credential of the right kind and tenant; `siv credential list` shows them",
-        "not_found" => "check the spelling and --tenant",
-        "conflict" => "look at what is there, then decide",
-        "flow.invalid" | "validation" => "mend what is named above and apply again",
-        "rate.limited" | "overloaded" | "store.unavailable" | "log.unavailable" => {
-            "nothing was changed; try again in a moment"
-        }
-        // The end of a key begins in the database, and goes on by itself when its token is back.
-        "kms.unavailable" => {
-            "try again when the key provider answers; the end of a key that was begun goes on by itself (`siv keys list`)"
-        }
-        "tenant.sealed" => {
-            "a custodian who sealed it runs `siv keys unseal`; a node without its root key takes `siv unseal`; destroyed keys do not \
-             come back"
-        }
-        _ => return None,
-    })
 }

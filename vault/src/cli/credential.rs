@@ -19,7 +19,7 @@ pub(super) enum Command {
         after_help = "Examples:\n  siv credential create --kind flow --flow charge-card --name checkout --expires-days 90\n  siv credential create --kind app --app demo-shop --name shop-server"
     )]
     Create {
-        /// What it is for.
+        /// What it is for. An operator made without --tenant by an operator of the installation is one of the installation.
         #[arg(long, value_enum)]
         kind: Kind,
         /// Its name, as the access log shows it.
@@ -34,7 +34,7 @@ pub(super) enum Command {
         /// The flow it invokes (kind flow).
         #[arg(long, required_if_eq("kind", "flow"))]
         flow: Option<FlowName>,
-        /// After how many days it ends.
+        /// After how many days it ends: 1 to 3650; 90 where none are named.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3650))]
         expires_days: Option<u32>,
     },

@@ -67,6 +67,7 @@ impl Command {
                 let client = Client::from_environment(environment)?;
                 let flows = client.list("/v1/flows", &tenant_query(tenant.as_ref())).await?;
                 output.table(&flows, &["name", "version", "purpose", "app"]);
+                output.hint_at_tenant(&flows, tenant.as_ref());
             }
         }
         Ok(())

@@ -65,7 +65,8 @@ pub(super) struct Command {
     /// ends so (.jsonl), else CSV.
     #[arg(long)]
     out: PathBuf,
-    /// The file for what was refused: line and code, never the value. Without it they go to standard error.
+    /// The file for what was refused: line, field and code, never the value. Without it they go to standard error, with --json
+    /// as a JSON object each.
     #[arg(long)]
     rejects: Option<PathBuf>,
     /// A file that keeps how far it is, so that the same command goes on after a break.
@@ -90,8 +91,8 @@ impl Command {
         let beginning = Beginning::open(self.resume.as_deref(), arguments, Clock::System.now())?;
         let (position, resumed) = (beginning.position, beginning.resumed);
         let known = resumed.then_some((position.out, position.rejects));
-        let mut results = Results::open(&self.out, self.rejects.as_deref(), known)?;
-        let progress = Progress::new(input::length());
+        let mut results = Results::open(&self.out, self.rejects.as_deref(), known, output.is_json())?;
+        let progress = Progress::new(input::length(), output.is_json());
         let batches = Batches::read(plan, (position.done, position.bytes));
         let sender = Sender::new(client.clone(), self.app.clone(), position.import_id.clone());
         let run = sender.run(batches, &mut results, (position, self.resume.as_deref()), &progress).await;

@@ -12,7 +12,7 @@ use crate::telemetry;
 
 use super::bootstrap::{YEAR, continues, first_operator};
 use super::failure::Failure;
-use super::installation::{Installation, Making, chain};
+use super::installation::{Installation, Making, chain, has_key_store};
 use super::node::Writer;
 use super::output::Output;
 use super::passphrase::PassphraseFrom;
@@ -37,7 +37,9 @@ impl Command {
     pub(super) async fn run(self, environment: &Environment, output: &Output) -> Result<(), Failure> {
         let settings = Settings::load(&self.config)?;
         telemetry::start(environment.log_level.unwrap_or(telemetry::LogLevel::Warn));
-        let root = root_key::source(&settings, environment, &self.passphrase, Making::Yes)?;
+        // A passphrase that exists is asked for once; a new one is chosen.
+        let root_key = if has_key_store(&settings).await? { Making::No } else { Making::Yes };
+        let root = root_key::source(&settings, environment, &self.passphrase, root_key)?;
         let installation = Installation::open(&settings, environment, root, Making::Yes).await?;
         // Before anything is written: a database that was put back must not get a second first operator.
         let compared = sequencer::compare(installation.store.clone(), installation.keys.clone()).await;

@@ -38,7 +38,12 @@ impl Installation {
         root: RootKeySource,
         making: Making,
     ) -> Result<Self, Failure> {
-        // Before a key store is made for it: a file must be there, or be wanted.
+        // Before a key store is made: one beside a database that has rows would open none of them, and lie in the place
+        // where the backup has to go.
+        if making == Making::Yes && is_made(settings).await && !has_key_store(settings).await? {
+            return Err(lost(settings));
+        }
+        // Likewise: a file must be there, or be wanted.
         database(settings, making)?;
         let keys = keys(settings, root, &Clock::System, making).await?;
         Self::with(settings, environment, keys, making).await
@@ -63,7 +68,18 @@ impl Installation {
                 Database::Sqlite(path) => format!("the database at {} cannot be opened", path.display()),
                 Database::Postgres { .. } => "the database cannot be opened".to_owned(),
             };
-            Failure::new(what).because(chain(&error))
+            let failure = Failure::new(what).because(chain(&error));
+            match (&error, &settings.database) {
+                (store::Error::WrongInstallation, _) => failure
+                    .so("mend `database` or `key_store` in the settings, or put back the two that belong together"),
+                (store::Error::Database(_), Database::Postgres { .. }) => failure.so(
+                    "check `database` in the settings: that the server answers there and takes this user and password",
+                ),
+                (store::Error::File(_) | store::Error::Database(_), _) => {
+                    failure.so("check that this user may read and write the file and its folder")
+                }
+                _ => failure,
+            }
         })?;
         Ok(Self { keys, store, clock })
     }
@@ -84,28 +100,65 @@ pub(super) async fn keys(
             None => Err(keys::Error::NoKeyStore),
         },
     };
-    opened.map_err(|error| refused(settings, &error))
+    match opened {
+        Ok(keys) => Ok(keys),
+        Err(error) => Err(refused_or_lost(settings, &error).await),
+    }
 }
 
 /// Finds the installation of a node whose root key is not here. What is missing is said now, and not to who brings it.
 pub(super) async fn sealed_keys(settings: &Settings) -> Result<SealedKeys, Failure> {
     database(settings, Making::No)?;
+    match found(settings).await? {
+        Ok(keys) => Ok(keys),
+        Err(error) => Err(refused_or_lost(settings, &error).await),
+    }
+}
+
+/// Whether there is a key store. One that does not open is one.
+pub(super) async fn has_key_store(settings: &Settings) -> Result<bool, Failure> {
+    Ok(!matches!(found(settings).await?, Err(keys::Error::NoKeyStore)))
+}
+
+async fn found(settings: &Settings) -> Result<Result<SealedKeys, keys::Error>, Failure> {
     let realm = settings.realm.clone();
-    let found = match &settings.key_store {
+    Ok(match &settings.key_store {
         KeyStore::Directory(folder) => SealedKeys::find(folder, realm, Clock::System).await,
         KeyStore::Postgres { .. } => match medium(settings, false).await? {
             Some(medium) => SealedKeys::find_on(medium, realm, Clock::System).await,
             None => Err(keys::Error::NoKeyStore),
         },
-    };
-    found.map_err(|error| refused(settings, &error))
+    })
+}
+
+/// Whether the database has rows of an installation; one that does not answer now is looked at later.
+async fn is_made(settings: &Settings) -> bool {
+    Store::is_made(&place_of(settings)).await.unwrap_or(false)
+}
+
+async fn refused_or_lost(settings: &Settings, error: &keys::Error) -> Failure {
+    if matches!(error, keys::Error::NoKeyStore) && is_made(settings).await {
+        lost(settings)
+    } else {
+        refused(settings, error)
+    }
+}
+
+/// A database without its key store.
+fn lost(settings: &Settings) -> Failure {
+    Failure::new("the database is there, and its key store is not")
+        .because(format!("{}: nothing in the database opens without it", not_opened(settings)))
+        .so("put back the newest backup of the key store (docs/operations.md, Restore), or mend `key_store` in the settings")
 }
 
 /// The key store's own database; nothing if there is no key store in it.
 async fn medium(settings: &Settings, create: bool) -> Result<Option<Arc<dyn Medium>>, Failure> {
     let KeyStore::Postgres { address, migration_lock } = &settings.key_store else { return Ok(None) };
     let medium = KeyStoreDatabase::open(address, *migration_lock, create).await;
-    let medium = medium.map_err(|error| not_opened(settings).because(chain(&error)))?;
+    let medium = medium.map_err(|error| {
+        let failure = not_opened(settings).because(chain(&error));
+        failure.so("check `key_store` in the settings: that the server answers there and takes this user and password")
+    })?;
     Ok(medium.map(|medium| -> Arc<dyn Medium> { Arc::new(medium) }))
 }
 
@@ -149,29 +202,34 @@ const fn advice(error: &keys::Error) -> Option<&'static str> {
         keys::Error::InUse => Some("end that process; several nodes need a key store in a database"),
         keys::Error::OtherRealm => Some("give the settings the realm the installation was made with"),
         keys::Error::RootKey(_) => Some("mend `root_key` in the settings, or the mode and place of its file"),
-        keys::Error::WrongRootKey => {
-            Some("hand over the root key that it was made with, or put back the key store that belongs to it")
-        }
+        keys::Error::WrongRootKey => Some(
+            "hand over the root key that it was made with (after `siv keys rotate-root` the new one: set root_key), or put \
+                 back the key store that belongs to it",
+        ),
         _ => None,
     }
 }
 
 /// Where the database is. A file must be there, or be wanted.
 fn database(settings: &Settings, making: Making) -> Result<DatabaseSettings, Failure> {
-    Ok(match &settings.database {
-        Database::Sqlite(path) => {
-            if making == Making::Yes {
-                make_folder(path.parent().unwrap_or_else(|| Path::new(".")))?;
-            } else if !path.is_file() {
-                let failure = Failure::new(format!("there is no database at {}", path.display()));
-                return Err(failure.so("make one with `siv init`, or mend `database` in the settings"));
-            }
-            DatabaseSettings::Sqlite { path: path.clone() }
+    if let Database::Sqlite(path) = &settings.database {
+        if making == Making::Yes {
+            make_folder(path.parent().unwrap_or_else(|| Path::new(".")))?;
+        } else if !path.is_file() {
+            let failure = Failure::new(format!("there is no database at {}", path.display()));
+            return Err(failure.so("make one with `siv init`, or mend `database` in the settings"));
         }
+    }
+    Ok(place_of(settings))
+}
+
+fn place_of(settings: &Settings) -> DatabaseSettings {
+    match &settings.database {
+        Database::Sqlite(path) => DatabaseSettings::Sqlite { path: path.clone() },
         Database::Postgres { address, migration_lock } => {
             DatabaseSettings::Postgres { address: address.clone(), migration_lock: *migration_lock }
         }
-    })
+    }
 }
 
 /// Makes a folder that only its owner can open, with its parents.
@@ -188,7 +246,11 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        // Some say what their cause says.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = error.source();
     }
     text

@@ -1,5 +1,7 @@
-//! `siv log`: taking the access log home and checking it there.
+//! `siv log`: reading the access log, taking it home and checking it there.
 
+mod certificate;
+mod entries;
 mod folder;
 
 use std::path::{Path, PathBuf};
@@ -22,16 +24,18 @@ use folder::{Folder, Landing};
 /// What to do with the access log.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    Entries(entries::Command),
     /// Write the log as a bundle that can be checked without the vault.
     #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_aud_… siv log export --out bundle")]
     Export {
         /// The folder to make, or an empty one.
         #[arg(long)]
         out: PathBuf,
-        /// Entries from this time on (RFC 3339).
+        /// Entries from this time on (RFC 3339, like 2026-11-26T00:00:00Z), or from this index on. Whole tiles of 256 entries
+        /// are written: some from before, and from after `--to`, come along, with what is known of persons.
         #[arg(long)]
         from: Option<String>,
-        /// Entries before this time (RFC 3339).
+        /// Entries before this time, or this index.
         #[arg(long)]
         to: Option<String>,
         /// The tenant, where the credential is not of one.
@@ -50,6 +54,7 @@ pub(super) enum Command {
         #[arg(long)]
         since: Option<PathBuf>,
     },
+    VerifyCertificate(certificate::Command),
     /// Print the log's verifier key. Keep it where nobody at the vault can change it.
     #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_aud_… siv log vkey > vkey.txt")]
     Vkey {
@@ -62,6 +67,8 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(self, environment: &Environment, output: &Output) -> Result<(), Failure> {
         match self {
+            Self::Entries(command) => command.run(&Client::from_environment(environment)?, output).await,
+            Self::VerifyCertificate(command) => command.run(output),
             Self::Export { out, from, to, tenant } => {
                 let mut query = tenant_query(tenant.as_ref());
                 query.extend(from.map(|from| ("from", from)));
@@ -116,15 +123,10 @@ fn broken(error: &reqwest::Error) -> Failure {
 }
 
 fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Result<(), Failure> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(format!("{} cannot be read", path.display())).because(error))
-    };
     if !dir.is_dir() {
         return Err(Failure::new(format!("{} is no folder", dir.display())).so("name one that `siv log export` filled"));
     }
-    let trusted = VerifierKey::parse_file(&read(vkey)?)
-        .map_err(|error| Failure::new(format!("{} holds no verifier key", vkey.display())).because(error))?;
+    let trusted = trusted(vkey)?;
     let since = since.map(read).transpose()?;
     let report = bundle::verify(&Folder::new(dir), &trusted, since.as_deref()).map_err(|fault| {
         Failure::new(format!("{} does not hold", dir.display()))
@@ -135,6 +137,20 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
     Ok(())
 }
 
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("{} cannot be read", path.display())).because(error))
+}
+
+/// The keys in a file of verifier keys.
+fn trusted(vkey: &Path) -> Result<Vec<VerifierKey>, Failure> {
+    VerifierKey::parse_file(&read(vkey)?).map_err(|error| {
+        Failure::new(format!("{} holds no verifier key", vkey.display()))
+            .because(error)
+            .so("name the file that `siv log vkey` filled on the first day: one line, siv/…+…+…")
+    })
+}
+
 fn summary(report: &bundle::Report) -> Value {
     json!({
         "holds": true,
@@ -143,7 +159,7 @@ fn summary(report: &bundle::Report) -> Value {
         "from": report.range.from,
         "to": report.range.to,
         "openings": report.openings,
-        "erased": report.erased,
+        "withoutOpening": report.without_opening,
         "since": report.since.as_ref().map(|checkpoint| checkpoint.size),
     })
 }

@@ -26,6 +26,7 @@ mod output;
 mod passphrase;
 mod process;
 mod recover;
+mod refused;
 mod root_key;
 mod rotate_root;
 mod sealed_start;
@@ -56,7 +57,7 @@ Commands that administer speak to the private listener at SIV_URL with SIV_CREDE
 
 /// The secure input vault.
 #[derive(Debug, Parser)]
-#[command(name = "siv", version, about, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "siv", version, about = "The secure input vault.", after_help = EXAMPLES, max_term_width = 110)]
 struct Arguments {
     /// Print JSON, one document per command, for programs.
     #[arg(long, global = true)]
@@ -106,10 +107,10 @@ enum Command {
         after_help = "Example:\n  siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin"
     )]
     Hsm(hsm::Command),
-    /// Take the access log home and check it there.
+    /// Read the access log, take it home and check it there.
     #[command(
         subcommand,
-        after_help = "Examples:\n  siv log export --out bundle\n  siv log verify bundle --vkey vkey.txt"
+        after_help = "Examples:\n  siv log entries --action access.denied\n  siv log export --out bundle\n  siv log verify bundle --vkey vkey.txt"
     )]
     Log(log::Command),
 }
@@ -121,7 +122,10 @@ pub fn run() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == hsm::WORKER) {
         return ::hsm::worker::run();
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(refusal) => return usage(&refusal),
+    };
     let environment = Environment::read();
     let output = Output::new(arguments.json, &environment);
     match execute(arguments.command, &environment, &output) {
@@ -131,6 +135,21 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What clap says: help, the version, or that the arguments are none. A program that asked for JSON gets the last as JSON.
+fn usage(refusal: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if refusal.use_stderr() && json {
+        let text = refusal.to_string();
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let failure = Failure::new(what).because(lines.map(str::trim).collect::<Vec<_>>().join(" ")).so("see --help");
+        Output::usage(&failure);
+    } else {
+        let _ = refusal.print();
+    }
+    ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(2))
 }
 
 fn execute(command: Command, environment: &Environment, output: &Output) -> Result<(), Failure> {

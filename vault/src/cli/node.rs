@@ -18,12 +18,17 @@ use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
 use crate::http::{self, Listener, Listeners, Rates, Rooms, State, Unsealed};
 use crate::sequencer::{self, LogReader, Sequencer};
 use crate::store::key_upkeep::KeyUpkeep;
+use crate::store::node_key::NodeKeyRecord;
+use crate::store::records::Body as _;
+use crate::store::rows::Table;
 use crate::store::{Catalog, Committer, FirstWords};
 
 use super::failure::Failure;
 use super::installation::{Installation, chain};
 use super::{rotate_root, sealed_start};
 
+/// A node gives a sign of life every five seconds.
+const NAMESAKE: Duration = Duration::from_secs(11);
 /// Costly password checks under way at the same time: each takes up to 64 MiB.
 const PASSWORDS_AT_ONCE: usize = 4;
 
@@ -146,6 +151,7 @@ impl Node {
     ) -> Result<Self, Failure> {
         let doors = doors_of(settings, sockets)?;
         refuse_second(settings, &installation).await?;
+        warn_of_namesake(settings, &installation).await;
         let writer = Writer::start(settings, installation).await?;
         if let Some(unsealed) = unsealed {
             sealed_start::record(&writer, unsealed).await?;
@@ -210,6 +216,30 @@ async fn refuse_second(settings: &Settings, installation: &Installation) -> Resu
         true => Ok(()),
         false => Err(Failure::new("another node works on this database, and a key store in a folder is for one node")
             .so("stop the other one; several nodes share a key store in a second database, never copies of a folder")),
+    }
+}
+
+/// Nodes have ids of their own, so two of one name lose nothing; but entries, metrics and logs name them alike. After a crash it is
+/// this node's own last start.
+async fn warn_of_namesake(settings: &Settings, installation: &Installation) {
+    let (store, now) = (&installation.store, installation.clock.now());
+    if !installation.keys.is_shared() {
+        return;
+    }
+    for beat in store.open_heartbeats().await.unwrap_or_default() {
+        if now.since(beat.time) > NAMESAKE {
+            continue;
+        }
+        let row = store.row(Table::NodeKeys, &TenantName::system(), &beat.boot.to_string()).await;
+        let record = row.ok().flatten().and_then(|row| NodeKeyRecord::from_row(&row).ok());
+        if record.is_some_and(|record| record.node == settings.node) {
+            tracing::warn!(
+                node = settings.node,
+                "another node of this name gave a sign of life just now: give each its own `node` in the settings, or nobody \
+                 tells them apart in the access log"
+            );
+            return;
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Write};
 use serde_json::Value;
 
 use crate::config::Environment;
+use crate::domain::TenantName;
 
 use super::failure::Failure;
 
@@ -67,6 +68,14 @@ impl Output {
         }
     }
 
+    /// An empty list of who named no tenant: an operator of the installation has none of these, whatever there is.
+    pub(super) fn hint_at_tenant(&self, list: &Value, tenant: Option<&TenantName>) {
+        let is_empty = list.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        if !self.json && is_empty && tenant.is_none() {
+            Self::progress("nothing is listed: an operator of the installation names a tenant with --tenant");
+        }
+    }
+
     /// A sentence for people; programs get the document.
     pub(super) fn sentence(&self, document: &Value, text: &str) {
         print(&if self.json { document.to_string() } else { text.to_owned() });
@@ -80,6 +89,11 @@ impl Output {
     /// How far long work is, to standard error: the result alone goes to standard output.
     pub(super) fn progress(text: &str) {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    /// Arguments that are none, as a program reads it.
+    pub(super) fn usage(failure: &Failure) {
+        let _ = writeln!(std::io::stderr().lock(), "{}", failure.to_json());
     }
 
     /// A failure, to standard error.

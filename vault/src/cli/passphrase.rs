@@ -31,15 +31,15 @@ impl PassphraseFrom {
     pub(super) fn read(&self) -> Result<SecretString, Failure> {
         match &self.passphrase_file {
             Some(path) => from_file(path),
-            None => asked("passphrase of the root key: "),
+            None => asked("passphrase of the root key: ", "--passphrase-file"),
         }
     }
 
-    /// A passphrase that will be one from now on: long enough, and on a terminal typed twice.
-    pub(super) fn choose(&self) -> Result<SecretString, Failure> {
+    /// A passphrase that will be one from now on: long enough, and on a terminal typed twice. `option` names a file instead.
+    pub(super) fn choose(&self, option: &str) -> Result<SecretString, Failure> {
         let Some(path) = &self.passphrase_file else {
-            let first = long_enough(asked("new passphrase of the root key: ")?)?;
-            if !is_same(&first, &asked("the same again: ")?) {
+            let first = long_enough(asked("new passphrase of the root key: ", option)?)?;
+            if !is_same(&first, &asked("the same again: ", option)?) {
                 return Err(Failure::new("the two passphrases differ").so("run the command again"));
             }
             return Ok(first);
@@ -79,9 +79,9 @@ fn is_same(one: &SecretString, other: &SecretString) -> bool {
 }
 
 /// Asks on the terminal, whatever standard input is.
-fn asked(question: &str) -> Result<SecretString, Failure> {
+fn asked(question: &str, option: &str) -> Result<SecretString, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::new("the passphrase cannot be asked for").because(error).so("name a file with --passphrase-file")
+        Failure::new("the passphrase cannot be asked for").because(error).so(format!("name a file with {option}"))
     };
     let terminal = File::options().read(true).write(true).open("/dev/tty").map_err(failed)?;
     let silent = Silent::new(&terminal).map_err(|error| failed(error.into()))?;

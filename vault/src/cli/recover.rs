@@ -7,10 +7,11 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::config::{Environment, Settings};
+use crate::domain::TenantName;
 use crate::sequencer::{Recovered, Recovery};
 use crate::telemetry;
 
-use super::bootstrap::{FirstOperator, recovering_operator};
+use super::bootstrap::{FirstOperator, has_operator, recovering_operator};
 use super::failure::Failure;
 use super::installation::{Installation, Making, chain};
 use super::node::{self, Writer};
@@ -22,9 +23,12 @@ use super::root_key;
 ///
 /// What was signed since the backup is lost for good; the logs go on under new names and say so. Values with counted uses
 /// become void, and every credential is suspended until an operator confirms it (siv credential confirm). A new operator
-/// credential is printed. Give every auditor the new verifier key (siv log vkey).
+/// credential is printed. Give every auditor the new verifier key (siv log vkey). Where nothing of what was signed is missing
+/// it does nothing.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  siv recover --accept-database-of checkpoint-of-tuesday --config /etc/siv/siv.toml")]
+#[command(
+    after_help = "Examples:\n  siv recover --accept-database-of checkpoint-of-tuesday --config /etc/siv/siv.toml --dry-run\n  siv recover --accept-database-of checkpoint-of-tuesday --config /etc/siv/siv.toml"
+)]
 pub(super) struct Command {
     /// A file with a checkpoint from before the backup, of any log: the database must hold what it speaks of.
     #[arg(long, value_name = "CHECKPOINT")]
@@ -34,6 +38,13 @@ pub(super) struct Command {
     config: PathBuf,
     #[command(flatten)]
     passphrase: PassphraseFrom,
+    /// Only tell what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Also where nothing that was signed is missing: when the key store was put back together with the database, neither
+    /// knows what was spent and revoked since.
+    #[arg(long)]
+    even_if_nothing_is_missing: bool,
 }
 
 impl Command {
@@ -52,6 +63,18 @@ impl Command {
         };
         let (store, keys) = (installation.store.clone(), installation.keys.clone());
         let mut recovery = Recovery::check(&note, store, keys).await.map_err(refused)?;
+        // One that broke off before its operator had a credential is gone on with.
+        let needed = recovery.is_needed().await.map_err(refused)? || !has_operator(&installation).await?;
+        if self.dry_run {
+            let done = recovery.forecast().await.map_err(refused)?;
+            output.record(&forecast(&done, needed, output.is_json()));
+            return Ok(());
+        }
+        if !needed && !self.even_if_nothing_is_missing {
+            return Err(Failure::new("nothing is to be recovered")
+                .because("the database holds all that was signed, and an operator's credential is in force")
+                .so("start the node; --dry-run shows what a recovery would do, --even-if-nothing-is-missing does it"));
+        }
         let broken = |error: crate::sequencer::Error| {
             Failure::new("the recovery broke off").because(chain(&error)).so("run the same command again")
         };
@@ -65,16 +88,15 @@ impl Command {
         };
         writer.stop().await?;
         let (done, made) = made?;
-        output.record(&told(&done, &made));
+        output.record(&told(&done, &made, output.is_json()));
         Ok(())
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one time the recovering credential is shown")]
-fn told(done: &Recovered, made: &FirstOperator) -> Value {
-    let log = |(log, signed, kept): &(crate::domain::TenantName, u64, u64)| json!({ "log": log.to_string(), "signed": signed, "kept": kept });
+fn told(done: &Recovered, made: &FirstOperator, json: bool) -> Value {
     json!({
-        "logs": done.logs.iter().map(log).collect::<Vec<_>>(),
+        "logs": logs(done, json),
         "valuesVoid": done.voided,
         "credentialsSuspended": done.suspended,
         "keysDestroyedAgain": done.destroyed,
@@ -82,4 +104,25 @@ fn told(done: &Recovered, made: &FirstOperator) -> Value {
         "credential": made.text.expose_secret(),
         "expiresAt": made.expires_at.to_string(),
     })
+}
+
+/// What would be done.
+fn forecast(done: &Recovered, needed: bool, json: bool) -> Value {
+    json!({
+        "dryRun": true,
+        "needed": needed,
+        "logs": logs(done, json),
+        "valuesVoid": done.voided,
+        "credentialsSuspended": done.suspended,
+        "keysDestroyedAgain": done.destroyed,
+    })
+}
+
+/// Of each log how much was signed and how much the database has: as words for a person.
+fn logs(done: &Recovered, json: bool) -> Value {
+    let one = |(log, signed, kept): &(TenantName, u64, u64)| match json {
+        true => json!({ "log": log.to_string(), "signed": signed, "kept": kept }),
+        false => json!(format!("{log}: {kept} of {signed} signed entries are there")),
+    };
+    done.logs.iter().map(one).collect()
 }

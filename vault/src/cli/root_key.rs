@@ -8,7 +8,7 @@ use super::installation::Making;
 use super::passphrase::{PassphraseFrom, from_file, long_enough};
 
 /// The root key that the settings name. One that a person brings (`root_key = "sealed"`) is asked for here, or read from the
-/// file that `passphrase` names; where the key store may still have to be made, it must be fit to become one.
+/// file that `passphrase` names; where the key store has yet to be made, it must be fit to become one.
 pub(super) fn source(
     settings: &Settings,
     environment: &Environment,
@@ -20,7 +20,9 @@ pub(super) fn source(
         return Err(failure.so("leave it away, or set root_key = \"sealed\""));
     }
     match &settings.root_key {
-        RootKey::Sealed if making == Making::Yes => passphrase.choose().map(RootKeySource::Passphrase),
+        RootKey::Sealed if making == Making::Yes => {
+            passphrase.choose("--passphrase-file").map(RootKeySource::Passphrase)
+        }
         RootKey::Sealed => passphrase.read().map(RootKeySource::Passphrase),
         _ => configured(settings, environment),
     }

@@ -104,7 +104,7 @@ impl Command {
     fn new_source(&self, new: &Settings, environment: &Environment) -> Result<RootKeySource, Failure> {
         if new.root_key == RootKey::Sealed {
             let from = PassphraseFrom { passphrase_file: self.new_passphrase_file.clone() };
-            return from.choose().map(RootKeySource::Passphrase);
+            return from.choose("--new-passphrase-file").map(RootKeySource::Passphrase);
         }
         if self.new_passphrase_file.is_some() {
             return Err(Failure::new("--new-passphrase-file is given without --to sealed").so("leave it away"));
@@ -138,7 +138,7 @@ async fn rotate(rotation: Rotation<'_>) -> Result<crate::keys::Rotated, Failure>
     if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} secrets") {
         bar.set_style(style);
     }
-    let step = (all / 10).max(1);
+    let step = all.div_ceil(10).max(100);
     let told = |done: u64| {
         if std::io::stderr().is_terminal() {
             bar.set_position(done);

@@ -12,7 +12,6 @@ use crate::store::administration::Record;
 use super::failure::Failure;
 use super::installation::{chain, sealed_keys};
 use super::node::{Sockets, Writer, doors_of};
-use super::output::Output;
 
 /// A sealed node that answers.
 pub(super) struct SealedStart {
@@ -23,7 +22,7 @@ pub(super) struct SealedStart {
 
 impl SealedStart {
     /// Opens the doors of a node without its root key.
-    pub(super) async fn open(settings: &Settings, sockets: &Sockets, output: &Output) -> Result<Self, Failure> {
+    pub(super) async fn open(settings: &Settings, sockets: &Sockets) -> Result<Self, Failure> {
         let keys = sealed_keys(settings).await?;
         // The sockets stay the open node's: what comes while it starts waits for it.
         let doors = doors_of(settings, sockets.again()?)?;
@@ -32,7 +31,6 @@ impl SealedStart {
         let (public, private) = (doors.listeners.public, doors.listeners.private);
         let serving = tokio::spawn(http::serve_sealed(node.clone(), public, private, ending.clone()));
         tracing::info!("siv is sealed: it waits for its root key");
-        output.line("siv is sealed: bring the passphrase of its root key with `siv unseal`");
         Ok(Self { node, serving, ending })
     }
 

@@ -31,10 +31,15 @@ impl Command {
         let mut ended = std::pin::pin!(signals::ended());
         let sockets = Sockets::bind(&settings).await?;
         let (public, private) = (sockets.public_address, sockets.private_address);
-        output.line(&format!("public   {public}"));
-        output.line(&format!("private  {private}"));
+        // Where it listens is said once something answers there.
+        let listens = || {
+            output.line(&format!("public   {public}"));
+            output.line(&format!("private  {private}"));
+        };
         let node = if settings.root_key == RootKey::Sealed {
-            let sealed = SealedStart::open(&settings, &sockets, output).await?;
+            let sealed = SealedStart::open(&settings, &sockets).await?;
+            listens();
+            output.line("siv is sealed: bring the passphrase of its root key with `siv unseal`");
             let unsealed = tokio::select! {
                 unsealed = sealed.unsealed() => unsealed,
                 () = &mut ended => {
@@ -49,7 +54,9 @@ impl Command {
         } else {
             let root = root_key::configured(&settings, environment)?;
             let installation = Installation::open(&settings, environment, root, Making::No).await?;
-            Node::start(&settings, installation, sockets, None).await?
+            let node = Node::start(&settings, installation, sockets, None).await?;
+            listens();
+            node
         };
         tracing::info!(%public, %private, "siv serves");
         if !node.writer.installation.store.log_health().is_serving() {

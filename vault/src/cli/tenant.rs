@@ -1,7 +1,7 @@
 //! `siv tenant`: customer organisations.
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::domain::TenantName;
 
@@ -26,7 +26,7 @@ pub(super) enum Command {
         key_provider: KeyProvider,
         #[command(flatten)]
         token: Token,
-        /// How long an opened data key may stay in memory.
+        /// How long an opened data key may stay in memory: 0 to 300 seconds. With 0 every reading asks the key provider.
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(0..=300))]
         cache_seconds: u16,
         /// Allow flows that reveal a value to their caller.
@@ -50,10 +50,23 @@ impl Command {
                 output.record(&client.post("/v1/tenants", &[], &body).await?);
             }
             Self::List => {
-                let tenants = client.list("/v1/tenants", &[]).await?;
-                output.table(&tenants, &["name", "keyProvider", "reveal", "sealed", "createdAt"]);
+                let mut tenants = client.list("/v1/tenants", &[]).await?;
+                if !output.is_json() {
+                    tenants["data"].as_array_mut().into_iter().flatten().for_each(name_state);
+                }
+                output.table(&tenants, &["name", "keyProvider", "reveal", "cacheSeconds", "state", "createdAt"]);
             }
         }
         Ok(())
     }
+}
+
+/// For a person: sealed by its custodian, or ended for good.
+fn name_state(tenant: &mut Value) {
+    let is = |member: &str| tenant[member] == true;
+    tenant["state"] = Value::from(match (is("shredded"), is("sealed")) {
+        (true, _) => "shredded",
+        (_, true) => "sealed",
+        _ => "open",
+    });
 }

@@ -10,10 +10,11 @@ use zeroize::Zeroizing;
 
 use crate::config::Environment;
 
-use super::client::{Client, refused};
+use super::client::Client;
 use super::failure::Failure;
 use super::output::Output;
 use super::passphrase::PassphraseFrom;
+use super::refused::refused;
 
 /// How often the node is asked whether it serves, with a pause between; how often a try that has to wait is repeated.
 const LOOKS: usize = 240;
@@ -75,7 +76,10 @@ async fn bring(client: &Client, offer: &Zeroizing<String>) -> Result<(), Failure
                 continue;
             }
             (StatusCode::UNPROCESSABLE_ENTITY, Some("validation")) => {
-                Err(Failure::new("this is not the passphrase").so("try again; each refusal makes you wait longer"))
+                Err(Failure::new("this is not the passphrase").so(
+                    "try again; each refusal makes you wait longer. Where the key store was made with a file or a systemd \
+                     credential no passphrase fits: name that as `root_key` in the settings",
+                ))
             }
             (StatusCode::CONFLICT, _) => Err(open_already()),
             // The public listener takes no passphrase, sealed or not.

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::shape;
 use super::{Database, Error, KeyStore, Listener, PostgresAddress, RootKey, Settings};
 
 /// Refuses unsafe settings.
@@ -35,7 +36,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
     }
     settings.public_url.as_deref().map_or(Ok(()), public_url)?;
     if settings.node.is_empty() || !settings.node.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
-        return Err(Error::setting("node", "name it with letters, digits, hyphens and dots"));
+        return Err(Error::setting("node", format!("set it to {}", shape::allowed("node"))));
     }
     if settings.hsm_modules.iter().flatten().any(|path| !path.is_absolute()) {
         return Err(Error::setting("hsm_modules", "name each module by its absolute path"));
@@ -150,12 +151,19 @@ fn proxies(nets: &[ipnet::IpNet]) -> Result<(), Error> {
 
 fn limits(settings: &Settings) -> Result<(), Error> {
     let limits = &settings.limits;
-    let rates = [limits.requests_per_second, limits.captures_per_minute, limits.open_sessions_per_minute];
-    let sound = limits.requests > 0 && limits.credential_per_second > 0 && rates.iter().all(|rate| *rate > 0);
-    if sound && (1..=300).contains(&limits.request_seconds) {
-        return Ok(());
+    for (name, sound) in [
+        ("limits.requests", limits.requests > 0),
+        ("limits.request_seconds", (1..=300).contains(&limits.request_seconds)),
+        ("limits.requests_per_second", limits.requests_per_second > 0),
+        ("limits.captures_per_minute", limits.captures_per_minute > 0),
+        ("limits.open_sessions_per_minute", limits.open_sessions_per_minute > 0),
+        ("limits.credential_per_second", limits.credential_per_second > 0),
+    ] {
+        if !sound {
+            return Err(Error::setting(name, format!("set it to {}", shape::allowed(name))));
+        }
     }
-    Err(Error::setting("limits", "each limit is 1 or more (connections may be 0), request_seconds at most 300"))
+    Ok(())
 }
 
 /// The path with its links followed as far as it exists.

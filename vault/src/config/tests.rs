@@ -70,6 +70,40 @@ fn each_unsafe_setting_is_refused_in_one_line_that_names_it() {
 }
 
 #[test]
+fn a_setting_of_the_wrong_shape_is_named_with_its_line_and_what_it_may_be() {
+    for (from, to, line, key, allowed) in [
+        ("realm = \"eu\"", "log_level = \"loud\"\nrealm = \"eu\"", 5, "log_level", "\"debug\""),
+        ("realm = \"eu\"", "realm = \"EU\"", 5, "realm", "small letters"),
+        ("realm = \"eu\"", "realm = \"eu\"\nkek_rotation_days = 0", 6, "kek_rotation_days", "1 to 65535"),
+        (
+            "realm = \"eu\"",
+            "realm = \"eu\"\ntrusted_proxies = [\n  \"10.0.0.0/99\"\n]",
+            7,
+            "trusted_proxies",
+            "10.0.0.5/32",
+        ),
+        ("127.0.0.1:8443", "localhost:21443", 8, "public.address", "names of hosts"),
+        ("[private]", "[limits]\nrequests = -1\n[private]", 10, "limits.requests", "1 or more"),
+        ("[private]", "[limits]\nrequest_seconds = \"many\"\n[private]", 10, "limits.request_seconds", "1 to 300"),
+    ] {
+        let refusal = load(&SOUND.replacen(from, to, 1)).unwrap_err();
+        assert!(refusal.contains(&format!("line {line}: {key}: ")) && refusal.contains(allowed), "{to}: {refusal}");
+        assert_eq!(refusal.lines().count(), 1, "{refusal}");
+    }
+    for (from, to, what) in [
+        ("[private]\naddress = \"127.0.0.1:8081\"", "[private]", "private.address is missing: set it to an IP"),
+        ("[public]\naddress = \"127.0.0.1:8443\"\n", "", "public is missing: set it to a table"),
+        ("database = \"sqlite:db/siv.db\"", "", "database is missing: set it to \"sqlite:"),
+        ("realm = \"eu\"", "realm = eu", "line 5: this is not TOML"),
+        ("realm = \"eu\"", "realm = \"eu\"\nrealm = \"eu\"", "line 6: a setting comes twice"),
+        ("[private]", "[limits]\ncredential_per_second = 0\n[private]", "limits.credential_per_second: set it to"),
+    ] {
+        let refusal = load(&SOUND.replacen(from, to, 1)).unwrap_err();
+        assert!(refusal.contains(what), "{to}: {refusal}");
+    }
+}
+
+#[test]
 fn a_refusal_never_repeats_a_value() {
     let canary = "3f9c1e7a5b2d48f0a6c4e2b1";
     let with_password = format!("postgres://siv:{canary}@db.example/siv");

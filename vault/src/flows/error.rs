@@ -15,7 +15,7 @@ pub enum Error {
     #[error("{0} held a plaintext of this run and was blocked")]
     OutputBlocked(String),
     /// The destination is not one that may be spoken to.
-    #[error("the destination is denied: {0}")]
+    #[error("the destination is denied: {}", .0.words())]
     DestinationDenied(DeniedReason),
     /// The destination failed, or answered with something the flow does not declare.
     #[error("the destination failed: {0}")]
@@ -143,6 +143,18 @@ pub enum DeniedReason {
     Address,
     /// A secret of another destination.
     Secret,
+}
+
+impl DeniedReason {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Scheme => "its address must be https",
+            Self::Address => {
+                "its host must be a public one: no private, loopback or link-local address, and none of siv's own"
+            }
+            Self::Secret => "it uses a secret of another destination, or one that is not set",
+        }
+    }
 }
 
 impl fmt::Display for DeniedReason {

@@ -81,8 +81,8 @@ pub(super) struct Refused {
     pub(super) reason: &'static str,
     /// The rule in the entry.
     pub(super) rule: &'static str,
-    /// Whether the caller may learn that the value is there (403) or not (404).
-    pub(super) is_there: bool,
+    /// The input whose value is there and may not be used so (403); none where the caller may not learn that it is (404).
+    pub(super) bound_elsewhere: Option<String>,
 }
 
 /// Decides.
@@ -105,7 +105,13 @@ pub(super) fn judge(asked: &[Asked], terms: &Terms, place: &Place, finder: &Find
         if let Err(rule) = bound(&here.value.row.metadata, one, terms) {
             let about = Some((here.value.row.metadata.clone(), here.data_key.id()));
             let value_id = one.key.value_id();
-            let refused = Refused { value_id, about, reason: "policy.denied", rule, is_there: true };
+            let refused = Refused {
+                value_id,
+                about,
+                reason: "policy.denied",
+                rule,
+                bound_elsewhere: Some(one.label.to_string()),
+            };
             return Verdict::Refused(Box::new(refused));
         }
     }
@@ -173,7 +179,7 @@ fn spend_and_open(asked: &[Asked], found: &[Found<'_>], place: &Place, finder: &
 fn refused(asked: &Asked, absence: Absence, about: Option<(Metadata, DataKeyId)>) -> Verdict {
     let value_id = asked.key.value_id();
     let (reason, rule) = (absence.reason(), absence.rule());
-    Verdict::Refused(Box::new(Refused { value_id, about, reason, rule, is_there: false }))
+    Verdict::Refused(Box::new(Refused { value_id, about, reason, rule, bound_elsewhere: None }))
 }
 
 /// The state after one more use; nothing where neither uses nor failures are counted.

@@ -282,8 +282,8 @@ impl Runner {
             Begun::Performed(_) => Err(store::Error::Rule("a run in one commit is answered by it").into()),
             Begun::Before(answer) => again(answer),
             Begun::Repeated(repeated) => Err(repeated.into()),
-            Begun::Refused { is_there: true } => Err(RunError::PolicyDenied),
-            Begun::Refused { is_there: false } => Err(RunError::ValueNotFound),
+            Begun::Refused { bound_elsewhere: Some(input) } => Err(RunError::NotBound(input)),
+            Begun::Refused { bound_elsewhere: None } => Err(RunError::ValueNotFound),
         }
     }
 

@@ -44,8 +44,8 @@ pub(super) enum Begun {
     Repeated(Repeated),
     /// One of its values may not be used: 403 if the value is there, else 404.
     Refused {
-        /// Whether it is there.
-        is_there: bool,
+        /// The input whose value is there.
+        bound_elsewhere: Option<String>,
     },
 }
 
@@ -127,7 +127,7 @@ impl Beginning {
             None => entry,
         };
         let changes = Changes { entries: vec![entry.into()], ..Changes::default() };
-        Decision::Write(changes, Begun::Refused { is_there: refused.is_there })
+        Decision::Write(changes, Begun::Refused { bound_elsewhere: refused.bound_elsewhere })
     }
 
     fn begin(&self, granted: Granted, now: Timestamp) -> Decision<Begun> {

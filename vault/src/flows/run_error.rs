@@ -44,9 +44,12 @@ pub enum RunError {
     /// The tenant is sealed (503 `tenant.sealed`).
     #[error("the tenant is sealed")]
     TenantSealed,
-    /// The credential may not run this flow, or a value is not bound to it (403 `policy.denied`).
+    /// The credential may not run this flow (403 `policy.denied`).
     #[error("not allowed")]
     PolicyDenied,
+    /// The value of this input may not be used by this flow so (403 `policy.denied`); the input's name.
+    #[error("the value of {0} is not bound to this use")]
+    NotBound(String),
     /// There is no such flow or run (404 `not_found`).
     #[error("not found")]
     NotFound,

@@ -82,8 +82,14 @@ pub(crate) async fn deny(state: &State, caller: &Caller, rule: &'static str) -> 
 
 /// The same of one whose tenant is sealed: who asked meanwhile is what its custodian wants to know.
 async fn sealed(state: &State, caller: &Caller) -> Problem {
-    denied(state, caller.tenant_name().clone(), &caller.context, Code::TenantSealed, "tenant.sealed").await
+    let log = caller.tenant_name().clone();
+    let problem = denied(state, log, &caller.context, Code::TenantSealed, "tenant.sealed").await;
+    problem.saying(if caller.tenant.is_shredded() { SHREDDED } else { "The tenant's custodian has sealed it." })
 }
+
+/// Why a tenant stays sealed.
+pub(crate) const SHREDDED: &str =
+    "The tenant's keys were destroyed by its custodians, or are being: it does not come back.";
 
 async fn denied(state: &State, log: TenantName, context: &RequestContext, code: Code, rule: &'static str) -> Problem {
     let mut entry = Entry::new(log, state.now(), Action::AccessDenied, Outcome::Denied, context);

@@ -27,10 +27,16 @@ impl Query {
     pub(crate) fn read(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let mut members = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            let known = name == "tenant" || known.contains(&&*name);
-            if !known || members.insert(name.into_owned(), value.into_owned()).is_some() {
-                return Err(Problem::new(Code::Malformed));
+            if name != "tenant" && !known.contains(&&*name) {
+                // What stands there is not repeated; what may stand there is told.
+                let may = format!("known are {}", [known, &["tenant"]].concat().join(", "));
+                return Err(Problem::new(Code::Malformed).with_place("query", "unknown", may));
             }
+            let name = name.into_owned();
+            if members.contains_key(&name) {
+                return Err(Problem::new(Code::Malformed).with_fault(name, "twice"));
+            }
+            members.insert(name, value.into_owned());
         }
         Ok(Self(members))
     }
@@ -41,7 +47,7 @@ impl Query {
     /// `malformed` if it is something else.
     pub(crate) fn get<T: FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
         let text = self.0.get(name).filter(|text| !text.is_empty());
-        text.map(|text| text.parse().map_err(|_| Problem::new(Code::Malformed))).transpose()
+        text.map(|text| text.parse().map_err(|_| malformed(name))).transpose()
     }
 
     /// How many rows are asked for.
@@ -50,10 +56,15 @@ impl Query {
     /// `malformed` for 0 and what is no number; more than 1,000 is 1,000.
     pub(crate) fn limit(&self) -> Result<usize, Problem> {
         match self.get::<usize>("limit")? {
-            Some(0) => Err(Problem::new(Code::Malformed)),
+            Some(0) => Err(malformed("limit")),
             limit => Ok(limit.unwrap_or(USUAL).min(MOST)),
         }
     }
+}
+
+/// A member of the query, known by its name, that does not read.
+fn malformed(name: &str) -> Problem {
+    Problem::new(Code::Malformed).with_fault(name, "syntax")
 }
 
 /// A part of a list.

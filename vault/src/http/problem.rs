@@ -99,7 +99,7 @@ codes! {
     /// The destination did not do its part.
     DestinationFailed = "destination.failed", 502, "Destination failed", "The destination could not be reached or did not answer as declared.";
     /// Sealed by its custodian; or the whole node is, whose root key is not here yet.
-    TenantSealed = "tenant.sealed", 503, "Tenant sealed", "The tenant's custodian has sealed it, or the node waits for its root key.";
+    TenantSealed = "tenant.sealed", 503, "Tenant sealed", "The tenant is sealed.";
     /// The log cannot be written.
     LogUnavailable = "log.unavailable", 503, "Log unavailable", "The access log cannot take the entry, so nothing was done.";
     /// The key provider does not answer.

@@ -210,6 +210,9 @@ impl From<flows::RunError> for Problem {
             RunError::RateLimited => Self::new(Code::RateLimited).retry_after(60),
             RunError::TenantSealed => Self::new(Code::TenantSealed),
             RunError::PolicyDenied => Self::new(Code::PolicyDenied),
+            RunError::NotBound(input) => {
+                Self::new(Code::PolicyDenied).with_fault(format!("inputs.{input}"), "not_bound")
+            }
             RunError::NotFound => Self::new(Code::NotFound),
             RunError::ValueNotFound => Self::new(Code::ValueNotFound),
             // The run has begun: whatever failed, its outcome is not known to the caller, and 503 says so.

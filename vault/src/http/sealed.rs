@@ -192,9 +192,12 @@ fn dressed(node: &SealedNode, own: Router<SealedNode>, metrics: &Arc<Metrics>) -
     let routes = own
         .route("/healthz", get(alive))
         .route("/readyz", get(|| std::future::ready(answer(Readiness::sealed()))))
-        .fallback(|| std::future::ready(Problem::new(Code::TenantSealed)));
+        .fallback(|| std::future::ready(Problem::new(Code::TenantSealed).saying(WAITS)));
     dress(routes.with_state(node.clone()), Arc::new(desk))
 }
+
+/// Why nothing is served.
+const WAITS: &str = "The node waits for its root key.";
 
 /// Takes a passphrase.
 async fn unseal(Shared(node): Shared<SealedNode>, request: Request) -> Result<StatusCode, Problem> {

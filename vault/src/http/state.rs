@@ -178,7 +178,11 @@ impl State {
 
     /// A tenant's settings.
     pub(crate) async fn tenant(&self, name: &TenantName) -> Result<Arc<TenantCatalog>, Problem> {
-        self.rooms().catalog.tenant(name).await?.ok_or(Problem::new(Code::NotFound))
+        self.rooms()
+            .catalog
+            .tenant(name)
+            .await?
+            .ok_or_else(|| Problem::new(Code::NotFound).with_fault("tenant", "unknown"))
     }
 
     /// Commits an administrative act; decides anew while the tenant's settings move under it.

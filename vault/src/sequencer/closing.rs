@@ -24,6 +24,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const OWN_BEATS: u64 = 7;
 /// So many entries go in one commit.
 const AT_ONCE: usize = 200;
+/// So many rows are read at once.
+const PART: usize = 500;
 
 /// Finds and closes ended boots; remembers those that are closed.
 pub(super) struct Closing {
@@ -128,11 +130,24 @@ impl Closing {
     async fn read_all(&mut self) -> Result<(), Error> {
         let open: BTreeSet<BootId> = self.store.open_boots().await?.into_iter().collect();
         let mut boots: BTreeSet<BootId> = self.store.heartbeats().await?.iter().map(|beat| beat.boot).collect();
-        match self.store.rows(Table::NodeKeys, &TenantName::system()).await.map_err(Error::from) {
-            Ok(rows) => boots.extend(rows.iter().filter_map(|row| row.key.parse::<BootId>().ok())),
-            // The others are found by their signs of life.
-            Err(error) if error.is_evidence() => self.store.log_health().alarm(&error.words()),
-            Err(error) => return Err(error),
+        let (system, mut after) = (TenantName::system(), String::new());
+        // There is one for each start that ever was: in parts, so that no reading takes long.
+        loop {
+            let part = self.store.rows_after(Table::NodeKeys, (&after, PART), &system).await.map_err(Error::from);
+            let rows = match part {
+                Ok(rows) => rows,
+                // The others are found by their signs of life.
+                Err(error) if error.is_evidence() => {
+                    self.store.log_health().alarm(&error.words());
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            boots.extend(rows.iter().filter_map(|row| row.key.parse::<BootId>().ok()));
+            match rows.last() {
+                Some(last) => after.clone_from(&last.key),
+                None => break,
+            }
         }
         self.closed = stopped(&self.store).await?;
         self.half_closed =

@@ -83,6 +83,52 @@ impl Recovery {
         if holds { Ok(Self { store, keys, lost, logs: Vec::new() }) } else { Err(Error::Checkpoint) }
     }
 
+    /// Whether anything of what was signed is missing. Where nothing is, a recovery would cost every credential and every
+    /// auditor's key for no gain.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn is_needed(&self) -> Result<bool, Error> {
+        let current: BTreeMap<TenantName, LogHead> = self.store.heads().await?.into_iter().collect();
+        for head in &self.lost {
+            let old = LogHead { size: head.size, root: head.root };
+            if !heads::continues(&head.log, old, current.get(&head.log).copied(), &self.store).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What a recovery would do, changing nothing.
+    ///
+    /// # Errors
+    /// The store's and the key store's.
+    pub async fn forecast(&self) -> Result<Recovered, Error> {
+        let signed = self.lost.iter().map(|head| (head.log.clone(), (head.size, 0)));
+        let mut logs: BTreeMap<TenantName, (u64, u64)> = signed.collect();
+        for (log, head) in self.store.heads().await? {
+            logs.entry(log).or_default().1 = head.size;
+        }
+        let logs = logs.into_iter().map(|(log, (signed, kept))| (log, signed, kept)).collect();
+        let voided = self.store.counted_values(u32::MAX as usize).await?.len() as u64;
+        let mut done = Recovered { logs, voided, ..Recovered::default() };
+        for tenant in self.owners().await? {
+            for row in self.store.rows(Table::Credentials, &tenant).await? {
+                done.suspended += u64::from(is_in_force(&StoredCredential::from_row(&row)?));
+            }
+            for row in self.store.rows(Table::Keks, &tenant).await? {
+                done.destroyed += u64::from(self.is_gone(&tenant, &KekRecord::from_row(&row)?).await?);
+            }
+        }
+        Ok(done)
+    }
+
+    /// Whether the key store destroyed a key whose record says that it is there.
+    async fn is_gone(&self, tenant: &TenantName, kek: &KekRecord) -> Result<bool, Error> {
+        let may_be = kek.state != KekState::Destroyed && kek.mechanism.starts_with("local-");
+        Ok(may_be && !self.keys.has_kek(tenant, kek).await?)
+    }
+
     /// Gives every log a new origin and says what the boot that recovers must write first of all: in each log an entry that
     /// names what was lost, and in the system log all of them. From here on the node does not serve until it is done.
     ///
@@ -193,7 +239,7 @@ impl Recovery {
             let mut own = Own::default();
             for row in self.store.rows(Table::Credentials, &tenant).await? {
                 let mut credential = StoredCredential::from_row(&row)?;
-                if !credential.record.suspended && credential.record.revoked_at.is_none() {
+                if is_in_force(&credential) {
                     credential.record.suspended = true;
                     let row = credential.to_row(&tenant, &row.key, row.version + 1)?;
                     own.push(row, self.entry(&tenant, Action::Admin("credential.suspended"), committer), &self.keys);
@@ -213,8 +259,7 @@ impl Recovery {
             let (mut own, mut left) = (Own::default(), false);
             for row in self.store.rows(Table::Keks, &tenant).await? {
                 let mut record = KekRecord::from_row(&row)?;
-                let is_local = record.mechanism.starts_with("local-");
-                if record.state != KekState::Destroyed && is_local && !self.keys.has_kek(&tenant, &record).await? {
+                if self.is_gone(&tenant, &record).await? {
                     record.state = KekState::Destroyed;
                     let row = record.to_row(&tenant, &row.key, row.version + 1)?;
                     own.push(row, self.entry(&tenant, Action::Key("kek.destroyed"), committer), &self.keys);
@@ -258,6 +303,11 @@ impl Recovery {
         }
         Ok(())
     }
+}
+
+/// Whether a recovery suspends it.
+const fn is_in_force(credential: &StoredCredential) -> bool {
+    !credential.record.suspended && credential.record.revoked_at.is_none()
 }
 
 /// Changes that rest on nothing that could move: the node is stopped.

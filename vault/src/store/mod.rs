@@ -126,6 +126,17 @@ impl Store {
         Self::open_beside(settings, None, keys, clock).await
     }
 
+    /// Whether a database holds an installation. Nothing is made in it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn is_made(settings: &DatabaseSettings) -> Result<bool, Error> {
+        match settings {
+            DatabaseSettings::Sqlite { path } => Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0)),
+            DatabaseSettings::Postgres { address, .. } => PostgresStore::is_made(address).await,
+        }
+    }
+
     /// The same with a standby that lists of the access log are read from while it is at most a second behind.
     ///
     /// # Errors
@@ -272,6 +283,20 @@ impl Store {
     /// [`Error::Tampered`], [`Error::Database`].
     pub async fn rows(&self, table: Table, tenant: &TenantName) -> Result<Vec<DecidingRow>, Error> {
         let found = engine!(self, rows(table, tenant))?;
+        found.into_iter().map(|stored| self.inner.seal.check(stored)).collect()
+    }
+
+    /// So many of them behind a key, in the order of their keys: for tables that grow with time.
+    ///
+    /// # Errors
+    /// As [`Store::rows`].
+    pub async fn rows_after(
+        &self,
+        table: Table,
+        (after, limit): (&str, usize),
+        tenant: &TenantName,
+    ) -> Result<Vec<DecidingRow>, Error> {
+        let found = engine!(self, rows_after(table, (after, limit), tenant))?;
         found.into_iter().map(|stored| self.inner.seal.check(stored)).collect()
     }
 

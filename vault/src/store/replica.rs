@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::listing::{Cursor, Listing};
-use super::postgres::PostgresStore;
+use super::postgres::{Place, PostgresStore};
 use super::settings::PostgresAddress;
 use super::{EntryFilter, Error};
 use crate::domain::meter::Counter;
@@ -32,12 +32,42 @@ pub(in crate::store) struct Replica {
 
 #[derive(Default)]
 struct Seen {
-    /// The primary's positions in its write-ahead log, each with the moment it was asked at.
+    /// The timeline that the primary writes.
+    timeline: Option<i32>,
+    /// The primary's positions on it, each with the moment it was asked at.
     positions: VecDeque<(Instant, i64)>,
     /// It shows all that was committed at this moment, or later.
     fresh: Option<Instant>,
     /// What it was last refused for, so that it is told once.
     told: Option<&'static str>,
+}
+
+impl Seen {
+    /// Up to where the primary had written when it was asked.
+    fn note_written(&mut self, asked: Instant, written: Place) {
+        if self.timeline.replace(written.timeline) != Some(written.timeline) {
+            // Another server leads since: what was on the old timeline may be nowhere.
+            self.positions.clear();
+            self.fresh = None;
+        }
+        self.positions.push_back((asked, written.position));
+        if self.positions.len() > POSITIONS {
+            self.positions.pop_front();
+        }
+    }
+
+    /// Up to where the standby has come; false if that is on another timeline than the primary's. However far it is there, it
+    /// may lack what the primary acknowledged.
+    fn note_replayed(&mut self, replayed: Place) -> bool {
+        if self.timeline.is_some_and(|own| own != replayed.timeline) {
+            return false;
+        }
+        while let Some((at, _)) = self.positions.front().copied().filter(|(_, written)| *written <= replayed.position) {
+            self.fresh = Some(at);
+            self.positions.pop_front();
+        }
+        true
+    }
 }
 
 impl Replica {
@@ -83,33 +113,26 @@ impl Replica {
         let replayed = self.replayed().await;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(written) = written {
-            seen.positions.push_back((asked, written));
-            if seen.positions.len() > POSITIONS {
-                seen.positions.pop_front();
-            }
+            seen.note_written(asked, written);
         }
-        match replayed {
+        let why = match replayed {
             // This start of the node is not there yet, or it never will be.
-            Ok(None) => seen.fresh = None,
-            Ok(Some(replayed)) => {
-                seen.told = None;
-                while let Some((at, _)) = seen.positions.front().copied().filter(|(_, written)| *written <= replayed) {
-                    seen.fresh = Some(at);
-                    seen.positions.pop_front();
-                }
+            Ok(None) => return seen.fresh = None,
+            Ok(Some(replayed)) if seen.note_replayed(replayed) => return seen.told = None,
+            Ok(Some(_)) => {
+                "it is on another timeline: it follows a primary that leads no more, or has not come to the promotion"
             }
-            Err(error) => {
-                seen.fresh = None;
-                let why = if let Error::Setting(why) = error { why } else { "it does not answer" };
-                if seen.told.replace(why) != Some(why) {
-                    tracing::warn!(why, "the read replica is not read from: the primary is asked");
-                }
-            }
+            Err(Error::Setting(why)) => why,
+            Err(_) => "it does not answer",
+        };
+        seen.fresh = None;
+        if seen.told.replace(why) != Some(why) {
+            tracing::warn!(why, "the read replica is not read from: the primary is asked");
         }
     }
 
     /// How far it has come, if it is what it should be; nothing while it does not know this start of the node.
-    async fn replayed(&self) -> Result<Option<i64>, Error> {
+    async fn replayed(&self) -> Result<Option<Place>, Error> {
         let standby = self.engine.replayed(self.boot.get().copied()).await?;
         if standby.installation != self.of.0.as_bytes()[..] || standby.realm != self.of.1.as_str() {
             return Err(Error::Setting("read_replica is a database of another installation"));
@@ -163,5 +186,27 @@ impl Replica {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_on_another_timeline_is_not_fresh_however_far_it_is() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        let at = |timeline, position| Place { timeline, position };
+        seen.note_written(now, at(1, 100));
+        assert!(seen.note_replayed(at(1, 100)));
+        assert_eq!(seen.fresh, Some(now));
+        // Another server was promoted at 100, and the standby follows the old one, which still writes.
+        let later = now + Duration::from_millis(200);
+        seen.note_written(later, at(2, 110));
+        assert_eq!(seen.fresh, None, "what was fresh on the old timeline is not on the new one");
+        assert!(!seen.note_replayed(at(1, 5_000)));
+        assert_eq!(seen.fresh, None);
+        assert!(seen.note_replayed(at(2, 110)), "it follows the new primary by now");
+        assert_eq!(seen.fresh, Some(later));
     }
 }

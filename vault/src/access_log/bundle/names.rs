@@ -25,7 +25,7 @@ An access log of siv, in the C2SP formats (c2sp.org/tlog-tiles, tlog-checkpoint,
 checkpoint       size and root of the log, signed by the log's key
 tile/entries/    the entries: version byte 1, then JSON; each behind its length (16 bits, big-endian)
 tile/0/ ...      hashes of the tree (RFC 6962, SHA-256)
-openings.jsonl   personal members in clear; a member without a line was erased, its proof still holds
+openings.jsonl   personal members in clear; a member without a line was erased, or never kept; its proof still holds
 range            only in a partial bundle: first index, and the index after the last
 vkey             the log's public key, as a convenience: take the one you trust from elsewhere
 MANIFEST         SHA-256 of every other file: sha256sum -c MANIFEST

@@ -22,8 +22,9 @@ pub struct Report {
     pub range: IndexRange,
     /// Openings of personal members that are there.
     pub openings: u64,
-    /// Openings that are not: erased.
-    pub erased: u64,
+    /// Personal members without one: erased, or made while the key that seals openings could not be had. The bytes of the log
+    /// do not tell these apart.
+    pub without_opening: u64,
     /// The older checkpoint that this log continues.
     pub since: Option<Checkpoint>,
 }
@@ -40,10 +41,9 @@ pub fn verify(files: &impl Files, trusted: &[VerifierKey], since: Option<&str>) 
     let tiles = hash_tiles(files, &entries, &checkpoint)?;
     let since = since.map(|note| continues(note, &checkpoint, &tiles, trusted)).transpose()?;
     let entries = entries.each_reads()?;
-    let openings = openings(files, &entries)?;
+    let (openings, without_opening) = openings(files, &entries)?;
     manifest(files, range, checkpoint.size)?;
-    let erased = entries.personal.saturating_sub(openings);
-    Ok(Report { checkpoint, range, openings, erased, since })
+    Ok(Report { checkpoint, range, openings, without_opening, since })
 }
 
 fn bytes(files: &impl Files, name: &str) -> Result<Vec<u8>, Fault> {
@@ -71,16 +71,16 @@ struct Entries {
     from: u64,
     hashes: Vec<Hash>,
     commitments: Vec<[Commitment; Personal::ALL.len()]>,
-    /// How many openings there could be.
-    personal: u64,
+    /// Which of them keep openings: those of the vault's own doing have no personal members.
+    personal: Vec<bool>,
     /// The first entry that does not read or follow: told after what the tree says.
     fault: Option<Fault>,
 }
 
 impl Entries {
     fn read(files: &impl Files, range: IndexRange, size: u64) -> Result<Self, Fault> {
-        let (hashes, commitments) = (Vec::new(), Vec::new());
-        let mut all = Self { from: range.from, hashes, commitments, personal: 0, fault: None };
+        let (hashes, commitments, personal) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all = Self { from: range.from, hashes, commitments, personal, fault: None };
         let mut order = Order { from: range.from, lanes: BTreeMap::new(), tenant: None };
         for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
             let Some(id) = TileId::entries(tile, size) else { continue };
@@ -104,7 +104,7 @@ impl Entries {
     fn take(&mut self, read: Result<ParsedEntry, Fault>) {
         match read {
             Ok(entry) => {
-                self.personal += if entry.is_own() { 0 } else { Personal::ALL.len() as u64 };
+                self.personal.push(!entry.is_own());
                 self.commitments.push(Personal::ALL.map(|member| entry.commitment(member)));
             }
             Err(fault) => self.fault = Some(fault),
@@ -234,8 +234,8 @@ fn continues(note: &str, new: &Checkpoint, tiles: &Tiles, trusted: &[VerifierKey
     }
 }
 
-/// Every opening opens a commitment of an entry in the bundle, once. Gives their number.
-fn openings(files: &impl Files, entries: &Entries) -> Result<u64, Fault> {
+/// Every opening opens a commitment of an entry in the bundle, once. Gives their number, and how many members lack theirs.
+fn openings(files: &impl Files, entries: &Entries) -> Result<(u64, u64), Fault> {
     // A bit for each member of each entry.
     let (mut seen, mut count) = (vec![0_u8; entries.commitments.len()], 0);
     for (line, at) in io::BufReader::new(stream(files, OPENINGS)?).lines().zip(1..) {
@@ -253,7 +253,9 @@ fn openings(files: &impl Files, entries: &Entries) -> Result<u64, Fault> {
         seen[place] |= bit;
         count += 1;
     }
-    Ok(count)
+    let lacking = |seen: &u8| Personal::ALL.len() as u64 - u64::from(seen.count_ones());
+    let kept = seen.iter().zip(&entries.personal).filter(|(_, keeps)| **keeps);
+    Ok((count, kept.map(|(seen, _)| lacking(seen)).sum()))
 }
 
 fn stream<'f>(files: &'f impl Files, name: &str) -> Result<Box<dyn io::Read + 'f>, Fault> {

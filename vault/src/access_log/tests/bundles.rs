@@ -9,7 +9,8 @@ use crate::access_log::bundle::{
 use crate::access_log::tree::entries::push_entry;
 use crate::access_log::tree::tiles::{TileId, Tiles};
 use crate::access_log::tree::{leaf_hash, proof};
-use crate::access_log::{Leaf, Opening, Position, Salts};
+use crate::access_log::{Entry, Leaf, Opening, Position, Salts};
+use crate::domain::Actor;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -94,7 +95,7 @@ fn what_grows_with_the_log_is_never_held_whole() {
 fn whole_bundles_of_any_size_verify() {
     for size in [0, 1, 2, 255, 256, 257, 600] {
         let report = verify(&bundle(size), &[verifier_key()], None).unwrap();
-        assert_eq!((report.checkpoint.size, report.openings, report.erased), (size, size * 4, 0));
+        assert_eq!((report.checkpoint.size, report.openings, report.without_opening), (size, size * 4, 0));
     }
 }
 
@@ -188,13 +189,31 @@ fn erased_openings_are_counted_and_forged_ones_found() {
     files.insert(OPENINGS.to_owned(), (left.join("\n") + "\n").into_bytes());
     seal_manifest(&mut files);
     let report = verify(&files, &[verifier_key()], None).unwrap();
-    assert_eq!((report.openings, report.erased), (11, 1));
+    assert_eq!((report.openings, report.without_opening), (11, 1));
     files.insert(OPENINGS.to_owned(), all.replace("order-2", "order-3").into_bytes());
     seal_manifest(&mut files);
     assert!(matches!(fault(&files), Fault::Opening { line: 12, index: 2, .. }));
     files.insert(OPENINGS.to_owned(), format!("{all}{all}").into_bytes());
     seal_manifest(&mut files);
     assert!(matches!(fault(&files), Fault::Opening { line: 13, .. }));
+}
+
+#[test]
+fn openings_that_the_vaults_own_entries_happen_to_have_hide_none_that_is_missing() {
+    let of_a_node = {
+        let entry = Entry { actor: Actor::node(boot()), ..small_entry(3) };
+        let position = Position { boot: boot(), lane: 0, number: 3 };
+        Leaf::seal(&entry, &position, &Salts::from_bytes([[7; 32]; 4])).unwrap()
+    };
+    let mut leaves: Vec<_> = (0..3).map(leaf).collect();
+    leaves.push(of_a_node);
+    let mut files = bundle_of(&leaves, None);
+    let all = String::from_utf8(files[OPENINGS].clone()).unwrap();
+    let left: Vec<_> = all.lines().skip(4).collect();
+    files.insert(OPENINGS.to_owned(), (left.join("\n") + "\n").into_bytes());
+    seal_manifest(&mut files);
+    let report = verify(&files, &[verifier_key()], None).unwrap();
+    assert_eq!((report.openings, report.without_opening), (12, 4));
 }
 
 #[test]

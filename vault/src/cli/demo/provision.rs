@@ -8,9 +8,10 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Client, refused};
+use crate::cli::client::Client;
 use crate::cli::dev_file::{self, DevFile};
 use crate::cli::failure::Failure;
+use crate::cli::refused::refused;
 use crate::domain::Clock;
 
 use super::acquirer;

@@ -59,8 +59,12 @@ impl Records {
         wanted: &[(String, FieldName)],
         input: &mut Input<R>,
     ) -> io::Result<Result<(), String>> {
-        let Record::Cells(header) = self.record(input)? else {
-            return Ok(Err("the header cannot be read".to_owned()));
+        let header = match self.record(input)? {
+            Record::Cells(header) => header,
+            Record::End => return Ok(Err("standard input is empty: give it a file, with `< values.csv`".to_owned())),
+            Record::Bad(_) => {
+                return Ok(Err("the header cannot be read: it is too long, or not UTF-8 text".to_owned()));
+            }
         };
         let find = |name: &str| header.iter().position(|cell| cell.trim() == name);
         let columns = if wanted.is_empty() {

@@ -1,7 +1,10 @@
 //! JSON lines: one object for each value.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use super::input::Input;
@@ -41,8 +44,34 @@ pub(super) fn next<R: Read>(input: &mut Input<R>) -> io::Result<Option<Found>> {
         // What is wrong with it is not told: such a message may repeat a value.
         return Ok(Some(match serde_json::from_slice::<Item>(&line) {
             Ok(item) => Found::Item { line: number, item, named: false },
-            Err(_) => Found::Reject(Reject::of(number, "malformed")),
+            Err(_) => Found::Reject(Reject::of(number, fault(&line))),
         }));
+    }
+}
+
+/// A member of a line; any but ours is only known to be there.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Member {
+    Field,
+    Value,
+    Flows,
+    Purposes,
+    TtlSeconds,
+    Uses,
+    #[serde(other)]
+    Unknown,
+}
+
+/// What is wrong with a line that is no item, as far as that tells nothing of what stands there.
+fn fault(line: &[u8]) -> &'static str {
+    let Ok(members) = serde_json::from_slice::<BTreeMap<Member, IgnoredAny>>(line) else { return "malformed" };
+    if members.contains_key(&Member::Unknown) {
+        "unknown_member"
+    } else if !members.contains_key(&Member::Field) || !members.contains_key(&Member::Value) {
+        "missing"
+    } else {
+        "malformed"
     }
 }
 
@@ -55,7 +84,7 @@ mod tests {
         let long = format!("{{\"field\":\"note\",\"value\":\"{}\"}}", "a".repeat(LONGEST));
         let text = format!(
             "\n{{\"field\":\"note\",\"value\":\"one\"}}\r\nnot json\n{long}\n{{\"field\":\"note\",\"value\":\"x\",\"more\":1}}\n\
-             {{\"field\":\"note\",\"value\":\"two\",\"uses\":2}}"
+             {{\"field\":\"note\"}}\n{{\"field\":\"note\",\"value\":\"two\",\"uses\":2}}"
         );
         let mut input = Input::of(text.as_bytes());
         let mut seen = Vec::new();
@@ -65,7 +94,8 @@ mod tests {
                 Found::Reject(reject) => (reject.line, reject.code),
             });
         }
-        let expected = [(2, "note"), (3, "malformed"), (4, "too_long"), (5, "malformed"), (6, "note")];
+        let expected =
+            [(2, "note"), (3, "malformed"), (4, "too_long"), (5, "unknown_member"), (6, "missing"), (7, "note")];
         assert_eq!(seen, expected.map(|(line, what)| (line, what.to_owned())));
         assert_eq!(input.taken, text.len() as u64);
     }

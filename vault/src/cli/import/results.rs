@@ -23,6 +23,8 @@ pub(super) struct Captured<'a> {
 pub(super) struct Results {
     out: Out,
     rejects: Option<Out>,
+    /// Whether a program reads what goes to standard error.
+    json: bool,
 }
 
 /// One file, grown batch by batch.
@@ -38,11 +40,16 @@ struct Out {
 impl Results {
     /// Makes the files, which must not be there yet: they may hold the only copy of somebody's keys. Where an import goes on
     /// they are its own, and are cut to the lengths it knows of.
-    pub(super) fn open(out: &Path, rejects: Option<&Path>, known: Option<(u64, u64)>) -> Result<Self, Failure> {
+    pub(super) fn open(
+        out: &Path,
+        rejects: Option<&Path>,
+        known: Option<(u64, u64)>,
+        json: bool,
+    ) -> Result<Self, Failure> {
         let header = ("line,field,valueId,secureValueKey,expiresAt\n", "line,field,code\n");
         let out = Out::open(out, header.0, known.map(|known| known.0))?;
         let rejects = rejects.map(|file| Out::open(file, header.1, known.map(|known| known.1))).transpose()?;
-        Ok(Self { out, rejects })
+        Ok(Self { out, rejects, json })
     }
 
     /// Takes away files in which nothing is, so that the command can be run again as it stands.
@@ -83,6 +90,11 @@ impl Results {
             }
             None => {
                 for Reject { line, field, code } in rejected {
+                    if self.json {
+                        let row = json!({ "line": line, "field": field, "code": code });
+                        crate::cli::output::Output::progress(&row.to_string());
+                        continue;
+                    }
                     let field = field.as_deref().map(|field| format!(" {field}")).unwrap_or_default();
                     crate::cli::output::Output::progress(&format!("line {line}{field}: {code}"));
                 }

@@ -15,8 +15,9 @@ use super::item::Reject;
 use super::position::Position;
 use super::results::{Captured, Results};
 use super::telling::Progress;
-use crate::cli::client::{Client, refused};
+use crate::cli::client::Client;
 use crate::cli::failure::Failure;
+use crate::cli::refused::refused;
 use crate::domain::{AppName, Clock};
 
 /// Requests under way at once.
@@ -148,21 +149,30 @@ fn parted<'a>(batch: &'a Batch, answers: &'a [Value]) -> (Vec<Captured<'a>>, Vec
         if answer.get("secureValueKey").is_some() {
             captured.push(Captured { line: *line, field, answer });
         } else {
-            rejected.push(Reject { line: *line, field: named.then(|| field.clone()), code: why(answer) });
+            // What the vault itself calls a field is one, and no cell that holds something else.
+            let known = *named || errors(answer).any(|error| error.get("field").is_some_and(|name| name == field));
+            let field = known.then(|| field.clone());
+            let code = why(answer, field.as_deref().unwrap_or_default());
+            rejected.push(Reject { line: *line, field, code });
         }
     }
     rejected.sort_by_key(|reject| reject.line);
     (captured, rejected)
 }
 
-/// The vault's codes, which repeat nothing of the input: `validation checksum`, `validation uses range`.
-fn why(answer: &Value) -> String {
+fn errors(answer: &Value) -> impl Iterator<Item = &Value> {
+    answer.get("errors").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The vault's codes, which repeat nothing of the input: `validation checksum`, `validation uses range`. The item's own field
+/// has a column of its own.
+fn why(answer: &Value, own: &str) -> String {
     let text = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut words = vec![text(answer, "code")];
-    for error in answer.get("errors").and_then(Value::as_array).into_iter().flatten() {
+    for error in errors(answer) {
         words.extend([text(error, "field"), text(error, "code")]);
     }
-    words.retain(|word| !word.is_empty());
+    words.retain(|word| !word.is_empty() && word != own);
     words.join(" ")
 }
 

@@ -16,12 +16,14 @@ const OFTEN: Duration = Duration::from_secs(5);
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     told: Mutex<Instant>,
+    /// A program reads: it is told the result alone.
+    silent: bool,
 }
 
 impl Progress {
     /// For an input of so many bytes, where that is known.
-    pub(super) fn new(length: Option<u64>) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    pub(super) fn new(length: Option<u64>, silent: bool) -> Self {
+        let bar = (!silent && std::io::stderr().is_terminal()).then(|| {
             let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
             let template = if length.is_some() {
                 "{elapsed} {wide_bar} {bytes}/{total_bytes} {msg}"
@@ -33,7 +35,7 @@ impl Progress {
             }
             bar
         });
-        Self { bar, told: Mutex::new(Instant::now()) }
+        Self { bar, told: Mutex::new(Instant::now()), silent }
     }
 
     /// Tells it.
@@ -45,7 +47,7 @@ impl Progress {
             return;
         }
         let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.elapsed() >= OFTEN {
+        if !self.silent && told.elapsed() >= OFTEN {
             *told = Instant::now();
             Output::progress(&format!("line {}: {counts}", position.line));
         }

@@ -13,7 +13,7 @@ impl Flow {
     /// Checks fields and types.
     pub(super) fn check_fit(&self, app: &AppDocument) -> Result<(), Error> {
         if self.app != app.name {
-            return Err(wrong("app", "is another app"));
+            return Err(wrong("app", "is another app than the one of the app's document"));
         }
         for (name, field) in self.secure_inputs() {
             let at = format!("inputs.{name}");

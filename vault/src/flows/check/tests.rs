@@ -200,21 +200,21 @@ fn a_destinations_secret_goes_to_its_own_host_only() {
 #[test]
 fn a_host_that_is_never_spoken_to_is_refused_on_save() {
     for (url, why) in [
-        ("http://acquirer.example/", "scheme"),
-        ("http://127.0.0.1/", "scheme"),
-        ("http://localhost:8080/", "scheme"),
-        ("https://localhost/", "address"),
-        ("https://127.0.0.1/", "address"),
-        ("https://169.254.169.254/latest/meta-data", "address"),
-        ("https://10.0.0.1:8443/", "address"),
-        ("https://[::1]/", "address"),
-        ("https://[::ffff:7f00:1]/", "address"),
-        ("https://[64:ff9b::a9fe:a9fe]/", "address"),
-        ("https://0.0.0.0/", "address"),
+        ("http://acquirer.example/", "must be https"),
+        ("http://127.0.0.1/", "must be https"),
+        ("http://localhost:8080/", "must be https"),
+        ("https://localhost/", "must be a public one"),
+        ("https://127.0.0.1/", "must be a public one"),
+        ("https://169.254.169.254/latest/meta-data", "must be a public one"),
+        ("https://10.0.0.1:8443/", "must be a public one"),
+        ("https://[::1]/", "must be a public one"),
+        ("https://[::ffff:7f00:1]/", "must be a public one"),
+        ("https://[64:ff9b::a9fe:a9fe]/", "must be a public one"),
+        ("https://0.0.0.0/", "must be a public one"),
     ] {
         let text = CHARGE.replace("https://acquirer.example/v1/charges", url);
         let refused = check_in(&text, SHOP, &[], true).unwrap_err();
-        assert!(refused.starts_with("the destination is denied") && refused.ends_with(why), "{url}: {refused}");
+        assert!(refused.starts_with("the destination is denied") && refused.contains(why), "{url}: {refused}");
     }
     let public = CHARGE.replace("https://acquirer.example/v1/charges", "https://1.1.1.1/");
     assert!(check_in(&public, SHOP, &[], true).is_ok());

@@ -80,7 +80,8 @@ pub(crate) async fn apply(
     }
     let owner = state.rooms().catalog.tenant_of_app(&name).await?;
     if owner.is_some_and(|owner| owner != *caller.tenant_name()) {
-        return Err(Problem::new(Code::Conflict));
+        let why = "an app of another tenant has this name: choose another".to_owned();
+        return Err(Problem::new(Code::Conflict).with_place("name", "taken", why));
     }
     let applied = state
         .administer(caller, move |tenant, by| {

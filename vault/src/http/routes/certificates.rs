@@ -11,9 +11,9 @@ use crate::access_log::Receipt;
 use crate::domain::{TenantName, ValueId};
 use crate::http::authentication::{By, Custodian};
 use crate::http::listing::Query;
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
-use crate::sequencer::{Certified, LogReader};
+use crate::sequencer::{Certified, Error, LogReader};
 
 /// Members of the query.
 pub(crate) const WHICH: &[&str] = &["tenant", "valueId"];
@@ -61,10 +61,19 @@ pub(crate) async fn certificate(
     entry.value_id = value_id;
     state.record(entry).await?;
     let certified = match value_id {
-        Some(value_id) => reader(&state).destruction_of_value(log, value_id).await?,
-        None => reader(&state).destruction_of_tenant(log).await?,
+        Some(value_id) => reader(&state).destruction_of_value(log, value_id).await,
+        None => reader(&state).destruction_of_tenant(log).await,
     };
+    let certified = certified.map_err(|error| match error {
+        Error::Absent if value_id.is_some() => absent("valueId", "no value of the tenant with this id was deleted"),
+        Error::Absent => absent("tenant", "the tenant's keys were not destroyed"),
+        error => error.into(),
+    })?;
     Ok(Json(Certificate::of(certified, None)))
+}
+
+fn absent(member: &str, why: &str) -> Problem {
+    Problem::new(Code::NotFound).with_place(member, "not_destroyed", why.to_owned())
 }
 
 fn reader(state: &State) -> LogReader {

@@ -55,17 +55,23 @@ pub(crate) async fn state(
         state: body.state.parse::<KekState>().map_err(|_| Problem::invalid("state", "value"))?,
         successor: if body.without_successor { Successor::None } else { Successor::First },
     };
+    let before = caller.tenant.keks.values().find(|(_, kek)| {
+        kek.version == wish.version && wish.kek_id.as_ref().is_none_or(|wanted| *wanted == kek.kek_id)
+    });
+    let step = before.map(|(_, kek)| format!("{} does not become {}", kek.state.as_str(), wish.state.as_str()));
     let (doing, by, dry) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
     let done = async move {
         let changed = kek_states::change(&by, wish, dry, doing.ground()).await;
         doing.rooms().catalog.refresh(&by.tenant);
         Ok(changed?)
     };
-    let conflict = |code| Problem::new(Code::Conflict).with_fault("state", code);
     match state.to_the_end(done).await? {
         Changed::Done(record) => Ok(Json(KekSummary::of(&caller.tenant, &record))),
-        Changed::Absent => Err(Problem::new(Code::NotFound)),
-        Changed::NotAllowed => Err(conflict("transition")),
+        Changed::Absent => Err(Problem::new(Code::NotFound).with_fault("version", "unknown")),
+        Changed::NotAllowed => Err(match step {
+            Some(step) => Problem::new(Code::Conflict).with_place("state", "transition", step),
+            None => Problem::new(Code::Conflict).with_fault("state", "transition"),
+        }),
         Changed::InUse(need) => {
             let why = match need {
                 Need::Active => "no other version is active: rotate first (`siv keys rotate`)",

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{DataKeyClass, KekId, Timestamp};
-use crate::http::authentication::{By, Custodian};
+use crate::http::authentication::{By, Custodian, SHREDDED};
 use crate::http::creation::Creation;
 use crate::http::json::OptionalJson as Body;
 use crate::http::listing::{Listed, part};
@@ -142,11 +142,8 @@ pub(crate) async fn rotate(
 
 /// A tenant whose keys are ended answers as a sealed one: nothing of it is opened, wrapped or moved ever again.
 pub(super) fn refuse_ended(caller: &Caller) -> Result<(), Problem> {
-    let mut keks = caller.tenant.keks.values();
-    let ends = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
-    if keks.len() > 0 && keks.all(ends) {
-        return Err(Problem::new(Code::TenantSealed)
-            .saying("The tenant's keys were destroyed by its custodians, or are being: it does not come back."));
+    if caller.tenant.is_shredded() {
+        return Err(Problem::new(Code::TenantSealed).saying(SHREDDED));
     }
     Ok(())
 }

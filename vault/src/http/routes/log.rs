@@ -35,7 +35,7 @@ pub(crate) async fn entries(
 fn filter(query: &Query) -> Result<EntryFilter, Problem> {
     let time = |name: &str| {
         let text = query.get::<String>(name)?;
-        text.map(|text| Timestamp::from_rfc3339(&text).ok_or_else(|| Problem::invalid(name, "range"))).transpose()
+        text.map(|text| Timestamp::from_rfc3339(&text).ok_or_else(|| Problem::invalid(name, "time"))).transpose()
     };
     Ok(EntryFilter {
         value_id: query.get("valueId")?,

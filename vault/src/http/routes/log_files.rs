@@ -10,6 +10,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::log::read_entry;
+use crate::domain::Timestamp;
 use crate::http::authentication::{Auditor, By};
 use crate::http::json::Json;
 use crate::http::listing::Query;
@@ -76,6 +77,12 @@ pub(crate) async fn export(
 ) -> Result<Response, Problem> {
     let query = Query::read(&uri, RANGE)?;
     let (from, to) = (query.get::<String>("from")?, query.get::<String>("to")?);
+    for (name, text) in [("from", &from), ("to", &to)] {
+        let reads = |text: &String| text.parse::<u64>().is_ok() || Timestamp::from_rfc3339(text).is_some();
+        if !text.as_ref().is_none_or(reads) {
+            return Err(Problem::invalid(name, "time"));
+        }
+    }
     let part = Part::parse(from.as_deref(), to.as_deref())?;
     if method == Method::HEAD {
         // Nobody will take the pieces: nothing is read, so nothing is recorded.

@@ -18,7 +18,7 @@ use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
 use crate::store::administration::{Act, Switch};
 use crate::store::idempotency::Answer;
-use crate::store::{Caller, tenants};
+use crate::store::{Caller, TenantCatalog, tenants};
 
 /// A tenant to be made.
 #[derive(Deserialize, ToSchema)]
@@ -48,8 +48,16 @@ pub(crate) struct TenantSummary {
     cache_seconds: u16,
     reveal: bool,
     sealed: bool,
+    /// Whether its keys were destroyed, or are being: it stays sealed for good.
+    shredded: bool,
     #[schema(value_type = String)]
     created_at: Timestamp,
+}
+
+impl From<&TenantCatalog> for TenantSummary {
+    fn from(catalog: &TenantCatalog) -> Self {
+        Self { shredded: catalog.is_shredded(), ..Self::from(&catalog.tenant) }
+    }
 }
 
 impl From<&Tenant> for TenantSummary {
@@ -63,6 +71,7 @@ impl From<&Tenant> for TenantSummary {
             cache_seconds: tenant.cache_seconds,
             reveal: tenant.reveal,
             sealed: tenant.sealed,
+            shredded: false,
             created_at: tenant.created_at,
         }
     }
@@ -80,6 +89,10 @@ pub(crate) async fn create(
     let wish = body.hsm.as_ref().map(HsmMembers::wish).transpose()?;
     let (doing, by) = (state.clone(), caller.clone());
     let made = async move {
+        if doing.rooms().catalog.tenant(&tenant.name).await?.is_some() {
+            let why = "there is a tenant of this name, or was one: choose another".to_owned();
+            return Err(Problem::new(Code::Conflict).with_place("name", "taken", why));
+        }
         let (by, ground) = (doing.installation(&by), doing.ground());
         let tenant = match wish {
             Some(wish) => tenants::create_in_hsm(tenant, wish, &by, ground).await?,
@@ -121,13 +134,13 @@ pub(crate) async fn list(
     uri: Uri,
 ) -> Result<Json<Listed<TenantSummary>>, Problem> {
     if !state.is_installations(&caller).await? {
-        let own = &caller.tenant.tenant;
-        return part([(own.name.to_string(), own.into())], &uri);
+        let own = &*caller.tenant;
+        return part([(own.tenant.name.to_string(), own.into())], &uri);
     }
     let mut lines = Vec::new();
     for name in state.rooms().catalog.tenants().await? {
         if let Some(catalog) = state.rooms().catalog.tenant(&name).await?.filter(|_| !name.is_system()) {
-            lines.push((name.to_string(), TenantSummary::from(&catalog.tenant)));
+            lines.push((name.to_string(), TenantSummary::from(&*catalog)));
         }
     }
     part(lines, &uri)
@@ -176,5 +189,5 @@ async fn switch(
     applied.version().ok_or(Problem::new(Code::Conflict))?;
     // What was opened under the old state must not be served from memory.
     state.rooms().keys.forget_tenant(&name);
-    Ok(Json((&state.tenant(&name).await?.tenant).into()))
+    Ok(Json((&*state.tenant(&name).await?).into()))
 }

@@ -7,7 +7,7 @@ use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{
     AppDocument, AppName, CredentialId, DestinationName, FlowName, KeyProviderId, Tenant, TenantName, Timestamp,
 };
-use crate::keys::{KekRecord, ProviderRecord};
+use crate::keys::{KekRecord, KekState, ProviderRecord};
 use crate::store::Error;
 use crate::store::committer::operation::Generation;
 use crate::store::records::{Body as _, DestinationRecord, FlowRecord, StoredCredential};
@@ -56,6 +56,13 @@ pub struct TenantCatalog {
 }
 
 impl TenantCatalog {
+    /// Whether every key of the tenant is destroyed, or on its way there: nothing of it opens ever again.
+    #[must_use]
+    pub fn is_shredded(&self) -> bool {
+        let ends = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
+        !self.keks.is_empty() && self.keks.values().all(ends)
+    }
+
     /// Puts the rows of one generation together; none if there is no row of the tenant itself.
     pub(super) fn read(
         tenant: &TenantName,

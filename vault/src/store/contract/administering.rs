@@ -20,6 +20,7 @@ on_every_engine!(
     an_entry_that_only_looks_newest_refuses_the_row,
     an_app_name_belongs_to_one_tenant,
     the_catalog_follows_the_generation,
+    rows_come_in_parts_that_join_without_gap_and_are_checked,
     a_row_without_its_entry_is_not_written,
 );
 
@@ -65,6 +66,25 @@ async fn a_changed_row_is_refused(vault: Vault) {
     assert!(vault.store.row(Table::Credentials, &demo(), &key).await.is_ok());
     vault.tamper("UPDATE credentials SET version = 2").await;
     refused(vault.store.row(Table::Credentials, &demo(), &key).await);
+}
+
+async fn rows_come_in_parts_that_join_without_gap_and_are_checked(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    for _ in 0..5 {
+        vault.decree(row(false, CredentialId::generate(NOW), 1)).await.unwrap();
+    }
+    let all = vault.store.rows(Table::Credentials, &demo()).await.unwrap();
+    let (mut joined, mut after) = (Vec::new(), String::new());
+    loop {
+        let part = vault.store.rows_after(Table::Credentials, (&after, 2), &demo()).await.unwrap();
+        assert!(part.len() <= 2);
+        let Some(last) = part.last() else { break };
+        after.clone_from(&last.key);
+        joined.extend(part);
+    }
+    assert_eq!((joined.len(), &joined), (5, &all));
+    vault.tamper(&format!("UPDATE credentials SET body = {}", vault.replaced("body", "shop", "mine"))).await;
+    refused(vault.store.rows_after(Table::Credentials, ("", 2), &demo()).await);
 }
 
 async fn a_row_moved_to_another_tenant_or_key_is_refused(vault: Vault) {

@@ -34,6 +34,7 @@ struct Statements {
     share: &'static str,
     by_id: &'static str,
     all: &'static str,
+    part: &'static str,
     insert: &'static str,
     replace: &'static str,
 }
@@ -50,6 +51,7 @@ macro_rules! statements {
             share: concat!("SELECT 1 FROM ", $table, " WHERE tenant = $1 AND key = ANY($2) ORDER BY key FOR SHARE"),
             by_id: concat!(columns!($table), " WHERE t.key = $1 LIMIT 2"),
             all: concat!(columns!($table), " WHERE t.tenant = $1 ORDER BY t.key"),
+            part: concat!(columns!($table), " WHERE t.tenant = $1 AND t.key > $2 ORDER BY t.key LIMIT $3"),
             insert: concat!(
                 "INSERT INTO ",
                 $table,
@@ -159,6 +161,17 @@ pub(super) async fn read_all(
 ) -> Result<Vec<Stored>, Error> {
     let rows = sqlx::query(statements(table).all).bind(tenant.as_str()).fetch_all(connection).await?;
     rows.iter().map(|row| stored(table, row)).collect()
+}
+
+/// So many rows of a tenant behind a key.
+pub(super) async fn read_part(
+    table: Table,
+    (after, limit): (&str, usize),
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Vec<Stored>, Error> {
+    let query = sqlx::query(statements(table).part).bind(tenant.as_str()).bind(after).bind(int(limit as u64));
+    query.fetch_all(connection).await?.iter().map(|row| stored(table, row)).collect()
 }
 
 fn stored(table: Table, row: &PgRow) -> Result<Stored, Error> {

@@ -42,6 +42,7 @@ use sqlx::{Connection, Row};
 pub(in crate::store) use durability::judge;
 pub use key_store::KeyStoreDatabase;
 use reader::Reader;
+pub(in crate::store) use replica::Place;
 pub(in crate::store) use transaction::PostgresBatch;
 pub(in crate::store) use writer::Writer;
 
@@ -97,6 +98,14 @@ impl PostgresStore {
         // The writer connects when it begins: a socket belongs to the runtime that opened it, and the committer has its own.
         let writer = tokio::sync::Mutex::new(Writer::lazy(options.clone().options([("lock_timeout", LOCK)])));
         Ok(Self { readers, vital, writer, upkeep: tokio::sync::Mutex::new(Writer::new(options, connection)) })
+    }
+
+    /// Whether there are tables of an installation.
+    pub(in crate::store) async fn is_made(address: &PostgresAddress) -> Result<bool, Error> {
+        let mut connection = connect(&address.options()?).await?;
+        let is_made = key_store::is_there("access_log", &mut connection).await;
+        let _ = within(connection.close()).await;
+        is_made
     }
 
     /// A connection that reads.

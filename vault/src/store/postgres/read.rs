@@ -41,6 +41,15 @@ impl PostgresStore {
         super::reading!(self, |connection| deciding::read_all(table, tenant, connection).await)
     }
 
+    pub(in crate::store) async fn rows_after(
+        &self,
+        table: Table,
+        part: (&str, usize),
+        tenant: &TenantName,
+    ) -> Result<Vec<Stored>, Error> {
+        super::reading!(self, |connection| deciding::read_part(table, part, tenant, connection).await)
+    }
+
     /// Everything that decides about a tenant, in one snapshot with the generation it stands under.
     pub(in crate::store) async fn settings(
         &self,

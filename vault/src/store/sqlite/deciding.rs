@@ -32,6 +32,7 @@ struct Statements {
     by_key: Texts,
     by_id: &'static str,
     all: &'static str,
+    part: &'static str,
     insert: &'static str,
     replace: &'static str,
 }
@@ -42,6 +43,7 @@ macro_rules! statements {
             by_key: texts!(concat!(columns!($table), " WHERE t.tenant = ? AND t.key IN ("), "?", ")"),
             by_id: concat!(columns!($table), " WHERE t.key = ? LIMIT 2"),
             all: concat!(columns!($table), " WHERE t.tenant = ? ORDER BY t.key"),
+            part: concat!(columns!($table), " WHERE t.tenant = ? AND t.key > ? ORDER BY t.key LIMIT ?"),
             insert: concat!(
                 "INSERT INTO ",
                 $table,
@@ -118,6 +120,17 @@ pub(super) async fn read_all(
 ) -> Result<Vec<Stored>, Error> {
     let rows = sqlx::query(statements(table).all).bind(tenant.as_str()).fetch_all(connection).await?;
     rows.iter().map(|row| stored(table, row)).collect()
+}
+
+/// So many rows of a tenant behind a key.
+pub(super) async fn read_part(
+    table: Table,
+    (after, limit): (&str, usize),
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<Stored>, Error> {
+    let query = sqlx::query(statements(table).part).bind(tenant.as_str()).bind(after).bind(int(limit as u64));
+    query.fetch_all(connection).await?.iter().map(|row| stored(table, row)).collect()
 }
 
 fn stored(table: Table, row: &SqliteRow) -> Result<Stored, Error> {

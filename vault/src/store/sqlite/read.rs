@@ -40,6 +40,15 @@ impl SqliteStore {
         deciding::read_all(table, tenant, &mut *self.reader().await?).await
     }
 
+    pub(in crate::store) async fn rows_after(
+        &self,
+        table: Table,
+        part: (&str, usize),
+        tenant: &TenantName,
+    ) -> Result<Vec<Stored>, Error> {
+        deciding::read_part(table, part, tenant, &mut *self.reader().await?).await
+    }
+
     /// Everything that decides about a tenant, in one snapshot with the generation it stands under.
     pub(in crate::store) async fn settings(
         &self,

@@ -1,0 +1,157 @@
+//! What somebody meets who takes a wrong turn: commands say what is the matter and what to do, and do no harm meanwhile.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tests::siv::binary;
+use tests::{Installation, Served, Serving};
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn printed(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", said(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn beside_a_database_that_lost_its_key_store_no_other_is_made() {
+    let installation = Installation::described();
+    installation.init();
+    let (keys, away) = (installation.folder.path().join("key-store"), installation.folder.path().join("away"));
+    fs::rename(&keys, &away).unwrap();
+    for command in ["serve", "init"] {
+        let refused = installation.run(&[command]);
+        assert!(!refused.status.success(), "{command}");
+        let why = said(&refused);
+        assert!(why.contains("put back the newest backup of the key store"), "{command}: {why}");
+        assert!(!keys.exists(), "{command} left something where the backup has to go");
+        // Where it listens is no news before it does.
+        assert!(refused.stdout.is_empty(), "{command}: {}", String::from_utf8_lossy(&refused.stdout));
+    }
+    fs::rename(&away, &keys).unwrap();
+    Serving::start(&installation).stop();
+}
+
+#[tokio::test]
+async fn a_recovery_of_a_database_that_lost_nothing_is_refused_and_costs_no_credential() {
+    let mut served = Served::on_sqlite();
+    served.put("card-number").await.unwrap();
+    served.verify_log().unwrap();
+    let checkpoint = served.folder().join("checkpoint");
+    fs::write(&checkpoint, served.auditor().get("/v1/log/checkpoint").await.expect(200).text).unwrap();
+    let vkey = served.auditor().get("/v1/log/vkey").await.expect(200).text;
+    assert_eq!(served.terminate(), Some(0));
+    let recover = |more: &[&str]| {
+        served.run(&[&["recover", "--accept-database-of", checkpoint.to_str().unwrap(), "--json"], more].concat())
+    };
+    let dry = printed(&recover(&["--dry-run"]));
+    assert_eq!((&dry["dryRun"], &dry["needed"]), (&json!(true), &json!(false)), "{dry}");
+    assert!(dry["credentialsSuspended"].as_u64().unwrap() >= 5 && dry.get("credential").is_none(), "{dry}");
+    let of_acme = dry["logs"].as_array().unwrap().iter().find(|log| log["log"] == "acme").unwrap();
+    assert_eq!(of_acme["signed"], of_acme["kept"]);
+    let refused = recover(&[]);
+    assert!(!refused.status.success() && said(&refused).contains("nothing is to be recovered"), "{}", said(&refused));
+
+    served.begin().unwrap();
+    served.put("card-number").await.unwrap();
+    assert_eq!(served.auditor().get("/v1/log/vkey").await.expect(200).text, vkey, "the log goes on under its name");
+    assert_eq!(served.terminate(), Some(0));
+
+    // When the key store was put back too, nothing is missing by its word, and a person knows better.
+    let recover = |more: &[&str]| {
+        served.run(&[&["recover", "--accept-database-of", checkpoint.to_str().unwrap(), "--json"], more].concat())
+    };
+    let done = printed(&recover(&["--even-if-nothing-is-missing"]));
+    assert_eq!(done["credentialsSuspended"], dry["credentialsSuspended"]);
+    // Its credential may never have reached anybody: it can be said again, until that one did something.
+    let again = printed(&recover(&[]));
+    served.begin().unwrap();
+    let operator = again["credential"].as_str().unwrap();
+    let listed = printed(&served.command(operator, &["credential", "list", "--tenant", "acme", "--json"]));
+    let one = listed["data"][0]["credentialId"].as_str().unwrap();
+    printed(&served.command(operator, &["credential", "confirm", one, "--tenant", "acme", "--json"]));
+    assert_eq!(served.terminate(), Some(0));
+    let refused = served.run(&["recover", "--accept-database-of", checkpoint.to_str().unwrap()]);
+    assert!(said(&refused).contains("nothing is to be recovered"), "{}", said(&refused));
+}
+
+#[tokio::test]
+async fn the_log_is_listed_from_the_command_line_with_the_filters_of_the_interface() {
+    let served = Served::on_sqlite();
+    served.put_all("card-number", &["4242424242424242", "5555555555554444", "4111111111111111"]).await;
+    let auditor = served.auditor().bearer().to_owned();
+    let list =
+        |more: &[&str]| served.command(&auditor, &[&["log", "entries", "--action", "value.captured"], more].concat());
+    let all = printed(&list(&["--json"]));
+    assert_eq!((all["data"].as_array().unwrap().len(), &all["page"]["next"]), (3, &Value::Null));
+    let first = printed(&list(&["--json", "--limit", "2"]));
+    let cursor = first["page"]["next"].as_str().unwrap();
+    let rest = printed(&list(&["--json", "--cursor", cursor]));
+    // Integration goes on meanwhile and gives them their indices.
+    let values = |list: &Value| -> Vec<Value> {
+        list["data"].as_array().unwrap().iter().map(|entry| entry["valueId"].clone()).collect()
+    };
+    assert_eq!([values(&first), values(&rest)].concat(), values(&all));
+    let value = all["data"][1]["valueId"].as_str().unwrap();
+    let history = printed(&served.command(&auditor, &["log", "entries", "--value-id", value, "--json"]));
+    assert!(history["data"].as_array().unwrap().iter().all(|entry| entry["valueId"] == value), "{history}");
+    let table = list(&["--limit", "1"]);
+    let (rows, told) = (String::from_utf8_lossy(&table.stdout).into_owned(), said(&table));
+    assert!(rows.contains("value.captured") && rows.lines().count() == 2, "{rows}");
+    assert!(told.contains("--cursor"), "{told}");
+    let refused = served.command(&auditor, &["log", "entries", "--from", "yesterday"]);
+    assert!(said(&refused).contains("from: time"), "{}", said(&refused));
+}
+
+#[tokio::test]
+async fn refusals_name_what_is_wrong_and_what_to_do() {
+    let served = Served::on_sqlite();
+    let operator = served.operator().bearer().to_owned();
+    for (arguments, whats) in [
+        (&["tenant", "create", "acme"][..], &["name: taken", "choose another name"][..]),
+        (&["app", "list"], &["names a tenant with --tenant"]),
+        (&["app", "list", "--tenant", "acne"], &["tenant: unknown"]),
+        (&["app", "apply", "shop.toml"], &["tenant: missing", "--tenant"]),
+    ] {
+        let path = served.folder().join("shop.toml").display().to_string();
+        let arguments: Vec<&str> =
+            arguments.iter().map(|argument| if *argument == "shop.toml" { &*path } else { argument }).collect();
+        let output = served.command(&operator, &arguments);
+        assert!(whats.iter().all(|what| said(&output).contains(what)), "{arguments:?}: {}", said(&output));
+    }
+    let fields = served.command(&operator, &["app", "list", "--tenant", "acme"]);
+    let fields = String::from_utf8_lossy(&fields.stdout).into_owned();
+    assert!(fields.contains("card-number, once (card-number)") || fields.contains("once (card-number)"), "{fields}");
+    // The query is not repeated, and what it may hold is told.
+    let wrong = served.auditor().get("/v1/log/entries?valueid=x").await;
+    assert_eq!(wrong.refusal(), (400, "malformed".to_owned()));
+    assert!(wrong.text.contains("valueId") && !wrong.text.contains("valueid"), "{}", wrong.text);
+    let syntax = served.auditor().get("/v1/log/entries?valueId=x").await.json();
+    assert_eq!((&syntax["errors"][0]["field"], &syntax["errors"][0]["code"]), (&json!("valueId"), &json!("syntax")));
+    // A value of another field, in an input.
+    let other = served.put("once").await.unwrap();
+    let body = json!({ "inputs": { "card": other } });
+    let bound = served.flow("card-summary").post("/v1/flows/card-summary/invoke", &body).await.expect(403).json();
+    assert_eq!((&bound["code"], &bound["errors"][0]["field"]), (&json!("policy.denied"), &json!("inputs.card")));
+    let plain = served.stranger().base().replace("http://", "https://");
+    let mut command = Command::new(binary());
+    command.args(["tenant", "list"]).env_clear().env("SIV_URL", plain).env("SIV_CREDENTIAL", &operator);
+    let output = command.output().unwrap();
+    assert!(said(&output).contains("let SIV_URL begin with http://"), "{}", said(&output));
+}
+
+#[test]
+fn arguments_that_are_none_are_told_as_json_to_who_asked_for_it() {
+    let run = |arguments: &[&str]| Command::new(binary()).args(arguments).env_clear().output().unwrap();
+    let refused = run(&["tenant", "create", "--json"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let told: Value = serde_json::from_slice(&refused.stderr).unwrap_or_else(|_| panic!("{}", said(&refused)));
+    assert!(told["error"]["what"].is_string() && told["error"]["next"].is_string(), "{told}");
+    let text = run(&["tenant", "create"]);
+    assert!(text.status.code() == Some(2) && said(&text).contains("Usage"), "{}", said(&text));
+    let help = run(&["--help", "--json"]);
+    assert!(help.status.success() && help.stderr.is_empty());
+}
