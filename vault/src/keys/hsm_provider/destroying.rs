@@ -75,13 +75,19 @@ async fn waited_for(running: &Arc<Running>) -> Result<(), Error> {
     let host = running.host();
     let silent = |status: hsm::Status| match status.phase {
         Phase::Quarantined => HsmError::Quarantined(status.last_error.unwrap_or_default()),
+        // It was not asked: all workers that may run are at work.
+        Phase::Idle => HsmError::Overloaded,
         _ => HsmError::Unavailable(status.last_error.unwrap_or_else(|| "no worker".to_owned())),
     };
     let is_over = |status: &hsm::Status| matches!(status.phase, Phase::Ready | Phase::Quarantined);
     let known = *running.silent.lock().unwrap_or_else(PoisonError::into_inner);
     if known.is_none_or(|since| since.elapsed() >= SILENT) {
         let waiting = Arc::clone(&host);
-        let came = blocking(move || Ok(waiting.wait(CONNECTS, is_over))).await?;
+        let came = blocking(move || {
+            waiting.wake();
+            Ok(waiting.wait(CONNECTS, is_over))
+        })
+        .await?;
         *running.silent.lock().unwrap_or_else(PoisonError::into_inner) = (!came).then(Instant::now);
     }
     let status = host.status();

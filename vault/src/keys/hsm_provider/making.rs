@@ -154,8 +154,9 @@ impl Keys {
         let (selector, host) = (named(tenant, version)?, running.host());
         let wanted = selector.clone();
         let made = blocking(move || {
-            let token = host.status().worker.map(|worker| worker.token);
-            Ok((onboarding::made(&host, &wanted)?, token))
+            let tried = onboarding::made(&host, &wanted)?;
+            // After it: before its first call a host knows no token.
+            Ok((tried, host.status().worker.map(|worker| worker.token)))
         });
         let (tried, token) = made.await?;
         let facts = facts(&record, token.as_ref(), &tried);
