@@ -8,7 +8,7 @@ use super::rows::DecidingRow;
 use super::tenants::Ground;
 use super::{Error, Store};
 use crate::access_log::{Action, Entry};
-use crate::domain::{KekId, TenantName};
+use crate::domain::{KekId, TenantName, Timestamp};
 use crate::keys::{KekRecord, MadeKek};
 
 /// The commit.
@@ -41,6 +41,11 @@ impl KeyCommit {
     pub(super) fn resting_on<B: Body>(mut self, key: String, version: u64) -> Self {
         self.decree.rest_on(B::TABLE, key, version);
         self
+    }
+
+    /// Nothing is written after this moment.
+    pub(super) fn until(self, end: Timestamp) -> Self {
+        Self { decree: self.decree.until(end), ..self }
     }
 
     /// Adds a version that was just made, and the configuration of its token.
