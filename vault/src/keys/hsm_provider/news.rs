@@ -241,6 +241,17 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_ended_because_nobody_needed_it_is_no_outage_and_ends_one() {
+        let mut told = Told::default();
+        assert_eq!(told.look(&status(Phase::Idle)), []);
+        told.ill = Instant::now().checked_sub(AWAY);
+        assert_eq!(told.look(&status(Phase::Idle)), []);
+        assert_eq!((told.ill, told.away), (None, false));
+        told.away = true;
+        assert_eq!(told.look(&status(Phase::Idle)), [News::Back], "it was ready between two looks");
+    }
+
+    #[test]
     fn a_key_that_was_replaced_is_an_alarm_at_once_and_one_that_is_missing_after_a_while() {
         let finding = |what| {
             let selector = hsm::KekSelector { label: Some("kek".to_owned()), id: None };
