@@ -128,7 +128,7 @@ async fn after_a_compromise_every_value_rests_on_a_data_key_made_later(vault: Va
     }
     let old = vault.row(values[0]).await.data_key_id;
     assert_eq!(vault.pass(true).await, Passed::default(), "there is nothing to do");
-    assert_eq!(vault.left().await, []);
+    assert!(vault.left().await.is_empty());
     vault.compromise(1).await;
     assert_eq!(vault.left().await, [1]);
     // Whoever still opens the old one seals nothing under it.
