@@ -21,8 +21,8 @@ use crate::keys::{self, Compromise, HeldKeys, KeyRecords};
 /// So many values go in one commit: few enough that no request waits for it.
 const SLICE: usize = 128;
 /// So many values are looked at in one reading, whether or not they are to be moved: no reading takes long, however many values
-/// a day has.
-const LOOK: u32 = 4096;
+/// a day has. In tests a few, so that a day has several parts.
+const LOOK: u32 = if cfg!(test) { 64 } else { 4096 };
 /// So many data keys are looked at in one reading.
 const DATA_KEYS: u32 = 256;
 /// How long one commit may take.
