@@ -53,9 +53,11 @@ async fn a_token_that_is_only_slow_is_not_lost_by_statement() {
     let token = Token::shimmed(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
     let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
-    token.inject("C_Initialize delay=2000\n");
+    let asked = custody.keys(&acme, &["shred", "--token-lost"]);
+    // Right before it is approved, so that the token is asked while its worker starts.
+    token.inject("C_Initialize delay=3000\n");
     kill_workers(&custody);
-    assert!(shred(&custody, &acme, &["--token-lost"]));
+    custody.approve(&acme, &asked);
     assert_eq!(first(&custody, &acme)["ended"], "destroyed by siv");
     assert!(!token.logged_in(&["--list-objects"]).contains("siv-acme-1"));
 }
