@@ -68,7 +68,8 @@ impl KeyCommit {
         let result = self.decree.submit(ground.committer).await;
         let written = match &result {
             Ok(receipt) => Some(receipt.is_some()),
-            Err(Error::Unavailable | Error::Late | Error::Closed) => {
+            // Each of these may follow a commit that reached the disk: without its key the tenant would be lost.
+            Err(Error::Unavailable | Error::Late | Error::Closed | Error::Poisoned | Error::Database(_)) => {
                 was_written(&made.record, &tenant, ground.store).await
             }
             Err(_) => Some(false),
