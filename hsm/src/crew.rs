@@ -52,16 +52,20 @@ impl Crew {
     /// A place for a worker, waited for as long as `wait`. Nobody who holds a host's lock may ask.
     pub(crate) fn enter(self: &Arc<Self>, has_failed: bool, wait: Duration) -> Option<Place> {
         let until = Instant::now() + wait;
+        // Who failed takes nobody's worker for a place that becomes free by itself.
+        let asks = if has_failed { until - wait / 2 } else { Instant::now() };
         let mut asked = false;
         let mut roll = self.roll();
         loop {
             let is_full = roll.here >= self.most;
-            if !is_full && (!has_failed || roll.unproven < (self.most / PART).max(1)) {
+            let has_part = !has_failed || roll.unproven < (self.most / PART).max(1);
+            if !is_full && has_part {
                 roll.here += 1;
                 roll.unproven += usize::from(has_failed);
                 return Some(Place { crew: Arc::clone(self), unproven: AtomicBool::new(has_failed) });
             }
-            if is_full && !asked {
+            let now = Instant::now();
+            if is_full && has_part && !asked && now >= asks {
                 // One for each who waits; its place is free once its process is gone.
                 asked = true;
                 let hosts: Vec<_> = roll.hosts.iter().filter_map(Weak::upgrade).collect();
@@ -72,10 +76,10 @@ impl Crew {
                 roll = self.roll();
                 continue;
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if now >= until {
                 return None;
             }
+            let left = if now < asks { asks } else { until }.saturating_duration_since(now);
             roll = self.changed.wait_timeout(roll, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
