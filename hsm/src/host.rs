@@ -3,14 +3,16 @@
 mod breaker;
 mod canaries;
 mod limits;
+mod shared;
 mod status;
 mod supervisor;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use limits::Limits;
+pub(crate) use shared::Shared;
 pub use status::{Phase, Status};
 
 use crate::backoff::Backoff;
@@ -20,6 +22,7 @@ use crate::configuration::Configuration;
 use crate::destruction::Destruction;
 use crate::error::HsmError;
 use crate::host::breaker::Breaker;
+use crate::host::shared::Inner;
 use crate::kek::{KekAttributes, KekKind};
 use crate::message::{Answer, Verb};
 use crate::process::{Launch, Worker};
@@ -30,30 +33,6 @@ use crate::uri::KekSelector;
 pub struct Host {
     shared: Arc<Shared>,
     supervisor: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    launch: Launch,
-    limits: Limits,
-    /// Whether the first PIN was never accepted at the token.
-    has_new_pin: bool,
-    inner: Mutex<Inner>,
-    changed: Condvar,
-}
-
-struct Inner {
-    configuration: Configuration,
-    /// Rises with each new configuration: a connection made with an older one is thrown away.
-    revision: u64,
-    worker: Option<Arc<Worker>>,
-    status: Status,
-    breaker: Breaker,
-    backoff: Backoff,
-    /// When the supervisor acts next: starts, or asks the canaries.
-    due: Instant,
-    /// The canary that is asked first the next time: a look that ran out of time goes on where it ended.
-    next_canary: usize,
-    stopping: bool,
 }
 
 impl Host {
@@ -88,10 +67,13 @@ impl Host {
             backoff: Backoff::new(limits.backoff_first, limits.backoff_last),
             due: Instant::now(),
             next_canary: 0,
+            used: Instant::now(),
+            wanted: true,
             stopping: false,
         };
         let (inner, changed) = (Mutex::new(inner), Condvar::new());
         let shared = Arc::new(Shared { launch, limits, has_new_pin, inner, changed });
+        shared.launch.crew.join(&shared);
         let supervised = Arc::clone(&shared);
         let supervisor = std::thread::Builder::new()
             .name("hsm-supervisor".to_owned())
@@ -171,7 +153,13 @@ impl Host {
     /// # Errors
     /// Any [`HsmError`] of telling the running worker; the next one is told in any case.
     pub fn watch(&self, canaries: Vec<Canary>, deadline: Duration) -> Result<(), HsmError> {
-        self.shared.lock().configuration.canaries.clone_from(&canaries);
+        {
+            let mut inner = self.shared.lock();
+            inner.configuration.canaries.clone_from(&canaries);
+            if inner.status.phase == Phase::Idle && !inner.wanted {
+                return Ok(());
+            }
+        }
         self.call(&Verb::Watch(canaries), [&[], &[]], deadline).map(drop)
     }
 
@@ -227,6 +215,14 @@ impl Host {
         left.map_or_else(|poisoned| condition(&poisoned.into_inner().0.status), |(inner, _)| condition(&inner.status))
     }
 
+    /// Has a worker started where none runs because none was needed. A call does so by itself.
+    pub fn wake(&self) {
+        let mut inner = self.shared.lock();
+        inner.used = Instant::now();
+        inner.wanted |= inner.status.phase == Phase::Idle;
+        self.shared.changed.notify_all();
+    }
+
     /// Takes a new configuration, which a person changed: ends a quarantine, and starts a new worker at once.
     pub fn reconfigure(&self, configuration: Configuration) {
         let mut inner = self.shared.lock();
@@ -250,7 +246,8 @@ impl Host {
         deadline: Duration,
     ) -> Result<CheckReport, HsmError> {
         let until = Instant::now() + deadline;
-        let worker = Worker::start(launch, true, || {})?;
+        let place = launch.crew.enter(false, deadline).ok_or(HsmError::Overloaded)?;
+        let worker = Worker::start(launch, place, true, || {})?;
         let left = || until.saturating_duration_since(Instant::now());
         let report = worker
             .configure(configuration, left())
@@ -292,100 +289,11 @@ impl Drop for Host {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The worker to ask, counted as a call under way. A start under way is waited for; a known outage is answered at once.
-    fn enter(&self, until: Instant) -> Result<Arc<Worker>, HsmError> {
-        let mut inner = self.lock();
-        if inner.status.in_flight >= self.limits.in_flight {
-            return Err(HsmError::Overloaded);
-        }
-        inner.status.in_flight += 1;
-        let entered = loop {
-            match (inner.status.phase, &inner.worker) {
-                (Phase::Ready, Some(worker)) if !worker.is_dead() => break Ok(Arc::clone(worker)),
-                (Phase::Quarantined | Phase::Degraded, _) => break Err(inner.why()),
-                (Phase::Down, _) if inner.backoff.failures() > 1 => break Err(inner.why()),
-                _ => {}
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || inner.stopping {
-                break Err(HsmError::Unavailable("the worker is being started".to_owned()));
-            }
-            inner = self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
-        };
-        if entered.is_err() {
-            inner.status.in_flight -= 1;
-        }
-        entered
-    }
-
-    /// Counts the outcome of a call.
-    fn leave(&self, worker: &Arc<Worker>, failed: Option<&HsmError>) {
-        let mut inner = self.lock();
-        inner.status.in_flight -= 1;
-        inner.status.calls += 1;
-        let Some(error) = failed else { return };
-        inner.status.failures += 1;
-        let current = inner.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker));
-        match error {
-            HsmError::Quarantined(_) if current => inner.fall(Phase::Quarantined, Some(error)),
-            // What its caller could have waited for longer is no failure of the HSM; a hung call the supervisor sees itself.
-            HsmError::Overloaded | HsmError::DeadlineExceeded => {}
-            error if error.is_outage() && current => inner.count_failure(error),
-            error if error.is_alarm() => inner.status.note(error),
-            _ => {}
-        }
-        self.changed.notify_all();
-    }
-}
-
-impl Inner {
-    /// Opens the breaker where it is one failure too many; the supervisor asks the canaries after the back-off.
-    fn count_failure(&mut self, error: &HsmError) {
-        self.status.note(error);
-        if self.breaker.fail(Instant::now()) && self.status.phase == Phase::Ready {
-            self.status.turn(Phase::Degraded, Some(error));
-            self.due = Instant::now() + self.backoff.after_failure();
-        }
-    }
-
-    /// Ends the worker and takes on `phase`.
-    fn fall(&mut self, phase: Phase, why: Option<&HsmError>) {
-        if let Some(worker) = self.worker.take() {
-            worker.kill();
-        }
-        self.status.worker_pid = None;
-        self.status.turn(phase, why);
-    }
-
-    fn why(&self) -> HsmError {
-        let reason = self.status.last_error.clone().unwrap_or_else(|| "no worker".to_owned());
-        if self.status.phase == Phase::Quarantined {
-            HsmError::Quarantined(reason)
-        } else {
-            HsmError::Unavailable(reason)
-        }
-    }
-}
-
 fn short_enough(first: &[u8], context: &[u8]) -> Result<(), HsmError> {
     if first.len() > LONGEST_WRAPPED || context.len() > LONGEST_CONTEXT {
         return Err(HsmError::Refused("a context has at most 1024 bytes".to_owned()));
     }
     Ok(())
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Host's drop has ended the supervisor, which has ended the worker; this is for a supervisor that never ran.
-        if let Some(worker) = self.worker.take() {
-            worker.kill();
-        }
-    }
 }
 
 // A host is shared by the threads that call it.

@@ -13,6 +13,7 @@ mod backoff;
 mod canary;
 pub mod check;
 mod configuration;
+mod crew;
 mod destruction;
 mod doorman;
 mod error;
@@ -37,6 +38,7 @@ pub mod worker;
 
 pub use canary::{Anomaly, Canary, Finding};
 pub use configuration::Configuration;
+pub use crew::Crew;
 pub use destruction::Destruction;
 pub use error::HsmError;
 pub use host::{Host, Limits, Phase, Status};

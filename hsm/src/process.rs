@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use crate::configuration::Configuration;
+use crate::crew::{Crew, Place};
 use crate::doorman::{self, KNOCK, Knock};
 use crate::error::HsmError;
 use crate::frame::Frame;
@@ -33,6 +34,8 @@ pub struct Launch {
     pub arguments: Vec<OsString>,
     /// The worker's whole environment: what the module needs, such as `SOFTHSM2_CONF`. Nothing is inherited.
     pub environment: Vec<(OsString, OsString)>,
+    /// How many run at once, of all that share it.
+    pub crew: Arc<Crew>,
 }
 
 /// A running worker. Dropping the last reference kills it.
@@ -52,6 +55,8 @@ pub(crate) struct Worker {
     door: OnceLock<Door>,
     /// The login that it is at, and since when.
     login: Mutex<Option<(Login, Instant)>>,
+    /// Its place among those that run, until it is reaped.
+    place: Mutex<Option<Place>>,
 }
 
 struct Waiting {
@@ -67,6 +72,7 @@ impl Worker {
     /// Starts the program. `gone` is called once, from another thread, when it has ended and was reaped.
     pub(crate) fn start(
         launch: &Launch,
+        place: Place,
         has_new_pin: bool,
         gone: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>, HsmError> {
@@ -100,6 +106,7 @@ impl Worker {
             pinned: OnceLock::new(),
             door: OnceLock::new(),
             login: Mutex::default(),
+            place: Mutex::new(Some(place)),
         });
         let reading = Arc::clone(&worker);
         let thread = Builder::new().name("hsm-reader".to_owned()).stack_size(256 << 10).spawn(move || {
@@ -114,6 +121,7 @@ impl Worker {
             reading.reap();
             // A login that it was at did not answer.
             drop(reading.login().take());
+            drop(reading.place().take());
             gone();
         });
         if let Err(error) = thread {
@@ -170,6 +178,18 @@ impl Worker {
         let first = self.waiting().values().map(|waiting| waiting.hung_at).min()?;
         let login = self.login().as_ref().map(|(_, since)| *since + connect);
         Some(login.map_or(first, |login| login.max(first)))
+    }
+
+    /// Whether a request is under way.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.waiting().is_empty()
+    }
+
+    /// It answers as it should.
+    pub(crate) fn is_proven(&self) {
+        if let Some(place) = &*self.place() {
+            place.is_proven();
+        }
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -229,6 +249,10 @@ impl Worker {
 
     fn login(&self) -> MutexGuard<'_, Option<(Login, Instant)>> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {

@@ -53,9 +53,11 @@ async fn a_token_that_is_only_slow_is_not_lost_by_statement() {
     let token = Token::shimmed(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
     let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
-    token.inject("C_Initialize delay=2000\n");
+    let asked = custody.keys(&acme, &["shred", "--token-lost"]);
+    // Right before it is approved, so that the token is asked while its worker starts.
+    token.inject("C_Initialize delay=3000\n");
     kill_workers(&custody);
-    assert!(shred(&custody, &acme, &["--token-lost"]));
+    custody.approve(&acme, &asked);
     assert_eq!(first(&custody, &acme)["ended"], "destroyed by siv");
     assert!(!token.logged_in(&["--list-objects"]).contains("siv-acme-1"));
 }
@@ -151,10 +153,7 @@ async fn a_pin_that_is_refused_at_onboarding_has_its_entry_and_guessing_ends_ear
 async fn a_key_that_was_not_made_in_its_token_is_not_taken_on() {
     let token = Token::new(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
-    let bytes = token.folder().join("known");
-    fs::write(&bytes, [7; 32]).unwrap();
-    let written = ["--write-object", bytes.to_str().unwrap(), "--type", "secrkey", "--key-type", "AES:32"];
-    token.logged_in(&[&written[..], &["--label", "known", "--id", "aa", "--sensitive"]].concat());
+    bring(&token, "known", 7);
     let options = custody.options(&token, LABEL, PIN);
     let options: Vec<&str> = options.iter().map(String::as_str).chain(["--kek", "known"]).collect();
     let made = custody.operate(&[&["tenant", "create", "acme"], &options[..]].concat());
@@ -164,6 +163,64 @@ async fn a_key_that_was_not_made_in_its_token_is_not_taken_on() {
     let moved = custody.command(&acme.custodian, &[&["keys", "rotate"], &options[..]].concat());
     assert!(!moved.status.success() && text(&moved).contains("hsm.kek"), "{}", text(&moved));
     assert_eq!(custody.keys(&acme, &["list"])["data"].as_array().unwrap().len(), 1);
+}
+
+/// A key whose bytes somebody knows, brought into the token.
+fn bring(token: &Token, label: &str, byte: u8) {
+    let bytes = token.folder().join(label);
+    fs::write(&bytes, [byte; 32]).unwrap();
+    let written = ["--write-object", bytes.to_str().unwrap(), "--type", "secrkey", "--key-type", "AES:32"];
+    let id = format!("{byte:02x}");
+    token.logged_in(&[&written[..], &["--label", label, "--id", &id, "--sensitive"]].concat());
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_may_know_is_taken_on_by_a_waiver_that_the_log_keeps_and_that_takes_two_in_a_token() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    bring(&token, "first", 7);
+    bring(&token, "second", 9);
+    let options = custody.options(&token, LABEL, PIN);
+    let named = |label: &'static str| -> Vec<&str> {
+        options.iter().map(String::as_str).chain(["--kek", label, "--waive"]).collect()
+    };
+    let made = custody.operate(&[&["tenant", "create", "brought"], &named("first")[..]].concat());
+    assert!(made.status.success(), "{}", text(&made));
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
+    let rotate = [&["rotate"], &named("second")[..]].concat();
+    let asked = custody.keys(&acme, &rotate);
+    assert_eq!(asked["approval"]["hsm"]["waive"], true, "{asked}");
+    let serial = asked["approval"]["hsm"]["serial"].as_str().unwrap_or_default();
+    assert!(!serial.is_empty(), "it is bound to the token that answered: {asked}");
+    assert_eq!(custody.keys(&acme, &["list"])["data"].as_array().unwrap().len(), 1);
+    custody.approve(&acme, &asked);
+    let rotated = custody.keys(&acme, &rotate);
+    assert_eq!(rotated["version"], 2, "{rotated}");
+    let entries = custody.entries(&acme, "key.kek.rotated").await;
+    assert_eq!(entries[0]["facts"]["waived"], "reservations", "{entries:?}");
+    assert!(entries[0]["facts"]["reservations"].as_str().unwrap().contains("CKA_LOCAL"), "{entries:?}");
+}
+
+#[tokio::test]
+async fn one_worker_serves_the_tokens_of_all_tenants_one_after_the_other_where_no_more_may_run() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::with_settings(&[&token], "hsm_workers = 1");
+    let tenants = ["one", "two"].map(|name| custody.customer_in(name, (&token, LABEL, PIN), 0));
+    let mut keys = Vec::new();
+    for tenant in &tenants {
+        keys.push(custody.put(tenant, "4242424242424242").await.unwrap());
+    }
+    for _ in 0..3 {
+        for (tenant, key) in tenants.iter().zip(&keys) {
+            until("its turn comes", || async { custody.read(tenant, key).await.status == 200 }).await;
+            assert!(custody.workers().len() <= 1, "{:?}", custody.workers());
+        }
+    }
+    // That a worker ended is no outage.
+    for tenant in &tenants {
+        assert_eq!(custody.reasons(tenant).await, json!([]));
+        assert!(custody.entries(tenant, "key.provider.unavailable").await.is_empty());
+    }
 }
 
 #[tokio::test]

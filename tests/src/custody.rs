@@ -96,7 +96,9 @@ impl Custody {
     pub fn serve_from_a_copy(&mut self) -> PathBuf {
         self.serving.take().unwrap().stop();
         let program = self.installation.folder.path().join("siv");
-        std::fs::copy(binary(), &program).unwrap();
+        // Not written by this process: a child that another test starts meanwhile would hold the file open, and it could not be run.
+        let copied = std::process::Command::new("cp").arg(binary()).arg(&program).status();
+        assert!(copied.unwrap().success());
         let serving = Serving::begin_as(&program, &self.installation, &self.environment);
         self.serving = Some(serving.unwrap_or_else(|why| panic!("{why}")));
         program

@@ -150,6 +150,8 @@ struct Document {
     #[serde(default)]
     trusted_proxies: Vec<IpNet>,
     hsm_modules: Option<Vec<PathBuf>>,
+    #[serde(default = "hsm_workers")]
+    hsm_workers: NonZeroU16,
     #[serde(default)]
     plain_capture: bool,
     #[serde(default)]
@@ -181,6 +183,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The PKCS#11 modules that may be loaded; any trustworthy file where it is left out.
     pub hsm_modules: Option<Vec<PathBuf>>,
+    /// Workers with customers' modules that run at once.
+    pub hsm_workers: NonZeroU16,
     /// The vault's origin as browsers see it; `None` takes the public listener's own address (`siv dev`).
     pub public_url: Option<String>,
     /// Whether captures may come unsealed inside TLS.
@@ -236,6 +240,7 @@ impl Settings {
             node: node_name(),
             trusted_proxies: Vec::new(),
             hsm_modules: None,
+            hsm_workers: hsm_workers(),
             public_url: None,
             plain_capture: true,
             log_level: LogLevel::default(),
@@ -265,6 +270,7 @@ impl Settings {
             node: document.node,
             trusted_proxies: document.trusted_proxies,
             hsm_modules: document.hsm_modules,
+            hsm_workers: document.hsm_workers,
             public_url: Some(document.public_url),
             plain_capture: document.plain_capture,
             log_level: document.log_level,
@@ -279,6 +285,11 @@ impl Settings {
 /// Where relative paths of a file of settings start.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Of a few megabytes each, and of more where a token holds many keys.
+fn hsm_workers() -> NonZeroU16 {
+    NonZeroU16::new(128).unwrap_or(NonZeroU16::MIN)
 }
 
 fn node_name() -> String {

@@ -16,6 +16,9 @@ pub struct Limits {
     pub in_flight: usize,
     /// Between two looks at the canaries; this also keeps idle sessions alive.
     pub canary: Duration,
+    /// A worker that nobody has asked for so long ends; the next call starts another. One that is away is looked for at the pace of the
+    /// canaries from then on.
+    pub idle: Duration,
     /// First wait after a failure; it doubles, with jitter.
     pub backoff_first: Duration,
     /// Longest wait after a failure.
@@ -34,6 +37,7 @@ impl Default for Limits {
             connect: Duration::from_secs(6),
             in_flight: 32,
             canary: Duration::from_secs(30),
+            idle: Duration::from_secs(600),
             backoff_first: Duration::from_millis(100),
             backoff_last: Duration::from_secs(3),
             breaker_failures: 5,

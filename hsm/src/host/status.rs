@@ -11,6 +11,8 @@ use crate::message::WorkerStatus;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    /// No worker, and none is needed; or one is, and as many run as may. A call has one started.
+    Idle,
     /// No worker; one will be started after the back-off.
     Down,
     /// A worker is loading the module, logging in, asking the canaries.
@@ -54,7 +56,7 @@ pub struct Status {
 impl Status {
     pub(super) fn new() -> Self {
         Self {
-            phase: Phase::Down,
+            phase: Phase::Idle,
             since: SystemTime::now(),
             changes: 0,
             last_error: None,

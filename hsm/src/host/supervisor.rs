@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Inner, Phase, Shared, canaries};
+use super::shared::{Inner, Shared};
+use super::{Phase, canaries};
 use crate::error::HsmError;
 use crate::message::WorkerStatus;
 use crate::process::Worker;
@@ -17,6 +18,10 @@ enum Step {
 
 /// Longest nap: a condition that nobody announces, such as a worker that died between two locks, is seen after it.
 const NAP: Duration = Duration::from_millis(500);
+/// The nap of one that has no worker and needs none: who needs one announces it.
+const REST: Duration = Duration::from_secs(600);
+/// So long a place for a worker is waited for at a time.
+const ROOM: Duration = Duration::from_millis(200);
 
 pub(super) fn run(shared: &Arc<Shared>) {
     loop {
@@ -28,7 +33,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
                 return;
             }
             Step::Wait(left) => {
-                drop(shared.changed.wait_timeout(inner, left.min(NAP)).unwrap_or_else(PoisonError::into_inner));
+                drop(shared.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner));
             }
             Step::Start => {
                 drop(inner);
@@ -55,23 +60,36 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
             down(shared, inner, &HsmError::Unavailable(why.to_owned()));
         }
     }
+    let is_unused = inner.status.in_flight == 0 && now.saturating_duration_since(inner.used) >= shared.limits.idle;
+    if is_unused && inner.is_idle() {
+        inner.fall(Phase::Idle, None);
+        shared.changed.notify_all();
+    }
     let left = inner.due.saturating_duration_since(now);
     match (inner.status.phase, &inner.worker) {
-        (Phase::Quarantined, _) => Step::Wait(NAP),
+        (Phase::Quarantined, _) => Step::Wait(REST),
+        (Phase::Idle, _) if !inner.wanted => Step::Wait(REST),
+        (Phase::Idle, _) => Step::Start,
         (Phase::Down | Phase::Connecting, _) if left.is_zero() => Step::Start,
         (Phase::Ready | Phase::Degraded, Some(worker)) if left.is_zero() => Step::Canary(Arc::clone(worker)),
         (_, Some(worker)) => {
             let hung = worker.hung_at(shared.limits.connect).map_or(NAP, |at| at.saturating_duration_since(now));
-            Step::Wait(left.min(hung).max(Duration::from_millis(1)))
+            Step::Wait(left.min(hung).min(NAP).max(Duration::from_millis(1)))
         }
-        _ => Step::Wait(left.max(Duration::from_millis(1))),
+        _ => Step::Wait(left.min(NAP).max(Duration::from_millis(1))),
     }
 }
 
-/// Starts a worker and waits until it is connected.
+/// Starts a worker and waits until it is connected. Where as many run as may, it is tried again.
 fn start(shared: &Arc<Shared>) {
+    let has_failed = shared.lock().backoff.failures() > 0;
+    let Some(place) = shared.launch.crew.enter(has_failed, ROOM) else { return };
     let (configuration, revision) = {
         let mut inner = shared.lock();
+        if inner.stopping {
+            return;
+        }
+        inner.wanted = false;
         inner.status.turn(Phase::Connecting, None);
         inner.status.starts += 1;
         shared.changed.notify_all();
@@ -84,7 +102,7 @@ fn start(shared: &Arc<Shared>) {
             shared.changed.notify_all();
         }
     };
-    let worker = match Worker::start(&shared.launch, shared.has_new_pin && revision == 0, gone) {
+    let worker = match Worker::start(&shared.launch, place, shared.has_new_pin && revision == 0, gone) {
         Ok(worker) => worker,
         Err(error) => return down(shared, &mut shared.lock(), &error),
     };
@@ -112,6 +130,8 @@ fn start(shared: &Arc<Shared>) {
     match connected {
         // The back-off is not reset: a module that connects and then crashes at every call is not restarted at its pace.
         Ok(status) => {
+            // Whoever waits for it comes before those it was started after.
+            inner.used = Instant::now();
             ready(shared, &mut inner, status);
             // What there was no time for is asked at once.
             if inner.next_canary > 0 {
@@ -146,6 +166,9 @@ fn canary(shared: &Shared, worker: &Arc<Worker>) {
 
 fn ready(shared: &Shared, inner: &mut Inner, status: WorkerStatus) {
     inner.status.answered(status);
+    if let Some(worker) = &inner.worker {
+        worker.is_proven();
+    }
     inner.status.turn(Phase::Ready, None);
     inner.breaker.close();
     inner.due = Instant::now() + shared.limits.canary;
@@ -157,6 +180,8 @@ fn ready(shared: &Shared, inner: &mut Inner, status: WorkerStatus) {
 fn down(shared: &Shared, inner: &mut Inner, error: &HsmError) {
     let phase = if matches!(error, HsmError::Quarantined(_)) { Phase::Quarantined } else { Phase::Down };
     inner.fall(phase, Some(error));
-    inner.due = Instant::now() + inner.backoff.after_failure();
+    let is_unused = inner.status.in_flight == 0 && inner.used.elapsed() >= shared.limits.idle;
+    let pace = if is_unused { shared.limits.canary } else { Duration::ZERO };
+    inner.due = Instant::now() + inner.backoff.after_failure().max(pace);
     shared.changed.notify_all();
 }

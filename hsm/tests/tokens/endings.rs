@@ -116,3 +116,23 @@ fn many_canaries_of_a_slow_token_are_no_hung_call() {
     assert_eq!((status.starts, status.phase), (1, Phase::Ready), "{status:?}");
     assert_eq!(host.ask_canaries(LONG).unwrap(), []);
 }
+
+#[test]
+fn of_several_keys_of_one_name_none_is_destroyed_until_only_its_own_is_left() {
+    for provider in BOTH {
+        let token = Token::new(provider);
+        let host = token.host();
+        let kek = watched(&host, "kek");
+        let canary = canary(&host, &kek);
+        let named = ["--label", "kek", "--id", "6b656b"];
+        token.logged_in(&[&["--keypairgen", "--key-type", "rsa:2048"], &named[..]].concat());
+        for _ in 0..2 {
+            let refused = host.destroy_kek(&kek.selector, Some(&canary), LONG).unwrap_err();
+            assert_eq!(refused, HsmError::KekAmbiguous(2), "{provider:?}");
+        }
+        for half in ["privkey", "pubkey"] {
+            token.logged_in(&[&["--delete-object", "--type", half], &named[..]].concat());
+        }
+        assert!(host.destroy_kek(&kek.selector, Some(&canary), LONG).unwrap().was_there, "{provider:?}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hsm::{
-    Configuration, Host, KekKind, KekRef, KekSelector, KeyBytes, Launch, Limits, Phase, Pin, PinSource, Profile,
+    Configuration, Crew, Host, KekKind, KekRef, KekSelector, KeyBytes, Launch, Limits, Phase, Pin, PinSource, Profile,
     TokenSelector,
 };
 
@@ -31,6 +31,7 @@ impl Token {
             program: env!("CARGO_BIN_EXE_hsm-test-worker").into(),
             arguments: Vec::new(),
             environment: self.variables.clone(),
+            crew: Crew::new(64),
         }
     }
 

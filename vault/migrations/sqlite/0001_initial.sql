@@ -223,10 +223,10 @@ CREATE TABLE app_names (
 ) STRICT, WITHOUT ROWID;
 
 -- What named keys of customers' tokens are known by while a version stands on them: one key serves one version. It only keeps two
--- versions from taking one key in the same moment; the rows of KEKs decide.
+-- versions from taking one key in the same moment, and two creations of a tenant from giving it two; the rows of KEKs decide.
 CREATE TABLE kek_claims (
     tenant TEXT NOT NULL, -- '-system'
-    claim  TEXT NOT NULL, -- SHA-256 of place or check value, in hexadecimal
+    claim  TEXT NOT NULL, -- SHA-256 of place, check value or tenant, in hexadecimal
     owner  TEXT NOT NULL, -- the tenant and the KEK's id and version
     PRIMARY KEY (tenant, claim)
 ) STRICT, WITHOUT ROWID;

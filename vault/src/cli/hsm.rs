@@ -1,12 +1,13 @@
 //! `siv hsm`: what a customer's module and token can do, found out before they are relied on. Needs no server.
 
 use std::ffi::OsString;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use hsm::check::{CheckOptions, CheckReport, Verdict};
-use hsm::{Configuration, Host, HsmError, KekSelector, Launch, PinSource, TokenSelector};
+use hsm::{Configuration, Crew, Host, HsmError, KekSelector, Launch, PinSource, TokenSelector};
 
 use crate::config::{Environment, Settings};
 use crate::keys::HsmSetup;
@@ -73,15 +74,17 @@ pub(super) struct Check {
 
 /// What the keys must know to reach customers' tokens: how a worker is started, and which modules the settings allow.
 pub(super) fn setup(settings: &Settings, environment: &Environment) -> HsmSetup {
-    HsmSetup { launch: launch(environment.of_modules.clone()), modules: settings.hsm_modules.clone() }
+    let launch = launch(environment.of_modules.clone(), settings.hsm_workers);
+    HsmSetup { launch, modules: settings.hsm_modules.clone() }
 }
 
 /// This very program, and not what lies by now under the path it was started from: after an upgrade that is another version, and
 /// host and worker of two versions do not understand each other.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-fn launch(environment: Vec<(OsString, OsString)>) -> Launch {
-    Launch { program: THIS_PROGRAM.into(), arguments: vec![WORKER.into()], environment }
+fn launch(environment: Vec<(OsString, OsString)>, workers: NonZeroU16) -> Launch {
+    let crew = Crew::new(workers.get().into());
+    Launch { program: THIS_PROGRAM.into(), arguments: vec![WORKER.into()], environment, crew }
 }
 
 fn named(text: &str) -> Result<(OsString, OsString), &'static str> {
@@ -119,7 +122,7 @@ impl Check {
     fn asked(self, environment: &Environment) -> Result<(Launch, Configuration, CheckOptions), Failure> {
         let mut variables = environment.of_modules.clone();
         variables.extend(self.environment);
-        let launch = launch(variables);
+        let launch = launch(variables, NonZeroU16::MIN);
         let token = TokenSelector { label: Some(self.token), serial: self.serial, ..TokenSelector::default() };
         let configuration = Configuration {
             module: std::path::absolute(&self.module).unwrap_or(self.module),

@@ -41,6 +41,10 @@ pub(super) struct Token {
     /// Label of a key-encryption key that is in the token already; without it one is made there.
     #[arg(long, value_name = "LABEL")]
     kek: Option<String>,
+    /// Take that key on though the token does not vouch that it was made there and never left it: then somebody may know it. The log says
+    /// that it was waived. For a tenant with a token a second custodian approves.
+    #[arg(long, requires = "kek")]
+    waive: bool,
 }
 
 impl Token {
@@ -68,7 +72,7 @@ impl Token {
         let pin = read_pin(&self.pin_file.ok_or_else(|| missing("--pin-file"))?)?;
         let text = std::str::from_utf8(&pin).map_err(|_| Failure::new("the PIN is not UTF-8 text"))?;
         let members = json!({
-            "module": module, "token": self.token, "serial": self.serial, "kek": self.kek,
+            "module": module, "token": self.token, "serial": self.serial, "kek": self.kek, "waive": self.waive,
             "pin": text.trim_end_matches(['\r', '\n']),
         });
         Ok(Some(members))

@@ -171,7 +171,8 @@ impl Command {
         match self {
             Self::List { tenant } => {
                 let keks = client.list("/v1/keks", &tenant_query(tenant.as_ref())).await?;
-                let columns = ["kekId", "version", "state", "keyProvider", "token", "serial", "mechanism", "createdAt"];
+                let place = ["kekId", "version", "state", "dataKeysLeft", "keyProvider", "token", "serial"];
+                let columns = [&place[..], &["mechanism", "createdAt"]].concat();
                 output.table(&keks, &columns);
             }
             Self::Rotate { tenant, dry_run, key_provider, token } => {

@@ -20,6 +20,10 @@ impl From<store::Error> for Problem {
             Error::TakesTwo(act) => {
                 return Self::new(Code::Conflict).with_fault(act.as_str(), "second_person");
             }
+            Error::TooManyOpen => {
+                let many = "sixteen requests of this credential wait for a second custodian: let them be approved, or wait a day";
+                return Self::new(Code::RateLimited).saying(many).retry_after(3600);
+            }
             Error::Conflict => Code::Conflict,
             Error::Cursor => Code::Malformed,
             Error::LogUnavailable => Code::LogUnavailable,

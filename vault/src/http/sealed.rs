@@ -41,6 +41,8 @@ const BODY: usize = 8 * 1024;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// After a refusal nobody may try for so long: this bounds how many guesses all addresses together make.
 const PAUSE: Duration = Duration::from_secs(1);
+/// So long a try waits for those before it.
+const TURN: Duration = Duration::from_secs(60);
 /// How long a sealed node lets its answers go out when it ends or opens.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -122,9 +124,10 @@ impl SealedNode {
     /// Tries a passphrase, if it is somebody's turn.
     async fn open(&self, passphrase: SensitiveText, by: Arrival) -> Result<(), Problem> {
         let inner = &self.inner;
-        let Ok(mut turn) = Arc::clone(&inner.turn).try_lock_owned() else {
-            return Err(Problem::new(Code::RateLimited).retry_after(1));
-        };
+        let _waits = inner.tries.line_up(by.address)?;
+        // In the order in which they came.
+        let turn = tokio::time::timeout(TURN, Arc::clone(&inner.turn).lock_owned()).await;
+        let mut turn = turn.map_err(|_| Problem::new(Code::RateLimited).retry_after(1))?;
         if *turn {
             return Err(Problem::new(Code::Conflict));
         }

@@ -22,6 +22,14 @@ impl Compromise {
         Self { era: u32::try_from(said.clone().count()).unwrap_or(u32::MAX), last: said.max() }
     }
 
+    /// What a version spoiled that was said to be compromised then; nothing if it was not. `keks` are all of its tenant.
+    #[must_use]
+    pub fn by(kek: &KekRecord, keks: &[KekRecord]) -> Option<Self> {
+        let said = kek.compromised_at?;
+        let upto = keks.iter().filter(|other| other.compromised_at.is_some_and(|at| at <= said));
+        Some(Self::of(upto))
+    }
+
     /// Whether a version was ever compromised.
     #[must_use]
     pub const fn is_known(&self) -> bool {

@@ -40,6 +40,8 @@ pub(super) struct Records {
     pub(super) age: Mutex<Option<Duration>>,
     /// Whoever has unwrapped a key says so here, and waits before it is kept.
     pub(super) unwrapped: Mutex<Option<(Arc<Notify>, Arc<Notify>)>>,
+    /// What happens right after the rows of a class and epoch were read.
+    pub(super) after_reading: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 impl Records {
@@ -76,6 +78,7 @@ impl KeyRecords for Records {
             .cloned()
             .collect();
         found.sort_by_key(|row| std::cmp::Reverse((row.era, row.part)));
+        self.after_reading.lock().unwrap().iter().for_each(|happens| happens());
         Ok(found)
     }
 

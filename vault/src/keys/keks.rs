@@ -17,7 +17,7 @@ impl Keys {
         self.make_kek(tenant, KekId::generate(now), 1, now).await
     }
 
-    /// Makes the next version of a KEK. The caller commits it as active together with the old one as deactivated,
+    /// Makes the next version of a KEK; numbers that a failed attempt used are passed over. The caller commits it as active together with the old one as deactivated,
     /// which still unwraps.
     ///
     /// # Errors
@@ -42,18 +42,22 @@ impl Keys {
         active: &KekRecord,
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
-        self.rotate_kek(tenant, active, now).await.map(MadeKek::local)
+        self.rotate_kek(tenant, active, now).await.map(|record| MadeKek::local(tenant, record))
     }
 
     async fn make_kek(
         &self,
         tenant: &TenantName,
         kek_id: KekId,
-        version: u32,
+        first: u32,
         now: Timestamp,
     ) -> Result<KekRecord, Error> {
-        // Create-if-absent: a version whose commit failed earlier is taken up again, not made twice.
-        self.inner.store.create_key(&SecretName::kek(tenant, kek_id, version)).await?;
+        // Always fresh: what lies under a number without a row was left by an attempt that failed, and lies in copies of the key
+        // store from before, or belongs to one that is under way. The number after it is free.
+        let mut version = first;
+        while !self.inner.store.create_fresh(&SecretName::kek(tenant, kek_id, version)).await? {
+            version = version.checked_add(1).ok_or(Error::KekUnusable)?;
+        }
         let mechanism = MECHANISM.to_owned();
         Ok(KekRecord {
             kek_id,

@@ -171,6 +171,22 @@ async fn a_key_that_was_on_its_way_when_its_tenant_was_forgotten_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_key_whose_tenant_is_forgotten_right_after_its_row_was_read_does_not_become_the_one_that_seals() {
+    let dir = folder();
+    let (keys, records, _) = vault(&dir).await;
+    let id = keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap().id();
+    keys.forget_tenant(&tenant());
+    // It was read as fit to seal, and is spoilt by the compromise that is committed now.
+    let compromised = keys.clone();
+    *records.after_reading.lock().unwrap() = Some(Box::new(move || compromised.forget_tenant(&tenant())));
+    assert_eq!(keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap().id(), id);
+    assert!(keys.cached(&tenant(), id).is_none());
+    *records.after_reading.lock().unwrap() = None;
+    keys.data_key_to_seal(&records, &tenant(), SESSION, NOW).await.unwrap();
+    assert!(keys.cached(&tenant(), id).is_some());
+}
+
+#[tokio::test]
 async fn forgetting_a_tenant_wipes_its_keys_at_once() {
     let dir = folder();
     let (keys, records, _) = vault(&dir).await;

@@ -2,8 +2,11 @@
 //!
 //! The rows are authenticated as all rows that decide; that the two are not the same credential is judged on them.
 
+mod over;
+
 use std::time::Duration;
 
+pub use over::Over;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -21,6 +24,9 @@ use crate::domain::{ApprovalId, CredentialId, Realm, Tenant, TenantName, Timesta
 
 /// So long a request waits for its second person, and what was approved to be carried out.
 pub(in crate::store) const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// So many requests of one credential wait for their second person: all that wait are read where one is looked for.
+const MOST_OPEN: usize = 16;
 
 /// An approval, asked for or given: body of a row of `Table::Approvals`, key: its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,51 +109,10 @@ pub enum Approved {
     Over(Over),
 }
 
-/// Why an approval cannot be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
-    /// Another digest was named than that of the act.
-    Digest,
-    /// Its time is over.
-    Expired,
-    /// Somebody else gave it.
-    Used,
-    /// The credential that asked does not hold any more.
-    Withdrawn,
-    /// What it was asked for is not there any more as it was.
-    Changed,
-}
-
-impl Over {
-    /// The reason in answers.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Digest => "digest",
-            Self::Expired => "expired",
-            Self::Used => "used",
-            Self::Withdrawn => "withdrawn",
-            Self::Changed => "changed",
-        }
-    }
-
-    /// The same for a person.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Digest => "the act is not the one that the digest is of: look at `siv keys approvals`",
-            Self::Expired => "its time is over: ask again",
-            Self::Used => "another custodian gave it already",
-            Self::Withdrawn => "the credential that asked for it does not hold any more: ask again with another",
-            Self::Changed => "keys or settings are others than when it was asked for: ask again",
-        }
-    }
-}
-
 /// Notes what a custodian asks for.
 ///
 /// # Errors
-/// Those of the committer.
+/// [`Error::TooManyOpen`]; those of the committer.
 pub async fn request(
     by: &Administrator,
     custodian: CredentialId,
@@ -155,6 +120,9 @@ pub async fn request(
     ground: Ground<'_>,
 ) -> Result<ApprovalRecord, Error> {
     let now = ground.store.clock().now();
+    if open_of(custodian, &by.tenant, now, ground.store).await? >= MOST_OPEN {
+        return Err(Error::TooManyOpen);
+    }
     let record = ApprovalRecord {
         approval_id: ApprovalId::generate(now),
         act,
@@ -170,6 +138,16 @@ pub async fn request(
     decree.push(record.to_row(&by.tenant, &record.approval_id.to_string(), 1)?, entry);
     decree.submit(ground.committer).await?.ok_or(Error::Conflict)?;
     Ok(record)
+}
+
+/// How many requests of a credential wait.
+async fn open_of(custodian: CredentialId, tenant: &TenantName, now: Timestamp, store: &Store) -> Result<usize, Error> {
+    let mut open = 0;
+    for row in store.rows(Table::Approvals, tenant).await? {
+        let record = ApprovalRecord::from_row(&row)?;
+        open += usize::from(record.requested_by == custodian && record.state(now) == "requested");
+    }
+    Ok(open)
 }
 
 /// Approves as a second custodian, and does what was asked for; what needs a PIN is done when who asked says it again.
@@ -247,8 +225,8 @@ async fn over(
     if asked.expires_at <= now {
         return Ok(Some(Over::Expired));
     }
-    let holds = holds(asked.requested_by, tenant, ground.store).await?;
-    Ok(Some(Over::Withdrawn).filter(|_| !holds))
+    let asker = in_force(asked.requested_by, tenant, ground.store).await?;
+    Ok(Some(Over::Withdrawn).filter(|_| asker.is_none()))
 }
 
 /// Makes the next version in the built-in KMS; the approval is given and used in the commit of the move.
@@ -259,7 +237,11 @@ async fn moved(
 ) -> Result<Approved, Error> {
     let now = ground.store.clock().now();
     let record = ApprovalRecord { completed_at: Some(now), ..given };
-    let permit = Permit { record: record.clone(), version, act: "approval.given" };
+    // The credential that asked is judged again where it is written: making a key takes its time.
+    let Some(asked_by) = in_force(record.requested_by, &by.tenant, ground.store).await? else {
+        return Ok(Approved::Over(Over::Withdrawn));
+    };
+    let permit = Permit { record: record.clone(), version, act: "approval.given", asked_by: Some(asked_by) };
     match kek_rotation::rotate_permitted(by, Target::Local, permit, now, ground).await {
         Ok(_) => Ok(Approved::Done { record, receipt: None }),
         Err(Error::Conflict) => Ok(Approved::Over(Over::Changed)),
@@ -275,6 +257,8 @@ pub(in crate::store) struct Permit {
     pub(in crate::store) version: u64,
     /// What the entry calls it.
     pub(in crate::store) act: &'static str,
+    /// Row of the credential that asked, and its version, where that is another than the one that acts.
+    pub(in crate::store) asked_by: Option<(String, u64)>,
 }
 
 /// The approval of exactly this act that who asks now was given and has not used yet.
@@ -289,7 +273,7 @@ pub(in crate::store) async fn given(
         let own = record.requested_by.to_string() == asker.key && record.act == *act;
         if own && record.state(now) == "approved" {
             let record = ApprovalRecord { completed_at: Some(now), ..record };
-            return Ok(Some(Permit { record, version: row.version, act: "approval.used" }));
+            return Ok(Some(Permit { record, version: row.version, act: "approval.used", asked_by: None }));
         }
     }
     Ok(None)
@@ -332,12 +316,13 @@ async fn done(by: &Administrator, record: ApprovalRecord, ground: Ground<'_>) ->
     Ok(Approved::Done { record, receipt })
 }
 
-/// Whether the credential that asked still holds: a custodian who was sent away has asked for nothing.
-async fn holds(requester: CredentialId, tenant: &TenantName, store: &Store) -> Result<bool, Error> {
+/// The row of the credential that asked and its version, while it holds: a custodian who was sent away has asked for nothing.
+async fn in_force(requester: CredentialId, tenant: &TenantName, store: &Store) -> Result<Option<(String, u64)>, Error> {
     let row = store.row(Table::Credentials, tenant, &requester.to_string()).await?;
     let stored = row.as_ref().map(StoredCredential::from_row).transpose()?;
     let now = store.clock().now();
-    Ok(stored.is_some_and(|StoredCredential { record, .. }| record.is_in_force(now)))
+    let is_in_force = stored.is_some_and(|StoredCredential { record, .. }| record.is_in_force(now));
+    Ok(row.filter(|_| is_in_force).map(|row| (row.key, row.version)))
 }
 
 /// The tenant's row with another cache time, if it is the one that was strict when that was asked for.

@@ -17,6 +17,9 @@ pub enum Error {
     /// The act takes a second custodian, and nobody approved it yet.
     #[error("the act takes a second custodian")]
     TakesTwo(Box<super::approvals::TwoPersonAct>),
+    /// As many requests of one credential wait for a second custodian as may.
+    #[error("sixteen requests of this credential wait for a second custodian already")]
+    TooManyOpen,
     /// The operation's deadline passed; nothing of it was given out.
     #[error("the operation's deadline passed")]
     Late,

@@ -2,20 +2,22 @@
 //!
 //! The new secret lies in the key store before any row speaks of it. Values and states are not touched.
 
+mod leaving;
 mod plan;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leaving::{bound, leaves, permitted};
 pub use plan::{Plan, Planned, plan};
 
 use super::administration::{Administrator, Record, in_both_logs};
-use super::approvals::{self, Permit, Place, TwoPersonAct};
+use super::approvals::{Permit, Place, TwoPersonAct};
 use super::committer::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
 use super::kek_states;
 use super::key_commit::KeyCommit;
-use super::records::Body;
+use super::records::{Body, StoredCredential};
 use super::refused_pins::Attempt;
 use super::rows::{DataKeyRow, Table};
 use super::tenants::Ground;
@@ -24,7 +26,7 @@ use crate::access_log::{Action, Entry, Outcome};
 use crate::crypto::DataKey;
 use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{DataKeyId, Tenant, TenantName, Timestamp};
-use crate::keys::{self, HsmWish, KekRecord, KekState, KeyRecords, MadeKek, ProviderRecord};
+use crate::keys::{self, HsmWish, KekRecord, KekState, KeyRecords, MadeKek};
 
 /// How many data keys one commit rewraps: few enough that no other request waits for it.
 const SLICE: u32 = 64;
@@ -55,8 +57,6 @@ pub enum Target {
     Hsm(HsmWish),
 }
 
-impl Target {}
-
 /// Makes the next version of the tenant's KEK active; the old one is deactivated and still unwraps. In another place than
 /// the old one it moves the tenant: what is sealed stays as it is, and a rewrap takes its data keys along. Leaving a
 /// customer's token gives that place the tenant's key, so it takes an approval, which is used up by the commit.
@@ -66,13 +66,17 @@ impl Target {}
 /// another rotation came first; those of the committer.
 pub async fn rotate(
     by: &Administrator,
-    target: Target,
+    mut target: Target,
     now: Timestamp,
     ground: Ground<'_>,
 ) -> Result<KekRecord, Error> {
     let old = newest(&by.tenant, ground.store).await?;
     let permit = match leaves(&old.1, &target, by, ground.store).await? {
-        Some(act) => Some(permitted(by, act, ground.store).await?),
+        Some(act) => {
+            let (act, bound) = bound(act, target, &old.1, (by, now), ground).await?;
+            target = bound;
+            Some(permitted(by, act, ground.store).await?)
+        }
         None => None,
     };
     next(by, old, (target, permit), now, ground).await
@@ -109,35 +113,6 @@ pub(in crate::store) async fn is_newest(kek: &str, tenant: &TenantName, store: &
     Ok(newest(tenant, store).await?.1.row_key() == kek)
 }
 
-/// What a second custodian has to approve before the next version is made there, as far as the request itself tells.
-async fn leaves(
-    old: &KekRecord,
-    target: &Target,
-    by: &Administrator,
-    store: &Store,
-) -> Result<Option<TwoPersonAct>, Error> {
-    let (Some(hsm), kek) = (&old.hsm, old.row_key()) else { return Ok(None) };
-    let place = match target {
-        Target::Same => return Ok(None),
-        Target::Local => Place::Local,
-        Target::Hsm(wish) => {
-            let provider = store.key_provider(&by.tenant, hsm.provider).await.map_err(keys::Error::from)?;
-            let (_, ProviderRecord { token, .. }) = provider.ok_or(Error::Conflict)?;
-            let is_named = |named: &Option<String>, its: &Option<String>| named.is_none() || named == its;
-            // Another module or PIN for the token that is in use: that it is that one is seen once its key answers there.
-            if is_named(&wish.token, &token.label) && is_named(&wish.serial, &token.serial) {
-                return Ok(None);
-            }
-            Place::of(wish)
-        }
-    };
-    Ok(Some(TwoPersonAct::LeaveToken { kek, place }))
-}
-
-async fn permitted(by: &Administrator, act: TwoPersonAct, store: &Store) -> Result<Permit, Error> {
-    approvals::given(by, &act, store).await?.ok_or_else(|| Error::TakesTwo(Box::new(act)))
-}
-
 /// Makes the next version and commits it.
 async fn next(
     by: &Administrator,
@@ -148,9 +123,7 @@ async fn next(
 ) -> Result<KekRecord, Error> {
     let Ground { store, keys, .. } = ground;
     let elsewhere = match &target {
-        Target::Hsm(wish) if old.hsm.is_some() => {
-            Some(TwoPersonAct::LeaveToken { kek: old.row_key(), place: Place::of(wish) })
-        }
+        Target::Hsm(wish) if old.hsm.is_some() => Some(Place::of(wish)),
         _ => None,
     };
     let made = match target {
@@ -167,7 +140,11 @@ async fn next(
     let written = async {
         let permit = match (permit, elsewhere) {
             // It was taken for the token in use, and the present key does not answer there: another token of that name.
-            (None, Some(act)) if !made.is_beside => Some(permitted(&by, act, store).await?),
+            (None, Some(place)) if !made.is_beside => {
+                let token = made.provider.as_ref().and_then(|(record, _)| record.token.serial.clone());
+                let act = TwoPersonAct::LeaveToken { kek: old.row_key(), place: place.at(token) };
+                Some(permitted(&by, act, store).await?)
+            }
             (permit, _) => permit,
         };
         succession(&by, (version, &old), &made, permit, store).await
@@ -208,7 +185,11 @@ async fn succession(
         commit = commit.write(key, &tenant, Action::Admin("tenant.moved"), Vec::new())?;
     }
     match permit {
-        Some(Permit { record, version, act }) => {
+        Some(Permit { record, version, act, asked_by }) => {
+            commit = commit.until(record.expires_at);
+            if let Some((asker, version)) = asked_by {
+                commit = commit.resting_on::<StoredCredential>(asker, version);
+            }
             let (key, facts) = (record.approval_id.to_string(), record.facts(&by.tenant, &by.realm));
             commit.write((&key, version + 1), &record, Action::Key(act), facts)
         }

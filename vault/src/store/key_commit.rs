@@ -8,7 +8,7 @@ use super::rows::DecidingRow;
 use super::tenants::Ground;
 use super::{Error, Store};
 use crate::access_log::{Action, Entry};
-use crate::domain::{KekId, TenantName};
+use crate::domain::{KekId, TenantName, Timestamp};
 use crate::keys::{KekRecord, MadeKek};
 
 /// The commit.
@@ -43,6 +43,11 @@ impl KeyCommit {
         self
     }
 
+    /// Nothing is written after this moment.
+    pub(super) fn until(self, end: Timestamp) -> Self {
+        Self { decree: self.decree.until(end), ..self }
+    }
+
     /// Adds a version that was just made, and the configuration of its token.
     pub(super) fn made(self, made: &MadeKek, act: &'static str) -> Result<Self, Error> {
         let kek = &made.record;
@@ -63,7 +68,8 @@ impl KeyCommit {
         let result = self.decree.submit(ground.committer).await;
         let written = match &result {
             Ok(receipt) => Some(receipt.is_some()),
-            Err(Error::Unavailable | Error::Late | Error::Closed) => {
+            // Each of these may follow a commit that reached the disk: without its key the tenant would be lost.
+            Err(Error::Unavailable | Error::Late | Error::Closed | Error::Poisoned | Error::Database(_)) => {
                 was_written(&made.record, &tenant, ground.store).await
             }
             Err(_) => Some(false),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::access_log::Action;
 use crate::domain::{Tenant, Timestamp};
-use crate::keys::{HsmWish, Keys};
+use crate::keys::{HsmWish, Keys, MadeKek};
 use crate::store::administration::{Act, Administrator, Applied};
 use crate::store::key_commit::KeyCommit;
 use crate::store::refused_pins::Attempt;
@@ -82,6 +82,15 @@ async fn first_kek(by: &Administrator, now: Timestamp, ground: Ground<'_>) -> Re
         return Ok(());
     }
     let kek = ground.keys.create_kek(&by.tenant, now).await?;
-    ground.committer.submit(Act::create_first_kek(by.clone(), &kek)?).await?;
-    Ok(())
+    let made = ground.committer.submit(Act::create_first_kek(by.clone(), &kek)?).await;
+    match made.map(|made| made.output) {
+        Ok(Applied::Conflict) | Err(Error::Conflict) => {
+            // Another creation of the same tenant gave it its first key.
+            if ground.store.row(Table::Keks, &by.tenant, &kek.row_key()).await?.is_none() {
+                ground.keys.give_up(MadeKek::local(&by.tenant, kek)).await;
+            }
+            Err(Error::Conflict)
+        }
+        made => made.map(|_| ()),
+    }
 }

@@ -47,6 +47,9 @@ pub enum Place {
         serial: Option<String>,
         /// A key that is there already.
         kek: Option<String>,
+        /// That key is taken on though somebody may know its bytes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        waive: bool,
     },
 }
 
@@ -54,9 +57,20 @@ impl Place {
     /// The token that a wish names.
     #[must_use]
     pub fn of(wish: &HsmWish) -> Self {
-        let HsmWish { module, token, serial, kek, .. } = wish;
+        let HsmWish { module, token, serial, kek, waive, .. } = wish;
         let module = module.display().to_string();
-        Self::Hsm { module, token: token.clone(), serial: serial.clone(), kek: kek.clone() }
+        Self::Hsm { module, token: token.clone(), serial: serial.clone(), kek: kek.clone(), waive: *waive }
+    }
+
+    /// The same with the serial number that the token says, where none was named.
+    #[must_use]
+    pub fn at(self, seen: Option<String>) -> Self {
+        match self {
+            Self::Local => Self::Local,
+            Self::Hsm { module, token, serial, kek, waive } => {
+                Self::Hsm { module, token, serial: serial.or(seen), kek, waive }
+            }
+        }
     }
 }
 
@@ -83,11 +97,12 @@ impl TwoPersonAct {
             Self::LeaveToken { kek, place: Place::Local } => {
                 vec![("kek", kek.clone()), ("keyProvider", "local".to_owned())]
             }
-            Self::LeaveToken { kek, place: Place::Hsm { module, token, serial, kek: label } } => {
+            Self::LeaveToken { kek, place: Place::Hsm { module, token, serial, kek: label, waive } } => {
                 let named = [("tokenLabel", token), ("tokenSerial", serial), ("kekLabel", label)];
                 let named = named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
                 let fixed = [("kek", kek.clone()), ("keyProvider", "hsm".to_owned()), ("module", module.clone())];
-                fixed.into_iter().chain(named).collect()
+                let waived = waive.then(|| ("waived", "reservations".to_owned()));
+                fixed.into_iter().chain(named).chain(waived).collect()
             }
         }
     }

@@ -70,6 +70,8 @@ pub(crate) struct TokenSummary {
     token: Option<String>,
     serial: Option<String>,
     kek: Option<String>,
+    /// Whether that key is taken on though somebody may know its bytes.
+    waive: bool,
 }
 
 /// What was asked for and is not done before a second custodian approved.
@@ -96,8 +98,8 @@ impl ApprovalSummary {
             TwoPersonAct::LeaveToken { kek, place } => {
                 keks.push(kek.clone());
                 key_provider = Some(if *place == Place::Local { "local" } else { "hsm" });
-                if let Place::Hsm { module, token, serial, kek } = place.clone() {
-                    hsm = Some(TokenSummary { module, token, serial, kek });
+                if let Place::Hsm { module, token, serial, kek, waive } = place.clone() {
+                    hsm = Some(TokenSummary { module, token, serial, kek, waive });
                 }
             }
         }

@@ -28,6 +28,9 @@ pub(crate) struct HsmMembers {
     /// Label of a key that is in the token already; without it one is made there.
     #[serde(default)]
     kek: Option<String>,
+    /// Take that key on though the token does not vouch that it was made there and never left: written into the log.
+    #[serde(default)]
+    waive: bool,
 }
 
 impl HsmMembers {
@@ -46,8 +49,11 @@ impl HsmMembers {
                 return Err(Problem::invalid(member, "characters"));
             }
         }
+        if self.waive && self.kek.is_none() {
+            return Err(Problem::invalid("hsm.waive", "not_allowed"));
+        }
         let pin = HsmPin::new(self.pin.0.as_bytes()).ok_or_else(|| Problem::invalid("hsm.pin", "characters"))?;
         let (token, serial, kek) = (self.token.clone(), self.serial.clone(), self.kek.clone());
-        Ok(HsmWish { module: self.module.clone().into(), token, serial, pin, kek })
+        Ok(HsmWish { module: self.module.clone().into(), token, serial, pin, kek, waive: self.waive })
     }
 }

@@ -23,7 +23,7 @@ use crate::http::state::State;
 use crate::keys::{KekRecord, KekState, SeenToken};
 use crate::store::idempotency::Answer;
 use crate::store::kek_rotation::{self, Plan, Planned, Target};
-use crate::store::{Caller, Error, TenantCatalog};
+use crate::store::{Caller, Error, TenantCatalog, resealing};
 
 /// A KEK version in a list.
 #[derive(Serialize, ToSchema)]
@@ -46,6 +46,8 @@ pub(crate) struct KekSummary {
     serial: Option<String>,
     /// How its key ended, once it is destroyed.
     ended: Option<&'static str>,
+    /// In a list, of a version that was compromised: data keys of before on which values may still rest. At 0 the compromise is over.
+    data_keys_left: Option<u64>,
 }
 
 impl KekSummary {
@@ -63,16 +65,25 @@ impl KekSummary {
             token: token.flatten(),
             serial: serial.flatten(),
             ended: record.ended.as_ref().map(|end| end.how.as_str()),
+            data_keys_left: None,
         }
     }
 }
 
 /// Lists the tenant's KEKs.
-pub(crate) async fn list(By(caller, _): By<Custodian>, uri: Uri) -> Result<Json<Listed<KekSummary>>, Problem> {
+pub(crate) async fn list(
+    Shared(state): Shared<State>,
+    By(caller, _): By<Custodian>,
+    uri: Uri,
+) -> Result<Json<Listed<KekSummary>>, Problem> {
+    let left = resealing::left(caller.tenant_name(), &state.rooms().store).await?;
     let settings = &caller.tenant;
     // By number: as text, version 10 would stand before version 2.
     let name = |record: &KekRecord| format!("{}.{:010}", record.kek_id, record.version);
-    let line = |(_, record): &(u64, KekRecord)| (name(record), KekSummary::of(settings, record));
+    let line = |(_, record): &(u64, KekRecord)| {
+        let data_keys_left = left.get(&(record.kek_id, record.version)).copied();
+        (name(record), KekSummary { data_keys_left, ..KekSummary::of(settings, record) })
+    };
     part(caller.tenant.keks.values().map(line).collect::<BTreeMap<_, _>>(), &uri)
 }
 

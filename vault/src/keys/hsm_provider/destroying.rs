@@ -39,18 +39,21 @@ impl HsmProvider {
             host.watch(left, limit)?;
             let left = until.saturating_duration_since(Instant::now());
             match host.destroy_kek(&canary.kek.selector, Some(&canary), left) {
-                Err(HsmError::KekReplaced) => Ok(None),
-                ended => ended.map(Some),
+                Err(error @ (HsmError::KekReplaced | HsmError::KekAmbiguous(_))) => Ok(Err(error)),
+                ended => ended.map(Ok),
             }
         });
         let seen = |token: hsm::TokenInfo| SeenToken { label: token.label, serial: token.serial };
-        if let Some(ended) = asked.await? {
-            let how = if ended.was_there { HowEnded::Destroyed } else { HowEnded::NotInToken };
-            return Ok(KekEnd { how, token: Some(seen(ended.token)) });
-        }
-        self.tell_of_decoy(&running, kek.label());
+        let error = match asked.await? {
+            Ok(ended) => {
+                let how = if ended.was_there { HowEnded::Destroyed } else { HowEnded::NotInToken };
+                return Ok(KekEnd { how, token: Some(seen(ended.token)) });
+            }
+            Err(error) => error,
+        };
+        self.tell_of_decoy(&running, kek.label(), &error);
         match statement {
-            Statement::None => Err(Error::Hsm(HsmError::KekReplaced)),
+            Statement::None => Err(Error::Hsm(error)),
             Statement::TokenLost => {
                 let token = running.status().worker.map(|worker| seen(worker.token));
                 Ok(KekEnd { how: HowEnded::AnotherKey, token })
@@ -59,9 +62,14 @@ impl HsmProvider {
     }
 
     /// An alarm, told as often as any.
-    fn tell_of_decoy(&self, running: &Running, label: &str) {
+    fn tell_of_decoy(&self, running: &Running, label: &str, error: &HsmError) {
         let (tenant, provider) = running.place();
-        let what = "another key stands where a key was to be destroyed";
+        let what = match error {
+            HsmError::KekAmbiguous(_) => {
+                "several keys have label and id of the one to be destroyed: remove at the token those that are not it"
+            }
+            _ => "another key stands where a key was to be destroyed",
+        };
         tracing::error!(%tenant, %provider, label, what);
         self.meter.hsm_alarms.inc();
         if running.may_tell() {
@@ -75,13 +83,19 @@ async fn waited_for(running: &Arc<Running>) -> Result<(), Error> {
     let host = running.host();
     let silent = |status: hsm::Status| match status.phase {
         Phase::Quarantined => HsmError::Quarantined(status.last_error.unwrap_or_default()),
+        // It was not asked: all workers that may run are at work.
+        Phase::Idle => HsmError::Overloaded,
         _ => HsmError::Unavailable(status.last_error.unwrap_or_else(|| "no worker".to_owned())),
     };
     let is_over = |status: &hsm::Status| matches!(status.phase, Phase::Ready | Phase::Quarantined);
     let known = *running.silent.lock().unwrap_or_else(PoisonError::into_inner);
     if known.is_none_or(|since| since.elapsed() >= SILENT) {
         let waiting = Arc::clone(&host);
-        let came = blocking(move || Ok(waiting.wait(CONNECTS, is_over))).await?;
+        let came = blocking(move || {
+            waiting.wake();
+            Ok(waiting.wait(CONNECTS, is_over))
+        })
+        .await?;
         *running.silent.lock().unwrap_or_else(PoisonError::into_inner) = (!came).then(Instant::now);
     }
     let status = host.status();

@@ -27,6 +27,8 @@ pub struct MadeKek {
     /// module says of label and serial number.
     pub is_beside: bool,
     undo: Option<Undo>,
+    /// The secret of one of the built-in KMS.
+    secret: Option<SecretName>,
     /// The PIN that the configuration had before.
     old_pin: Option<SecretName>,
 }
@@ -84,9 +86,10 @@ struct Version {
 }
 
 impl MadeKek {
-    /// One of the built-in KMS: create-if-absent, so that there is nothing to undo.
-    pub(in crate::keys) const fn local(record: KekRecord) -> Self {
-        Self { record, provider: None, facts: Vec::new(), is_beside: false, undo: None, old_pin: None }
+    /// One of the built-in KMS.
+    pub(crate) fn local(tenant: &TenantName, record: KekRecord) -> Self {
+        let secret = Some(SecretName::kek(tenant, record.kek_id, record.version));
+        Self { record, provider: None, facts: Vec::new(), is_beside: false, undo: None, secret, old_pin: None }
     }
 }
 
@@ -154,8 +157,9 @@ impl Keys {
         let (selector, host) = (named(tenant, version)?, running.host());
         let wanted = selector.clone();
         let made = blocking(move || {
-            let token = host.status().worker.map(|worker| worker.token);
-            Ok((onboarding::made(&host, &wanted)?, token))
+            let tried = onboarding::made(&host, &wanted)?;
+            // After it: before its first call a host knows no token.
+            Ok((tried, host.status().worker.map(|worker| worker.token)))
         });
         let (tried, token) = made.await?;
         let facts = facts(&record, token.as_ref(), &tried);
@@ -164,7 +168,7 @@ impl Keys {
         let undo = Some(Undo { running: again, made: Some(selector), pin: None });
         let serial = token.map(|token| token.serial).unwrap_or_default();
         let record = kek_record(version, token_kek(kek.provider, serial, tried));
-        Ok(MadeKek { record, provider: None, facts, is_beside: true, undo, old_pin: None })
+        Ok(MadeKek { record, provider: None, facts, is_beside: true, undo, secret: None, old_pin: None })
     }
 
     /// The version was committed: its host goes on with it.
@@ -181,6 +185,11 @@ impl Keys {
 
     /// Nothing was committed: what was made goes again, or is named in the service's log.
     pub async fn give_up(&self, made: MadeKek) {
+        if let Some(secret) = &made.secret
+            && let Err(error) = self.inner.store.destroy(secret).await
+        {
+            tracing::warn!(tenant = %secret.tenant, %error, "a key that was made for nothing stays in the key store");
+        }
         let Some(Undo { running, made, pin }) = made.undo else { return };
         if let Some(selector) = made {
             let host = running.host();
@@ -204,11 +213,11 @@ impl HsmProvider {
         let turn = self.turn_to_make(tenant).await?;
         let (draft, host, token) = self.reached(&wish, version.now).await?;
         let made_name = if wish.kek.is_none() { Some(named(tenant, version)?) } else { None };
-        let (label, wanted) = (wish.kek, made_name.clone());
+        let (label, waive, wanted) = (wish.kek, wish.waive, made_name.clone());
         let onboarded = blocking(move || {
             let tried = match (&wanted, &label) {
                 (Some(selector), _) => onboarding::made(&host, selector)?,
-                (None, Some(label)) => onboarding::found(&host, label)?,
+                (None, Some(label)) => onboarding::found(&host, (label, waive))?,
                 (None, None) => return Err(Error::KekUnusable),
             };
             Ok((host, tried))
@@ -216,7 +225,10 @@ impl HsmProvider {
         let (host, tried) = onboarded.await?;
         let (record, row_version, old) = settled(draft, &token, &known.providers);
         let old_pin = old.map(|version| SecretName::hsm_pin(tenant, record.provider_id, version));
-        let facts = facts(&record, Some(&token), &tried);
+        let mut facts = facts(&record, Some(&token), &tried);
+        if waive && !tried.attributes.reservations().is_empty() {
+            facts.push(("waived", "reservations".to_owned()));
+        }
         let kek = token_kek(record.provider_id, token.serial, tried);
         // It cannot stand behind a second version: with the end of the first, which its own custodians can bring about, the
         // second would lose it.
@@ -233,7 +245,15 @@ impl HsmProvider {
         let pin = SecretName::hsm_pin(tenant, record.provider_id, record.pin_version);
         let kek = kek_record(version, kek);
         let undo = Some(Undo { running, made: made_name, pin: Some(pin.clone()) });
-        let made = MadeKek { record: kek, provider: Some((record, row_version)), facts, is_beside, undo, old_pin };
+        let made = MadeKek {
+            record: kek,
+            provider: Some((record, row_version)),
+            facts,
+            is_beside,
+            undo,
+            secret: None,
+            old_pin,
+        };
         // In the key store before any row speaks of it.
         match self.store.create_secret(&pin, &wish.pin.0).await {
             Ok(true) => Ok(made),

@@ -91,7 +91,8 @@ impl Told {
         let mut news = Vec::new();
         let why = || status.last_error.clone().unwrap_or_default();
         match status.phase {
-            Phase::Ready => {
+            // A worker that ended because nobody needed it was well.
+            Phase::Ready | Phase::Idle => {
                 self.ill = None;
                 if std::mem::take(&mut self.away) {
                     news.push(News::Back);
@@ -106,7 +107,7 @@ impl Told {
                 }
             }
         }
-        if let Some(worker) = status.worker.as_ref().filter(|_| status.phase == Phase::Ready) {
+        if let Some(worker) = status.worker.as_ref().filter(|_| is_well(status.phase)) {
             news.extend(self.compare(&worker.findings));
         }
         news
@@ -137,6 +138,10 @@ impl Told {
     }
 }
 
+const fn is_well(phase: Phase) -> bool {
+    matches!(phase, Phase::Ready | Phase::Idle)
+}
+
 impl Running {
     fn look(&self) -> Vec<HsmNews> {
         let status = self.status();
@@ -147,7 +152,7 @@ impl Running {
     fn state(&self) -> HsmState {
         let status = self.status();
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_well = status.phase == Phase::Ready && told.findings.is_empty();
+        let is_well = is_well(status.phase) && told.findings.is_empty();
         HsmState { is_well, is_away: told.away || told.quarantined || told.findings.iter().any(|(_, _, told)| *told) }
     }
 }
@@ -233,6 +238,17 @@ mod tests {
         assert_eq!(told.look(&status(Phase::Connecting)), []);
         assert_eq!(told.look(&status(Phase::Ready)), [News::Back]);
         assert_eq!(told.look(&status(Phase::Ready)), []);
+    }
+
+    #[test]
+    fn a_worker_that_ended_because_nobody_needed_it_is_no_outage_and_ends_one() {
+        let mut told = Told::default();
+        assert_eq!(told.look(&status(Phase::Idle)), []);
+        told.ill = Instant::now().checked_sub(AWAY);
+        assert_eq!(told.look(&status(Phase::Idle)), []);
+        assert_eq!((told.ill, told.away), (None, false));
+        told.away = true;
+        assert_eq!(told.look(&status(Phase::Idle)), [News::Back], "it was ready between two looks");
     }
 
     #[test]

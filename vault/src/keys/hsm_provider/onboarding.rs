@@ -34,6 +34,8 @@ pub struct HsmWish {
     pub pin: HsmPin,
     /// A key that is there already; without it one is made.
     pub kek: Option<String>,
+    /// That key is taken on though somebody may know its bytes: who says so is in the log, with what the token does not vouch for.
+    pub waive: bool,
 }
 
 /// A PIN on its way: not shown by `Debug`, wiped on drop.
@@ -167,10 +169,12 @@ fn connected(host: &Host) -> Result<TokenInfo, Error> {
 }
 
 /// A key that somebody made: exactly one, and one that can serve.
-pub(super) fn found(host: &Host, label: &str) -> Result<Tried, Error> {
+pub(super) fn found(host: &Host, (label, waive): (&str, bool)) -> Result<Tried, Error> {
     let selector = KekSelector { label: Some(label.to_owned()), id: None };
     let attributes = host.describe(&selector, MANAGE).map_err(of_kek)?;
-    refuse_known(&attributes)?;
+    if !waive {
+        refuse_known(&attributes)?;
+    }
     tried(host, &selector, attributes)
 }
 
@@ -181,7 +185,7 @@ fn refuse_known(attributes: &KekAttributes) -> Result<(), Error> {
     if reservations.is_empty() {
         return Ok(());
     }
-    let why = format!("{}: make one in the token, or let siv make it", reservations.join("; "));
+    let why = format!("{}: make one in the token, let siv make it, or waive that", reservations.join("; "));
     Err(Error::HsmRefused(HsmRefusal::new("kek", "unfit", why)))
 }
 

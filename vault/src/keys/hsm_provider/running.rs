@@ -87,7 +87,7 @@ impl Running {
     pub(super) fn known_outage(&self) -> Option<HsmError> {
         let failed = (*self.failed.lock().unwrap_or_else(PoisonError::into_inner))?;
         let status = self.status();
-        let away = failed.elapsed() < REST && status.phase != Phase::Ready;
+        let away = failed.elapsed() < REST && !matches!(status.phase, Phase::Ready | Phase::Idle);
         away.then(|| HsmError::Unavailable(status.last_error.unwrap_or_else(|| "no worker".to_owned())))
     }
 

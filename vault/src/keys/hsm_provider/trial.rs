@@ -18,6 +18,14 @@ pub struct TriedToken {
     pub is_beside: bool,
 }
 
+impl TriedToken {
+    /// The token's serial number, where it has one.
+    #[must_use]
+    pub fn serial(&self) -> Option<String> {
+        Some(self.token.serial.clone()).filter(|serial| !serial.is_empty())
+    }
+}
+
 impl Keys {
     /// What [`Keys::move_to_hsm`] would do now.
     ///
@@ -48,7 +56,9 @@ impl HsmProvider {
         let (draft, host, token) = self.reached(&wish, now).await?;
         let (record, ..) = settled(draft, &token, &known.providers);
         let tried = blocking(move || match &wish.kek {
-            Some(label) => onboarding::found(&host, label).map(|tried| (host, tried.kek.profile, Some(tried))),
+            Some(label) => {
+                onboarding::found(&host, (label, wish.waive)).map(|tried| (host, tried.kek.profile, Some(tried)))
+            }
             None => onboarding::would_do(&host).map(|profile| (host, profile, None)),
         });
         let (host, profile, found) = tried.await?;

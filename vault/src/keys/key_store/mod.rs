@@ -125,6 +125,13 @@ impl KeyStore {
         self.load_key(name).await?.ok_or(Error::Damaged("a secret vanished while it was made"))
     }
 
+    /// Makes a key of a name that has none; false if it has one, whether that opens or not.
+    #[expect(clippy::disallowed_methods, reason = "plaintext of its seal")]
+    pub(super) async fn create_fresh(&self, name: &SecretName) -> Result<bool, Error> {
+        let key = LockedKey::try_init_with(|bytes| getrandom::fill(bytes).map_err(Error::Random))?;
+        self.create(name, key.expose_secret()).await
+    }
+
     /// The names of all secrets of a kind.
     pub(super) async fn list(&self, kind: SecretKind) -> Result<Vec<SecretName>, Error> {
         let names = self.medium.list(self.identity.root_version, kind).await?;

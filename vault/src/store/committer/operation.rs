@@ -91,7 +91,7 @@ pub struct Changes {
     pub runs: Vec<RunRow>,
     /// Rows that decide, inserted (version 1) or replaced (version n over n - 1).
     pub rows: Vec<DecidingRow>,
-    /// Data keys' records.
+    /// Data keys that were wrapped anew; one that is gone by now stays gone.
     pub data_keys: Vec<DataKeyRow>,
     /// Data keys to remove: their erasure keys are gone.
     pub removed_data_keys: Vec<DataKeyId>,

@@ -94,7 +94,7 @@ async fn the_row_of_another_request_is_not_taken_for_ones_own(vault: Vault) {
 
 impl Vault {
     /// A version in a token that no node reaches, active beside those before it, which are deactivated.
-    async fn move_into_token(&self) -> KekRecord {
+    pub(super) async fn move_into_token(&self) -> KekRecord {
         let newest = versions(&demo(), &self.store).await.unwrap().pop().unwrap();
         let token = HsmKek::in_no_token(KeyProviderId::generate(NOW));
         let made = KekRecord {
@@ -174,6 +174,7 @@ async fn an_act_that_needs_a_pin_is_carried_out_once_by_who_asked_for_it(vault: 
         token: Some(label.to_owned()),
         serial: None,
         kek: None,
+        waive: false,
     };
     let act = TwoPersonAct::LeaveToken { kek: kek.clone(), place: place("acme") };
     let asked = vault.asked(one, act.clone()).await;
@@ -314,7 +315,7 @@ async fn of_two_tenants_that_take_one_key_of_a_token_in_the_same_moment_one_has_
     vault.make_tenant(&other).await;
     let version = |hsm: HsmKek| KekRecord {
         kek_id: KekId::generate(NOW),
-        version: 1,
+        version: 2,
         mechanism: hsm.canary.kek.profile.to_string(),
         state: KekState::Active,
         created_at: NOW,

@@ -106,6 +106,11 @@ impl Vault {
         assert!(matches!(self.wish(version, KekState::Compromised).await, Changed::Done(_)));
     }
 
+    /// What is left of the compromise of each version that is compromised, in their order.
+    async fn left(&self) -> Vec<u64> {
+        resealing::left(&demo(), &self.store).await.unwrap().into_values().collect()
+    }
+
     async fn pass(&self, remove: bool) -> Passed {
         resealing::pass(&self.by(), remove, self.ground()).await.unwrap()
     }
@@ -123,7 +128,9 @@ async fn after_a_compromise_every_value_rests_on_a_data_key_made_later(vault: Va
     }
     let old = vault.row(values[0]).await.data_key_id;
     assert_eq!(vault.pass(true).await, Passed::default(), "there is nothing to do");
+    assert!(vault.left().await.is_empty());
     vault.compromise(1).await;
+    assert_eq!(vault.left().await, [1]);
     // Whoever still opens the old one seals nothing under it.
     vault.data_key(old).await.unwrap();
     let after = vault.captured(None).await;
@@ -141,10 +148,12 @@ async fn after_a_compromise_every_value_rests_on_a_data_key_made_later(vault: Va
     vault.keys.forget_tenant(&demo());
     assert!(matches!(vault.data_key(old).await, Err(keys::Error::NoDataKey)));
     assert_eq!(vault.pass(true).await, Passed::default());
+    assert_eq!(vault.left().await, [0], "its compromise is over");
     // What else it wraps moves with a rewrap.
     kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap();
     assert!(matches!(vault.wish(1, KekState::Destroyed).await, Changed::Done(_)), "nothing refers to it");
-    assert_eq!((vault.said("key.values.resealed").await, vault.said("key.data-key.retired").await), (2, 1));
+    // One for each part of the day.
+    assert_eq!((vault.said("key.values.resealed").await, vault.said("key.data-key.retired").await), (3, 1));
     assert!(vault.is_genuine(values[0]).await);
     let next = vault.captured(None).await;
     assert_eq!(vault.row(next).await.data_key_id, new, "it goes on under the same one");
@@ -164,6 +173,7 @@ async fn what_was_rewrapped_before_the_compromise_is_sealed_anew_too(vault: Vaul
     // A second one: what the first pass made is of before by now.
     let second = vault.row(value_id).await.data_key_id;
     vault.compromise(2).await;
+    assert_eq!(vault.left().await, [1, 2], "what was made between them is of before the second alone");
     vault.pass(true).await;
     assert_ne!(vault.row(value_id).await.data_key_id, second);
     assert_eq!(

@@ -45,12 +45,14 @@ pub async fn plan(by: &Administrator, target: Target, now: Timestamp, ground: Gr
         Target::Same => (present.mechanism.clone(), Planned::Same, act),
         Target::Local => (LOCAL_MECHANISM.to_owned(), Planned::Local, act),
         Target::Hsm(wish) => {
-            let elsewhere = TwoPersonAct::LeaveToken { kek: present.row_key(), place: Place::of(&wish) };
+            let place = Place::of(&wish);
             let attempt = Attempt::of(&wish, &by.tenant);
             let tried = attempt.ended(keys.try_hsm(store, &by.tenant, &present, wish, now).await, by, ground).await?;
-            // Named as the token in use, and the present key does not answer there.
-            let other = Some(elsewhere).filter(|_| present.hsm.is_some() && !tried.is_beside);
-            (tried.profile, Planned::Token(tried.token), act.or(other))
+            // Named as another token than that in use, or the present key does not answer there.
+            let leaves = act.is_some() || present.hsm.is_some() && !tried.is_beside;
+            let place = place.at(tried.serial());
+            let act = leaves.then(|| TwoPersonAct::LeaveToken { kek: present.row_key(), place });
+            (tried.profile, Planned::Token(tried.token), act)
         }
     };
     let takes_two = is_missing(act, by, store).await?;

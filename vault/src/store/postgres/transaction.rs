@@ -176,7 +176,7 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
     }
     deciding::write(&set.rows, connection).await?;
     for row in &set.data_keys {
-        key_rows::upsert_data_key(row, connection).await?;
+        key_rows::replace_data_key(row, connection).await?;
     }
     for (tenant, id) in &set.removed_data_keys {
         key_rows::remove_data_key(*id, tenant, connection).await?;

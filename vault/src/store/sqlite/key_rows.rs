@@ -31,24 +31,17 @@ pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut SqliteCon
     found.into_iter().find(|stored| (stored.era, stored.part) == (row.era, row.part)).ok_or(Error::Conflict)
 }
 
-/// Writes a data key that was wrapped anew: its id, class and epoch stay.
-pub(super) async fn upsert_data_key(row: &DataKeyRow, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+/// Writes a data key that was wrapped anew: its id, class and epoch stay. One that was retired or erased meanwhile stays gone.
+pub(super) async fn replace_data_key(row: &DataKeyRow, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era, part) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, data_key_id) DO UPDATE SET kek_id = excluded.kek_id, \
-         kek_version = excluded.kek_version, mechanism = excluded.mechanism, sealed = excluded.sealed",
+        "UPDATE data_keys SET kek_id = ?, kek_version = ?, mechanism = ?, sealed = ? WHERE tenant = ? AND data_key_id = ?",
     )
-    .bind(row.tenant.as_str())
-    .bind(&row.data_key_id.as_bytes()[..])
-    .bind(row.class.as_str())
-    .bind(int(row.epoch.0))
     .bind(&row.kek_id.as_bytes()[..])
     .bind(row.kek_version)
     .bind(&row.mechanism[..])
     .bind(&row.sealed[..])
-    .bind(millis(row.created))
-    .bind(i64::from(row.era))
-    .bind(i64::from(row.part))
+    .bind(row.tenant.as_str())
+    .bind(&row.data_key_id.as_bytes()[..])
     .execute(connection)
     .await
     .map(|_| ())

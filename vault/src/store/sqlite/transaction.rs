@@ -79,7 +79,7 @@ impl SqliteBatch<'_> {
             deciding::write(sealed, *base, connection).await?;
         }
         for row in &set.data_keys {
-            key_rows::upsert_data_key(row, connection).await?;
+            key_rows::replace_data_key(row, connection).await?;
         }
         for (tenant, id) in &set.removed_data_keys {
             key_rows::remove_data_key(*id, tenant, connection).await?;

@@ -1,0 +1,170 @@
+//! What a host and its supervisor share, under one lock: where the HSM stands, its worker, who is under way.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::breaker::Breaker;
+use super::limits::Limits;
+use super::status::{Phase, Status};
+use crate::backoff::Backoff;
+use crate::configuration::Configuration;
+use crate::error::HsmError;
+use crate::process::{Launch, Worker};
+
+/// All that both know.
+pub(crate) struct Shared {
+    pub(super) launch: Launch,
+    pub(super) limits: Limits,
+    /// Whether the first PIN was never accepted at the token.
+    pub(super) has_new_pin: bool,
+    pub(super) inner: Mutex<Inner>,
+    pub(super) changed: Condvar,
+}
+
+/// What changes.
+pub(super) struct Inner {
+    pub(super) configuration: Configuration,
+    /// Rises with each new configuration: a connection made with an older one is thrown away.
+    pub(super) revision: u64,
+    pub(super) worker: Option<Arc<Worker>>,
+    pub(super) status: Status,
+    pub(super) breaker: Breaker,
+    pub(super) backoff: Backoff,
+    /// When the supervisor acts next: starts, or asks the canaries.
+    pub(super) due: Instant,
+    /// The canary that is asked first the next time: a look that ran out of time goes on where it ended.
+    pub(super) next_canary: usize,
+    /// When a caller last came or was answered.
+    pub(super) used: Instant,
+    /// Whether a worker is to be started though the host rests.
+    pub(super) wanted: bool,
+    pub(super) stopping: bool,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker to ask, counted as a call under way. A start under way is waited for; a known outage is answered at once.
+    pub(super) fn enter(&self, until: Instant) -> Result<Arc<Worker>, HsmError> {
+        let mut inner = self.lock();
+        if inner.status.in_flight >= self.limits.in_flight {
+            return Err(HsmError::Overloaded);
+        }
+        inner.status.in_flight += 1;
+        inner.used = Instant::now();
+        if inner.status.phase == Phase::Down {
+            // Looked for more often from now on than what nobody asks for.
+            inner.due = inner.due.min(inner.used + self.limits.backoff_last);
+        }
+        let entered = loop {
+            match (inner.status.phase, &inner.worker) {
+                (Phase::Ready, Some(worker)) if !worker.is_dead() => break Ok(Arc::clone(worker)),
+                (Phase::Quarantined | Phase::Degraded, _) => break Err(inner.why()),
+                (Phase::Down, _) if inner.backoff.failures() > 1 => break Err(inner.why()),
+                (Phase::Idle, _) if !inner.wanted => {
+                    inner.wanted = true;
+                    self.changed.notify_all();
+                }
+                _ => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() && inner.status.phase == Phase::Idle {
+                // As many workers run as may, and all are at work.
+                break Err(HsmError::Overloaded);
+            }
+            if left.is_zero() || inner.stopping {
+                break Err(HsmError::Unavailable("the worker is being started".to_owned()));
+            }
+            inner = self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        if entered.is_err() {
+            inner.status.in_flight -= 1;
+        }
+        entered
+    }
+
+    /// Counts the outcome of a call.
+    pub(super) fn leave(&self, worker: &Arc<Worker>, failed: Option<&HsmError>) {
+        let mut inner = self.lock();
+        inner.status.in_flight -= 1;
+        inner.status.calls += 1;
+        inner.used = Instant::now();
+        let Some(error) = failed else { return };
+        inner.status.failures += 1;
+        let current = inner.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker));
+        match error {
+            HsmError::Quarantined(_) if current => inner.fall(Phase::Quarantined, Some(error)),
+            // What its caller could have waited for longer is no failure of the HSM; a hung call the supervisor sees itself.
+            HsmError::Overloaded | HsmError::DeadlineExceeded => {}
+            error if error.is_outage() && current => inner.count_failure(error),
+            error if error.is_alarm() => inner.status.note(error),
+            _ => {}
+        }
+        self.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// Since when its worker has had nothing to do, if there is one.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let inner = self.lock();
+        inner.is_idle().then_some(inner.used)
+    }
+
+    /// Ends its worker, unless somebody came since.
+    pub(crate) fn rest(&self, since: Instant) -> bool {
+        let mut inner = self.lock();
+        let rests = inner.is_idle() && inner.used == since;
+        if rests {
+            inner.fall(Phase::Idle, None);
+            self.changed.notify_all();
+        }
+        rests
+    }
+}
+
+impl Inner {
+    /// Whether a worker runs that is asked nothing, by nobody: neither a caller nor the look at the canaries.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_free = |worker: &Arc<Worker>| !worker.is_asked();
+        self.status.phase == Phase::Ready && self.status.in_flight == 0 && self.worker.as_ref().is_some_and(is_free)
+    }
+
+    /// Opens the breaker where it is one failure too many; the supervisor asks the canaries after the back-off.
+    pub(super) fn count_failure(&mut self, error: &HsmError) {
+        self.status.note(error);
+        if self.breaker.fail(Instant::now()) && self.status.phase == Phase::Ready {
+            self.status.turn(Phase::Degraded, Some(error));
+            self.due = Instant::now() + self.backoff.after_failure();
+        }
+    }
+
+    /// Ends the worker and takes on `phase`.
+    pub(super) fn fall(&mut self, phase: Phase, why: Option<&HsmError>) {
+        if let Some(worker) = self.worker.take() {
+            worker.kill();
+        }
+        self.status.worker_pid = None;
+        self.status.turn(phase, why);
+    }
+
+    pub(super) fn why(&self) -> HsmError {
+        let reason = self.status.last_error.clone().unwrap_or_else(|| "no worker".to_owned());
+        if self.status.phase == Phase::Quarantined {
+            HsmError::Quarantined(reason)
+        } else {
+            HsmError::Unavailable(reason)
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Host's drop has ended the supervisor, which has ended the worker; this is for a supervisor that never ran.
+        if let Some(worker) = self.worker.take() {
+            worker.kill();
+        }
+    }
+}

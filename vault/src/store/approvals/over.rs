@@ -1,0 +1,42 @@
+//! Why a request is not approved.
+
+/// Why an approval cannot be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Another digest was named than that of the act.
+    Digest,
+    /// Its time is over.
+    Expired,
+    /// Somebody else gave it.
+    Used,
+    /// The credential that asked does not hold any more.
+    Withdrawn,
+    /// What it was asked for is not there any more as it was.
+    Changed,
+}
+
+impl Over {
+    /// The reason in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Digest => "digest",
+            Self::Expired => "expired",
+            Self::Used => "used",
+            Self::Withdrawn => "withdrawn",
+            Self::Changed => "changed",
+        }
+    }
+
+    /// The same for a person.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Digest => "the act is not the one that the digest is of: look at `siv keys approvals`",
+            Self::Expired => "its time is over: ask again",
+            Self::Used => "another custodian gave it already",
+            Self::Withdrawn => "the credential that asked for it does not hold any more: ask again with another",
+            Self::Changed => "keys or settings are others than when it was asked for: ask again",
+        }
+    }
+}
