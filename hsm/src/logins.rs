@@ -54,9 +54,18 @@ pub(crate) struct Login {
 struct Known {
     under_way: usize,
     accepted: Option<(PinTag, Instant)>,
-    /// A PIN whose last login did not answer.
-    unanswered: Option<PinTag>,
+    /// A PIN whose last logins did not answer.
+    silent: Option<Silent>,
     refused: Vec<Refused>,
+}
+
+/// Logins in a row that did not answer. The module died or was too slow, and most often the token heard nothing of it: that is an outage, and
+/// no wrong PIN, unless the token says that it has counted one.
+#[derive(Debug, Clone, Copy)]
+struct Silent {
+    tag: PinTag,
+    times: u32,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -70,6 +79,11 @@ struct Refused {
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// So many PINs that were never accepted are refused within that time, then no other is tried: a token allows three and more.
 const NEW_PINS: usize = 2;
+/// After two logins in a row that did not answer the next one waits: a token that does count them and does not say so is not run
+/// into its lock at the pace of starts. Short enough that one that is back is used within ten seconds.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The same of a PIN that somebody has just said.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
 /// After a PIN was accepted its other logins need not wait for each other.
 const HERD: Duration = Duration::from_secs(2);
 /// Tokens remembered; nothing is known of most.
@@ -82,15 +96,15 @@ fn doors() -> MutexGuard<'static, HashMap<Door, Known>> {
     DOORS_KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks whether somebody may log in at `door`; `is_new` says that this PIN was never accepted there. With leave to go comes what holds the
-/// turn.
-pub(crate) fn ask(door: Door, tag: PinTag, is_new: bool) -> (Leave, Option<Login>) {
+/// Asks whether somebody may log in at `door`; `is_new` says that this PIN was never accepted there, `is_counted` that the token has counted
+/// a wrong one since the last login. With leave to go comes what holds the turn.
+pub(crate) fn ask(door: Door, tag: PinTag, (is_new, is_counted): (bool, bool)) -> (Leave, Option<Login>) {
     let mut doors = doors();
     if doors.len() >= DOORS {
-        doors.retain(|_, known| known.under_way > 0 || known.unanswered.is_some() || known.is_fresh());
+        doors.retain(|_, known| known.under_way > 0 || known.silent.is_some() || known.is_fresh());
     }
     let known = doors.entry(door.clone()).or_default();
-    match known.leave(&tag, is_new) {
+    match known.leave(&tag, (is_new, is_counted)) {
         Leave::Go => {
             known.under_way += 1;
             (Leave::Go, Some(Login { door, tag, ended: false }))
@@ -104,12 +118,23 @@ impl Known {
         self.refused.iter().any(|refused| refused.at.elapsed() < REMEMBERED)
     }
 
-    fn leave(&mut self, tag: &PinTag, is_new: bool) -> Leave {
+    fn leave(&mut self, tag: &PinTag, (is_new, is_counted): (bool, bool)) -> Leave {
         self.refused.retain(|refused| refused.at.elapsed() < REMEMBERED);
         if let Some(refused) = self.refused.iter().find(|refused| refused.tag == *tag) {
             return Leave::Never(refused.why.to_owned());
         }
         let accepted = self.accepted.filter(|(accepted, _)| accepted == tag);
+        if let Some(silent) = self.silent.filter(|silent| silent.tag == *tag) {
+            if is_counted {
+                let why = "a login did not answer, and the token has counted a wrong PIN";
+                self.refused.push(Refused { tag: *tag, at: Instant::now(), why });
+                return Leave::Never(why.to_owned());
+            }
+            let pause = if is_new && accepted.is_none() { LONG_PAUSE } else { PAUSE };
+            if silent.times > 1 && silent.at.elapsed() < pause {
+                return Leave::Later("two logins in a row did not answer: the next one waits".to_owned());
+            }
+        }
         if is_new && accepted.is_none() && self.refused.len() >= NEW_PINS {
             return Leave::Later(
                 "two PINs were refused at this token within ten minutes: no other is tried".to_owned(),
@@ -121,23 +146,21 @@ impl Known {
 
     fn end(&mut self, tag: PinTag, ending: Option<Ending>) {
         self.under_way = self.under_way.saturating_sub(1);
-        let mut refuse = |why| self.refused.push(Refused { tag, at: Instant::now(), why });
+        let silent = self.silent.take_if(|silent| silent.tag == tag);
         match ending {
             Some(Ending::Accepted) => self.accepted = Some((tag, Instant::now())),
             Some(Ending::Refused) => {
-                refuse("the token refused this PIN; it was tried once, and is tried by nobody");
+                let why = "the token refused this PIN; it was tried once, and is tried by nobody";
+                self.refused.push(Refused { tag, at: Instant::now(), why });
                 self.accepted = self.accepted.filter(|(accepted, _)| *accepted != tag);
             }
-            Some(Ending::Neither) => {}
-            None if self.unanswered == Some(tag) => {
-                refuse("two logins in a row did not answer, and the token may have counted them as wrong PINs");
-            }
+            // What was not answered before may have been counted all the same.
+            Some(Ending::Neither) => self.silent = self.silent.or(silent),
             None => {
-                self.unanswered = Some(tag);
-                return;
+                let times = silent.map_or(0, |silent| silent.times).saturating_add(1);
+                self.silent = Some(Silent { tag, times, at: Instant::now() });
             }
         }
-        self.unanswered = None;
     }
 }
 
@@ -172,12 +195,12 @@ mod tests {
     }
 
     fn go(door: &Door, pin: u8, is_new: bool) -> Login {
-        let (leave, login) = ask(door.clone(), [pin; 32], is_new);
+        let (leave, login) = ask(door.clone(), [pin; 32], (is_new, false));
         login.unwrap_or_else(|| panic!("{leave:?}"))
     }
 
     fn refusal(door: &Door, pin: u8, is_new: bool) -> Leave {
-        let (leave, login) = ask(door.clone(), [pin; 32], is_new);
+        let (leave, login) = ask(door.clone(), [pin; 32], (is_new, false));
         assert!(login.is_none());
         leave
     }
@@ -218,12 +241,27 @@ mod tests {
     }
 
     #[test]
-    fn the_second_login_in_a_row_that_does_not_answer_is_the_last() {
+    fn logins_that_do_not_answer_are_an_outage_and_tried_less_often() {
         let here = door("silent");
         drop(go(&here, 1, false));
+        drop(go(&here, 1, false));
+        assert!(matches!(refusal(&here, 1, false), Leave::Later(why) if why.contains("did not answer")));
+        // The right one is not held up by it, and what was silent is tried again after a while.
+        go(&here, 2, true).end(Ending::Accepted);
+        doors().get_mut(&here).unwrap().silent.as_mut().unwrap().at -= PAUSE;
+        go(&here, 1, false).end(Ending::Accepted);
+        drop(go(&here, 1, false));
+    }
+
+    #[test]
+    fn a_login_that_did_not_answer_is_not_repeated_where_the_token_has_counted_a_wrong_pin() {
+        let here = door("counted");
+        // Somebody else's wrong PIN alone stops nobody.
+        ask(here.clone(), [1; 32], (false, true)).1.unwrap().end(Ending::Accepted);
+        drop(go(&here, 1, false));
+        // That the module then said something else takes nothing back.
         go(&here, 1, false).end(Ending::Neither);
-        drop(go(&here, 1, false));
-        drop(go(&here, 1, false));
-        assert!(matches!(refusal(&here, 1, false), Leave::Never(why) if why.contains("did not answer")));
+        assert!(matches!(ask(here.clone(), [1; 32], (false, true)), (Leave::Never(_), None)));
+        assert!(matches!(refusal(&here, 1, false), Leave::Never(_)));
     }
 }

@@ -35,6 +35,7 @@ pub mod records;
 mod refused_pins;
 mod replica;
 pub mod resealing;
+mod rounds;
 mod row_seal;
 pub mod rows;
 pub mod settings;

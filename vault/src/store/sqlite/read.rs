@@ -7,7 +7,7 @@ use crate::keys::KekRecord;
 use crate::store::Error;
 use crate::store::batch::{LoadedValue, Stored};
 use crate::store::committer::operation::Generation;
-use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, Table, ValueSeals};
+use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, SealsRow, Table};
 
 impl SqliteStore {
     pub(in crate::store) async fn value(
@@ -131,10 +131,10 @@ impl SqliteStore {
 
     pub(in crate::store) async fn seals(
         &self,
-        between: (ValueId, ValueId),
+        between: (&[u8], &[u8]),
         limit: u32,
         tenant: &TenantName,
-    ) -> Result<Vec<ValueSeals>, Error> {
+    ) -> Result<Vec<SealsRow>, Error> {
         values::seals(between, limit, tenant, &mut *self.reader().await?).await
     }
 
