@@ -35,8 +35,8 @@ pub struct Host {
 struct Shared {
     launch: Launch,
     limits: Limits,
-    /// Whether the first PIN was never accepted at the token.
-    has_new_pin: bool,
+    /// Who has just said the first PIN, where that was never accepted at the token.
+    new_by: Option<String>,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -62,22 +62,22 @@ impl Host {
     /// # Errors
     /// [`HsmError::Unavailable`] if no thread can be had.
     pub fn start(launch: Launch, configuration: Configuration, limits: Limits) -> Result<Self, HsmError> {
-        Self::begin(launch, configuration, limits, false)
+        Self::begin(launch, configuration, limits, None)
     }
 
-    /// The same with a PIN that somebody has just said: of such, few are tried at a token that refuses them.
+    /// The same with a PIN that `by` has just said: of such, few are tried at a token that refuses them, counted for whoever says them.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn try_out(launch: Launch, configuration: Configuration, limits: Limits) -> Result<Self, HsmError> {
-        Self::begin(launch, configuration, limits, true)
+    pub fn try_out(launch: Launch, configuration: Configuration, limits: Limits, by: String) -> Result<Self, HsmError> {
+        Self::begin(launch, configuration, limits, Some(by))
     }
 
     fn begin(
         launch: Launch,
         configuration: Configuration,
         limits: Limits,
-        has_new_pin: bool,
+        new_by: Option<String>,
     ) -> Result<Self, HsmError> {
         let inner = Inner {
             configuration,
@@ -91,7 +91,7 @@ impl Host {
             stopping: false,
         };
         let (inner, changed) = (Mutex::new(inner), Condvar::new());
-        let shared = Arc::new(Shared { launch, limits, has_new_pin, inner, changed });
+        let shared = Arc::new(Shared { launch, limits, new_by, inner, changed });
         let supervised = Arc::clone(&shared);
         let supervisor = std::thread::Builder::new()
             .name("hsm-supervisor".to_owned())
@@ -250,7 +250,7 @@ impl Host {
         deadline: Duration,
     ) -> Result<CheckReport, HsmError> {
         let until = Instant::now() + deadline;
-        let worker = Worker::start(launch, true, || {})?;
+        let worker = Worker::start(launch, Some(String::new()), || {})?;
         let left = || until.saturating_duration_since(Instant::now());
         let report = worker
             .configure(configuration, left())

@@ -44,8 +44,8 @@ pub(crate) struct Worker {
     waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
     dead: AtomicBool,
-    /// Whether its PIN was never accepted: somebody has just said it.
-    has_new_pin: bool,
+    /// Who has just said its PIN, where that was never accepted.
+    new_by: Option<String>,
     /// Module and serial number that its configuration pins, as far as it does.
     pinned: OnceLock<(Option<ModuleHash>, Option<String>)>,
     /// The one token it speaks of.
@@ -63,6 +63,8 @@ struct Waiting {
     answer: SyncSender<Result<Answer, HsmError>>,
 }
 
+/// So many times the limit a start may take in all, however long the line at its token is.
+const STARTS: u32 = 10;
 /// How long a request may wait for room in the socket's buffer: a worker always reads, unless it is stopped.
 const WRITE: Duration = Duration::from_millis(500);
 
@@ -70,7 +72,7 @@ impl Worker {
     /// Starts the program. `gone` is called once, from another thread, when it has ended and was reaped.
     pub(crate) fn start(
         launch: &Launch,
-        has_new_pin: bool,
+        new_by: Option<String>,
         gone: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>, HsmError> {
         let failed = |e: io::Error| HsmError::Unavailable(format!("the worker cannot be started: {}", e.kind()));
@@ -99,7 +101,7 @@ impl Worker {
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
-            has_new_pin,
+            new_by,
             pinned: OnceLock::new(),
             door: OnceLock::new(),
             login: Mutex::default(),
@@ -136,15 +138,16 @@ impl Worker {
         let _ = self.pinned.set((configuration.module_sha256, configuration.token.serial.clone()));
         let secrets = Zeroizing::new([&pin_key()?[..], pin].concat());
         let answered = self.send(&Verb::Configure, [&json, &secrets], each)?;
+        let last = Instant::now() + each.saturating_mul(STARTS);
         loop {
             // Without a hung request it was answered just now.
             let hung_at = self.hung_at(each).unwrap_or_else(|| Instant::now() + WRITE);
-            match answered.recv_timeout(hung_at.saturating_duration_since(Instant::now())) {
+            match answered.recv_timeout(hung_at.min(last).saturating_duration_since(Instant::now())) {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Disconnected) => return Err(ended()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if self.hung_at(each).is_some_and(|at| at <= Instant::now()) {
+            if last <= Instant::now() || self.hung_at(each).is_some_and(|at| at <= Instant::now()) {
                 return Err(HsmError::DeadlineExceeded);
             }
         }
@@ -249,7 +252,7 @@ impl Worker {
                 if !is_own {
                     return Err(HsmError::Protocol("a login at another token".to_owned()));
                 }
-                let (leave, login) = logins::ask(door, tag, (self.has_new_pin, is_counted));
+                let (leave, login) = logins::ask(door, tag, (self.new_by.as_deref(), is_counted));
                 *self.login() = login.map(|login| (login, Instant::now()));
                 let answer = doorman::frame(&leave)?;
                 answer.write(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|_| ended())

@@ -84,7 +84,7 @@ fn start(shared: &Arc<Shared>) {
             shared.changed.notify_all();
         }
     };
-    let worker = match Worker::start(&shared.launch, shared.has_new_pin && revision == 0, gone) {
+    let worker = match Worker::start(&shared.launch, shared.new_by.clone().filter(|_| revision == 0), gone) {
         Ok(worker) => worker,
         Err(error) => return down(shared, &mut shared.lock(), &error),
     };

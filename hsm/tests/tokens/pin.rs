@@ -73,8 +73,15 @@ fn a_login_that_does_not_answer_is_no_refusal_and_the_token_heals() {
 #[test]
 fn a_login_without_an_answer_that_the_token_counted_as_a_wrong_pin_is_left_to_a_person() {
     let token = Token::shimmed(Provider::SoftHsm);
-    token.inject("C_GetTokenInfo flags=0x10000\nC_Login crash\n");
-    let host = Host::start(token.launch(), token.configuration(), Token::limits()).unwrap();
+    token.inject("C_Login hang\n");
+    let limits = Limits { connect: Duration::from_secs(5), ..Token::limits() };
+    let host = Host::start(token.launch(), token.configuration(), limits).unwrap();
+    let until = std::time::Instant::now() + LONG;
+    while token.calls("C_Login") == 0 {
+        assert!(std::time::Instant::now() < until, "{:?}", host.status());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    token.inject("C_GetTokenInfo flags=0x10000\n");
     assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
     assert!(host.status().last_error.unwrap().contains("did not answer"), "{:?}", host.status());
     assert_eq!(token.calls("C_Login"), 1);
@@ -122,16 +129,16 @@ fn a_module_that_dies_at_its_login_is_no_refusal() {
 #[test]
 fn who_guesses_pins_of_a_token_is_stopped_before_it_locks() {
     let token = Token::shimmed(Provider::SoftHsm);
-    let guess = |pin: &str| {
+    let guess = |who: &str, pin: &str| {
         let mut configuration = token.configuration();
         configuration.pin = PinSource::Given(Pin::new(pin.as_bytes()).unwrap());
-        Host::try_out(token.launch(), configuration, Token::limits()).unwrap()
+        Host::try_out(token.launch(), configuration, Token::limits(), who.to_owned()).unwrap()
     };
     for pin in ["0000000002", "0000000003"] {
-        let host = guess(pin);
+        let host = guess("guest", pin);
         assert!(host.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", host.status());
     }
-    let third = guess("0000000004");
+    let third = guess("guest", "0000000004");
     assert!(
         third.wait(LONG, |s| s.last_error.as_ref().is_some_and(|e| e.contains("no other"))),
         "{:?}",
@@ -140,6 +147,11 @@ fn who_guesses_pins_of_a_token_is_stopped_before_it_locks() {
     assert_eq!(token.calls("C_Login"), 2);
     let owner = token.host();
     assert_eq!(owner.status().phase, Phase::Ready);
+    // Nor does it keep the owner from bringing a PIN that is another by now.
+    drop(owner);
+    token.logged_in(&["--change-pin", "--new-pin", "0987654321"]);
+    let changed = guess("owner", "0987654321");
+    assert!(changed.wait(LONG, |s| s.phase == Phase::Ready), "{:?}", changed.status());
 }
 
 #[test]

@@ -144,6 +144,7 @@ fn summary(report: &bundle::Report) -> Value {
         "to": report.range.to,
         "openings": report.openings,
         "erased": report.erased,
+        "outOfReach": report.out_of_reach,
         "since": report.since.as_ref().map(|checkpoint| checkpoint.size),
     })
 }

@@ -20,6 +20,13 @@ impl From<store::Error> for Problem {
             Error::TakesTwo(act) => {
                 return Self::new(Code::Conflict).with_fault(act.as_str(), "second_person");
             }
+            Error::SecretsOutOfReach(names) => {
+                let why = "it is sealed under a key of a token that was left and does not answer: give it again";
+                let missing = |problem: Self, name: &String| {
+                    problem.with_place(format!("secrets.{name}"), "required", why.to_owned())
+                };
+                return names.iter().fold(Self::new(Code::Validation), missing);
+            }
             Error::Conflict => Code::Conflict,
             Error::Cursor => Code::Malformed,
             Error::LogUnavailable => Code::LogUnavailable,

@@ -17,6 +17,9 @@ pub enum Error {
     /// The act takes a second custodian, and nobody approved it yet.
     #[error("the act takes a second custodian")]
     TakesTwo(Box<super::approvals::TwoPersonAct>),
+    /// These secrets of a destination do not open where they were left: they must be given again.
+    #[error("secrets of a destination are out of reach")]
+    SecretsOutOfReach(Vec<String>),
     /// The operation's deadline passed; nothing of it was given out.
     #[error("the operation's deadline passed")]
     Late,

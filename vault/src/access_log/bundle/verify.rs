@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, Read as _};
 
 use sha2::{Digest, Sha256};
 
-use super::{CHECKPOINT, Fault, Files, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, VKEY};
+use super::{CHECKPOINT, Fault, Files, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, VKEY, names};
 use crate::access_log::checkpoint::Checkpoint;
 use crate::access_log::tree::entries::split_entries;
 use crate::access_log::tree::tiles::{TILE_WIDTH, TileId, Tiles};
@@ -24,6 +24,8 @@ pub struct Report {
     pub openings: u64,
     /// Openings that are not: erased.
     pub erased: u64,
+    /// Openings that are not, and of which the bundle says that they were out of reach when it was made.
+    pub out_of_reach: u64,
     /// The older checkpoint that this log continues.
     pub since: Option<Checkpoint>,
 }
@@ -40,10 +42,12 @@ pub fn verify(files: &impl Files, trusted: &[VerifierKey], since: Option<&str>) 
     let tiles = hash_tiles(files, &entries, &checkpoint)?;
     let since = since.map(|note| continues(note, &checkpoint, &tiles, trusted)).transpose()?;
     let entries = entries.each_reads()?;
-    let openings = openings(files, &entries)?;
+    let (openings, seen) = openings(files, &entries)?;
+    let out_of_reach = out_of_reach(files, &entries, &seen)?;
     manifest(files, range, checkpoint.size)?;
-    let erased = entries.personal.saturating_sub(openings);
-    Ok(Report { checkpoint, range, openings, erased, since })
+    let possible = MEMBERS * entries.personal.iter().filter(|is_there| **is_there).count() as u64;
+    let erased = possible.saturating_sub(openings).saturating_sub(out_of_reach);
+    Ok(Report { checkpoint, range, openings, erased, out_of_reach, since })
 }
 
 fn bytes(files: &impl Files, name: &str) -> Result<Vec<u8>, Fault> {
@@ -66,21 +70,24 @@ fn range(files: &impl Files, size: u64) -> Result<IndexRange, Fault> {
     if range.widened(size) == range { Ok(range) } else { Err(wrong(Error::OutsideTree)) }
 }
 
+/// So many openings an entry can have.
+const MEMBERS: u64 = Personal::ALL.len() as u64;
+
 /// What the check keeps of the entries: a log of a million fits into little memory, the entries themselves do not.
 struct Entries {
     from: u64,
     hashes: Vec<Hash>,
     commitments: Vec<[Commitment; Personal::ALL.len()]>,
-    /// How many openings there could be.
-    personal: u64,
+    /// Whether each could have openings.
+    personal: Vec<bool>,
     /// The first entry that does not read or follow: told after what the tree says.
     fault: Option<Fault>,
 }
 
 impl Entries {
     fn read(files: &impl Files, range: IndexRange, size: u64) -> Result<Self, Fault> {
-        let (hashes, commitments) = (Vec::new(), Vec::new());
-        let mut all = Self { from: range.from, hashes, commitments, personal: 0, fault: None };
+        let (hashes, commitments, personal) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all = Self { from: range.from, hashes, commitments, personal, fault: None };
         let mut order = Order { from: range.from, lanes: BTreeMap::new(), tenant: None };
         for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
             let Some(id) = TileId::entries(tile, size) else { continue };
@@ -104,7 +111,7 @@ impl Entries {
     fn take(&mut self, read: Result<ParsedEntry, Fault>) {
         match read {
             Ok(entry) => {
-                self.personal += if entry.is_own() { 0 } else { Personal::ALL.len() as u64 };
+                self.personal.push(!entry.is_own());
                 self.commitments.push(Personal::ALL.map(|member| entry.commitment(member)));
             }
             Err(fault) => self.fault = Some(fault),
@@ -234,9 +241,31 @@ fn continues(note: &str, new: &Checkpoint, tiles: &Tiles, trusted: &[VerifierKey
     }
 }
 
-/// Every opening opens a commitment of an entry in the bundle, once. Gives their number.
-fn openings(files: &impl Files, entries: &Entries) -> Result<u64, Fault> {
-    // A bit for each member of each entry.
+/// The openings that are missing of entries which the bundle names as out of reach. It is its word: what it says of them is as good as
+/// that they were erased.
+fn out_of_reach(files: &impl Files, entries: &Entries, seen: &[u8]) -> Result<u64, Fault> {
+    let wrong = |error| Fault::Unreadable { file: README.to_owned(), error };
+    let read = files.read(README).map_err(|source| Fault::Read { file: README.to_owned(), source })?;
+    let Some(readme) = read else { return Ok(0) };
+    let ranges = names::out_of_reach(&String::from_utf8_lossy(&readme)).map_err(wrong)?;
+    let (mut count, mut next) = (0, entries.from);
+    for IndexRange { from, to } in ranges {
+        // In order, so that none is counted twice.
+        if from < next || from >= to {
+            return Err(wrong(Error::OutsideTree));
+        }
+        next = to;
+        for index in from..to {
+            let place = entries.place(index).ok_or_else(|| wrong(Error::OutsideTree))?;
+            let possible = if entries.personal[place] { MEMBERS } else { 0 };
+            count += possible.saturating_sub(u64::from(seen[place].count_ones()));
+        }
+    }
+    Ok(count)
+}
+
+/// Every opening opens a commitment of an entry in the bundle, once. Gives their number, and a bit for each member of each entry.
+fn openings(files: &impl Files, entries: &Entries) -> Result<(u64, Vec<u8>), Fault> {
     let (mut seen, mut count) = (vec![0_u8; entries.commitments.len()], 0);
     for (line, at) in io::BufReader::new(stream(files, OPENINGS)?).lines().zip(1..) {
         let line = line.map_err(|source| match source.kind() {
@@ -253,7 +282,7 @@ fn openings(files: &impl Files, entries: &Entries) -> Result<u64, Fault> {
         seen[place] |= bit;
         count += 1;
     }
-    Ok(count)
+    Ok((count, seen))
 }
 
 fn stream<'f>(files: &'f impl Files, name: &str) -> Result<Box<dyn io::Read + 'f>, Fault> {

@@ -45,7 +45,7 @@ impl HsmProvider {
         now: Timestamp,
     ) -> Result<TriedToken, Error> {
         let _turn = self.turn_to_make(tenant).await?;
-        let (draft, host, token) = self.reached(&wish, now).await?;
+        let (draft, host, token) = self.reached(&wish, tenant, now).await?;
         let (record, ..) = settled(draft, &token, &known.providers);
         let tried = blocking(move || match &wish.kek {
             Some(label) => onboarding::found(&host, label).map(|tried| (host, tried.kek.profile, Some(tried))),

@@ -29,10 +29,13 @@ impl PostgresStore {
         table: Table,
         key: &str,
         tenant: &TenantName,
-    ) -> Result<(Option<Stored>, bool), Error> {
+    ) -> Result<(Option<Stored>, Option<Vec<u8>>), Error> {
         super::reading!(self, |connection| {
             let found = deciding::read(table, &[key], tenant, connection).await?.pop();
-            let missing = found.is_none() && deciding::is_missing(table, key, tenant, connection).await?;
+            let missing = match found {
+                Some(_) => None,
+                None => deciding::last_word(table, key, tenant, connection).await?,
+            };
             Ok((found, missing))
         })
     }

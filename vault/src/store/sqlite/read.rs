@@ -29,10 +29,13 @@ impl SqliteStore {
         table: Table,
         key: &str,
         tenant: &TenantName,
-    ) -> Result<(Option<Stored>, bool), Error> {
+    ) -> Result<(Option<Stored>, Option<Vec<u8>>), Error> {
         let mut reader = self.reader().await?;
         let found = deciding::read(table, &[key], tenant, &mut reader).await?.pop();
-        let missing = found.is_none() && deciding::is_missing(table, key, tenant, &mut reader).await?;
+        let missing = match found {
+            Some(_) => None,
+            None => deciding::last_word(table, key, tenant, &mut reader).await?,
+        };
         Ok((found, missing))
     }
 
