@@ -312,11 +312,13 @@ mod tests {
         drop(go(&here, 1, false));
         drop(go(&here, 1, false));
         assert!(matches!(refusal(&here, 1, false), Leave::Later(why) if why.contains("did not answer")));
-        // The right one is not held up by it, and what was silent is tried again after a while.
-        go(&here, 2, true).end(Ending::Accepted);
+        // What somebody has just said waits longer.
         memory().doors.get_mut(&here).unwrap().silent.as_mut().unwrap().at -= PAUSE;
+        assert!(matches!(refusal(&here, 2, true), Leave::Later(_)));
+        // One that was let in before is not held up by it; an answer ends the row.
         go(&here, 1, false).end(Ending::Accepted);
-        drop(go(&here, 1, false));
+        drop(go(&here, 2, true));
+        go(&here, 1, false).end(Ending::Accepted);
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl KeyUpkeep {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            // Neither what to keep is known without a log that can be relied on.
+            // Nor does it say which approvals may go.
             if !self.store.log_health().is_serving() {
                 continue;
             }

@@ -251,8 +251,8 @@ impl Store {
     /// # Errors
     /// [`Error::Tampered`], also if the row is gone though an entry speaks of it; [`Error::Database`].
     pub async fn row(&self, table: Table, tenant: &TenantName, key: &str) -> Result<Option<DecidingRow>, Error> {
-        let (found, missing) = engine!(self, row(table, key, tenant))?;
-        if missing.is_some_and(|said| !old_approvals::may_be_gone(table, key, &said, self.clock().now())) {
+        let (found, said) = engine!(self, row(table, key, tenant))?;
+        if !said.is_empty() && !old_approvals::may_be_gone(table, key, &said, self.clock().now()) {
             return Err(Error::Tampered(table.as_str()));
         }
         found.map(|stored| self.inner.seal.check(stored)).transpose()

@@ -24,8 +24,8 @@ fn horizon(now: Timestamp) -> Timestamp {
 }
 
 /// Whether a row that entries speak of, `said` the newest of them, may be absent because it went by the clock.
-pub(in crate::store) fn may_be_gone(table: Table, key: &str, said: &[u8], now: Timestamp) -> bool {
-    table == Table::Approvals && is_old(key, now) && Leaf::parse(said).is_ok_and(|entry| !is_carried_out_here(&entry))
+pub(in crate::store) fn may_be_gone(table: Table, key: &str, said: &[Vec<u8>], now: Timestamp) -> bool {
+    table == Table::Approvals && is_old(key, now) && !is_carried_out_here(said)
 }
 
 /// Whether an approval was asked for before the horizon: an id begins with its time.
@@ -34,9 +34,13 @@ fn is_old(key: &str, now: Timestamp) -> bool {
 }
 
 /// Whether it was given for what the vault then does to its end, and that end was not said: such a row never goes, or who took it
-/// away would keep a tenant's end from being finished.
-fn is_carried_out_here(entry: &ParsedEntry) -> bool {
-    entry.action == "key.approval.given" && entry.fact("act") == Some("shred-tenant")
+/// away would keep a tenant's end from being finished. What does not read may be what says so.
+fn is_carried_out_here(said: &[Vec<u8>]) -> bool {
+    let Ok(said) = said.iter().map(|leaf| Leaf::parse(leaf)).collect::<Result<Vec<_>, _>>() else { return true };
+    let is_done = |entry: &ParsedEntry| matches!(entry.action.as_str(), "key.approval.used" | "key.tenant.shredded");
+    let is_given =
+        |entry: &ParsedEntry| entry.action == "key.approval.given" && entry.fact("act") == Some("shred-tenant");
+    said.iter().any(is_given) && !said.iter().any(is_done)
 }
 
 /// Whether nothing can come of it any more, and for so long that nobody need be told why. What is approved and not yet done to

@@ -29,12 +29,12 @@ impl PostgresStore {
         table: Table,
         key: &str,
         tenant: &TenantName,
-    ) -> Result<(Option<Stored>, Option<Vec<u8>>), Error> {
+    ) -> Result<(Option<Stored>, Vec<Vec<u8>>), Error> {
         super::reading!(self, |connection| {
             let found = deciding::read(table, &[key], tenant, connection).await?.pop();
             let missing = match found {
-                Some(_) => None,
-                None => deciding::last_word(table, key, tenant, connection).await?,
+                Some(_) => Vec::new(),
+                None => deciding::last_words(table, key, tenant, connection).await?,
             };
             Ok((found, missing))
         })

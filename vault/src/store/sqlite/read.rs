@@ -29,12 +29,12 @@ impl SqliteStore {
         table: Table,
         key: &str,
         tenant: &TenantName,
-    ) -> Result<(Option<Stored>, Option<Vec<u8>>), Error> {
+    ) -> Result<(Option<Stored>, Vec<Vec<u8>>), Error> {
         let mut reader = self.reader().await?;
         let found = deciding::read(table, &[key], tenant, &mut reader).await?.pop();
         let missing = match found {
-            Some(_) => None,
-            None => deciding::last_word(table, key, tenant, &mut reader).await?,
+            Some(_) => Vec::new(),
+            None => deciding::last_words(table, key, tenant, &mut reader).await?,
         };
         Ok((found, missing))
     }
