@@ -26,7 +26,8 @@ const LABEL: &[u8] = b"siv/v1/hsm-pin-tag";
 /// What a worker says at the door.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Knock {
-    MayLogIn(Door, PinTag),
+    /// And whether the token says that it has counted a wrong PIN since the last login.
+    MayLogIn(Door, PinTag, bool),
     Ended(Ending),
 }
 
@@ -39,13 +40,33 @@ pub(crate) struct Doorman {
 }
 
 impl Doorman {
-    /// Logs in with leave, and tells how it ended. A login that never ends is known by what was not told.
-    pub(crate) fn log_in(&self, door: Door, pin: &Pin, login: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
+    /// Logs in with leave, and tells how it ended. A login that never ends is known by what was not told. `counted` looks whether the
+    /// token has counted a wrong PIN, and refuses where another one would lock it.
+    pub(crate) fn log_in(
+        &self,
+        door: Door,
+        pin: &Pin,
+        counted: impl Fn() -> Result<bool, Fault>,
+        login: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let tag = self.tag(&door, pin);
+        let (mut is_counted, mut has_waited) = (counted()?, false);
         loop {
-            match self.leave(&Knock::MayLogIn(door.clone(), tag))? {
+            match self.leave(&Knock::MayLogIn(door.clone(), tag, is_counted))? {
+                // Whose turn it was before may have been counted.
+                Leave::Go if std::mem::take(&mut has_waited) => {
+                    let now = counted();
+                    if matches!(now, Ok(now) if now == is_counted) {
+                        break;
+                    }
+                    self.say(&Knock::Ended(Ending::Neither))?;
+                    is_counted = now?;
+                }
                 Leave::Go => break,
-                Leave::Wait => std::thread::sleep(AGAIN),
+                Leave::Wait => {
+                    has_waited = true;
+                    std::thread::sleep(AGAIN);
+                }
                 Leave::Never(why) => return Err(HsmError::Quarantined(why).into()),
                 Leave::Later(why) => return Err(HsmError::Unavailable(why).into()),
             }
@@ -65,7 +86,8 @@ impl Doorman {
             .unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"));
         // The serial number comes last: it is the only part besides the PIN whose length is not fixed, and the PIN's is given.
         let (pin, length) = (pin.wire(), [u8::try_from(pin.wire().len()).unwrap_or(u8::MAX)]);
-        for part in [LABEL, &door.module.0[..], &length, pin, door.serial.as_bytes()] {
+        // Not the module's hash: through another file it is the same token, which counts.
+        for part in [LABEL, &length, pin, door.serial.as_bytes()] {
             mac.update(part);
         }
         mac.finalize().into_bytes().into()

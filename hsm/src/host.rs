@@ -41,22 +41,22 @@ impl Host {
     /// # Errors
     /// [`HsmError::Unavailable`] if no thread can be had.
     pub fn start(launch: Launch, configuration: Configuration, limits: Limits) -> Result<Self, HsmError> {
-        Self::begin(launch, configuration, limits, false)
+        Self::begin(launch, configuration, limits, None)
     }
 
-    /// The same with a PIN that somebody has just said: of such, few are tried at a token that refuses them.
+    /// The same with a PIN that `by` has just said: of such, few are tried at a token that refuses them, counted for whoever says them.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn try_out(launch: Launch, configuration: Configuration, limits: Limits) -> Result<Self, HsmError> {
-        Self::begin(launch, configuration, limits, true)
+    pub fn try_out(launch: Launch, configuration: Configuration, limits: Limits, by: String) -> Result<Self, HsmError> {
+        Self::begin(launch, configuration, limits, Some(by))
     }
 
     fn begin(
         launch: Launch,
         configuration: Configuration,
         limits: Limits,
-        has_new_pin: bool,
+        new_by: Option<String>,
     ) -> Result<Self, HsmError> {
         let inner = Inner {
             configuration,
@@ -72,7 +72,7 @@ impl Host {
             stopping: false,
         };
         let (inner, changed) = (Mutex::new(inner), Condvar::new());
-        let shared = Arc::new(Shared { launch, limits, has_new_pin, inner, changed });
+        let shared = Arc::new(Shared { launch, limits, new_by, inner, changed });
         shared.launch.crew.join(&shared);
         let supervised = Arc::clone(&shared);
         let supervisor = std::thread::Builder::new()
@@ -247,7 +247,7 @@ impl Host {
     ) -> Result<CheckReport, HsmError> {
         let until = Instant::now() + deadline;
         let place = launch.crew.enter(false, deadline).ok_or(HsmError::Overloaded)?;
-        let worker = Worker::start(launch, place, true, || {})?;
+        let worker = Worker::start(launch, place, Some(String::new()), || {})?;
         let left = || until.saturating_duration_since(Instant::now());
         let report = worker
             .configure(configuration, left())

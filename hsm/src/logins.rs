@@ -46,17 +46,41 @@ pub(crate) enum Ending {
 pub(crate) struct Login {
     door: Door,
     tag: PinTag,
+    /// Who has just said this PIN.
+    new_by: Option<String>,
+    /// Whether the token had counted a wrong one before.
+    is_counted: bool,
     ended: bool,
 }
 
-/// What is known of one token.
+/// What is known of one token behind one module: whose turn it is. A module that lies about its serial number takes no other's.
 #[derive(Debug, Default)]
 struct Known {
     under_way: usize,
     accepted: Option<(PinTag, Instant)>,
-    /// A PIN whose last login did not answer.
-    unanswered: Option<PinTag>,
+    /// The last logins, if they did not answer.
+    silent: Option<Silent>,
+}
+
+/// Logins in a row that did not answer. The module died or was too slow, and most often the token heard nothing of it: that is an outage, and
+/// no wrong PIN, unless the token says that it has counted one.
+#[derive(Debug, Clone, Copy)]
+struct Silent {
+    /// The last one's PIN.
+    tag: PinTag,
+    times: u32,
+    at: Instant,
+    /// Whether the token had counted a wrong PIN before it already: then that it has says nothing of this one.
+    was_counted: bool,
+}
+
+/// What was refused at the token of one serial number, whichever module it was reached by.
+#[derive(Debug, Default)]
+struct Refusals {
     refused: Vec<Refused>,
+    /// How many PINs that were never accepted each asker brought which were refused; none since one of theirs was accepted. It is not
+    /// forgotten with time: the token forgets none of them before a right PIN comes.
+    guesses: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -66,78 +90,123 @@ struct Refused {
     why: &'static str,
 }
 
+#[derive(Debug, Default)]
+struct Memory {
+    doors: HashMap<Door, Known>,
+    tokens: HashMap<String, Refusals>,
+}
+
 /// So long a refusal is remembered. By then whoever runs on that PIN has said that it is refused.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// So many PINs that were never accepted are refused within that time, then no other is tried: a token allows three and more.
+/// So many PINs that were never accepted are tried for one asker, then no other until the process is started anew: a token allows three and
+/// more.
 const NEW_PINS: usize = 2;
+/// After two logins in a row that did not answer the next one waits: a token that does count them and does not say so is not run
+/// into its lock at the pace of starts. Short enough that one that is back is used within ten seconds.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The same of a PIN that somebody has just said.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
 /// After a PIN was accepted its other logins need not wait for each other.
 const HERD: Duration = Duration::from_secs(2);
 /// Tokens remembered; nothing is known of most.
-const DOORS: usize = 1024;
+const TOKENS: usize = 1024;
 
-static DOORS_KNOWN: LazyLock<Mutex<HashMap<Door, Known>>> = LazyLock::new(Mutex::default);
+static MEMORY: LazyLock<Mutex<Memory>> = LazyLock::new(Mutex::default);
 
-fn doors() -> MutexGuard<'static, HashMap<Door, Known>> {
-    // Each change of the map is one call.
-    DOORS_KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+fn memory() -> MutexGuard<'static, Memory> {
+    // Each change of the maps is one call.
+    MEMORY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks whether somebody may log in at `door`; `is_new` says that this PIN was never accepted there. With leave to go comes what holds the
-/// turn.
-pub(crate) fn ask(door: Door, tag: PinTag, is_new: bool) -> (Leave, Option<Login>) {
-    let mut doors = doors();
-    if doors.len() >= DOORS {
-        doors.retain(|_, known| known.under_way > 0 || known.unanswered.is_some() || known.is_fresh());
+/// Asks whether somebody may log in at `door`; `new_by` says who has just said this PIN, where it was never accepted there, `is_counted` that
+/// the token has counted a wrong one since the last login. With leave to go comes what holds the turn.
+pub(crate) fn ask(door: Door, tag: PinTag, (new_by, is_counted): (Option<&str>, bool)) -> (Leave, Option<Login>) {
+    let mut memory = memory();
+    let Memory { doors, tokens } = &mut *memory;
+    if doors.len() >= TOKENS {
+        doors.retain(|_, known| known.under_way > 0 || known.silent.is_some());
     }
+    if tokens.len() >= TOKENS {
+        tokens.retain(|_, token| token.is_known());
+    }
+    let refusals = tokens.entry(door.serial.clone()).or_default();
     let known = doors.entry(door.clone()).or_default();
-    match known.leave(&tag, is_new) {
+    match known.leave(&tag, (new_by, is_counted), refusals) {
         Leave::Go => {
             known.under_way += 1;
-            (Leave::Go, Some(Login { door, tag, ended: false }))
+            (Leave::Go, Some(Login { door, tag, new_by: new_by.map(str::to_owned), is_counted, ended: false }))
         }
         leave => (leave, None),
     }
 }
 
-impl Known {
-    fn is_fresh(&self) -> bool {
-        self.refused.iter().any(|refused| refused.at.elapsed() < REMEMBERED)
+impl Refusals {
+    fn is_known(&self) -> bool {
+        !self.guesses.is_empty() || self.refused.iter().any(|refused| refused.at.elapsed() < REMEMBERED)
     }
 
-    fn leave(&mut self, tag: &PinTag, is_new: bool) -> Leave {
-        self.refused.retain(|refused| refused.at.elapsed() < REMEMBERED);
-        if let Some(refused) = self.refused.iter().find(|refused| refused.tag == *tag) {
+    fn refuse(&mut self, tag: PinTag, why: &'static str) {
+        self.refused.push(Refused { tag, at: Instant::now(), why });
+    }
+
+    fn end(&mut self, tag: PinTag, ending: Ending, new_by: Option<&str>) {
+        match (ending, new_by) {
+            (Ending::Refused, by) => {
+                self.refuse(tag, "the token refused this PIN; it was tried once, and is tried by nobody");
+                if let Some(by) = by {
+                    *self.guesses.entry(by.to_owned()).or_default() += 1;
+                }
+            }
+            (Ending::Accepted, Some(by)) => drop(self.guesses.remove(by)),
+            (Ending::Accepted | Ending::Neither, _) => {}
+        }
+    }
+}
+
+impl Known {
+    fn leave(&self, tag: &PinTag, (new_by, is_counted): (Option<&str>, bool), refusals: &mut Refusals) -> Leave {
+        refusals.refused.retain(|refused| refused.at.elapsed() < REMEMBERED);
+        if let Some(refused) = refusals.refused.iter().find(|refused| refused.tag == *tag) {
             return Leave::Never(refused.why.to_owned());
         }
         let accepted = self.accepted.filter(|(accepted, _)| accepted == tag);
-        if is_new && accepted.is_none() && self.refused.len() >= NEW_PINS {
+        let asker = new_by.filter(|_| accepted.is_none());
+        if let Some(silent) = self.silent {
+            let is_same = silent.tag == *tag;
+            if is_same && is_counted && !silent.was_counted {
+                let why = "a login did not answer, and the token has counted a wrong PIN";
+                refusals.refuse(*tag, why);
+                return Leave::Never(why.to_owned());
+            }
+            let pause = if asker.is_some() { LONG_PAUSE } else { PAUSE };
+            if silent.times > 1 && (is_same || asker.is_some()) && silent.at.elapsed() < pause {
+                return Leave::Later("two logins in a row did not answer: the next one waits".to_owned());
+            }
+        }
+        if asker.and_then(|asker| refusals.guesses.get(asker)).is_some_and(|guesses| *guesses >= NEW_PINS) {
             return Leave::Later(
-                "two PINs were refused at this token within ten minutes: no other is tried".to_owned(),
+                "two PINs that were brought for it were refused at this token: no other is tried".to_owned(),
             );
         }
         let herd = accepted.is_some_and(|(_, at)| at.elapsed() < HERD);
         if self.under_way > 0 && !herd { Leave::Wait } else { Leave::Go }
     }
 
-    fn end(&mut self, tag: PinTag, ending: Option<Ending>) {
+    fn end(&mut self, tag: PinTag, ending: Option<Ending>, was_counted: bool) {
         self.under_way = self.under_way.saturating_sub(1);
-        let mut refuse = |why| self.refused.push(Refused { tag, at: Instant::now(), why });
         match ending {
-            Some(Ending::Accepted) => self.accepted = Some((tag, Instant::now())),
+            Some(Ending::Accepted) => (self.accepted, self.silent) = (Some((tag, Instant::now())), None),
             Some(Ending::Refused) => {
-                refuse("the token refused this PIN; it was tried once, and is tried by nobody");
                 self.accepted = self.accepted.filter(|(accepted, _)| *accepted != tag);
+                self.silent = self.silent.filter(|silent| silent.tag != tag);
             }
+            // What was not answered before may have been counted all the same.
             Some(Ending::Neither) => {}
-            None if self.unanswered == Some(tag) => {
-                refuse("two logins in a row did not answer, and the token may have counted them as wrong PINs");
-            }
             None => {
-                self.unanswered = Some(tag);
-                return;
+                let times = self.silent.map_or(0, |silent| silent.times).saturating_add(1);
+                self.silent = Some(Silent { tag, times, at: Instant::now(), was_counted });
             }
         }
-        self.unanswered = None;
     }
 }
 
@@ -149,8 +218,13 @@ impl Login {
     }
 
     fn tell(&self, ending: Option<Ending>) {
-        if let Some(known) = doors().get_mut(&self.door) {
-            known.end(self.tag, ending);
+        let mut memory = memory();
+        if let Some(known) = memory.doors.get_mut(&self.door) {
+            known.end(self.tag, ending, self.is_counted);
+        }
+        if let Some(ending) = ending {
+            let refusals = memory.tokens.entry(self.door.serial.clone()).or_default();
+            refusals.end(self.tag, ending, self.new_by.as_deref());
         }
     }
 }
@@ -171,13 +245,17 @@ mod tests {
         Door { module: ModuleHash([9; 32]), serial: serial.to_owned() }
     }
 
+    fn by(is_new: bool) -> Option<&'static str> {
+        is_new.then_some("guest")
+    }
+
     fn go(door: &Door, pin: u8, is_new: bool) -> Login {
-        let (leave, login) = ask(door.clone(), [pin; 32], is_new);
+        let (leave, login) = ask(door.clone(), [pin; 32], (by(is_new), false));
         login.unwrap_or_else(|| panic!("{leave:?}"))
     }
 
     fn refusal(door: &Door, pin: u8, is_new: bool) -> Leave {
-        let (leave, login) = ask(door.clone(), [pin; 32], is_new);
+        let (leave, login) = ask(door.clone(), [pin; 32], (by(is_new), false));
         assert!(login.is_none());
         leave
     }
@@ -202,6 +280,17 @@ mod tests {
         assert!(matches!(refusal(&here, 3, true), Leave::Later(_)));
         go(&here, 4, false).end(Ending::Accepted);
         go(&here, 4, true).end(Ending::Accepted);
+        // The token forgets none of them with time, nor is it another one behind another module.
+        let age = || memory().tokens.get_mut("guessed").unwrap().refused.iter_mut().for_each(|r| r.at -= REMEMBERED);
+        go(&here, 5, true).end(Ending::Refused);
+        go(&here, 6, true).end(Ending::Refused);
+        age();
+        assert!(matches!(refusal(&here, 7, true), Leave::Later(_)));
+        let beside = Door { module: ModuleHash([8; 32]), ..here.clone() };
+        assert!(matches!(refusal(&beside, 7, true), Leave::Later(_)));
+        // Another's own guesses are counted apart: nobody shuts out the owner, who brings the PIN as it is by now.
+        let (leave, login) = ask(here, [8; 32], (Some("owner"), false));
+        login.unwrap_or_else(|| panic!("{leave:?}")).end(Ending::Accepted);
     }
 
     #[test]
@@ -218,12 +307,33 @@ mod tests {
     }
 
     #[test]
-    fn the_second_login_in_a_row_that_does_not_answer_is_the_last() {
+    fn logins_that_do_not_answer_are_an_outage_and_tried_less_often() {
         let here = door("silent");
         drop(go(&here, 1, false));
+        drop(go(&here, 1, false));
+        assert!(matches!(refusal(&here, 1, false), Leave::Later(why) if why.contains("did not answer")));
+        // What somebody has just said waits longer.
+        memory().doors.get_mut(&here).unwrap().silent.as_mut().unwrap().at -= PAUSE;
+        assert!(matches!(refusal(&here, 2, true), Leave::Later(_)));
+        // One that was let in before is not held up by it; an answer ends the row.
+        go(&here, 1, false).end(Ending::Accepted);
+        drop(go(&here, 2, true));
+        go(&here, 1, false).end(Ending::Accepted);
+    }
+
+    #[test]
+    fn a_login_that_did_not_answer_is_not_repeated_where_the_token_has_counted_a_wrong_pin() {
+        let here = door("counted");
+        // Somebody else's wrong PIN alone stops nobody.
+        ask(here.clone(), [1; 32], (None, true)).1.unwrap().end(Ending::Accepted);
+        drop(go(&here, 1, false));
+        // That the module then said something else takes nothing back.
         go(&here, 1, false).end(Ending::Neither);
-        drop(go(&here, 1, false));
-        drop(go(&here, 1, false));
-        assert!(matches!(refusal(&here, 1, false), Leave::Never(why) if why.contains("did not answer")));
+        assert!(matches!(ask(here.clone(), [1; 32], (None, true)), (Leave::Never(_), None)));
+        // What somebody else's guess left there before it says nothing of it.
+        let guessed = door("guessed before");
+        drop(ask(guessed.clone(), [1; 32], (None, true)).1.unwrap());
+        ask(guessed, [1; 32], (None, true)).1.unwrap().end(Ending::Accepted);
+        assert!(matches!(refusal(&here, 1, false), Leave::Never(_)));
     }
 }

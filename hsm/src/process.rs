@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -47,8 +47,8 @@ pub(crate) struct Worker {
     waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
     dead: AtomicBool,
-    /// Whether its PIN was never accepted: somebody has just said it.
-    has_new_pin: bool,
+    /// Who has just said its PIN, where that was never accepted.
+    new_by: Option<String>,
     /// Module and serial number that its configuration pins, as far as it does.
     pinned: OnceLock<(Option<ModuleHash>, Option<String>)>,
     /// The one token it speaks of.
@@ -57,14 +57,19 @@ pub(crate) struct Worker {
     login: Mutex<Option<(Login, Instant)>>,
     /// Its place among those that run, until it is reaped.
     place: Mutex<Option<Place>>,
+    /// When it last asked to log in, or said how that ended.
+    knocked: Mutex<Option<Instant>>,
 }
 
 struct Waiting {
+    since: Instant,
     /// When the request counts as hung.
     hung_at: Instant,
     answer: SyncSender<Result<Answer, HsmError>>,
 }
 
+/// So many times the limit a start may take in all, however long the line at its token is.
+const STARTS: u32 = 10;
 /// How long a request may wait for room in the socket's buffer: a worker always reads, unless it is stopped.
 const WRITE: Duration = Duration::from_millis(500);
 
@@ -73,7 +78,7 @@ impl Worker {
     pub(crate) fn start(
         launch: &Launch,
         place: Place,
-        has_new_pin: bool,
+        new_by: Option<String>,
         gone: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>, HsmError> {
         let failed = |e: io::Error| HsmError::Unavailable(format!("the worker cannot be started: {}", e.kind()));
@@ -102,11 +107,12 @@ impl Worker {
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
-            has_new_pin,
+            new_by,
             pinned: OnceLock::new(),
             door: OnceLock::new(),
             login: Mutex::default(),
             place: Mutex::new(Some(place)),
+            knocked: Mutex::default(),
         });
         let reading = Arc::clone(&worker);
         let thread = Builder::new().name("hsm-reader".to_owned()).stack_size(256 << 10).spawn(move || {
@@ -132,13 +138,27 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Sends the configuration and waits until module, token and login stand.
-    pub(crate) fn configure(&self, configuration: &Configuration, wait: Duration) -> Result<Answer, HsmError> {
+    /// Sends the configuration and waits until module, token and login stand: each of what comes before the login, the login, and
+    /// what comes after it has so long. One login must not be cut short because the module was slow before it.
+    pub(crate) fn configure(&self, configuration: &Configuration, each: Duration) -> Result<Answer, HsmError> {
         let (json, pin) = configuration.to_wire()?;
         // Before the worker can knock.
         let _ = self.pinned.set((configuration.module_sha256, configuration.token.serial.clone()));
         let secrets = Zeroizing::new([&pin_key()?[..], pin].concat());
-        self.ask(&Verb::Configure, [&json, &secrets], wait, wait)
+        let answered = self.send(&Verb::Configure, [&json, &secrets], each)?;
+        let last = Instant::now() + each.saturating_mul(STARTS);
+        loop {
+            // Without a hung request it was answered just now.
+            let hung_at = self.hung_at(each).unwrap_or_else(|| Instant::now() + WRITE);
+            match answered.recv_timeout(hung_at.min(last).saturating_duration_since(Instant::now())) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if last <= Instant::now() || self.hung_at(each).is_some_and(|at| at <= Instant::now()) {
+                return Err(HsmError::DeadlineExceeded);
+            }
+        }
     }
 
     /// Asks and waits at most `wait`, which may be shorter than `limit`, after which the request counts as hung.
@@ -149,10 +169,26 @@ impl Worker {
         wait: Duration,
         limit: Duration,
     ) -> Result<Answer, HsmError> {
+        let answered = self.send(verb, fields, limit)?;
+        // An entry that is left behind is what shows the hung call to the supervisor.
+        match answered.recv_timeout(wait.min(limit)) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => Err(HsmError::DeadlineExceeded),
+            Err(RecvTimeoutError::Disconnected) => Err(ended()),
+        }
+    }
+
+    fn send(
+        &self,
+        verb: &Verb,
+        fields: [&[u8]; 2],
+        limit: Duration,
+    ) -> Result<Receiver<Result<Answer, HsmError>>, HsmError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let frame = message::request(number, verb, fields[0], fields[1])?;
         let (answer, answered) = sync_channel(1);
-        self.waiting().insert(number, Waiting { hung_at: Instant::now() + limit, answer });
+        let since = Instant::now();
+        self.waiting().insert(number, Waiting { since, hung_at: since + limit, answer });
         // Looked at after the insertion: the reader marks the worker dead before it empties the map.
         if self.dead.load(Ordering::SeqCst) {
             self.waiting().remove(&number);
@@ -164,18 +200,19 @@ impl Worker {
             self.kill();
             return Err(ended());
         }
-        // An entry that is left behind is what shows the hung call to the supervisor.
-        match answered.recv_timeout(wait.min(limit)) {
-            Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => Err(HsmError::DeadlineExceeded),
-            Err(RecvTimeoutError::Disconnected) => Err(ended()),
-        }
+        Ok(answered)
     }
 
-    /// When the first request counts as hung, whether or not its caller still waits. One that logs in has as long as a start: a
-    /// login that is cut short counts, at the token too.
+    /// When the first request counts as hung, whether or not its caller still waits. While the worker logs in none does for as long as
+    /// a start may take: a login that is cut short may count at the token. What waited for its turn to log in, or for the login,
+    /// has as long again after it.
     pub(crate) fn hung_at(&self, connect: Duration) -> Option<Instant> {
-        let first = self.waiting().values().map(|waiting| waiting.hung_at).min()?;
+        let knocked = *self.knocked.lock().unwrap_or_else(PoisonError::into_inner);
+        let hung_at = |waiting: &Waiting| {
+            let waited = knocked.filter(|knocked| waiting.since <= *knocked).map(|knocked| knocked + connect);
+            waited.map_or(waiting.hung_at, |waited| waited.max(waiting.hung_at))
+        };
+        let first = self.waiting().values().map(hung_at).min()?;
         let login = self.login().as_ref().map(|(_, since)| *since + connect);
         Some(login.map_or(first, |login| login.max(first)))
     }
@@ -224,8 +261,9 @@ impl Worker {
     /// Answers a worker that wants to log in, or hears how its login ended.
     fn knocked(&self, frame: &Frame) -> Result<(), HsmError> {
         let knock = serde_json::from_slice(frame.field(0));
+        *self.knocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         match knock.map_err(|_| HsmError::Protocol("no knock of a worker".to_owned()))? {
-            Knock::MayLogIn(door, tag) => {
+            Knock::MayLogIn(door, tag, is_counted) => {
                 // A module has its worker's memory: it does not speak for other tenants' tokens.
                 let (module, serial) = self.pinned.get().cloned().unwrap_or_default();
                 let is_own = module.is_none_or(|module| module == door.module)
@@ -234,7 +272,7 @@ impl Worker {
                 if !is_own {
                     return Err(HsmError::Protocol("a login at another token".to_owned()));
                 }
-                let (leave, login) = logins::ask(door, tag, self.has_new_pin);
+                let (leave, login) = logins::ask(door, tag, (self.new_by.as_deref(), is_counted));
                 *self.login() = login.map(|login| (login, Instant::now()));
                 let answer = doorman::frame(&leave)?;
                 answer.write(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|_| ended())

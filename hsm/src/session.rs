@@ -44,7 +44,7 @@ impl Live {
         let (slot, token) = token::find(&module, &configuration.token)?;
         let anchor = open(&module, slot)?;
         let door = Door { module: file.sha256, serial: token.serial.clone() };
-        log_in(&anchor, &token, configuration, (door, doorman))?;
+        log_in(&anchor, (&module, slot), configuration, (door, doorman))?;
         let room = token
             .most_sessions
             .map_or(usize::MAX, |most| usize::try_from(most.saturating_sub(1)).unwrap_or(usize::MAX));
@@ -133,21 +133,25 @@ pub(crate) fn open(module: &Module, slot: Slot) -> Result<Session, Fault> {
 /// One attempt with the PIN as it is now. A token that stands one attempt before its lock is left to a person.
 fn log_in(
     anchor: &Session,
-    token: &TokenInfo,
+    (module, slot): (&Module, Slot),
     configuration: &Configuration,
     (door, doorman): (Door, &Doorman),
 ) -> Result<(), Fault> {
-    if token.pin_locked {
-        return Err(HsmError::Quarantined("the PIN is locked at the token".to_owned()).into());
-    }
-    if token.pin_final_try {
-        return Err(HsmError::Quarantined(
-            "one more wrong PIN would lock the token: a person must log in first".to_owned(),
-        )
-        .into());
-    }
+    let counted = || {
+        let token = TokenInfo::read(module, slot)?;
+        if token.pin_locked {
+            return Err(HsmError::Quarantined("the PIN is locked at the token".to_owned()).into());
+        }
+        if token.pin_final_try {
+            return Err(HsmError::Quarantined(
+                "one more wrong PIN would lock the token: a person must log in first".to_owned(),
+            )
+            .into());
+        }
+        Ok(token.pin_count_low)
+    };
     let pin = configuration.pin.read()?;
-    doorman.log_in(door, &pin, || match anchor.login(UserType::User, Some(pin.auth())) {
+    doorman.log_in(door, &pin, counted, || match anchor.login(UserType::User, Some(pin.auth())) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(error) => Err(error.into()),
     })

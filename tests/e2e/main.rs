@@ -8,6 +8,7 @@ mod console;
 mod custody;
 mod custody_ends;
 mod custody_faults;
+mod custody_lost;
 mod custody_nodes;
 mod custody_outages;
 mod custody_tokens;

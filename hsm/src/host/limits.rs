@@ -9,8 +9,9 @@ pub struct Limits {
     pub call: Duration,
     /// The same for what makes keys or tries things out: making an RSA pair, probing, describing, all canaries together.
     pub manage: Duration,
-    /// Starting, loading, finding the token, logging in, asking the canaries: longer, and the worker is killed. With the
-    /// longest wait it bounds how long a tenant is away after its module is back: ten seconds.
+    /// Starting, loading, finding the token; then logging in; then what is left until it serves: each longer, and the worker is
+    /// killed. With the longest wait it bounds how long a tenant is away after a module is back that takes less for all of it: ten
+    /// seconds.
     pub connect: Duration,
     /// Calls under way at once; one more is refused.
     pub in_flight: usize,

@@ -15,8 +15,8 @@ use crate::process::{Launch, Worker};
 pub(crate) struct Shared {
     pub(super) launch: Launch,
     pub(super) limits: Limits,
-    /// Whether the first PIN was never accepted at the token.
-    pub(super) has_new_pin: bool,
+    /// Who has just said the first PIN, where that was never accepted at the token.
+    pub(super) new_by: Option<String>,
     pub(super) inner: Mutex<Inner>,
     pub(super) changed: Condvar,
 }

@@ -102,7 +102,8 @@ fn start(shared: &Arc<Shared>) {
             shared.changed.notify_all();
         }
     };
-    let worker = match Worker::start(&shared.launch, place, shared.has_new_pin && revision == 0, gone) {
+    let new_by = shared.new_by.clone().filter(|_| revision == 0);
+    let worker = match Worker::start(&shared.launch, place, new_by, gone) {
         Ok(worker) => worker,
         Err(error) => return down(shared, &mut shared.lock(), &error),
     };
@@ -117,8 +118,8 @@ fn start(shared: &Arc<Shared>) {
     }
     let begun = Instant::now();
     let connected = worker.configure(&configuration, shared.limits.connect).and_then(|_| {
-        // Half of it to begin with the last one, half for that one to answer.
-        let half = shared.limits.connect.saturating_sub(begun.elapsed()) / 2;
+        // Half of what is left to begin with the last one, half for that one to answer; a slow login leaves time for one.
+        let half = (shared.limits.connect.saturating_sub(begun.elapsed()) / 2).max(shared.limits.call);
         canaries::look(shared, &worker, half, half)
     });
     let mut inner = shared.lock();

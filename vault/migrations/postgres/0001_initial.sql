@@ -372,6 +372,14 @@ CREATE TABLE open_boots (
     PRIMARY KEY (tenant, boot)
 );
 
+-- Boots that somebody begins to close: noted before the row above goes, until the entries that say where the boot ended are written. If
+-- whoever closes it goes away in the middle, another node finds it here.
+CREATE TABLE closing_boots (
+    tenant text COLLATE "C" NOT NULL, -- '-system'
+    boot   bytea            NOT NULL, -- the start of the node
+    PRIMARY KEY (tenant, boot)
+);
+
 -- Whose database this is; the key store carries the same id.
 CREATE TABLE installation (
     tenant          text COLLATE "C" NOT NULL, -- '-system'

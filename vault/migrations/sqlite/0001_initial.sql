@@ -363,6 +363,14 @@ CREATE TABLE open_boots (
     PRIMARY KEY (tenant, boot)
 ) STRICT, WITHOUT ROWID;
 
+-- Boots that somebody begins to close: noted before the row above goes, until the entries that say where the boot ended are written. If
+-- whoever closes it goes away in the middle, another node finds it here.
+CREATE TABLE closing_boots (
+    tenant TEXT NOT NULL, -- '-system'
+    boot   BLOB NOT NULL, -- the start of the node
+    PRIMARY KEY (tenant, boot)
+) STRICT, WITHOUT ROWID;
+
 -- Whose database this is; the key store carries the same id.
 CREATE TABLE installation (
     tenant          TEXT    NOT NULL, -- '-system'

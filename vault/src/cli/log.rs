@@ -160,6 +160,7 @@ fn summary(report: &bundle::Report) -> Value {
         "to": report.range.to,
         "openings": report.openings,
         "withoutOpening": report.without_opening,
+        "outOfReach": report.out_of_reach,
         "since": report.since.as_ref().map(|checkpoint| checkpoint.size),
     })
 }

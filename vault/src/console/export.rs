@@ -34,8 +34,6 @@ pub(super) async fn download(State(desk): State<Desk>, person: Person, request: 
     if let Err(problem) = checked(&parts.headers, body, &person).await {
         return problem.into_response();
     }
-    if let Err(problem) = desk.state.record(person.reads(&desk, "console.export")).await {
-        return problem.into_response();
-    }
-    bundle(&desk.state, person.tenant.clone(), Part::Whole).await.unwrap_or_else(IntoResponse::into_response)
+    let entry = person.reads(&desk, "console.export");
+    bundle(&desk.state, person.tenant.clone(), Part::Whole, entry).await.unwrap_or_else(IntoResponse::into_response)
 }

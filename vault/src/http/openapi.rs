@@ -79,6 +79,11 @@ fn operation(route: &Route, schemas: &mut Schemas) -> OperationBuilder {
         let asked = asked.content("application/json", Content::new(Some(reference(described, schemas))));
         operation = operation.response("202", asked.build());
     }
+    if let Some(described) = &route.plans {
+        let planned = ResponseBuilder::new().description("Of a dry run: what would be done; nothing was");
+        let planned = planned.content("application/json", Content::new(Some(reference(described, schemas))));
+        operation = operation.response("200", planned.build());
+    }
     for status in refusals(route) {
         operation = operation.response(status.to_string(), refusal(&codes(|code| code.status() == status)));
     }

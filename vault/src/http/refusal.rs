@@ -24,6 +24,13 @@ impl From<store::Error> for Problem {
                 let many = "sixteen requests of this credential wait for a second custodian: let them be approved, or wait a day";
                 return Self::new(Code::RateLimited).saying(many).retry_after(3600);
             }
+            Error::SecretsOutOfReach(names) => {
+                let why = "it is sealed under a key of a token that was left and does not answer: give it again";
+                let missing = |problem: Self, name: &String| {
+                    problem.with_place(format!("secrets.{name}"), "required", why.to_owned())
+                };
+                return names.iter().fold(Self::new(Code::Validation), missing);
+            }
             Error::Conflict => Code::Conflict,
             Error::Cursor => Code::Malformed,
             Error::LogUnavailable => Code::LogUnavailable,

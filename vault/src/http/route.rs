@@ -64,6 +64,8 @@ pub(crate) struct Route {
     pub(crate) answers: (u16, Answers),
     /// What it answers instead where a second custodian has to approve.
     pub(crate) asks: Option<Box<Described>>,
+    /// What it answers with 200 where it is only tried.
+    pub(crate) plans: Option<Box<Described>>,
     pub(crate) query: &'static [&'static str],
     /// Its body may be left out.
     pub(crate) optional: bool,
@@ -94,6 +96,7 @@ impl Route {
             reads,
             answers,
             asks: None,
+            plans: None,
             query,
             optional: false,
             creates: false,
@@ -161,6 +164,11 @@ impl Route {
     /// Answers 202 and this instead, where a second custodian has to approve.
     pub(crate) fn or_asks<T: ToSchema>(self) -> Self {
         Self { asks: Some(Box::new(Described::of::<T>())), ..self }
+    }
+
+    /// Answers 200 and this instead, in a dry run.
+    pub(crate) fn or_plans<T: ToSchema>(self) -> Self {
+        Self { plans: Some(Box::new(Described::of::<T>())), ..self }
     }
 
     /// Answers a part of a list.

@@ -107,6 +107,7 @@ fn key_routes() -> [Route; 9] {
             .creates()
             .answers::<keks::KekSummary>(201)
             .or_asks::<approvals::Asked>()
+            .or_plans::<keks::PlannedKek>()
             .carries_plaintext(),
         Route::post("/v1/keks/rewrap", CUSTODIAN, "Wraps data keys under the active version", keks::rewrap)
             .may_read::<keks::Rewrap>()

@@ -1,5 +1,6 @@
 //! A data key's life: made on first use, opened through erasure key, MAC and KEK, cached for a while.
 
+mod left_behind;
 mod looked_at;
 
 use std::sync::{Arc, PoisonError};
@@ -9,6 +10,8 @@ use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq as _;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
+
+pub use left_behind::Rewrap;
 
 use super::cache::{Flight, Ticket, Use};
 use super::compromise::Compromise;
@@ -71,20 +74,19 @@ impl Keys {
         }
         // Before anything is read: what a compromise spoils meanwhile must not become what seals.
         let ticket = self.inner.cache.ticket(tenant);
-        match current_row(records, tenant, class, epoch).await? {
-            (Some(row), _) if !self.inner.tallies.is_spent_by(row.data_key_id) => {
-                self.open(records, &row, (Use::Seals, ticket)).await
+        let (row, compromise) = current_row(records, tenant, class, epoch).await?;
+        if let Some(row) = row.as_ref().filter(|row| !self.inner.tallies.is_spent_by(row.data_key_id))
+            && let Some(key) = self.opened_to_seal(records, row, (Use::Seals, ticket)).await?
+        {
+            return Ok(key);
+        }
+        let beside = (compromise, row.map_or(0, |row| row.part.saturating_add(1)));
+        match self.make(records, (tenant, class, epoch), (at, ticket), beside).await {
+            // A rotation came between: under the new version then.
+            Err(Error::Records(RecordsError::Retired)) => {
+                self.make(records, (tenant, class, epoch), (at, ticket), beside).await
             }
-            (spent, compromise) => {
-                let beside = (compromise, spent.map_or(0, |row| row.part.saturating_add(1)));
-                match self.make(records, (tenant, class, epoch), (at, ticket), beside).await {
-                    // A rotation came between: under the new version then.
-                    Err(Error::Records(RecordsError::Retired)) => {
-                        self.make(records, (tenant, class, epoch), (at, ticket), beside).await
-                    }
-                    made => made,
-                }
-            }
+            made => made,
         }
     }
 
@@ -109,20 +111,19 @@ impl Keys {
         if self.current(tenant, class, epoch).is_some() {
             return Ok(());
         }
-        match current_row(records, tenant, class, epoch).await? {
-            (Some(row), _) => {
-                let ticket = self.inner.cache.ticket(tenant);
-                self.open(records, &row, (Use::Opens, ticket)).await.map(drop)
-            }
-            (None, compromise) => {
-                let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
-                self.refuse_erased(class, epoch)?;
-                let key = DataKey::generate(DataKeyId::generate(at))?;
-                let row = Self::row((tenant, class, epoch), (&key, &kek), at, (compromise, 0));
-                let context = wrapping::context(self.realm(), &row);
-                self.wrapped(records, (&row, &kek), &context, &key).await.map(drop)
-            }
+        let (row, compromise) = current_row(records, tenant, class, epoch).await?;
+        let opens = (Use::Opens, self.inner.cache.ticket(tenant));
+        if let Some(row) = &row
+            && self.opened_to_seal(records, row, opens).await?.is_some()
+        {
+            return Ok(());
         }
+        let kek = records.active_kek(tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
+        self.refuse_erased(class, epoch)?;
+        let key = DataKey::generate(DataKeyId::generate(at))?;
+        let row = Self::row((tenant, class, epoch), (&key, &kek), at, (compromise, 0));
+        let context = wrapping::context(self.realm(), &row);
+        self.wrapped(records, (&row, &kek), &context, &key).await.map(drop)
     }
 
     /// Waits no longer than a caller may be kept, in the line behind others included. A folder answers by itself; a key
@@ -298,16 +299,20 @@ impl Keys {
         Ok(row)
     }
 
-    /// A data key's row wrapped under the tenant's active KEK: values and states stay as they are. Nothing if the time of
-    /// its erasure key is over, so that the row can go too.
+    /// A data key's row wrapped under the tenant's active KEK: values and states stay as they are.
     ///
     /// # Errors
     /// [`Error::NoKek`] without an active KEK, and everything [`Keys::data_key`] refuses; [`Error::Erased`] if its erasure
     /// key is away before its time, which a key store that is restored later may mend.
-    pub async fn rewrap<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Option<DataKeyRow>, Error> {
-        let Some(erasure) = self.erasure_key_left(row).await? else { return Ok(None) };
+    pub async fn rewrap<R: KeyRecords>(&self, records: &R, row: &DataKeyRow) -> Result<Rewrap, Error> {
+        let Some(erasure) = self.erasure_key_left(row).await? else { return Ok(Rewrap::Erased) };
         let kek = records.active_kek(&row.tenant).await?.filter(|kek| kek.state.may_wrap()).ok_or(Error::NoKek)?;
-        let key = self.open(records, row, (Use::Opens, self.inner.cache.ticket(&row.tenant))).await?;
+        let key = match self.open(records, row, (Use::Opens, self.inner.cache.ticket(&row.tenant))).await {
+            Err(error) if self.is_passed_over(records, (row, &kek), &error).await? => {
+                return Ok(Rewrap::LeftBehind(error));
+            }
+            opened => opened?,
+        };
         let mechanism = kek.mechanism.clone();
         let renewed = DataKeyRow { kek_id: kek.kek_id, kek_version: kek.version, mechanism, ..row.clone() };
         let renewed = self.wrap(records, (renewed, &kek), &key, erasure.as_ref()).await?;
@@ -316,7 +321,7 @@ impl Keys {
         if again.ct_eq(&key.bytes()[..]).unwrap_u8() != 1 {
             return Err(Error::Altered);
         }
-        Ok(Some(renewed))
+        Ok(Rewrap::Renewed(renewed))
     }
 
     async fn open<R: KeyRecords>(

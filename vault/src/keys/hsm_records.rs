@@ -70,19 +70,24 @@ impl HsmKek {
                 && other.kek().selector.label == self.kek().selector.label)
     }
 
-    /// What a key that its customer named is known by while it is in its token, as hashes: no second version may claim one of
-    /// them. A key that was made for its version claims nothing: its id is random, and a module that lies about itself could
-    /// else take the place of another tenant's next key.
+    /// What a key is known by while it is in its token, as hashes: no second version may claim one of them. A key that was made
+    /// for its version claims what only it can show: somebody may find it in the token by its name before its version is
+    /// committed. Its label it does not claim, nor its check value beyond its token: its id is random, and a module that lies
+    /// about itself could else take the place of another tenant's next key.
     pub(crate) fn claims(&self) -> Vec<String> {
         let (selector, mut claims) = (&self.kek().selector, Vec::new());
-        if selector.id.is_some() {
-            return claims;
+        let is_named = selector.id.is_none();
+        if let (true, Some(serial), Some(label)) = (is_named, &self.serial, &selector.label) {
+            claims.push(claim("place", &[serial.as_bytes(), label.as_bytes()]));
         }
-        if let (Some(serial), Some(label)) = (&self.serial, &selector.label) {
-            claims.push(claim("place", &[serial, label]));
-        }
-        if let Some(value) = self.check_value.as_ref().filter(|value| !value.is_empty()) {
-            claims.push(claim("check value", &[value]));
+        // That of a pair is a hash of its public half.
+        if let Some(value) = self.check_value.as_ref().filter(|value| tells_apart(value)) {
+            if is_named {
+                claims.push(claim("check value", &[value.as_bytes()]));
+            }
+            if let Some(serial) = &self.serial {
+                claims.push(claim("check value in a token", &[serial.as_bytes(), value.as_bytes()]));
+            }
         }
         claims
     }
@@ -102,8 +107,14 @@ impl HsmKek {
     }
 }
 
-fn claim(what: &str, parts: &[&String]) -> String {
-    let parts: Vec<&[u8]> = std::iter::once(what.as_bytes()).chain(parts.iter().map(|part| part.as_bytes())).collect();
+/// Whether a check value is one: some modules give the same for every key.
+fn tells_apart(value: &str) -> bool {
+    let mut characters = value.chars();
+    characters.next().is_some_and(|first| characters.any(|next| next != first))
+}
+
+fn claim(what: &str, parts: &[&[u8]]) -> String {
+    let parts: Vec<&[u8]> = std::iter::once(what.as_bytes()).chain(parts.iter().copied()).collect();
     hex::encode(&Sha256::digest(lp(&parts)))
 }
 
@@ -112,21 +123,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_was_named_is_known_by_its_place_and_by_its_check_value_and_one_that_was_made_claims_nothing() {
+    fn a_key_is_known_by_its_place_and_by_what_it_shows_and_one_that_was_made_claims_no_place() {
         let shares = |one: &HsmKek, other: &HsmKek| one.claims().iter().any(|claim| other.claims().contains(claim));
         let one = HsmKek::found("acme", "17", "a1b2c3");
         for (other, is_same) in [
             (HsmKek::found("acme", "17", "ffffff"), true),
             (HsmKek::found("other", "18", "a1b2c3"), true),
-            (HsmKek::found("other", "17", "ffffff"), false),
-            (HsmKek::found("acme", "18", "ffffff"), false),
+            (HsmKek::found("other", "17", "fffffe"), false),
+            (HsmKek::found("acme", "18", "fffffe"), false),
         ] {
             assert_eq!((shares(&one, &other), one.is_same_key(&other)), (is_same, is_same), "{other:?}");
         }
         let mut made = HsmKek::found("siv-acme-2", "17", "a1b2c3");
         made.canary.kek.selector.id = Some(vec![7; 16]);
-        assert!(made.claims().is_empty());
+        // Found by its name while its version is being committed.
+        assert!(shares(&made, &HsmKek::found("siv-acme-2", "17", "a1b2c3")));
+        assert!(!shares(&made, &HsmKek::found("siv-acme-2", "17", "fffffe")), "its label may be another's next");
+        assert!(!shares(&made, &HsmKek::found("siv-acme-2", "18", "a1b2c3")), "a token speaks for itself alone");
         assert!(made.is_same_key(&HsmKek::found("siv-acme-2", "17", "ffffff")), "once it is there it is known");
+        // A module that gives one check value for all keys stands in the way of no second one.
+        let next = |value: &str| HsmKek { check_value: Some(value.to_owned()), ..made.clone() };
+        assert!(next("000000").claims().is_empty() && next("").claims().is_empty());
         let unknown = HsmKek { serial: None, check_value: Some(String::new()), ..one };
         assert!(unknown.claims().is_empty() && !unknown.is_same_key(&unknown));
     }

@@ -37,6 +37,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 pub use compromise::Compromise;
+pub use data_keys::Rewrap;
 pub use error::Error;
 pub use heads::Head;
 pub use held::HeldKeys;

@@ -70,8 +70,8 @@ impl Closing {
         Ok(())
     }
 
-    /// Boots that are silent and, as far as is known here, not closed. Those that may write are looked at each time; whether
-    /// another one lacks its last word, of all that ever were, once an hour.
+    /// Boots that are silent and, as far as is known here, not closed. Those that may write and those that somebody began to close are
+    /// looked at each time; whether another one lacks its last word, of all that ever were, once an hour: its note was taken away.
     pub(super) async fn silent(&mut self) -> Result<Vec<Silent>, Error> {
         if due(&mut self.read_all, HOUR)
             && let Err(error) = self.read_all().await
@@ -115,13 +115,15 @@ impl Closing {
             if self.closed.contains(&boot.boot) {
                 continue;
             }
-            // If this breaks off, it is taken up again.
+            // If this breaks off, it is taken up again, here or by another node.
             self.half_closed.insert(boot.boot);
+            self.store.note_closing(boot.boot).await?;
             // It may have been frozen only: from here on it writes nothing more, so that what is found is where it ends.
             self.store.close_boot(boot.boot).await?;
             let promised = self.hold_to(last.as_ref(), &boot).await?;
             self.close(&boot, promised, committer).await?;
             self.closed.insert(boot.boot);
+            self.store.forget_closing(boot.boot).await?;
         }
         Ok(())
     }
@@ -158,7 +160,12 @@ impl Closing {
     /// Boots that may be closed, with their signs of life. One whose row is not authentic is an alarm and hides no other.
     async fn candidates(&self) -> Result<(BTreeMap<BootId, Heartbeat>, Vec<NodeKeyRecord>), Error> {
         let open: BTreeSet<BootId> = self.store.open_boots().await?.into_iter().collect();
-        let half_closed: BTreeSet<BootId> = self.half_closed.difference(&self.closed).copied().collect();
+        let noted = self.store.closing_boots().await?;
+        for boot in noted.iter().filter(|boot| self.closed.contains(boot)) {
+            self.store.forget_closing(*boot).await?;
+        }
+        let noted = self.half_closed.iter().copied().chain(noted);
+        let half_closed: BTreeSet<BootId> = noted.filter(|boot| !self.closed.contains(boot)).collect();
         let beats = if half_closed.is_subset(&open) {
             self.store.open_heartbeats().await?
         } else {

@@ -9,12 +9,11 @@ use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use zeroize::Zeroizing;
 
 use super::{Error, LogReader, checkpoints, tiles};
-use crate::access_log::bundle::{
-    CHECKPOINT, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, README_TEXT, VKEY,
-};
+use crate::access_log::bundle::{CHECKPOINT, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, VKEY, readme};
 use crate::access_log::tree::tiles::{TILE_WIDTH, TileId};
 use crate::access_log::{Checkpoint, Leaf};
-use crate::domain::{TenantName, Timestamp};
+use crate::domain::{DataKeyClass, Epoch, TenantName, Timestamp};
+use crate::keys::{self, KeyRecords as _};
 
 /// Which part of a log to export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +85,6 @@ impl LogReader {
         let mut bundle = Bundle { sink, manifest: Manifest::default() };
         bundle.put(CHECKPOINT, note.as_bytes()).await?;
         bundle.put(VKEY, format!("{}\n", self.vkey(log).await?).as_bytes()).await?;
-        bundle.put(README, README_TEXT.as_bytes()).await?;
         if part != Part::Whole {
             bundle.put(RANGE, range.to_string().as_bytes()).await?;
         }
@@ -100,46 +98,58 @@ impl LogReader {
         for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
             let Some(id) = TileId::entries(tile, checkpoint.size) else { continue };
             bundle.put(&id.to_string(), &self.entries(log, &id).await?).await?;
-            length += self.openings(log, &id).await?.len() as u64;
+            length += self.openings(log, &id).await?.0.len() as u64;
         }
-        self.put_openings(log, range, checkpoint.size, length, &mut bundle).await?;
+        let out_of_reach = self.put_openings(log, range, checkpoint.size, length, &mut bundle).await?;
+        bundle.put(README, readme(&out_of_reach).as_bytes()).await?;
         let manifest = bundle.manifest.to_string();
         bundle.put(MANIFEST, manifest.as_bytes()).await?;
         Ok(checkpoint)
     }
 
-    /// Whether an export can begin: whether there is something, and the openings of the newest entries can be had.
+    /// Whether an export can begin: whether there is something, and whether what seals openings can be had; what nobody should wait for
+    /// is left out of a bundle.
     ///
     /// # Errors
     /// [`Error::Pending`] before the first entry is integrated, [`Error::Keys`] while the tenant's key provider does not answer,
     /// the store's.
     pub async fn look_ahead(&self, log: &TenantName) -> Result<(), Error> {
-        let (_, checkpoint) = checkpoints::newest(log, &self.store, &self.keys).await?;
-        let newest = TileId::entries(checkpoint.size.saturating_sub(1) / TILE_WIDTH, checkpoint.size);
-        match newest {
-            Some(id) => self.openings(log, &id).await.map(drop),
-            None => Ok(()),
+        checkpoints::newest(log, &self.store, &self.keys).await?;
+        let now = DataKeyClass::LogOpening.epoch(self.store.clock().now()).0;
+        for epoch in now.saturating_sub(OPENING_EPOCHS)..=now {
+            let class = DataKeyClass::LogOpening;
+            let rows = self.store.find_data_keys(log, class, Epoch(epoch)).await.map_err(keys::Error::from)?;
+            for row in rows {
+                let Err(error) = self.keys.data_key(&self.store, log, row.data_key_id).await else { continue };
+                let at = (log, row.data_key_id);
+                if error.may_pass() && !self.keys.is_out_of_reach(&self.store, at, &error).await? {
+                    return Err(Error::Keys(error));
+                }
+            }
         }
+        Ok(())
     }
 
-    /// The lines of one entry bundle's openings.
-    async fn openings(&self, log: &TenantName, id: &TileId) -> Result<Zeroizing<String>, Error> {
+    /// The lines of one entry bundle's openings, and the entries whose openings are out of reach and not waited for.
+    async fn openings(&self, log: &TenantName, id: &TileId) -> Result<(Zeroizing<String>, Vec<IndexRange>), Error> {
         let start = id.index * TILE_WIDTH;
-        let mut lines = Zeroizing::new(String::new());
+        let (mut lines, mut left) = (Zeroizing::new(String::new()), Vec::new());
         for entry in self.store.entries_by_index(log, start..start + u64::from(id.width)).await? {
             let Some(index) = entry.index else { continue };
-            if entry.is_out_of_reach {
-                // A bundle without them would say that they were erased.
+            if entry.is_left_behind {
+                append(&mut left, IndexRange { from: index, to: index + 1 });
+            } else if entry.is_out_of_reach {
+                // Soon they can be had: a bundle without them would be worth less.
                 let why = io::Error::other("openings are out of reach");
-                return Err(Error::Keys(crate::keys::Error::Unavailable(Box::new(why))));
+                return Err(Error::Keys(keys::Error::Unavailable(Box::new(why))));
             }
             lines.extend(entry.openings.iter().map(|opening| opening.to_line(index) + "\n"));
         }
-        Ok(lines)
+        Ok((lines, left))
     }
 
     /// All openings, a bundle of entries at a time. A tar names a file's length first, so they are read a second time; one
-    /// that was erased meanwhile breaks the export off, and it can be asked for again.
+    /// that was erased meanwhile breaks the export off, and it can be asked for again. The entries whose openings are out of reach.
     async fn put_openings<S: Sink>(
         &self,
         log: &TenantName,
@@ -147,12 +157,13 @@ impl LogReader {
         size: u64,
         length: u64,
         bundle: &mut Bundle<'_, S>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<IndexRange>, Error> {
         bundle.sink.begin(OPENINGS, length).await.map_err(Error::Output)?;
-        let (mut digest, mut left) = (Sha256::new(), length);
+        let (mut digest, mut left, mut out_of_reach) = (Sha256::new(), length, Vec::new());
         for tile in range.from / TILE_WIDTH..range.to.div_ceil(TILE_WIDTH) {
             let Some(id) = TileId::entries(tile, size) else { continue };
-            let lines = self.openings(log, &id).await?;
+            let (lines, missing) = self.openings(log, &id).await?;
+            missing.into_iter().for_each(|range| append(&mut out_of_reach, range));
             left = left.checked_sub(lines.len() as u64).ok_or_else(changed_meanwhile)?;
             digest.update(lines.as_bytes());
             bundle.sink.more(lines.as_bytes()).await.map_err(Error::Output)?;
@@ -162,7 +173,7 @@ impl LogReader {
         }
         bundle.sink.end().await.map_err(Error::Output)?;
         bundle.manifest.insert_hash(OPENINGS, digest.finalize().into());
-        Ok(())
+        Ok(out_of_reach)
     }
 
     /// The whole entry bundles that hold every entry of the part.
@@ -203,6 +214,17 @@ impl LogReader {
             if late(Leaf::parse(leaf)?.time) { high = middle } else { low = middle + 1 }
         }
         Ok(low)
+    }
+}
+
+/// So many epochs of openings, and the present one, can there be: thirteen months, and the month that began before them.
+const OPENING_EPOCHS: u64 = 14;
+
+/// Adds a range behind the others; one that follows at once is one with the last.
+fn append(ranges: &mut Vec<IndexRange>, next: IndexRange) {
+    match ranges.last_mut() {
+        Some(last) if last.to == next.from => last.to = next.to,
+        _ => ranges.push(next),
     }
 }
 

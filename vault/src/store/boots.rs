@@ -25,6 +25,30 @@ impl Store {
         engine!(self, close_boot(boot))
     }
 
+    /// Notes that somebody begins to close a boot, before it is closed: whoever goes on for them finds it.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn note_closing(&self, boot: BootId) -> Result<(), Error> {
+        engine!(self, note_closing(boot))
+    }
+
+    /// What a boot's end comes to is written.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn forget_closing(&self, boot: BootId) -> Result<(), Error> {
+        engine!(self, forget_closing(boot))
+    }
+
+    /// Boots that somebody began to close. A row that does not read is an alarm.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn closing_boots(&self) -> Result<Vec<BootId>, Error> {
+        Ok(self.readable(engine!(self, closing_boots())?))
+    }
+
     /// Whether a boot may write, as it is at this moment. Where the database's clock is the one that counts, the time is
     /// taken from it with this question.
     ///

@@ -78,7 +78,7 @@ impl SealedSecrets {
 /// Seals a destination's new secrets under the present data key, and moves there what an older one sealed.
 ///
 /// # Errors
-/// [`Error::Keys`], [`Error::Tampered`].
+/// [`Error::SecretsOutOfReach`] with those that must be given again; [`Error::Keys`], [`Error::Tampered`].
 pub async fn seal(
     new: &BTreeMap<&str, &str>,
     there: Option<&DestinationRecord>,
@@ -96,10 +96,19 @@ pub async fn seal(
     let mut secrets = BTreeMap::new();
     let older = there.and_then(|record| Some((record, record.data_key_id.filter(|id| *id != data_key.id())?)));
     if let Some((record, id)) = older {
-        let older = keys.data_key(store, place.tenant, id).await?;
-        for name in record.secrets.keys() {
-            let secret = open_secret(record, name, place, &older)?;
-            secrets.insert(name.clone(), seal_one(&data_key, name, exposed(&secret), place)?);
+        // Those that are given now are not needed as they were.
+        let kept: Vec<&String> = record.secrets.keys().filter(|name| !new.contains_key(name.as_str())).collect();
+        if !kept.is_empty() {
+            let older = match keys.data_key(store, place.tenant, id).await {
+                Err(error) if keys.is_out_of_reach(store, (place.tenant, id), &error).await? => {
+                    return Err(Error::SecretsOutOfReach(kept.into_iter().cloned().collect()));
+                }
+                older => older?,
+            };
+            for name in kept {
+                let secret = open_secret(record, name, place, &older)?;
+                secrets.insert(name.clone(), seal_one(&data_key, name, exposed(&secret), place)?);
+            }
         }
     }
     for (name, secret) in new {

@@ -20,6 +20,9 @@ pub enum Error {
     /// As many requests of one credential wait for a second custodian as may.
     #[error("sixteen requests of this credential wait for a second custodian already")]
     TooManyOpen,
+    /// These secrets of a destination do not open where they were left: they must be given again.
+    #[error("secrets of a destination are out of reach")]
+    SecretsOutOfReach(Vec<String>),
     /// The operation's deadline passed; nothing of it was given out.
     #[error("the operation's deadline passed")]
     Late,

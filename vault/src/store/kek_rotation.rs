@@ -26,7 +26,7 @@ use crate::access_log::{Action, Entry, Outcome};
 use crate::crypto::DataKey;
 use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{DataKeyId, Tenant, TenantName, Timestamp};
-use crate::keys::{self, HsmWish, KekRecord, KekState, KeyRecords, MadeKek};
+use crate::keys::{self, HsmWish, KekRecord, KekState, KeyRecords, MadeKek, Rewrap};
 
 /// How many data keys one commit rewraps: few enough that no other request waits for it.
 const SLICE: u32 = 64;
@@ -42,7 +42,8 @@ pub struct Rewrapped {
     pub kept: u64,
     /// Data keys whose erasure key is gone; their rows are removed.
     pub erased: u64,
-    /// Data keys that still name another version: those that do not open. None is the proof that nothing refers to it.
+    /// Data keys that still name another version: those that do not open, for now or for good. None is the proof that nothing refers
+    /// to it.
     pub left: u64,
 }
 
@@ -234,15 +235,17 @@ pub async fn rewrap(
             }
             // Only counted, it is no work of the key provider, which serves readers meanwhile, and the real run beside it.
             let rewrapped = if dry {
-                keys.would_rewrap(store, &row).await.map(|is_there| is_there.then(|| row.clone()))
+                let would = |is_there| if is_there { Rewrap::Renewed(row.clone()) } else { Rewrap::Erased };
+                keys.would_rewrap(store, &row).await.map(would)
             } else {
                 keys.rewrap(store, &row).await
             };
             match rewrapped {
-                Ok(Some(row)) => renewed.push(row),
-                Ok(None) => removed.push(row.data_key_id),
-                // It opens for nobody: it stays as it is, is counted, and keeps no other.
-                Err(error @ (keys::Error::Altered | keys::Error::KekUnusable | keys::Error::Erased)) => {
+                Ok(Rewrap::Renewed(row)) => renewed.push(row),
+                Ok(Rewrap::Erased) => removed.push(row.data_key_id),
+                // It opens for nobody, or not where it was left: it stays as it is, is counted, and keeps no other.
+                Ok(Rewrap::LeftBehind(error))
+                | Err(error @ (keys::Error::Altered | keys::Error::KekUnusable | keys::Error::Erased)) => {
                     if !dry {
                         tracing::error!(tenant = %by.tenant, data_key_id = %row.data_key_id, %error, "a data key does not open");
                     }

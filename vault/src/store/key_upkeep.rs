@@ -3,10 +3,10 @@
 //! change stands over what was read.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use super::administration::Administrator;
 use super::kek_rotation;
 use super::resealing::{self, Passed};
 use super::tenants::Ground;
-use super::{Catalog, Committer, Error, Generation, Store, TenantCatalog, shredding};
+use super::{Catalog, Committer, Error, Generation, Store, TenantCatalog, rounds, shredding};
 use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timestamp};
 use crate::keys::KekState::{Destroyed, Destroying};
 use crate::keys::{Compromise, KekRecord, KekState, Keys};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// So long nobody holds a data key that was opened before its KEK was said to be compromised: the cache keeps one for five
 /// minutes at most, and a request lasts no longer.
 const GRACE: Duration = Duration::from_secs(15 * 60);
-/// So many tenants are looked after at once: one whose token does not answer keeps few others waiting.
+/// So many things are done at once, each a part of what a tenant needs, in the order in which they were asked for.
 const AT_ONCE: usize = 8;
 /// A tenant about whose values nothing can be done is looked at again after so long.
 const AGAIN: Duration = Duration::from_secs(60 * 60);
@@ -47,6 +47,10 @@ pub struct KeyUpkeep {
     /// How long a data key of a compromised KEK is left where it is though nothing refers to it.
     grace: Duration,
     compromised: Mutex<HashMap<TenantName, Resealing>>,
+    /// Turns of ending and rotating keys, which wait for tokens.
+    keeping: Semaphore,
+    /// Turns of sealing anew.
+    resealing: Semaphore,
 }
 
 /// What is done beside each other: one may take hours, and keeps no other waiting.
@@ -56,8 +60,6 @@ enum Duty {
     Keys,
     /// Seal values anew where a key was compromised.
     Values,
-    /// Remove approvals whose end is long ago.
-    Approvals,
 }
 
 /// What this node knows of a tenant with a compromised KEK.
@@ -78,7 +80,8 @@ impl KeyUpkeep {
     #[must_use]
     pub fn new((store, catalog): (Store, Catalog), committer: Committer, keys: Keys, oldest: Option<Duration>) -> Self {
         let (tidy, compromised) = (Mutex::default(), Mutex::default());
-        Self { store, catalog, committer, keys, oldest, tidy, grace: GRACE, compromised }
+        let (keeping, resealing) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE));
+        Self { store, catalog, committer, keys, oldest, tidy, grace: GRACE, compromised, keeping, resealing }
     }
 
     /// The same that takes idle data keys away at once.
@@ -89,27 +92,51 @@ impl KeyUpkeep {
 
     /// Works until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
+        let upkeep = Arc::new(self);
+        let tenants = || {
+            let upkeep = Arc::clone(&upkeep);
+            async move { upkeep.tenants().await }
+        };
+        let look = |duty| {
+            let upkeep = Arc::clone(&upkeep);
+            move |tenant| {
+                let upkeep = Arc::clone(&upkeep);
+                async move { upkeep.look(tenant, duty).await }
+            }
+        };
         tokio::join!(
-            self.again_and_again(Duty::Keys, PERIOD, &stop),
-            self.again_and_again(Duty::Values, PERIOD, &stop),
-            self.again_and_again(Duty::Approvals, AGAIN, &stop),
+            rounds::again_and_again(PERIOD, &stop, tenants, look(Duty::Keys)),
+            rounds::again_and_again(PERIOD, &stop, tenants, look(Duty::Values)),
+            upkeep.purge_again_and_again(&stop),
         );
     }
 
-    async fn again_and_again(&self, duty: Duty, period: Duration, stop: &CancellationToken) {
-        let mut ticks = interval(period);
+    /// Whom to look after now.
+    async fn tenants(&self) -> Vec<TenantName> {
+        // A log that cannot be relied on does not say which keys are to be destroyed.
+        if !self.store.log_health().is_serving() {
+            return Vec::new();
+        }
+        self.store.tenants().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "tenants whose keys are looked after could not be listed; it is tried again");
+            Vec::new()
+        })
+    }
+
+    async fn purge_again_and_again(&self, stop: &CancellationToken) {
+        let mut ticks = interval(AGAIN);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            // A log that cannot be relied on does not say which keys are to be destroyed.
+            // Nor does it say which approvals may go.
             if !self.store.log_health().is_serving() {
                 continue;
             }
-            if let Err(error) = self.round(duty).await {
-                tracing::warn!(?duty, %error, "the upkeep of keys did not succeed and is tried again");
+            if let Err(error) = self.store.purge_approvals().await {
+                tracing::warn!(%error, "approvals that are over could not be removed; it is tried again");
             }
         }
     }
@@ -120,33 +147,34 @@ impl KeyUpkeep {
     /// [`Error::Database`] if the tenants cannot be listed.
     #[cfg(test)]
     pub(in crate::store) async fn pass(&self) -> Result<(), Error> {
-        for duty in [Duty::Keys, Duty::Values, Duty::Approvals] {
-            self.round(duty).await?;
+        for duty in [Duty::Keys, Duty::Values] {
+            let tenants = self.store.tenants().await?;
+            futures_util::future::join_all(tenants.into_iter().map(|tenant| self.look(tenant, duty))).await;
         }
-        Ok(())
+        self.store.purge_approvals().await.map(drop)
     }
 
-    async fn round(&self, duty: Duty) -> Result<(), Error> {
-        if matches!(duty, Duty::Approvals) {
-            return self.store.purge_approvals().await.map(drop);
+    async fn look(&self, tenant: TenantName, duty: Duty) {
+        if let Err(error) = self.look_after(&tenant, duty).await {
+            tracing::warn!(%tenant, %error, "the keys of a tenant could not be looked after");
         }
-        let tenants = stream::iter(self.store.tenants().await?);
-        let look = |tenant| async move {
-            if let Err(error) = self.look_after(&tenant, duty).await {
-                tracing::warn!(%tenant, %error, "the keys of a tenant could not be looked after");
-            }
-        };
-        tenants.for_each_concurrent(AT_ONCE, look).await;
-        Ok(())
     }
 
     async fn look_after(&self, tenant: &TenantName, duty: Duty) -> Result<(), Error> {
         let ground = Ground { store: &self.store, committer: &self.committer, keys: &self.keys };
+        let turns = match duty {
+            Duty::Keys => &self.keeping,
+            Duty::Values => &self.resealing,
+        };
+        let turn = turns.acquire().await.map_err(|_: tokio::sync::AcquireError| Error::Unavailable)?;
         let Some(settings) = self.catalog.tenant(tenant).await? else { return Ok(()) };
         let now = self.store.clock().now();
         match duty {
-            Duty::Values => self.reseal(&settings, now, ground).await,
-            Duty::Approvals => Ok(()),
+            Duty::Values => {
+                // Each part of it takes its turn.
+                drop(turn);
+                self.reseal(&settings, now, ground).await
+            }
             Duty::Keys => {
                 // What cannot be ended keeps nothing else: its token may be away for long.
                 let tidy = self.tidy_up(&settings, now, ground).await;
@@ -190,7 +218,7 @@ impl KeyUpkeep {
         }
         let Some(known) = self.resealing_of(tenant, compromise.era()) else { return Ok(()) };
         let is_over = known.since.elapsed() >= self.grace;
-        let passed = resealing::pass(&self.node(tenant, now), is_over, ground).await?;
+        let passed = resealing::pass(&self.node(tenant, now), is_over, &self.resealing, ground).await?;
         if passed != known.passed {
             let Passed { moved, refused, idle, left } = passed;
             tracing::info!(%tenant, moved, refused, idle, left, "values were sealed anew after a key was compromised");

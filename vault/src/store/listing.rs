@@ -39,6 +39,8 @@ pub struct StoredEntry {
     pub openings: Vec<Opening>,
     /// There are openings whose key provider does not answer now: nobody may take them for erased.
     pub is_out_of_reach: bool,
+    /// And nobody should wait for it: their key is in a token that was left, or that refuses.
+    pub is_left_behind: bool,
 }
 
 /// The columns beside a leaf that serve look-ups; the leaf has the last word.

@@ -226,25 +226,46 @@ impl Store {
     /// it.
     async fn opened(&self, raw: Vec<RawEntry>) -> Vec<StoredEntry> {
         let mut entries = Vec::with_capacity(raw.len());
-        let mut last: Option<(TenantName, DataKeyId, Result<std::sync::Arc<DataKey>, keys::Error>)> = None;
+        let mut last: Option<(TenantName, DataKeyId, Result<std::sync::Arc<DataKey>, Away>)> = None;
         for entry in raw {
-            let (mut openings, mut is_out_of_reach) = (Vec::new(), false);
+            let (mut openings, mut away) = (Vec::new(), Away::default());
             if let Some((id, sealed)) = &entry.openings {
                 if last.as_ref().is_none_or(|(tenant, key, _)| *tenant != entry.tenant || key != id) {
-                    let key = self.inner.keys.data_key(self, &entry.tenant, *id).await;
+                    let key = match self.inner.keys.data_key(self, &entry.tenant, *id).await {
+                        Ok(key) => Ok(key),
+                        Err(error) => Err(self.reach(&entry.tenant, *id, &error).await),
+                    };
                     last = Some((entry.tenant.clone(), *id, key));
                 }
                 match &last {
                     Some((_, _, Ok(key))) => openings = open(sealed, &entry, key),
-                    Some((_, _, Err(error))) => is_out_of_reach = error.may_pass(),
+                    Some((_, _, Err(reach))) => away = *reach,
                     None => {}
                 }
             }
             let (position, index, leaf) = (entry.position, entry.index, entry.leaf);
-            entries.push(StoredEntry { position, index, leaf, openings, is_out_of_reach });
+            let Away { is_out_of_reach, is_left_behind } = away;
+            entries.push(StoredEntry { position, index, leaf, openings, is_out_of_reach, is_left_behind });
         }
         entries
     }
+
+    /// Whether what a data key sealed is out of reach, not erased; and whether nobody should wait for it.
+    async fn reach(&self, tenant: &TenantName, id: DataKeyId, error: &keys::Error) -> Away {
+        if !error.may_pass() {
+            return Away::default();
+        }
+        // Where that cannot be asked, it is waited for.
+        let is_left_behind = self.inner.keys.is_out_of_reach(self, (tenant, id), error).await;
+        Away { is_out_of_reach: true, is_left_behind: is_left_behind.unwrap_or(false) }
+    }
+}
+
+/// Whether openings are there that do not open now, as an entry says it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Away {
+    is_out_of_reach: bool,
+    is_left_behind: bool,
 }
 
 fn open(sealed: &[Option<Vec<u8>>; 4], entry: &RawEntry, key: &DataKey) -> Vec<Opening> {

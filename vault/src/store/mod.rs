@@ -36,6 +36,7 @@ pub mod records;
 mod refused_pins;
 mod replica;
 pub mod resealing;
+mod rounds;
 mod row_seal;
 pub mod rows;
 pub mod settings;
@@ -270,8 +271,8 @@ impl Store {
     /// # Errors
     /// [`Error::Tampered`], also if the row is gone though an entry speaks of it; [`Error::Database`].
     pub async fn row(&self, table: Table, tenant: &TenantName, key: &str) -> Result<Option<DecidingRow>, Error> {
-        let (found, missing) = engine!(self, row(table, key, tenant))?;
-        if found.is_none() && missing && !old_approvals::may_be_gone(table, key, self.clock().now()) {
+        let (found, said) = engine!(self, row(table, key, tenant))?;
+        if !said.is_empty() && !old_approvals::may_be_gone(table, key, &said, self.clock().now()) {
             return Err(Error::Tampered(table.as_str()));
         }
         found.map(|stored| self.inner.seal.check(stored)).transpose()

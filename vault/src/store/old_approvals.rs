@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use super::approvals::{ApprovalRecord, LASTS};
 use super::records::Body as _;
-use super::rows::{DecidingRow, Table};
+use super::rows::Table;
 use super::{Error, Store, engine};
+use crate::access_log::{Leaf, ParsedEntry};
 use crate::domain::{ApprovalId, TenantName, Timestamp};
 
 /// So long after its end an approval is still known.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// So many are looked at in one reading.
+const AT_ONCE: u32 = 256;
 
 /// What was asked for before this moment may be gone.
 fn horizon(now: Timestamp) -> Timestamp {
@@ -19,10 +23,24 @@ fn horizon(now: Timestamp) -> Timestamp {
     Timestamp::from_millis(now.as_millis().saturating_sub(back))
 }
 
-/// Whether a row that an entry speaks of may be absent because it went by the clock: an id begins with its time.
-pub(in crate::store) fn may_be_gone(table: Table, key: &str, now: Timestamp) -> bool {
-    let is_old = |id: ApprovalId| id.time() < horizon(now);
-    table == Table::Approvals && key.parse().is_ok_and(is_old)
+/// Whether a row that entries speak of, `said` the newest of them, may be absent because it went by the clock.
+pub(in crate::store) fn may_be_gone(table: Table, key: &str, said: &[Vec<u8>], now: Timestamp) -> bool {
+    table == Table::Approvals && is_old(key, now) && !is_carried_out_here(said)
+}
+
+/// Whether an approval was asked for before the horizon: an id begins with its time.
+fn is_old(key: &str, now: Timestamp) -> bool {
+    key.parse().is_ok_and(|id: ApprovalId| id.time() < horizon(now))
+}
+
+/// Whether it was given for what the vault then does to its end, and that end was not said: such a row never goes, or who took it
+/// away would keep a tenant's end from being finished. What does not read may be what says so.
+fn is_carried_out_here(said: &[Vec<u8>]) -> bool {
+    let Ok(said) = said.iter().map(|leaf| Leaf::parse(leaf)).collect::<Result<Vec<_>, _>>() else { return true };
+    let is_done = |entry: &ParsedEntry| matches!(&*entry.action, "key.approval.used" | "key.tenant.shredded");
+    let is_given =
+        |entry: &ParsedEntry| entry.action == "key.approval.given" && entry.fact("act") == Some("shred-tenant");
+    said.iter().any(is_given) && !said.iter().any(is_done)
 }
 
 /// Whether nothing can come of it any more, and for so long that nobody need be told why. What is approved and not yet done to
@@ -37,38 +55,54 @@ fn is_over(record: &ApprovalRecord, now: Timestamp) -> bool {
 }
 
 impl Store {
-    /// Removes approvals whose end is long ago; how many. A tenant whose rows do not read keeps no other's.
+    /// Removes approvals whose end is long ago; how many. A tenant whose rows do not read, or of which there are too many, keeps no
+    /// other's.
     ///
     /// # Errors
-    /// [`Error::Database`].
+    /// [`Error::Database`] if the tenants cannot be listed.
     pub async fn purge_approvals(&self) -> Result<u64, Error> {
         // It cannot be undone.
         let now = self.clock().surely();
-        let oldest = ApprovalId::from_bytes(first_bytes(horizon(now))).to_string();
         let mut gone = 0;
-        for tenant in engine!(self, tenants_with_approvals_before(&oldest))? {
+        for tenant in self.tenants().await? {
             match self.purge_approvals_of(&tenant, now).await {
                 Ok(count) => gone += count,
-                Err(error @ (Error::Tampered(_) | Error::Unreadable(_))) => {
-                    tracing::error!(%tenant, %error, "approvals that are over cannot be judged; they stay");
+                Err(error) => {
+                    tracing::error!(%tenant, %error, "approvals that are over could not be judged; they stay for now");
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(gone)
     }
 
     async fn purge_approvals_of(&self, tenant: &TenantName, now: Timestamp) -> Result<u64, Error> {
-        let mut gone = 0;
-        for row in self.rows(Table::Approvals, tenant).await? {
-            let record = ApprovalRecord::from_row(&row)?;
-            let DecidingRow { key, version, .. } = &row;
-            // The row's key, not the record's id, is what a later look goes by.
-            if is_over(&record, now) && may_be_gone(Table::Approvals, key, now) {
-                gone += engine!(self, remove_approval(key, *version, tenant))?;
+        let oldest = ApprovalId::from_bytes(first_bytes(horizon(now))).to_string();
+        let (mut gone, mut after) = (0, String::new());
+        loop {
+            let keys = engine!(self, approvals_between((&after, &oldest), AT_ONCE, tenant))?;
+            let Some(last) = keys.last() else { return Ok(gone) };
+            after.clone_from(last);
+            for key in keys {
+                // One that does not read stays, and keeps no other.
+                match self.purge_approval(&key, tenant, now).await {
+                    Ok(count) => gone += count,
+                    Err(error @ (Error::Tampered(_) | Error::Unreadable(_))) => {
+                        tracing::error!(%tenant, approval = key, %error, "an approval that is over cannot be judged; it stays");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
-        Ok(gone)
+    }
+
+    async fn purge_approval(&self, key: &str, tenant: &TenantName, now: Timestamp) -> Result<u64, Error> {
+        let Some(row) = self.row(Table::Approvals, tenant, key).await? else { return Ok(0) };
+        // The row's key, not the record's id, is what a later look goes by.
+        if is_over(&ApprovalRecord::from_row(&row)?, now) && is_old(key, now) {
+            engine!(self, remove_approval(key, row.version, tenant))
+        } else {
+            Ok(0)
+        }
     }
 }
 

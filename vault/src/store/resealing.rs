@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+
 use super::administration::{Administrator, in_both_logs};
 use super::committer::operation::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
 use super::committer::own_work::OwnWork;
-use super::rows::{DataKeyRow, StateRow, ValueRow, ValueSeals};
+use super::rows::{DataKeyRow, SealsRow, StateRow, ValueRow, ValueSeals};
 use super::tenants::Ground;
 use super::{Error, Store, engine};
 use crate::access_log::{Action, Entry, Outcome};
 use crate::crypto::{DataKey, ValueState, reseal_outer};
+use crate::domain::text::hex;
 use crate::domain::{DataKeyId, KekId, TenantName, Timestamp, ValueId};
 use crate::keys::{self, Compromise, HeldKeys, KeyRecords};
 
@@ -25,6 +28,8 @@ const SLICE: usize = 128;
 const LOOK: u32 = if cfg!(test) { 64 } else { 4096 };
 /// So many data keys are looked at in one reading.
 const DATA_KEYS: u32 = 256;
+/// So many rows that do not read are told apart and named.
+const MOST_COUNTED: usize = 10_000;
 /// How long one commit may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The time in a value's id, by which its epoch was chosen, is a minute off at most.
@@ -44,43 +49,53 @@ pub struct Passed {
 }
 
 /// Seals anew what data keys of before a compromise sealed. `remove` takes away those that nothing refers to any more: only
-/// once no request can hold one that was opened before the key was said to be compromised.
+/// once no request can hold one that was opened before the key was said to be compromised. Each part of the work waits for one
+/// of `turns`, so that a tenant of many values keeps no other's waiting.
 ///
 /// # Errors
 /// [`Error::Keys`]; those of the committer.
-pub async fn pass(by: &Administrator, remove: bool, ground: Ground<'_>) -> Result<Passed, Error> {
+pub async fn pass(by: &Administrator, remove: bool, turns: &Semaphore, ground: Ground<'_>) -> Result<Passed, Error> {
     let keks = ground.store.keks(&by.tenant).await.map_err(keys::Error::from)?;
     let compromise = Compromise::of(&keks);
-    let (mut passed, mut after, mut idle) = (Passed::default(), None, Vec::new());
+    let (mut walk, mut after, mut idle) = (Walk::new(turns), None, Vec::new());
     if !compromise.is_known() {
-        return Ok(passed);
+        return Ok(walk.passed);
     }
     loop {
-        let rows = ground.store.data_keys_after(&by.tenant, after, DATA_KEYS).await?;
+        let rows = {
+            let _turn = walk.turn().await?;
+            ground.store.data_keys_after(&by.tenant, after, DATA_KEYS).await?
+        };
         let Some(last) = rows.last() else { break };
         after = Some(last.data_key_id);
         for row in rows.into_iter().filter(|row| row.class.is_of_values() && compromise.spoils(row)) {
-            match empty(by, &row, &mut passed, ground).await {
+            match empty(by, &row, &mut walk, ground).await {
                 Ok(true) => idle.push(row),
-                Ok(false) => passed.left += 1,
+                Ok(false) => walk.passed.left += 1,
                 // One that does not open keeps no other: its row may be altered, or its token away.
                 Err(Error::Keys(error)) => {
                     tracing::warn!(tenant = %by.tenant, data_key_id = %row.data_key_id, %error, "values are not sealed anew yet");
-                    passed.left += 1;
+                    walk.passed.left += 1;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
-    passed.idle = idle.len() as u64;
+    walk.passed.idle = idle.len() as u64;
     if remove && !idle.is_empty() {
         // What is taken away opens nothing ever again: all values are asked, not only those of its time.
-        let needed = data_keys_in_use(&by.tenant, ground.store).await?;
-        for row in idle.into_iter().filter(|row| !needed.contains(&row.data_key_id)) {
-            ground.committer.submit(retirement(by, row, ground)).await?;
+        match data_keys_in_use(&by.tenant, &walk, ground.store).await? {
+            Some(needed) => {
+                for row in idle.into_iter().filter(|row| !needed.contains(&row.data_key_id)) {
+                    ground.committer.submit(retirement(by, row, ground)).await?;
+                }
+            }
+            None => {
+                tracing::error!(tenant = %by.tenant, "a value does not say which data key it needs: none is taken away");
+            }
         }
     }
-    Ok(passed)
+    Ok(walk.passed())
 }
 
 /// How many data keys stand still that were made before each compromised version was said to be so, and that values may rest on: at
@@ -107,34 +122,81 @@ pub async fn left(tenant: &TenantName, store: &Store) -> Result<BTreeMap<(KekId,
     Ok(left)
 }
 
-/// Moves everything that one data key sealed; true if there was nothing.
-async fn empty(by: &Administrator, row: &DataKeyRow, passed: &mut Passed, ground: Ground<'_>) -> Result<bool, Error> {
-    let (mut after, before) = ids_of(row);
-    let mut under = None;
+/// A pass under way.
+struct Walk<'t> {
+    turns: &'t Semaphore,
+    passed: Passed,
+    /// Keys of rows that do not read: each is met once for each data key of its time.
+    unreadable: BTreeSet<Vec<u8>>,
+}
+
+impl<'t> Walk<'t> {
+    fn new(turns: &'t Semaphore) -> Self {
+        Self { turns, passed: Passed::default(), unreadable: BTreeSet::new() }
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'t>, Error> {
+        self.turns.acquire().await.map_err(|_: AcquireError| Error::Unavailable)
+    }
+
+    /// The rows that read; whether there were others.
+    fn readable(&mut self, rows: &[SealsRow], tenant: &TenantName) -> (Vec<ValueSeals>, bool) {
+        let mut hides = false;
+        for row in rows.iter().filter(|row| row.seals.is_none()) {
+            hides = true;
+            if self.unreadable.len() < MOST_COUNTED && self.unreadable.insert(row.key.clone()) {
+                let key = hex::encode(&row.key);
+                tracing::error!(%tenant, key, "a row of secure_values does not say which data key it rests on");
+            }
+        }
+        (rows.iter().filter_map(|row| row.seals).collect(), hides)
+    }
+
+    fn passed(self) -> Passed {
+        Passed { refused: self.passed.refused + self.unreadable.len() as u64, ..self.passed }
+    }
+}
+
+/// Moves everything that one data key sealed; true if there was nothing, and nothing that might be its.
+async fn empty(by: &Administrator, row: &DataKeyRow, walk: &mut Walk<'_>, ground: Ground<'_>) -> Result<bool, Error> {
+    let (after, before) = ids_of(row);
+    let (mut after, mut under, mut hidden) = (after.as_bytes().to_vec(), None, false);
     loop {
-        let seen = ground.store.seals((after, before), LOOK, &by.tenant).await?;
-        let Some(last) = seen.last() else { return Ok(under.is_none()) };
-        after = last.value_id;
-        let ids: Vec<ValueId> =
-            seen.iter().filter(|seals| seals.rest_on(row.data_key_id)).map(|seals| seals.value_id).collect();
+        let _turn = walk.turn().await?;
+        let seen = ground.store.seals((&after, before.as_bytes()), LOOK, &by.tenant).await?;
+        let Some(last) = seen.last() else { return Ok(under.is_none() && !hidden) };
+        after.clone_from(&last.key);
+        let (readable, hides) = walk.readable(&seen, &by.tenant);
+        hidden |= hides;
+        let its = readable.into_iter().filter(|seals| seals.rest_on(row.data_key_id));
+        let ids: Vec<ValueId> = its.map(|seals| seals.value_id).collect();
         for slice in ids.chunks(SLICE) {
             let new = match under {
                 Some(new) => new,
                 None => *under.insert(replacement(row, ground).await?),
             };
-            move_slice(by, (row, new), slice.to_vec(), passed, ground).await?;
+            move_slice(by, (row, new), slice.to_vec(), &mut walk.passed, ground).await?;
         }
     }
 }
 
-/// The data keys that some value or state of a tenant needs: all of them are read, a bounded part at a time.
-async fn data_keys_in_use(tenant: &TenantName, store: &Store) -> Result<BTreeSet<DataKeyId>, Error> {
-    let (mut found, mut after) = (BTreeSet::new(), ValueId::from_bytes([0; 16]));
+/// The data keys that some value or state of a tenant needs: all of them are read, a bounded part at a time. Nothing if a row does
+/// not say which it needs.
+async fn data_keys_in_use(
+    tenant: &TenantName,
+    walk: &Walk<'_>,
+    store: &Store,
+) -> Result<Option<BTreeSet<DataKeyId>>, Error> {
+    let (mut found, mut after) = (BTreeSet::new(), Vec::new());
     loop {
-        let seen = store.seals((after, ValueId::from_bytes([0xff; 16])), LOOK, tenant).await?;
-        let Some(last) = seen.last() else { return Ok(found) };
-        after = last.value_id;
-        found.extend(seen.iter().flat_map(|seals| [Some(seals.data_key), seals.state]).flatten());
+        let _turn = walk.turn().await?;
+        let seen = store.seals((&after, &[0xff; 32]), LOOK, tenant).await?;
+        let Some(last) = seen.last() else { return Ok(Some(found)) };
+        after.clone_from(&last.key);
+        for row in seen {
+            let Some(seals) = row.seals else { return Ok(None) };
+            found.extend([Some(seals.data_key), seals.state].into_iter().flatten());
+        }
     }
 }
 
@@ -209,13 +271,13 @@ fn deadline(ground: Ground<'_>) -> Timestamp {
 }
 
 impl Store {
-    /// Which data keys seal up to `limit` of a tenant's values, with ids between these two, in the order of ids.
+    /// Which data keys seal up to `limit` of a tenant's values, with keys between these two, in the order of keys.
     pub(in crate::store) async fn seals(
         &self,
-        between: (ValueId, ValueId),
+        between: (&[u8], &[u8]),
         limit: u32,
         tenant: &TenantName,
-    ) -> Result<Vec<ValueSeals>, Error> {
+    ) -> Result<Vec<SealsRow>, Error> {
         engine!(self, seals(between, limit, tenant))
     }
 }

@@ -257,6 +257,31 @@ impl ValueSeals {
     }
 }
 
+/// The row of a value as a walk over all of them meets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealsRow {
+    /// Its key as it stands there: the walk goes on behind it, whatever it is.
+    pub key: Vec<u8>,
+    /// Nothing where the row does not read.
+    pub seals: Option<ValueSeals>,
+}
+
+impl SealsRow {
+    /// Reads the columns; what somebody altered into no id hides no other row.
+    pub(in crate::store) fn of((key, data_key, state): (Vec<u8>, Vec<u8>, Option<Vec<u8>>)) -> Self {
+        let seals = || {
+            let id = |bytes: &[u8]| DataKeyId::from_slice(bytes).ok();
+            let state = match &state {
+                Some(state) => Some(id(state)?),
+                None => None,
+            };
+            let value_id = ValueId::from_bytes(key.as_slice().try_into().ok()?);
+            Some(ValueSeals { value_id, data_key: id(&data_key)?, state })
+        };
+        Self { seals: seals(), key }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

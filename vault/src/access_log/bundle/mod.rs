@@ -9,7 +9,7 @@ use std::io;
 
 pub use fault::Fault;
 pub use manifest::Manifest;
-pub use names::{CHECKPOINT, IndexRange, MANIFEST, OPENINGS, RANGE, README, README_TEXT, VKEY};
+pub use names::{CHECKPOINT, IndexRange, MANIFEST, OPENINGS, RANGE, README, VKEY, readme};
 pub use verify::{Report, verify};
 
 /// A bundle's files: a folder, or a tar in memory.

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, Read as _};
 
 use sha2::{Digest, Sha256};
 
-use super::{CHECKPOINT, Fault, Files, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, VKEY};
+use super::{CHECKPOINT, Fault, Files, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, VKEY, names};
 use crate::access_log::checkpoint::Checkpoint;
 use crate::access_log::tree::entries::split_entries;
 use crate::access_log::tree::tiles::{TILE_WIDTH, TileId, Tiles};
@@ -25,6 +25,8 @@ pub struct Report {
     /// Personal members without one: erased, or made while the key that seals openings could not be had. The bytes of the log
     /// do not tell these apart.
     pub without_opening: u64,
+    /// Others without one, of which the bundle says that they were out of reach when it was made.
+    pub out_of_reach: u64,
     /// The older checkpoint that this log continues.
     pub since: Option<Checkpoint>,
 }
@@ -41,9 +43,13 @@ pub fn verify(files: &impl Files, trusted: &[VerifierKey], since: Option<&str>) 
     let tiles = hash_tiles(files, &entries, &checkpoint)?;
     let since = since.map(|note| continues(note, &checkpoint, &tiles, trusted)).transpose()?;
     let entries = entries.each_reads()?;
-    let (openings, without_opening) = openings(files, &entries)?;
+    let (openings, seen) = openings(files, &entries)?;
+    let out_of_reach = out_of_reach(files, &entries, &seen)?;
     manifest(files, range, checkpoint.size)?;
-    Ok(Report { checkpoint, range, openings, without_opening, since })
+    let lacking = |seen: &u8| MEMBERS.saturating_sub(u64::from(seen.count_ones()));
+    let kept = seen.iter().zip(&entries.personal).filter(|(_, keeps)| **keeps);
+    let without_opening = kept.map(|(seen, _)| lacking(seen)).sum::<u64>().saturating_sub(out_of_reach);
+    Ok(Report { checkpoint, range, openings, without_opening, out_of_reach, since })
 }
 
 fn bytes(files: &impl Files, name: &str) -> Result<Vec<u8>, Fault> {
@@ -65,6 +71,9 @@ fn range(files: &impl Files, size: u64) -> Result<IndexRange, Fault> {
     // A partial bundle holds whole entry bundles, so that its borders cannot hide an entry.
     if range.widened(size) == range { Ok(range) } else { Err(wrong(Error::OutsideTree)) }
 }
+
+/// So many openings an entry can have.
+const MEMBERS: u64 = Personal::ALL.len() as u64;
 
 /// What the check keeps of the entries: a log of a million fits into little memory, the entries themselves do not.
 struct Entries {
@@ -234,9 +243,31 @@ fn continues(note: &str, new: &Checkpoint, tiles: &Tiles, trusted: &[VerifierKey
     }
 }
 
-/// Every opening opens a commitment of an entry in the bundle, once. Gives their number, and how many members lack theirs.
-fn openings(files: &impl Files, entries: &Entries) -> Result<(u64, u64), Fault> {
-    // A bit for each member of each entry.
+/// The openings that are missing of entries which the bundle names as out of reach. It is its word: what it says of them is as good as
+/// that they were erased.
+fn out_of_reach(files: &impl Files, entries: &Entries, seen: &[u8]) -> Result<u64, Fault> {
+    let wrong = |error| Fault::Unreadable { file: README.to_owned(), error };
+    let read = files.read(README).map_err(|source| Fault::Read { file: README.to_owned(), source })?;
+    let Some(readme) = read else { return Ok(0) };
+    let ranges = names::out_of_reach(&String::from_utf8_lossy(&readme)).map_err(wrong)?;
+    let (mut count, mut next) = (0, entries.from);
+    for IndexRange { from, to } in ranges {
+        // In order, so that none is counted twice.
+        if from < next || from >= to {
+            return Err(wrong(Error::OutsideTree));
+        }
+        next = to;
+        for index in from..to {
+            let place = entries.place(index).ok_or_else(|| wrong(Error::OutsideTree))?;
+            let possible = if entries.personal[place] { MEMBERS } else { 0 };
+            count += possible.saturating_sub(u64::from(seen[place].count_ones()));
+        }
+    }
+    Ok(count)
+}
+
+/// Every opening opens a commitment of an entry in the bundle, once. Gives their number, and a bit for each member of each entry.
+fn openings(files: &impl Files, entries: &Entries) -> Result<(u64, Vec<u8>), Fault> {
     let (mut seen, mut count) = (vec![0_u8; entries.commitments.len()], 0);
     for (line, at) in io::BufReader::new(stream(files, OPENINGS)?).lines().zip(1..) {
         let line = line.map_err(|source| match source.kind() {
@@ -253,9 +284,7 @@ fn openings(files: &impl Files, entries: &Entries) -> Result<(u64, u64), Fault> 
         seen[place] |= bit;
         count += 1;
     }
-    let lacking = |seen: &u8| Personal::ALL.len() as u64 - u64::from(seen.count_ones());
-    let kept = seen.iter().zip(&entries.personal).filter(|(_, keeps)| **keeps);
-    Ok((count, kept.map(|(seen, _)| lacking(seen)).sum()))
+    Ok((count, seen))
 }
 
 fn stream<'f>(files: &'f impl Files, name: &str) -> Result<Box<dyn io::Read + 'f>, Fault> {

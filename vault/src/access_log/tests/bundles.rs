@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{boot, checkpoint, small_entry, verifier_key};
 use crate::access_log::bundle::{
-    CHECKPOINT, Fault, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, README_TEXT, verify,
+    CHECKPOINT, Fault, IndexRange, MANIFEST, Manifest, OPENINGS, RANGE, README, readme, verify,
 };
 use crate::access_log::tree::entries::push_entry;
 use crate::access_log::tree::tiles::{TileId, Tiles};
@@ -51,7 +51,7 @@ fn bundle_of(leaves: &[(Leaf, [Opening; 4])], range: Option<IndexRange>) -> File
     }
     files.insert(OPENINGS.to_owned(), openings.into_bytes());
     files.insert(CHECKPOINT.to_owned(), checkpoint(size, root).into_bytes());
-    files.insert(README.to_owned(), README_TEXT.as_bytes().to_vec());
+    files.insert(README.to_owned(), readme(&[]).into_bytes());
     if let Some(range) = range {
         files.insert(RANGE.to_owned(), range.to_string().into_bytes());
     }
@@ -96,6 +96,29 @@ fn whole_bundles_of_any_size_verify() {
     for size in [0, 1, 2, 255, 256, 257, 600] {
         let report = verify(&bundle(size), &[verifier_key()], None).unwrap();
         assert_eq!((report.checkpoint.size, report.openings, report.without_opening), (size, size * 4, 0));
+    }
+}
+
+#[test]
+fn what_was_out_of_reach_is_told_apart_from_what_was_erased() {
+    let mut files = bundle(3);
+    let lines = String::from_utf8(files[OPENINGS].clone()).unwrap();
+    // Entry 0 has all of its openings, entry 1 none, entry 2 three of four.
+    let kept: String =
+        lines.split_inclusive('\n').enumerate().filter(|(at, _)| *at < 4 || *at > 8).map(|(_, l)| l).collect();
+    files.insert(OPENINGS.to_owned(), kept.into_bytes());
+    for (named, told) in [(&[][..], (7, 5, 0)), (&[IndexRange { from: 1, to: 2 }][..], (7, 1, 4))] {
+        files.insert(README.to_owned(), readme(named).into_bytes());
+        seal_manifest(&mut files);
+        let report = verify(&files, &[verifier_key()], None).unwrap();
+        assert_eq!((report.openings, report.without_opening, report.out_of_reach), told);
+    }
+    // None is counted twice, and none that is not there.
+    let twice = [IndexRange { from: 1, to: 3 }, IndexRange { from: 2, to: 3 }];
+    for wrong in [&twice[..], &[IndexRange { from: 2, to: 4 }], &[IndexRange { from: 1, to: 1 }]] {
+        files.insert(README.to_owned(), readme(wrong).into_bytes());
+        seal_manifest(&mut files);
+        assert!(matches!(fault(&files), Fault::Unreadable { file, .. } if file == README));
     }
 }
 

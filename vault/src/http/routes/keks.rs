@@ -174,9 +174,9 @@ pub(super) async fn despite_outage(creation: Creation, state: &State, caller: &C
 }
 
 /// The version that a rotation would make now.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct PlannedKek {
+pub(crate) struct PlannedKek {
     #[serde(flatten)]
     kek: KekSummary,
     /// Whether a second custodian would have to approve it first.
@@ -235,7 +235,7 @@ pub(crate) struct RewrapSummary {
     kept: u64,
     /// Data keys that were erased, and are removed.
     erased: u64,
-    /// Data keys that do not open and still name another version; 0 proves that nothing does.
+    /// Data keys that do not open, for now or for good, and still name another version; 0 proves that nothing does.
     left: u64,
     dry_run: bool,
 }

@@ -119,6 +119,7 @@ mod tests {
             leaf: leaf.to_vec(),
             openings: openings.to_vec(),
             is_out_of_reach: false,
+            is_left_behind: false,
         };
         let whole = shown(&stored(leaf.as_bytes(), &openings));
         assert!(whole["actor"]["name"] == "Ada" && whole.get("altered").is_none(), "{whole}");

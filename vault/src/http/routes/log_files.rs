@@ -10,6 +10,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::log::read_entry;
+use crate::access_log::Entry;
 use crate::domain::Timestamp;
 use crate::http::authentication::{Auditor, By};
 use crate::http::json::Json;
@@ -88,17 +89,24 @@ pub(crate) async fn export(
         // Nobody will take the pieces: nothing is read, so nothing is recorded.
         return Ok(archive(Body::empty()));
     }
-    state.record(read_entry(&state, &caller, "log.export")).await?;
-    bundle(&state, caller.tenant_name().clone(), part).await
+    let entry = read_entry(&state, &caller, "log.export");
+    bundle(&state, caller.tenant_name().clone(), part, entry).await
 }
 
-/// Streams a bundle; an error ends the tar without its end, so that nobody takes half of it for a whole.
-pub(crate) async fn bundle(state: &State, log: crate::domain::TenantName, part: Part) -> Result<Response, Problem> {
+/// Streams a bundle, once the entry that says so is durable; an error ends the tar without its end, so that nobody takes half of it for
+/// a whole.
+pub(crate) async fn bundle(
+    state: &State,
+    log: crate::domain::TenantName,
+    part: Part,
+    entry: Entry,
+) -> Result<Response, Problem> {
     // Before the first entry is integrated there is nothing to export, and while a key provider is away half of it cannot be
-    // opened: say so instead of sending half a tar.
+    // opened: say so instead of sending half a tar. What was refused is no export.
     reader(state).look_ahead(&log).await?;
     // A bundle's openings are held until they are written: few at a time.
     let place = state.exports().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded).retry_after(5))?;
+    state.record(entry).await?;
     let (mut tar, pieces) = Tar::new(state.now());
     let reader = reader(state);
     state.works().spawn(async move {

@@ -24,6 +24,12 @@ async fn a_rotation_can_be_tried_dry() {
     assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
     assert!(vault.entries("key.kek.rotated").await.is_empty());
     assert_eq!(would["kekId"], listed["data"][0]["kekId"]);
+    let described = vault.ask("GET", "/v1/openapi.json", "custodian", Sent::Nothing).await.expect(200).json();
+    let planned = &described["paths"]["/v1/keks/rotate"]["post"]["responses"]["200"];
+    assert!(
+        planned["content"]["application/json"].is_object() && described.to_string().contains("takesTwo"),
+        "{planned}"
+    );
     assert_eq!(vault.ask("POST", "/v1/keks/rotate", "custodian", Sent::Nothing).await.expect(201).json()["version"], 2);
 }
 

@@ -47,8 +47,6 @@ pub(super) struct Known {
     pub(super) providers: Vec<(u64, ProviderRecord)>,
     /// Versions that still open something.
     keks: Vec<HsmKek>,
-    /// Every version, of any tenant, whose key is in a token still: those, and those that are being destroyed.
-    there: Vec<HsmKek>,
     /// The active version, where it lives in a token.
     pub(super) active: Option<HsmKek>,
 }
@@ -56,8 +54,7 @@ pub(super) struct Known {
 impl Known {
     /// Everything about the tenant that a next version of this one must fit to.
     pub(super) async fn of<R: KeyRecords>(records: &R, tenant: &TenantName, active: &KekRecord) -> Result<Self, Error> {
-        let there = records.token_keks().await?;
-        let mut known = Self { there, active: active.hsm.as_deref().cloned(), ..Self::default() };
+        let mut known = Self { active: active.hsm.as_deref().cloned(), ..Self::default() };
         for kek in records.keks(tenant).await? {
             if kek.state == KekState::Destroyed {
                 continue;
@@ -70,11 +67,13 @@ impl Known {
         }
         Ok(known)
     }
+}
 
-    /// Whether the key stands behind a version already, of this tenant or another.
-    pub(super) fn has(&self, kek: &HsmKek) -> bool {
-        self.there.iter().any(|other| kek.is_same_key(other))
-    }
+/// Whether a key of a token stands behind a version already, of this tenant or another: one whose key may be in its token still. Asked
+/// once the key was found, since it may have been made while this worker waited to log in. What is committed after that, the claims
+/// keep apart.
+pub(super) async fn is_known<R: KeyRecords>(records: &R, kek: &HsmKek) -> Result<bool, Error> {
+    Ok(records.token_keks().await?.iter().any(|other| kek.is_same_key(other)))
 }
 
 /// A version of a KEK.
@@ -118,8 +117,7 @@ impl Keys {
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
         let first = Version { kek_id: KekId::generate(now), version: 1, now };
-        let known = Known { there: records.token_keks().await?, ..Known::default() };
-        self.inner.provider.hsm.onboard(tenant, wish, first, known).await
+        self.inner.provider.hsm.onboard(records, tenant, wish, (first, Known::default())).await
     }
 
     /// The same for the next version of a KEK, wherever the present one lives. A token that the tenant has already keeps its
@@ -136,7 +134,7 @@ impl Keys {
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
         let known = Known::of(records, tenant, active).await?;
-        self.inner.provider.hsm.onboard(tenant, wish, next(active, now)?, known).await
+        self.inner.provider.hsm.onboard(records, tenant, wish, (next(active, now)?, known)).await
     }
 
     /// Makes the next version of a KEK in the token of the present one.
@@ -203,15 +201,17 @@ impl Keys {
 }
 
 impl HsmProvider {
-    async fn onboard(
+    async fn onboard<R: KeyRecords>(
         &self,
+        records: &R,
         tenant: &TenantName,
         wish: HsmWish,
-        version: Version,
-        known: Known,
+        (version, known): (Version, Known),
     ) -> Result<MadeKek, Error> {
         let turn = self.turn_to_make(tenant).await?;
-        let (draft, host, token) = self.reached(&wish, version.now).await?;
+        // Whoever makes tenants would else guess under ever new names.
+        let by = if version.version == 1 { &TenantName::system() } else { tenant };
+        let (draft, host, token) = self.reached(&wish, by, version.now).await?;
         let made_name = if wish.kek.is_none() { Some(named(tenant, version)?) } else { None };
         let (label, waive, wanted) = (wish.kek, wish.waive, made_name.clone());
         let onboarded = blocking(move || {
@@ -232,7 +232,7 @@ impl HsmProvider {
         let kek = token_kek(record.provider_id, token.serial, tried);
         // It cannot stand behind a second version: with the end of the first, which its own custodians can bring about, the
         // second would lose it.
-        if made_name.is_none() && known.has(&kek) {
+        if made_name.is_none() && is_known(records, &kek).await? {
             return Err(onboarding::in_use());
         }
         let place = (tenant.clone(), record.provider_id);

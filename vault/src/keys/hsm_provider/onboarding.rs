@@ -14,7 +14,7 @@ use hsm::{
 use super::making::{blocking, pin_version};
 use super::running::configuration;
 use super::{HsmProvider, HsmSetup, MANAGE};
-use crate::domain::{KeyProviderId, Timestamp};
+use crate::domain::{KeyProviderId, TenantName, Timestamp};
 use crate::keys::Error;
 use crate::keys::hsm_records::ProviderRecord;
 
@@ -110,6 +110,7 @@ impl HsmProvider {
     pub(super) async fn reached(
         &self,
         wish: &HsmWish,
+        by: &TenantName,
         now: Timestamp,
     ) -> Result<(ProviderRecord, Host, TokenInfo), Error> {
         let setup = self.setup.get().ok_or(Error::KekUnusable)?.clone();
@@ -125,7 +126,7 @@ impl HsmProvider {
             quarantined: false,
             changed_at: now,
         };
-        let host = self.trying(configuration(&draft, wish.pin.pin()?))?;
+        let host = self.trying(configuration(&draft, wish.pin.pin()?), by)?;
         let (host, token) = blocking(move || connected(&host).map(|token| (host, token))).await?;
         Ok((draft, host, token))
     }

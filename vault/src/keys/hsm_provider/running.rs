@@ -214,15 +214,16 @@ impl HsmProvider {
         self.hosted(configuration, Host::start)
     }
 
-    /// The same with a PIN that somebody has just said.
-    pub(super) fn trying(&self, configuration: Configuration) -> Result<Host, Error> {
-        self.hosted(configuration, Host::try_out)
+    /// The same with a PIN that somebody has just said, for this tenant or for the installation.
+    pub(super) fn trying(&self, configuration: Configuration, by: &TenantName) -> Result<Host, Error> {
+        let by = by.to_string();
+        self.hosted(configuration, |launch, configuration, limits| Host::try_out(launch, configuration, limits, by))
     }
 
     fn hosted(
         &self,
         configuration: Configuration,
-        begin: fn(hsm::Launch, Configuration, Limits) -> Result<Host, HsmError>,
+        begin: impl FnOnce(hsm::Launch, Configuration, Limits) -> Result<Host, HsmError>,
     ) -> Result<Host, Error> {
         let setup = self.setup.get().ok_or(Error::KekUnusable)?;
         // What the settings forbid is not loaded, whatever a row says.

@@ -2,7 +2,7 @@
 //! is kept. The one login is the only thing that leaves a trace.
 
 use super::HsmProvider;
-use super::making::{Known, blocking, settled, token_kek, watching};
+use super::making::{Known, blocking, is_known, settled, token_kek, watching};
 use super::onboarding::{self, HsmWish};
 use crate::domain::{TenantName, Timestamp};
 use crate::keys::{Error, KekRecord, KeyRecords, Keys, SeenToken};
@@ -40,20 +40,20 @@ impl Keys {
         now: Timestamp,
     ) -> Result<TriedToken, Error> {
         let known = Known::of(records, tenant, active).await?;
-        self.inner.provider.hsm.try_out(tenant, wish, known, now).await
+        self.inner.provider.hsm.try_out(records, tenant, (wish, known), now).await
     }
 }
 
 impl HsmProvider {
-    async fn try_out(
+    async fn try_out<R: KeyRecords>(
         &self,
+        records: &R,
         tenant: &TenantName,
-        wish: HsmWish,
-        known: Known,
+        (wish, known): (HsmWish, Known),
         now: Timestamp,
     ) -> Result<TriedToken, Error> {
         let _turn = self.turn_to_make(tenant).await?;
-        let (draft, host, token) = self.reached(&wish, now).await?;
+        let (draft, host, token) = self.reached(&wish, tenant, now).await?;
         let (record, ..) = settled(draft, &token, &known.providers);
         let tried = blocking(move || match &wish.kek {
             Some(label) => {
@@ -63,7 +63,9 @@ impl HsmProvider {
         });
         let (host, profile, found) = tried.await?;
         let found = found.map(|tried| token_kek(record.provider_id, token.serial.clone(), tried));
-        if found.is_some_and(|kek| known.has(&kek)) {
+        if let Some(kek) = found
+            && is_known(records, &kek).await?
+        {
             return Err(onboarding::in_use());
         }
         let active = known.active.filter(|kek| kek.provider == record.provider_id);

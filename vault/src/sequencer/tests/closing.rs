@@ -53,6 +53,22 @@ async fn a_boot_that_ended_without_a_word_is_closed_by_an_entry_that_names_its_l
 }
 
 #[tokio::test]
+async fn a_boot_whose_closing_broke_off_is_closed_at_the_next_look() {
+    let (vault, boot, _) = Vault::after_a_crash().await;
+    let mut closing = Closing::new(vault.store.clone());
+    assert_eq!(closing.silent().await.unwrap().len(), 1);
+    // Another node begins, and dies before it says where the boot ended.
+    vault.store.note_closing(boot).await.unwrap();
+    vault.store.close_boot(boot).await.unwrap();
+    let silent = closing.silent().await.unwrap();
+    closing.close_all(silent, &vault.committer).await.unwrap();
+    let closed = vault.entries_of("node.stopped", &TenantName::system()).await;
+    assert!(closed.len() == 1 && closed[0].fact("boot") == Some(boot.to_string().as_str()));
+    assert!(vault.store.closing_boots().await.unwrap().is_empty());
+    assert!(closing.silent().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_boot_that_may_still_be_there_or_said_farewell_is_left_alone() {
     let living = Vault::start().await;
     living.write(1).await;

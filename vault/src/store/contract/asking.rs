@@ -4,7 +4,7 @@ use super::custody::stored;
 use super::on_every_engine;
 use super::vault::{NOW, Vault, demo, tenant_row};
 use crate::domain::{DataKeyClass, Tenant, TenantName, Timestamp};
-use crate::keys::{KekRecord, KeyRecords as _};
+use crate::keys::{KekRecord, KeyRecords as _, Rewrap};
 use crate::store::administration::Administrator;
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Permit, Place, TwoPersonAct};
 use crate::store::committer::operation::Changes;
@@ -44,8 +44,11 @@ async fn a_data_key_that_is_gone_stays_gone_though_it_was_wrapped_anew_meanwhile
     let row = |at: usize| vault.store.load_data_key(&tenant, made[at]);
     kek_rotation::rotate(&vault.by(), Target::Same, NOW, vault.ground()).await.unwrap();
     let (gone, there) = (row(0).await.unwrap().unwrap(), row(1).await.unwrap().unwrap());
-    let renewed = |row| vault.keys.rewrap(&vault.store, row);
-    let both = [renewed(&gone).await.unwrap().unwrap(), renewed(&there).await.unwrap().unwrap()];
+    let renewed = async |row| match vault.keys.rewrap(&vault.store, row).await.unwrap() {
+        Rewrap::Renewed(row) => row,
+        other => panic!("{other:?}"),
+    };
+    let both = [renewed(&gone).await, renewed(&there).await];
     let id = gone.data_key_id;
     vault.write(move || Changes { removed_data_keys: vec![id], ..Changes::default() }).await.unwrap();
     let written = both.clone();

@@ -302,6 +302,15 @@ async fn approvals_go_a_month_after_their_end_and_one_that_is_under_way_stays(va
         assert!(matches!(absent, Approved::Absent), "{absent:?}");
     }
     assert!(row(&waits).await.unwrap());
+    // One that is to be carried out never goes by the clock: it was taken away.
+    vault.tamper(&format!("DELETE FROM approvals WHERE key = '{}'", waits.approval_id)).await;
+    assert!(matches!(row(&waits).await, Err(Error::Tampered(_))));
+    // Nor does it help to make an older entry look like the newest one.
+    let place = format!("approvals/{}", waits.approval_id);
+    vault
+        .tamper(&format!("UPDATE access_log SET object_version = 9 WHERE object = '{place}' AND object_version = 1"))
+        .await;
+    assert!(matches!(row(&waits).await, Err(Error::Tampered(_))));
     // One that is too young to have gone was taken away.
     let young = vault.asked(one, TwoPersonAct::LeaveStrict { cache_seconds: 5, settings: 1 }).await;
     vault.tamper(&format!("DELETE FROM approvals WHERE key = '{}'", young.approval_id)).await;

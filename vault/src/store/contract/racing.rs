@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::on_postgres;
 use super::postgres::Cluster;
 use super::vault::{NOW, Vault, demo, entry, tenant_row};
@@ -165,7 +167,7 @@ async fn a_value_sealed_anew_elsewhere_gets_no_state_under_its_old_data_key(vaul
     let loaded = batch.load(&wanted, vault.keys.realm(), &vault.clock).await.unwrap();
     let read = &loaded.values[0].row;
     let ground = Ground { store: &store, committer: &second, keys: &vault.keys };
-    assert_eq!(resealing::pass(&vault.by(), false, ground).await.unwrap().moved, 1);
+    assert_eq!(resealing::pass(&vault.by(), false, &Semaphore::new(1), ground).await.unwrap().moved, 1);
     let state = ValueState { version: 1, code: StateCode::Active, uses_left: None, expires: None, failures: 1 };
     let row = StateRow { value_id, data_key_id: read.data_key_id, state, mac: [0; 32] };
     let set = WriteSet { states: [((demo(), value_id), row)].into(), ..WriteSet::default() };

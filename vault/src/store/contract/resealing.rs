@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::on_every_engine;
 use super::vault::{Vault, demo, entry};
 use crate::access_log::{Action, Leaf};
@@ -21,6 +23,7 @@ on_every_engine!(
     what_was_rewrapped_before_the_compromise_is_sealed_anew_too,
     what_is_counted_stays_counted,
     a_value_that_is_not_what_was_written_keeps_no_other,
+    a_row_that_does_not_read_keeps_no_other_from_being_sealed_anew,
     a_data_key_whose_era_was_moved_seals_nothing,
     a_value_that_is_used_and_sealed_anew_at_once_is_both,
     whatever_is_sealed_after_a_compromise_is_under_another_data_key,
@@ -112,7 +115,7 @@ impl Vault {
     }
 
     async fn pass(&self, remove: bool) -> Passed {
-        resealing::pass(&self.by(), remove, self.ground()).await.unwrap()
+        resealing::pass(&self.by(), remove, &Semaphore::new(1), self.ground()).await.unwrap()
     }
 
     async fn data_key(&self, id: DataKeyId) -> Result<(), keys::Error> {
@@ -222,6 +225,24 @@ async fn a_value_that_is_not_what_was_written_keeps_no_other(vault: Vault) {
     vault.data_key(old).await.unwrap();
 }
 
+async fn a_row_that_does_not_read_keeps_no_other_from_being_sealed_anew(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (one, other, good) = (vault.captured(None).await, vault.captured(Some(3)).await, vault.captured(None).await);
+    assert!(vault.spend(other, &vault.committer).await.unwrap());
+    let (old, nothing) = (vault.row(good).await.data_key_id, vault.literal(&[0]));
+    for (table, id) in [("secure_values", one), ("value_states", other)] {
+        let place = vault.literal(id.as_bytes());
+        vault.tamper(&format!("UPDATE {table} SET data_key_id = {nothing} WHERE value_id = {place}")).await;
+    }
+    vault.compromise(1).await;
+    assert_eq!(vault.pass(true).await, Passed { moved: 1, refused: 2, left: 1, ..Passed::default() });
+    assert!(vault.is_genuine(good).await && vault.row(good).await.data_key_id != old);
+    // Nobody knows which data key they need: none is taken away.
+    assert_eq!(vault.pass(true).await, Passed { refused: 2, left: 1, ..Passed::default() });
+    vault.keys.forget_tenant(&demo());
+    vault.data_key(old).await.unwrap();
+}
+
 async fn a_data_key_whose_era_was_moved_seals_nothing(vault: Vault) {
     let vault = vault.with_tenant().await;
     vault.captured(None).await;
@@ -289,15 +310,15 @@ async fn days_of_many_values_are_walked_in_parts(vault: Vault) {
         values.push(vault.captured(None).await);
     }
     values.sort();
-    let (all, data_key) =
-        ((ValueId::from_bytes([0; 16]), ValueId::from_bytes([0xff; 16])), vault.row(values[0]).await.data_key_id);
-    let (mut after, mut seen) = (all.0, Vec::new());
+    let data_key = vault.row(values[0]).await.data_key_id;
+    let (mut after, mut seen) = (Vec::new(), Vec::new());
     loop {
-        let part = vault.store.seals((after, all.1), 2, &demo()).await.unwrap();
+        let part = vault.store.seals((&after, &[0xff; 16]), 2, &demo()).await.unwrap();
         let Some(last) = part.last() else { break };
-        assert!(part.len() <= 2 && part.iter().all(|seals| seals.rest_on(data_key) && seals.state.is_none()));
-        after = last.value_id;
-        seen.extend(part.iter().map(|seals| seals.value_id));
+        let seals: Vec<_> = part.iter().map(|row| row.seals.unwrap()).collect();
+        assert!(part.len() <= 2 && seals.iter().all(|seals| seals.rest_on(data_key) && seals.state.is_none()));
+        after = last.key.clone();
+        seen.extend(seals.iter().map(|seals| seals.value_id));
     }
     assert_eq!(seen, values);
 }

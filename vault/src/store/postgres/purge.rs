@@ -64,14 +64,19 @@ impl PostgresStore {
             .map_err(Error::Database))
     }
 
-    /// The tenants that have approvals with ids before this one.
-    pub(in crate::store) async fn tenants_with_approvals_before(&self, oldest: &str) -> Result<Vec<TenantName>, Error> {
+    /// Up to `limit` keys of a tenant's approvals after the first and before the second, in order.
+    pub(in crate::store) async fn approvals_between(
+        &self,
+        (after, before): (&str, &str),
+        limit: u32,
+        tenant: &TenantName,
+    ) -> Result<Vec<String>, Error> {
         super::reading!(self, |connection| {
-            let rows = sqlx::query("SELECT DISTINCT tenant FROM approvals WHERE key < $1 ORDER BY tenant")
-                .bind(oldest)
-                .fetch_all(connection)
-                .await?;
-            rows.iter().map(approving_tenant).collect()
+            let keys = sqlx::query_scalar(
+                "SELECT key FROM approvals WHERE tenant = $1 AND key > $2 AND key < $3 ORDER BY key LIMIT $4",
+            );
+            let keys = keys.bind(tenant.as_str()).bind(after).bind(before).bind(i64::from(limit));
+            Ok(keys.fetch_all(connection).await?)
         })
     }
 
@@ -125,11 +130,6 @@ fn expired_value(row: &sqlx::postgres::PgRow) -> Result<(TenantName, ValueId), E
     let columns = Columns::of("secure_values", row);
     let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
     Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
-}
-
-fn approving_tenant(row: &sqlx::postgres::PgRow) -> Result<TenantName, Error> {
-    let columns = Columns::of("approvals", row);
-    TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())
 }
 
 async fn purge(

@@ -7,7 +7,7 @@ use crate::keys::KekRecord;
 use crate::store::Error;
 use crate::store::batch::{LoadedValue, Stored};
 use crate::store::committer::operation::Generation;
-use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, Table, ValueSeals};
+use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, SealsRow, Table};
 
 impl PostgresStore {
     pub(in crate::store) async fn value(
@@ -29,10 +29,13 @@ impl PostgresStore {
         table: Table,
         key: &str,
         tenant: &TenantName,
-    ) -> Result<(Option<Stored>, bool), Error> {
+    ) -> Result<(Option<Stored>, Vec<Vec<u8>>), Error> {
         super::reading!(self, |connection| {
             let found = deciding::read(table, &[key], tenant, connection).await?.pop();
-            let missing = found.is_none() && deciding::is_missing(table, key, tenant, connection).await?;
+            let missing = match found {
+                Some(_) => Vec::new(),
+                None => deciding::last_words(table, key, tenant, connection).await?,
+            };
             Ok((found, missing))
         })
     }
@@ -142,10 +145,10 @@ impl PostgresStore {
 
     pub(in crate::store) async fn seals(
         &self,
-        between: (ValueId, ValueId),
+        between: (&[u8], &[u8]),
         limit: u32,
         tenant: &TenantName,
-    ) -> Result<Vec<ValueSeals>, Error> {
+    ) -> Result<Vec<SealsRow>, Error> {
         super::reading!(self, |connection| values::seals(between, limit, tenant, connection).await)
     }
 

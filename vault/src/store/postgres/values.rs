@@ -11,7 +11,7 @@ use crate::crypto::{StateCode, ValueState};
 use crate::domain::{Binding, CaptureSessionId, DataKeyId, Metadata, Realm, SecretId, TenantName, Timestamp, ValueId};
 use crate::store::Error;
 use crate::store::batch::LoadedValue;
-use crate::store::rows::{StateRow, ValueRow, ValueSeals};
+use crate::store::rows::{SealsRow, StateRow, ValueRow};
 
 const UPSERT_STATE: &str = "INSERT INTO value_states (tenant, value_id, data_key_id, version, code, uses_left, expires, \
      failures, mac) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], \
@@ -78,32 +78,23 @@ pub(super) async fn reseal(
 /// Which data keys seal up to `limit` values and their states, with ids after the first and before the last, in the order of
 /// ids. It walks the primary key and looks for nothing: so many rows take no longer, however many there are.
 pub(super) async fn seals(
-    (after, before): (ValueId, ValueId),
+    (after, before): (&[u8], &[u8]),
     limit: u32,
     tenant: &TenantName,
     connection: &mut PgConnection,
-) -> Result<Vec<ValueSeals>, Error> {
-    let rows = sqlx::query(
-        "SELECT v.value_id, v.data_key_id, s.data_key_id AS state_key FROM secure_values v LEFT JOIN value_states s \
+) -> Result<Vec<SealsRow>, Error> {
+    let rows = sqlx::query_as(
+        "SELECT v.value_id, v.data_key_id, s.data_key_id FROM secure_values v LEFT JOIN value_states s \
          ON s.tenant = v.tenant AND s.value_id = v.value_id WHERE v.tenant = $1 AND v.value_id > $2 AND v.value_id < $3 \
          ORDER BY v.value_id LIMIT $4",
     )
     .bind(tenant.as_str())
-    .bind(&after.as_bytes()[..])
-    .bind(&before.as_bytes()[..])
+    .bind(after)
+    .bind(before)
     .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;
-    let read = |row| {
-        let columns = Columns::of("secure_values", row);
-        let state: Option<Vec<u8>> = columns.get("state_key")?;
-        Ok(ValueSeals {
-            value_id: columns.id("value_id", ValueId::from_bytes)?,
-            data_key: columns.id("data_key_id", DataKeyId::from_bytes)?,
-            state: state.map(|id| DataKeyId::from_slice(&id)).transpose().map_err(|_| columns.unreadable())?,
-        })
-    };
-    rows.iter().map(read).collect()
+    Ok(rows.into_iter().map(SealsRow::of).collect())
 }
 
 /// Tells the purge when an extended value may go.

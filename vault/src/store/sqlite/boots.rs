@@ -18,13 +18,29 @@ impl SqliteStore {
         self.change(boot, "DELETE FROM open_boots WHERE tenant = ? AND boot = ?").await
     }
 
+    /// Notes that somebody begins to close it.
+    pub(in crate::store) async fn note_closing(&self, boot: BootId) -> Result<(), Error> {
+        self.change(boot, "INSERT INTO closing_boots (tenant, boot) VALUES (?, ?) ON CONFLICT DO NOTHING").await
+    }
+
+    /// Its end is written.
+    pub(in crate::store) async fn forget_closing(&self, boot: BootId) -> Result<(), Error> {
+        self.change(boot, "DELETE FROM closing_boots WHERE tenant = ? AND boot = ?").await
+    }
+
     /// Those that may write; a row that does not read is one fault among them.
     pub(in crate::store) async fn open_boots(&self) -> Result<Vec<Result<BootId, Error>>, Error> {
-        let rows = sqlx::query("SELECT boot FROM open_boots WHERE tenant = ? ORDER BY boot")
-            .bind(TenantName::SYSTEM)
-            .fetch_all(&mut *self.reader().await?)
-            .await?;
-        Ok(rows.iter().map(|row| Columns::of("open_boots", row).id("boot", BootId::from_bytes)).collect())
+        self.boots("open_boots", "SELECT boot FROM open_boots WHERE tenant = ? ORDER BY boot").await
+    }
+
+    /// Those that somebody began to close, likewise.
+    pub(in crate::store) async fn closing_boots(&self) -> Result<Vec<Result<BootId, Error>>, Error> {
+        self.boots("closing_boots", "SELECT boot FROM closing_boots WHERE tenant = ? ORDER BY boot").await
+    }
+
+    async fn boots(&self, table: &'static str, text: &'static str) -> Result<Vec<Result<BootId, Error>>, Error> {
+        let rows = sqlx::query(text).bind(TenantName::SYSTEM).fetch_all(&mut *self.reader().await?).await?;
+        Ok(rows.iter().map(|row| Columns::of(table, row).id("boot", BootId::from_bytes)).collect())
     }
 
     /// Whether it may write. The machine's clock is the only one there is.

@@ -62,13 +62,18 @@ impl SqliteStore {
         writer.settle(done).await
     }
 
-    /// The tenants that have approvals with ids before this one.
-    pub(in crate::store) async fn tenants_with_approvals_before(&self, oldest: &str) -> Result<Vec<TenantName>, Error> {
-        let rows = sqlx::query("SELECT DISTINCT tenant FROM approvals WHERE key < ? ORDER BY tenant")
-            .bind(oldest)
-            .fetch_all(&mut *self.reader().await?)
-            .await?;
-        rows.iter().map(approving_tenant).collect()
+    /// Up to `limit` keys of a tenant's approvals after the first and before the second, in order.
+    pub(in crate::store) async fn approvals_between(
+        &self,
+        (after, before): (&str, &str),
+        limit: u32,
+        tenant: &TenantName,
+    ) -> Result<Vec<String>, Error> {
+        let keys = sqlx::query_scalar(
+            "SELECT key FROM approvals WHERE tenant = ? AND key > ? AND key < ? ORDER BY key LIMIT ?",
+        );
+        let keys = keys.bind(tenant.as_str()).bind(after).bind(before).bind(limit);
+        Ok(keys.fetch_all(&mut *self.reader().await?).await?)
     }
 
     /// Removes an approval, if it is still of this version; how many rows.
@@ -123,11 +128,6 @@ fn expired_value(row: &sqlx::sqlite::SqliteRow) -> Result<(TenantName, ValueId),
     let columns = Columns::of("secure_values", row);
     let tenant = TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())?;
     Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
-}
-
-fn approving_tenant(row: &sqlx::sqlite::SqliteRow) -> Result<TenantName, Error> {
-    let columns = Columns::of("approvals", row);
-    TenantName::from_store(columns.get("tenant")?).map_err(|_| columns.unreadable())
 }
 
 async fn purge(

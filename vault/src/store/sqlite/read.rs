@@ -7,7 +7,7 @@ use crate::keys::KekRecord;
 use crate::store::Error;
 use crate::store::batch::{LoadedValue, Stored};
 use crate::store::committer::operation::Generation;
-use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, Table, ValueSeals};
+use crate::store::rows::{CaptureKeyRow, DataKeyRow, RunRow, SealsRow, Table};
 
 impl SqliteStore {
     pub(in crate::store) async fn value(
@@ -29,10 +29,13 @@ impl SqliteStore {
         table: Table,
         key: &str,
         tenant: &TenantName,
-    ) -> Result<(Option<Stored>, bool), Error> {
+    ) -> Result<(Option<Stored>, Vec<Vec<u8>>), Error> {
         let mut reader = self.reader().await?;
         let found = deciding::read(table, &[key], tenant, &mut reader).await?.pop();
-        let missing = found.is_none() && deciding::is_missing(table, key, tenant, &mut reader).await?;
+        let missing = match found {
+            Some(_) => Vec::new(),
+            None => deciding::last_words(table, key, tenant, &mut reader).await?,
+        };
         Ok((found, missing))
     }
 
@@ -140,10 +143,10 @@ impl SqliteStore {
 
     pub(in crate::store) async fn seals(
         &self,
-        between: (ValueId, ValueId),
+        between: (&[u8], &[u8]),
         limit: u32,
         tenant: &TenantName,
-    ) -> Result<Vec<ValueSeals>, Error> {
+    ) -> Result<Vec<SealsRow>, Error> {
         values::seals(between, limit, tenant, &mut *self.reader().await?).await
     }
 
