@@ -3,7 +3,9 @@
 //!
 //! It goes on while values are read and used; stopped anywhere, it is run again and finds what is left.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod over;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +20,10 @@ use super::{Error, Store, engine};
 use crate::access_log::{Action, Entry, Outcome};
 use crate::crypto::{DataKey, ValueState, reseal_outer};
 use crate::domain::text::hex;
-use crate::domain::{DataKeyId, KekId, TenantName, Timestamp, ValueId};
+use crate::domain::{DataKeyId, TenantName, Timestamp, ValueId};
 use crate::keys::{self, Compromise, HeldKeys, KeyRecords};
+
+pub use over::left;
 
 /// So many values go in one commit: few enough that no request waits for it.
 const SLICE: usize = 128;
@@ -96,30 +100,6 @@ pub async fn pass(by: &Administrator, remove: bool, turns: &Semaphore, ground: G
         }
     }
     Ok(walk.passed())
-}
-
-/// How many data keys stand still that were made before each compromised version was said to be so, and that values may rest on: at
-/// 0 its compromise is over.
-///
-/// # Errors
-/// [`Error::Database`]; a row that does not read.
-pub async fn left(tenant: &TenantName, store: &Store) -> Result<BTreeMap<(KekId, u32), u64>, Error> {
-    let keks = store.keks(tenant).await.map_err(keys::Error::from)?;
-    let said = keks.iter().filter_map(|kek| Some(((kek.kek_id, kek.version), Compromise::by(kek, &keks)?)));
-    let said: Vec<_> = said.collect();
-    let mut left: BTreeMap<_, u64> = said.iter().map(|(version, _)| (*version, 0)).collect();
-    let mut after = None;
-    while !said.is_empty() {
-        let rows = store.data_keys_after(tenant, after, DATA_KEYS).await?;
-        let Some(last) = rows.last() else { break };
-        after = Some(last.data_key_id);
-        for row in rows.iter().filter(|row| row.class.is_of_values()) {
-            for (version, _) in said.iter().filter(|(_, compromise)| compromise.spoils(row)) {
-                *left.entry(*version).or_default() += 1;
-            }
-        }
-    }
-    Ok(left)
 }
 
 /// A pass under way.
