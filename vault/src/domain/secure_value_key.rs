@@ -29,10 +29,10 @@ impl SecureValueKey {
         // Both halves in one call of the system: it is dearer than the bytes.
         let mut random = Zeroizing::new([0; SECRET + 10]);
         getrandom::fill(&mut *random)?;
-        let (secret, id) = random.split_at(SECRET);
-        let id: &[u8; 10] = id.first_chunk().unwrap_or(&[0; 10]);
-        let secret = SecretBox::init_with_mut(|place: &mut [u8; SECRET]| place.copy_from_slice(secret));
-        Ok(Self { value_id: ValueId::of(now, id), secret })
+        let mut id = [0; 10];
+        id.copy_from_slice(&random[SECRET..]);
+        let secret = SecretBox::init_with_mut(|place: &mut [u8; SECRET]| place.copy_from_slice(&random[..SECRET]));
+        Ok(Self { value_id: ValueId::of(now, &id), secret })
     }
 
     /// Puts a key together from its parts; for test vectors.

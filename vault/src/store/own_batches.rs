@@ -9,7 +9,8 @@ use super::integration::PendingBatch;
 use crate::access_log::{Batch, Group, leaf_hash};
 use crate::domain::TenantName;
 
-/// So many entries are remembered, 32 bytes of each: of what waits longer than they took, the signatures are checked.
+/// So many entries are remembered, 32 bytes of each and some hundred of each batch: of what waits longer than they took, the
+/// signatures are checked.
 const ENTRIES: usize = 8 * 1024;
 
 /// The batches of this process that are not integrated yet, as far as they are remembered.
@@ -56,7 +57,15 @@ impl OwnBatches {
     /// committed before it is forgotten, and so is it.
     pub(crate) fn take(&self, pending: &PendingBatch) -> Option<Vec<[u8; 32]>> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = inner.batches.iter().position(|own| own.batch == pending.batch)?;
+        // They came in the order of one writer's lanes and numbers; batches of other boots are many, and not looked for.
+        if inner.batches.front().is_none_or(|own| own.batch.boot != pending.batch.boot) {
+            return None;
+        }
+        let place = |batch: &Batch| (batch.lane, batch.first);
+        let at = inner.batches.binary_search_by_key(&place(&pending.batch), |own| place(&own.batch)).ok()?;
+        if inner.batches.get(at).is_none_or(|own| own.batch != pending.batch) {
+            return None;
+        }
         for _ in 0..at {
             inner.pop();
         }

@@ -1,5 +1,5 @@
-//! Many rows of one batch, by `COPY … BINARY` (PostgreSQL's documentation, "COPY", binary format): for the server it is half
-//! the work of a statement with arrays, and less of a write-ahead log. For few rows its own round trips cost more.
+//! Many rows of one batch, by `COPY … BINARY` (PostgreSQL's documentation, "COPY", binary format): it writes less of a
+//! write-ahead log than a statement with arrays, and takes two round trips for each table, which few rows are not worth.
 
 use sqlx::PgConnection;
 
