@@ -173,8 +173,22 @@ fn request(method: &str, path: &str, host: &str, bearer: &str, (kind, body): (&s
     format!("{head}content-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Sends a value, then shorter requests, which would leave the end of the longer one in a buffer that is not wiped; then
-/// looks for the value.
+/// Sends shorter requests, which would leave the end of a longer one in a buffer that is not wiped; then looks for the text.
+async fn keeps_nothing_of(
+    secret: &str,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    (host, pid): (&str, u32),
+) {
+    let alive = format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(exchange(stream, &alive).await.0, "http/1.1 200 ok");
+    }
+    let lingering = copies(pid, &bodies::spellings(secret));
+    assert!(lingering.is_empty(), "{lingering:#?}");
+}
+
+/// Sends a value and goes on.
 async fn goes_on_after_a_value(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     (host, bearer): (&str, &str),
@@ -185,13 +199,7 @@ async fn goes_on_after_a_value(
     let (status, answer) =
         exchange(stream, &request("POST", "/v1/values", host, bearer, ("application/json", &body))).await;
     assert!(status == "http/1.1 200 ok" && answer.contains("svk_"), "{answer}");
-    let alive = format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n");
-    for _ in 0..8 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(exchange(stream, &alive).await.0, "http/1.1 200 ok");
-    }
-    let lingering = copies(pid, &bodies::spellings(&secret));
-    assert!(lingering.is_empty(), "{lingering:#?}");
+    keeps_nothing_of(&secret, stream, (host, pid)).await;
 }
 
 #[tokio::test]
@@ -200,6 +208,28 @@ async fn a_connection_that_goes_on_after_a_plaintext_keeps_nothing_of_it() {
     let host = siv.app().base().trim_start_matches("http://").to_owned();
     let mut stream = tokio::net::TcpStream::connect(&host).await.unwrap();
     goes_on_after_a_value(&mut stream, (&host, siv.app().bearer()), siv.pid()).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_on_after_a_refused_plaintext_keeps_nothing_of_it() {
+    let siv = Siv::start();
+    let private = siv.app().base().trim_start_matches("http://").to_owned();
+    let public = siv.browser().base().trim_start_matches("http://").to_owned();
+    let session = siv.session(&["password"]).await;
+    for (host, path, bearer, refusal) in [
+        // No field of the session, members that are none, a path that is none, a flow that is none.
+        (&public, "/v1/capture/values", session.as_str(), "4"),
+        (&private, "/v1/values/lookup", siv.app().bearer(), "4"),
+        (&private, "/v1/value", siv.app().bearer(), "404"),
+        (&private, "/v1/flows/none/invoke", siv.app().bearer(), "4"),
+    ] {
+        let secret = bodies::canary();
+        let body = json!({"values": [{"field": "card-number", "value": secret}], "value": secret}).to_string();
+        let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+        let (status, _) = exchange(&mut stream, &request("POST", path, host, bearer, ("application/json", &body))).await;
+        assert!(status.starts_with(&format!("http/1.1 {refusal}")), "{path}: {status}");
+        keeps_nothing_of(&secret, &mut stream, (host, siv.pid())).await;
+    }
 }
 
 /// A connection that trusts this certificate.

@@ -51,7 +51,8 @@ pub(super) struct Activity {
     offered: AtomicU32,
     /// Set by an answer that ends the connection.
     closing: AtomicBool,
-    /// A request or an answer carried a plaintext: from now on the read buffer is wiped before it is read into again.
+    /// A request had a body, or an answer carried a plaintext: from now on the read buffer is wiped before it is read into
+    /// again.
     stained: AtomicBool,
     /// The read buffer was larger once than it is made: what lies where in it is not known.
     grown: AtomicBool,
@@ -108,7 +109,7 @@ impl Activity {
         self.worn.notify_one();
     }
 
-    /// A request or answer with a plaintext passes. True if its buffers can be wiped while the connection goes on; else
+    /// A request or answer passes that may hold a plaintext. True if its buffers can be wiped while the connection goes on; else
     /// the connection must end, and its buffers with it.
     pub(super) fn stain(&self) -> bool {
         self.stained.store(true, Ordering::Release);

@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::Version;
 use http::header::{CONNECTION, HOST, HeaderValue};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -145,6 +145,7 @@ async fn answer(
 ) -> Result<Response, std::convert::Infallible> {
     let guard = Arc::new(activity.begin());
     let (version, leftover) = (request.version(), Leftover::default());
+    let has_body = !request.body().is_end_stream();
     let refused = activity.is_ambiguous() || !names_one_host(&request);
     let mut request: Request = request.map(|body| leftover.of(body));
     request.extensions_mut().insert(Peer(peer));
@@ -154,9 +155,11 @@ async fn answer(
     } else {
         router.oneshot(request).await.into_response()
     };
-    // HTTP/2 frames what it reads in buffers that nobody but it knows.
-    let lingers =
-        response.extensions().get::<CarriesPlaintext>().is_some() && (!activity.stain() || version != Version::HTTP_11);
+    // Whatever was refused may have held a plaintext: one that fits no field, or was sent to a wrong path. So every body of
+    // HTTP/1.1 is wiped. HTTP/2 frames what it reads in buffers that nobody but it knows.
+    let may_hold = response.extensions().get::<CarriesPlaintext>().is_some()
+        || has_body && (version == Version::HTTP_11 || response.status().as_u16() >= 400);
+    let lingers = may_hold && (!activity.stain() || version != Version::HTTP_11);
     // What may be left of a body would be read as the next head; in HTTP/2 only the stream ends.
     let cut = (leftover.drain(Arc::clone(&guard)) || refused) && version < Version::HTTP_2;
     let last = version < Version::HTTP_2 && activity.is_last();

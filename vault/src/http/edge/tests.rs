@@ -271,3 +271,28 @@ async fn both_http_versions_are_spoken() {
     let answer = client.get(format!("http://{}/fine", edge.address)).send().await.unwrap();
     assert_eq!((answer.version(), answer.status().as_u16()), (http::Version::HTTP_2, 200));
 }
+
+/// Whether a connection of HTTP/2 ends with this answer, long before it would be idle for too long.
+async fn ends_after(path: &str, edge: &Edge) -> bool {
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let answer = client.post(format!("http://{}{path}", edge.address)).body("4242").send().await.unwrap();
+    assert_eq!(answer.version(), http::Version::HTTP_2);
+    answer.bytes().await.unwrap();
+    edge.connections.close();
+    let ended = tokio::time::timeout(Duration::from_secs(2), edge.connections.wait()).await.is_ok();
+    edge.connections.reopen();
+    ended
+}
+
+#[tokio::test]
+async fn what_was_refused_may_have_held_a_plaintext_and_ends_a_connection_that_cannot_be_wiped() {
+    let patient = Pace { idle: BOUND, ..PACE };
+    assert!(ends_after("/refused", &start_with(16, patient).await).await);
+    assert!(ends_after("/absent", &start_with(16, patient).await).await);
+    assert!(!ends_after("/body", &start_with(16, patient).await).await);
+    // Of a buffer that grew for a long body nobody knows what lies where in it.
+    let edge = start(16).await;
+    let head = "POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 65536\r\n\r\n";
+    let answer = sends_all_then_reads(&edge, head, 65_536).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+}
