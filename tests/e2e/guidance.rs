@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tests::siv::binary;
-use tests::{Installation, Served, Serving};
+use tests::{Installation, Postgres, Served, Serving};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -33,6 +33,56 @@ fn beside_a_database_that_lost_its_key_store_no_other_is_made() {
     }
     fs::rename(&away, &keys).unwrap();
     Serving::start(&installation).stop();
+}
+
+#[test]
+fn beside_a_database_that_does_not_answer_no_key_store_is_made() {
+    let mut postgres = Postgres::start();
+    let installation = Installation::of_node("one", &postgres.address(), "dir:key-store");
+    installation.init();
+    let (keys, away) = (installation.folder.path().join("key-store"), installation.folder.path().join("away"));
+    fs::rename(&keys, &away).unwrap();
+    postgres.stop();
+    let refused = installation.run(&["init"]);
+    assert!(!refused.status.success() && said(&refused).contains("the database cannot be opened"), "{}", said(&refused));
+    assert!(!keys.exists(), "it left something where the backup has to go");
+    postgres.start_again();
+    let refused = installation.run(&["init"]);
+    assert!(said(&refused).contains("put back the newest backup of the key store"), "{}", said(&refused));
+    fs::rename(&away, &keys).unwrap();
+    Serving::start(&installation).stop();
+}
+
+#[tokio::test]
+async fn an_installation_without_an_operator_is_not_recovered_for_that() {
+    let mut served = Served::on_sqlite();
+    let once = served.put("once").await.unwrap();
+    let operator = served.operator();
+    let checkpoint = served.folder().join("checkpoint");
+    fs::write(&checkpoint, served.auditor().get("/v1/log/checkpoint").await.expect(200).text).unwrap();
+    // The last one goes, by its own hand.
+    let own = operator.bearer().to_owned();
+    let listed = printed(&served.command(&own, &["credential", "list", "--json"]));
+    let of_operators = listed["data"].as_array().unwrap().iter().filter(|credential| credential["kind"] == "operator");
+    for credential in of_operators {
+        printed(&served.command(&own, &["credential", "revoke", credential["credentialId"].as_str().unwrap(), "--json"]));
+    }
+    assert_eq!(operator.get("/v1/tenants").await.status, 401);
+    assert_eq!(served.terminate(), Some(0));
+    let recover = |served: &Served, more: &[&str]| {
+        served.run(&[&["recover", "--accept-database-of", checkpoint.to_str().unwrap(), "--json"], more].concat())
+    };
+    let dry = printed(&recover(&served, &["--dry-run"]));
+    assert_eq!((&dry["needed"], &dry["why"]), (&json!(false), &Value::Null), "{dry}");
+    assert!(dry["valuesVoid"].as_u64().unwrap() >= 1, "{dry}");
+    let refused = said(&recover(&served, &[]));
+    assert!(refused.contains("no operator's credential is in force") && refused.contains("costs"), "{refused}");
+    served.begin().unwrap();
+    let there = served.app().post("/v1/values/lookup", &json!({"secureValueKey": once})).await;
+    assert_eq!(there.status, 200, "it is not void: {}", there.text);
+    assert_eq!(served.terminate(), Some(0));
+    // Who says that it may cost all that has an operator again.
+    assert!(printed(&recover(&served, &["--even-if-nothing-is-missing"]))["credential"].is_string());
 }
 
 #[tokio::test]

@@ -274,7 +274,7 @@ CREATE TABLE access_log (
 CREATE INDEX access_log_by_value ON access_log (tenant, value_id, state_version) WHERE value_id IS NOT NULL;
 -- Ends of boots: few rows, asked at each start.
 CREATE INDEX access_log_farewells ON access_log (tenant, action) WHERE action = 'node.stopped';
-CREATE INDEX access_log_by_object ON access_log (tenant, object, object_version) WHERE object IS NOT NULL;
+CREATE UNIQUE INDEX access_log_by_object ON access_log (tenant, object, object_version) WHERE object IS NOT NULL;
 
 -- Batches as their node signed them; each is chained to the one before it in its lane.
 CREATE TABLE log_batches (

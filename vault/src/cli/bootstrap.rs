@@ -88,29 +88,47 @@ pub(super) async fn recovering_operator(writer: &Writer) -> Result<FirstOperator
     Ok(made)
 }
 
-/// Whether an operator of the installation can act; one that a recovery made and that did nothing yet does not count: its
-/// credential may never have reached anybody.
+/// Who can act for the installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operators {
+    /// Somebody can.
+    InForce,
+    /// Nobody: a recovery suspended them all, and the credential it made did nothing yet. It may never have reached anybody.
+    RecoveryBrokeOff,
+    /// Nobody: their credentials ended or were revoked.
+    Ended,
+}
+
+/// Looks through the operators' credentials.
 ///
 /// # Errors
 /// The database does not answer.
-pub(super) async fn has_operator(installation: &Installation) -> Result<bool, Failure> {
+pub(super) async fn operators(installation: &Installation) -> Result<Operators, Failure> {
     let failed =
         |error: crate::store::Error| Failure::new("the credentials could not be looked at").because(chain(&error));
     let catalog = Catalog::start(installation.store.clone());
     let settings = catalog.tenant(&TenantName::system()).await.map_err(failed)?;
     let now = installation.clock.now();
+    let (mut suspended, mut recovered) = (false, false);
     for (_, credential) in settings.iter().flat_map(|settings| settings.credentials.values()) {
         let record = &credential.record;
-        let is_over =
-            record.suspended || record.revoked_at.is_some() || record.expires_at.is_some_and(|end| end <= now);
-        if is_over || record.kind != CredentialKind::Operator {
+        if record.kind != CredentialKind::Operator {
             continue;
         }
-        if record.name != RECOVERING || was_used(installation, &catalog, record.credential_id).await.map_err(failed)? {
-            return Ok(true);
+        if record.suspended {
+            suspended = true;
+            continue;
         }
+        let is_recovering = record.name == RECOVERING;
+        let was_used =
+            is_recovering && was_used(installation, &catalog, record.credential_id).await.map_err(failed)?;
+        let is_over = record.revoked_at.is_some() || record.expires_at.is_some_and(|end| end <= now);
+        if !is_over && (!is_recovering || was_used) {
+            return Ok(Operators::InForce);
+        }
+        recovered |= was_used;
     }
-    Ok(false)
+    Ok(if suspended && !recovered { Operators::RecoveryBrokeOff } else { Operators::Ended })
 }
 
 /// Refuses a database that does not go on from what the key store says was signed: put back or made anew, it has

@@ -40,8 +40,12 @@ impl Installation {
     ) -> Result<Self, Failure> {
         // Before a key store is made: one beside a database that has rows would open none of them, and lie in the place
         // where the backup has to go.
-        if making == Making::Yes && is_made(settings).await && !has_key_store(settings).await? {
-            return Err(lost(settings));
+        if making == Making::Yes && !has_key_store(settings).await? {
+            // Of a database that does not answer nobody knows.
+            let is_made = Store::is_made(&place_of(settings)).await;
+            if is_made.map_err(|error| not_reached(settings, &error))? {
+                return Err(lost(settings));
+            }
         }
         // Likewise: a file must be there, or be wanted.
         database(settings, making)?;
@@ -60,28 +64,32 @@ impl Installation {
         keys.use_hsms(hsm::setup(settings, environment));
         // What is made or mended rests on nothing that may be behind.
         let standby = settings.read_replica.as_ref().filter(|_| making == Making::No);
-        let store = Store::open_beside(&database, standby, keys.clone(), clock.clone()).await.map_err(|error| {
-            let what = match &settings.database {
-                _ if matches!(error, store::Error::WrongInstallation) => {
-                    "the database belongs to another installation than the key store".to_owned()
-                }
-                Database::Sqlite(path) => format!("the database at {} cannot be opened", path.display()),
-                Database::Postgres { .. } => "the database cannot be opened".to_owned(),
-            };
-            let failure = Failure::new(what).because(chain(&error));
-            match (&error, &settings.database) {
-                (store::Error::WrongInstallation, _) => failure
-                    .so("mend `database` or `key_store` in the settings, or put back the two that belong together"),
-                (store::Error::Database(_), Database::Postgres { .. }) => failure.so(
-                    "check `database` in the settings: that the server answers there and takes this user and password",
-                ),
-                (store::Error::File(_) | store::Error::Database(_), _) => {
-                    failure.so("check that this user may read and write the file and its folder")
-                }
-                _ => failure,
-            }
-        })?;
+        let opened = Store::open_beside(&database, standby, keys.clone(), clock.clone()).await;
+        let store = opened.map_err(|error| not_reached(settings, &error))?;
         Ok(Self { keys, store, clock })
+    }
+}
+
+/// A database that does not open.
+fn not_reached(settings: &Settings, error: &store::Error) -> Failure {
+    let what = match &settings.database {
+        _ if matches!(error, store::Error::WrongInstallation) => {
+            "the database belongs to another installation than the key store".to_owned()
+        }
+        Database::Sqlite(path) => format!("the database at {} cannot be opened", path.display()),
+        Database::Postgres { .. } => "the database cannot be opened".to_owned(),
+    };
+    let failure = Failure::new(what).because(chain(error));
+    match (error, &settings.database) {
+        (store::Error::WrongInstallation, _) => {
+            failure.so("mend `database` or `key_store` in the settings, or put back the two that belong together")
+        }
+        (store::Error::Database(_), Database::Postgres { .. }) => failure
+            .so("check `database` in the settings: that the server answers there and takes this user and password"),
+        (store::Error::File(_) | store::Error::Database(_), _) => {
+            failure.so("check that this user may read and write the file and its folder")
+        }
+        _ => failure,
     }
 }
 
@@ -131,13 +139,10 @@ async fn found(settings: &Settings) -> Result<Result<SealedKeys, keys::Error>, F
     })
 }
 
-/// Whether the database has rows of an installation; one that does not answer now is looked at later.
-async fn is_made(settings: &Settings) -> bool {
-    Store::is_made(&place_of(settings)).await.unwrap_or(false)
-}
-
 async fn refused_or_lost(settings: &Settings, error: &keys::Error) -> Failure {
-    if matches!(error, keys::Error::NoKeyStore) && is_made(settings).await {
+    // Only words depend on it here: of a database that does not answer now, less is said.
+    let is_made = async || Store::is_made(&place_of(settings)).await.unwrap_or(false);
+    if matches!(error, keys::Error::NoKeyStore) && is_made().await {
         lost(settings)
     } else {
         refused(settings, error)

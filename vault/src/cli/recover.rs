@@ -11,7 +11,7 @@ use crate::domain::TenantName;
 use crate::sequencer::{Recovered, Recovery};
 use crate::telemetry;
 
-use super::bootstrap::{FirstOperator, has_operator, recovering_operator};
+use super::bootstrap::{FirstOperator, Operators, operators, recovering_operator};
 use super::failure::Failure;
 use super::installation::{Installation, Making, chain};
 use super::node::{self, Writer};
@@ -23,8 +23,8 @@ use super::root_key;
 ///
 /// What was signed since the backup is lost for good; the logs go on under new names and say so. Values with counted uses
 /// become void, and every credential is suspended until an operator confirms it (siv credential confirm). A new operator
-/// credential is printed. Give every auditor the new verifier key (siv log vkey). Where nothing of what was signed is missing
-/// it does nothing.
+/// credential is printed. Give every auditor the new verifier key (siv log vkey). Where the database holds every log as far as
+/// the key store knows it, it does nothing.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  siv recover --accept-database-of checkpoint-of-tuesday --config /etc/siv/siv.toml --dry-run\n  siv recover --accept-database-of checkpoint-of-tuesday --config /etc/siv/siv.toml"
@@ -63,17 +63,20 @@ impl Command {
         };
         let (store, keys) = (installation.store.clone(), installation.keys.clone());
         let mut recovery = Recovery::check(&note, store, keys).await.map_err(refused)?;
+        let operators = operators(&installation).await?;
         // One that broke off before its operator had a credential is gone on with.
-        let needed = recovery.is_needed().await.map_err(refused)? || !has_operator(&installation).await?;
+        let needed = match operators {
+            _ if recovery.is_needed().await.map_err(refused)? => Some("entries_missing"),
+            Operators::RecoveryBrokeOff => Some("recovery_broke_off"),
+            Operators::InForce | Operators::Ended => None,
+        };
         if self.dry_run {
             let done = recovery.forecast().await.map_err(refused)?;
             output.record(&forecast(&done, needed, output.is_json()));
             return Ok(());
         }
-        if !needed && !self.even_if_nothing_is_missing {
-            return Err(Failure::new("nothing is to be recovered")
-                .because("the database holds all that was signed, and an operator's credential is in force")
-                .so("start the node; --dry-run shows what a recovery would do, --even-if-nothing-is-missing does it"));
+        if needed.is_none() && !self.even_if_nothing_is_missing {
+            return Err(refusal(operators));
         }
         let broken = |error: crate::sequencer::Error| {
             Failure::new("the recovery broke off").because(chain(&error)).so("run the same command again")
@@ -93,6 +96,19 @@ impl Command {
     }
 }
 
+/// Nothing is missing.
+fn refusal(operators: Operators) -> Failure {
+    let failure = Failure::new("nothing is to be recovered");
+    if operators == Operators::InForce {
+        return failure
+            .because("the database holds every log as far as the key store knows it, and an operator's credential is in force")
+            .so("start the node; --dry-run shows what a recovery would do, --even-if-nothing-is-missing does it");
+    }
+    failure
+        .because("the database holds every log as far as the key store knows it; but no operator's credential is in force")
+        .so("if none can be found, --even-if-nothing-is-missing makes one, and costs every other credential, every value with counted uses and every auditor's key: --dry-run shows how many")
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one time the recovering credential is shown")]
 fn told(done: &Recovered, made: &FirstOperator, json: bool) -> Value {
     json!({
@@ -107,10 +123,11 @@ fn told(done: &Recovered, made: &FirstOperator, json: bool) -> Value {
 }
 
 /// What would be done.
-fn forecast(done: &Recovered, needed: bool, json: bool) -> Value {
+fn forecast(done: &Recovered, needed: Option<&str>, json: bool) -> Value {
     json!({
         "dryRun": true,
-        "needed": needed,
+        "needed": needed.is_some(),
+        "why": needed,
         "logs": logs(done, json),
         "valuesVoid": done.voided,
         "credentialsSuspended": done.suspended,

@@ -110,9 +110,9 @@ impl Closing {
             return Ok(());
         }
         self.closed = stopped(&self.store).await?;
-        self.closed.insert(committer.identity().boot());
         for (boot, last) in silent {
-            if self.closed.contains(&boot.boot) {
+            // Not among the closed ones: what another node noted of this boot is not forgotten for that.
+            if self.closed.contains(&boot.boot) || boot.boot == committer.identity().boot() {
                 continue;
             }
             // If this breaks off, it is taken up again, here or by another node.

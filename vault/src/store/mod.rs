@@ -133,7 +133,11 @@ impl Store {
     /// It does not answer.
     pub async fn is_made(settings: &DatabaseSettings) -> Result<bool, Error> {
         match settings {
-            DatabaseSettings::Sqlite { path } => Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0)),
+            DatabaseSettings::Sqlite { path } => match std::fs::metadata(path) {
+                Ok(file) => Ok(file.len() > 0),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(Error::File(error)),
+            },
             DatabaseSettings::Postgres { address, .. } => PostgresStore::is_made(address).await,
         }
     }

@@ -69,6 +69,21 @@ async fn a_boot_whose_closing_broke_off_is_closed_at_the_next_look() {
 }
 
 #[tokio::test]
+async fn what_another_node_noted_of_a_boot_is_not_forgotten_by_that_boot_itself() {
+    let (vault, _, _) = Vault::after_a_crash().await;
+    let mut closing = Closing::new(vault.store.clone());
+    // It closes others, so that it knows who is closed.
+    let silent = closing.silent().await.unwrap();
+    closing.close_all(silent, &vault.committer).await.unwrap();
+    let own = vault.committer.identity().boot();
+    vault.store.note_closing(own).await.unwrap();
+    let silent = closing.silent().await.unwrap();
+    closing.close_all(silent, &vault.committer).await.unwrap();
+    assert_eq!(vault.store.closing_boots().await.unwrap(), [own], "it is not over");
+    assert!(vault.entries_of("node.stopped", &TenantName::system()).await.len() == 1);
+}
+
+#[tokio::test]
 async fn a_boot_that_may_still_be_there_or_said_farewell_is_left_alone() {
     let living = Vault::start().await;
     living.write(1).await;

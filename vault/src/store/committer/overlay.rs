@@ -222,7 +222,8 @@ impl Rows for View<'_> {
     }
 
     fn idempotency(&self, lookup: &[u8; 32]) -> Option<&IdempotencyRow> {
-        self.rows()?.idempotency.get(lookup)
+        // What this very batch took back is over too.
+        self.rows()?.idempotency.get(lookup).filter(|row| row.expires > self.overlay.now)
     }
 
     fn enc_seen(&self, session: CaptureSessionId, enc: &[u8; 32]) -> bool {

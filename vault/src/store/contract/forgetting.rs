@@ -13,7 +13,11 @@ use crate::store::committer::operation::Changes;
 use crate::store::idempotency::{Answer, IdempotencyKey, IdempotencyRequest, Judgement, Repeated, Scope};
 use crate::store::once::{Begin, Finish};
 
-on_every_engine!(a_request_whose_beginning_nobody_heard_of_may_come_again, a_beginning_is_not_taken_back_from_a_repeat,);
+on_every_engine!(
+    a_request_whose_beginning_nobody_heard_of_may_come_again,
+    a_beginning_is_not_taken_back_from_a_repeat,
+    a_repeat_in_the_batch_that_takes_its_first_back_is_begun,
+);
 
 impl Vault {
     async fn request(&self, secret: &Arc<Credential>) -> Arc<IdempotencyRequest> {
@@ -69,4 +73,34 @@ async fn a_beginning_is_not_taken_back_from_a_repeat(vault: Vault) {
     vault.committer.submit(finish).await.unwrap();
     lost.carry_out(&vault.committer, &vault.clock).await;
     assert!(matches!(vault.judged(&secret).await, Judgement::Replay(_)));
+}
+
+async fn a_repeat_in_the_batch_that_takes_its_first_back_is_begun(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let secret = secret();
+    let begin = vault.begin(&vault.request(&secret).await);
+    let undone = begin.undone();
+    vault.committer.submit(begin).await.unwrap();
+    let repeat = vault.begin(&vault.request(&secret).await);
+    // A batch waits for the writer; what comes meanwhile is the next one.
+    let held = vault.store.writer().await;
+    let after = |millis| tokio::time::sleep(Duration::from_millis(millis));
+    let (first, (), repeated, ()) = tokio::join!(
+        vault.write(Changes::default),
+        async {
+            after(30).await;
+            undone.carry_out(&vault.committer, &vault.clock).await;
+        },
+        async {
+            after(60).await;
+            vault.committer.submit(repeat).await.unwrap().output
+        },
+        async {
+            after(200).await;
+            drop(held);
+        },
+    );
+    first.unwrap();
+    assert!(matches!(repeated, Judgement::Fresh), "{repeated:?}");
+    assert!(matches!(vault.judged(&secret).await, Judgement::Refused(Repeated::InProgress)), "the repeat runs");
 }

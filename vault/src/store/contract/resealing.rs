@@ -24,6 +24,7 @@ on_every_engine!(
     what_is_counted_stays_counted,
     a_value_that_is_not_what_was_written_keeps_no_other,
     a_row_that_does_not_read_keeps_no_other_from_being_sealed_anew,
+    a_data_key_that_does_not_read_is_not_said_to_be_gone,
     a_data_key_whose_era_was_moved_seals_nothing,
     a_value_that_is_used_and_sealed_anew_at_once_is_both,
     whatever_is_sealed_after_a_compromise_is_under_another_data_key,
@@ -241,6 +242,14 @@ async fn a_row_that_does_not_read_keeps_no_other_from_being_sealed_anew(vault: V
     assert_eq!(vault.pass(true).await, Passed { refused: 2, left: 1, ..Passed::default() });
     vault.keys.forget_tenant(&demo());
     vault.data_key(old).await.unwrap();
+}
+
+async fn a_data_key_that_does_not_read_is_not_said_to_be_gone(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let old = vault.literal(vault.row(vault.captured(None).await).await.data_key_id.as_bytes());
+    vault.compromise(1).await;
+    vault.tamper(&format!("UPDATE data_keys SET class = 'none' WHERE data_key_id = {old}")).await;
+    assert_eq!(vault.left().await, [1]);
 }
 
 async fn a_data_key_whose_era_was_moved_seals_nothing(vault: Vault) {

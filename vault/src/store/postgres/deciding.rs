@@ -119,7 +119,8 @@ pub(super) async fn lock_and_read(
         return read(table, keys, tenant, connection).await;
     }
     // In one statement: nearly every capture of a browser locks its session, and hardly ever waits for it. Who had to wait
-    // reads the row that the other wrote beside the entry of before, which is never taken for newer than the row.
+    // reads the row that the other wrote beside the entry of before: older than the row, and that is allowed. If somebody put
+    // the row back meanwhile, too, its next version is refused by the index: an entry of it is there already.
     let text = statements(table).by_key_locked;
     let rows = sqlx::query(text).bind(tenant.as_str()).bind(keys).fetch_all(connection).await?;
     rows.iter().map(|row| stored(table, row)).collect()
