@@ -25,7 +25,8 @@ use crate::domain::{ApprovalId, CredentialId, Realm, Tenant, TenantName, Timesta
 /// So long a request waits for its second person, and what was approved to be carried out.
 pub(in crate::store) const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// So many requests of one credential wait for their second person: all that wait are read where one is looked for.
+/// So many requests of one credential wait for their second person: all that wait are read where one is looked for. They are
+/// counted before the commit, so that some that come in the same moment may be more; it is no limit that anything rests on.
 const MOST_OPEN: usize = 16;
 
 /// An approval, asked for or given: body of a row of `Table::Approvals`, key: its id.

@@ -93,3 +93,101 @@ impl Inner {
         Some(first)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::access_log::{Action, Entry, Outcome, Position};
+    use crate::domain::{Actor, BootId, Timestamp};
+    use crate::store::batch::EntryRow;
+
+    const BOOT: BootId = BootId::from_bytes([7; 16]);
+
+    /// A batch of so many entries: as it was written, and as it is read back.
+    fn batch((lane, first): (u32, u64), count: usize) -> (WriteSet, PendingBatch) {
+        let (tenant, time) = (TenantName::system(), Timestamp::from_millis(0));
+        let entry = Arc::new(Entry::by(tenant.clone(), time, Action::LogRead, Outcome::Allowed, Actor::anonymous()));
+        let counted = u64::try_from(count).unwrap();
+        let batch = Batch {
+            boot: BOOT,
+            lane,
+            first,
+            count: counted,
+            time,
+            previous: [0; 32],
+            root: [0; 32],
+            signature: [0; 64],
+        };
+        let groups = vec![Group { tenant: tenant.clone(), first, count: counted, salt: [0; 16], digest: [0; 32] }];
+        let leaf = |number: u64| format!("{lane}/{number}").into_bytes();
+        let position = |number| Position { boot: BOOT, lane, number };
+        let numbers = || first..first + counted;
+        let row = |number| EntryRow {
+            entry: Arc::clone(&entry),
+            position: position(number),
+            action: entry.action.text(),
+            object: None,
+            leaf: leaf(number),
+            leaf_hash: leaf_hash(&leaf(number)),
+            openings: None,
+        };
+        let set = WriteSet {
+            entries: numbers().map(row).collect(),
+            batch: Some((batch.clone(), groups.clone())),
+            ..WriteSet::default()
+        };
+        let entries = numbers().map(|number| (tenant.clone(), position(number), leaf(number))).collect();
+        (set, PendingBatch { batch, groups, entries })
+    }
+
+    #[test]
+    fn the_newest_entries_are_remembered_up_to_a_bound_and_of_each_lane() {
+        let own = OwnBatches::default();
+        let places = (0..40).map(|at| ((0, at * 256), 256)).chain([((1, 0), 10), ((1, 10), 10)]);
+        let (written, read): (Vec<_>, Vec<_>) = places.map(|(place, count)| batch(place, count)).unzip();
+        for (at, set) in written.iter().enumerate() {
+            own.remember(set);
+            let inner = own.inner.lock().unwrap();
+            assert!(inner.entries <= ENTRIES, "after {at}");
+            assert_eq!(inner.entries, inner.batches.iter().map(|own| own.hashes.len()).sum::<usize>());
+        }
+        assert!(own.take(&read[0]).is_none(), "it is forgotten: its signature is checked");
+        let hashes = own.take(&read[20]).unwrap();
+        assert_eq!(hashes, written[20].entries.iter().map(|row| row.leaf_hash).collect::<Vec<_>>());
+        assert!(own.take(&read[20]).is_none() && own.take(&read[15]).is_none(), "once, and nothing before it");
+        // The next lane, after a commit of which nobody knows the result.
+        assert!(own.take(&read[40]).is_some() && own.take(&read[39]).is_none() && own.take(&read[41]).is_some());
+        assert_eq!(own.inner.lock().unwrap().entries, 0);
+    }
+
+    #[test]
+    fn a_batch_larger_than_all_that_is_remembered_drives_nothing_out() {
+        let own = OwnBatches::default();
+        let (small, read) = batch((0, 0), 10);
+        own.remember(&small);
+        own.remember(&batch((0, 10), ENTRIES + 1).0);
+        assert!(own.take(&read).is_some());
+    }
+
+    #[test]
+    fn what_differs_anywhere_is_not_known() {
+        let changes: [fn(&mut PendingBatch); 7] = [
+            |read| read.batch.signature[63] ^= 1,
+            |read| read.batch.time = Timestamp::from_millis(1),
+            |read| read.groups[0].salt[0] ^= 1,
+            |read| read.entries[3].2.push(0),
+            |read| read.entries[3].1.number += 1,
+            |read| read.entries[3].1.lane += 1,
+            |read| drop(read.entries.pop()),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let own = OwnBatches::default();
+            let (written, mut read) = batch((0, 0), 10);
+            own.remember(&written);
+            change(&mut read);
+            assert!(own.take(&read).is_none(), "change {at}");
+        }
+    }
+}
