@@ -20,6 +20,11 @@ impl From<store::Error> for Problem {
             Error::TakesTwo(act) => {
                 return Self::new(Code::Conflict).with_fault(act.as_str(), "second_person");
             }
+            Error::BegunLocally => {
+                let why = "a creation of this tenant with a key of the built-in KMS broke off: create it so, then move it \
+                           into its token (siv keys rotate --key-provider hsm)";
+                return Self::new(Code::Conflict).with_place("keyProvider".to_owned(), "begun", why.to_owned());
+            }
             Error::TooManyOpen => {
                 let many = "sixteen requests of this credential wait for a second custodian: let them be approved, or wait a day";
                 return Self::new(Code::RateLimited).saying(many).retry_after(3600);

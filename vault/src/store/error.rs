@@ -17,6 +17,9 @@ pub enum Error {
     /// The act takes a second custodian, and nobody approved it yet.
     #[error("the act takes a second custodian")]
     TakesTwo(Box<super::approvals::TwoPersonAct>),
+    /// The creation of this tenant began with a key of the built-in KMS and broke off: that key is its first.
+    #[error("the creation of this tenant began with a key of the built-in KMS")]
+    BegunLocally,
     /// As many requests of one credential wait for a second custodian as may.
     #[error("sixteen requests of this credential wait for a second custodian already")]
     TooManyOpen,

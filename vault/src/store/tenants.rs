@@ -59,6 +59,10 @@ pub async fn create_in_hsm(
     if ground.store.row(Table::Tenants, name, name.as_str()).await?.is_some() {
         return Err(Error::Conflict);
     }
+    // Before the token is asked for anything: a first key has its claim already.
+    if !ground.store.rows(Table::Keks, name).await?.is_empty() {
+        return Err(Error::BegunLocally);
+    }
     let attempt = Attempt::of(&wish, name);
     let made =
         attempt.ended(ground.keys.onboard(ground.store, name, wish, tenant.created_at).await, by, ground).await?;

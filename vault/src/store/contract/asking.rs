@@ -4,8 +4,8 @@ use super::custody::stored;
 use super::on_every_engine;
 use super::vault::{NOW, Vault, demo, tenant_row};
 use crate::domain::{DataKeyClass, Tenant, TenantName, Timestamp};
-use crate::keys::{KekRecord, KeyRecords as _, Rewrap};
-use crate::store::administration::Administrator;
+use crate::keys::{HsmPin, HsmWish, KekRecord, KeyRecords as _, Rewrap};
+use crate::store::administration::{Act, Administrator};
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Permit, Place, TwoPersonAct};
 use crate::store::committer::operation::Changes;
 use crate::store::kek_rotation::{self, Target};
@@ -16,6 +16,7 @@ use crate::store::{Error, tenants};
 
 on_every_engine!(
     of_two_creations_of_a_tenant_one_gives_it_its_key,
+    a_tenant_that_was_begun_with_a_local_key_is_made_with_it,
     a_data_key_that_is_gone_stays_gone_though_it_was_wrapped_anew_meanwhile,
     a_move_rests_on_the_credential_that_asked_for_it,
     one_credential_asks_for_sixteen_acts_and_for_no_more_until_some_are_over,
@@ -35,6 +36,28 @@ async fn of_two_creations_of_a_tenant_one_gives_it_its_key(vault: Vault) {
     assert!(held, "its secret is not the one that was taken away");
     let key = vault.keys.data_key_to_seal(&vault.store, &name, DataKeyClass::Configuration, vault.clock.now()).await;
     assert!(key.is_ok(), "{key:?}");
+}
+
+/// A node that was killed between a tenant's first key and the tenant.
+async fn a_tenant_that_was_begun_with_a_local_key_is_made_with_it(vault: Vault) {
+    let name: TenantName = "begun".parse().unwrap();
+    let tenant = || Tenant { name: name.clone(), ..Tenant::from_row(&tenant_row(&demo(), 1, false)).unwrap() };
+    let by = Administrator { tenant: TenantName::system(), ..vault.by() };
+    let kek = vault.keys.create_kek(&name, vault.clock.now()).await.unwrap();
+    let of_tenant = Administrator { tenant: name.clone(), generation: None, ..by.clone() };
+    vault.committer.submit(Act::create_first_kek(of_tenant, &kek).unwrap()).await.unwrap();
+    let wish = HsmWish {
+        module: "/nowhere/module.so".into(),
+        token: None,
+        serial: None,
+        pin: HsmPin::new(b"1234").unwrap(),
+        kek: None,
+        waive: false,
+    };
+    let refused = tenants::create_in_hsm(tenant(), wish, &by, vault.ground()).await;
+    assert!(matches!(refused, Err(Error::BegunLocally)), "{refused:?}");
+    tenants::create(tenant(), &by, vault.ground()).await.unwrap();
+    assert_eq!(versions(&name, &vault.store).await.unwrap()[0].1.kek_id, kek.kek_id);
 }
 
 async fn a_data_key_that_is_gone_stays_gone_though_it_was_wrapped_anew_meanwhile(vault: Vault) {
