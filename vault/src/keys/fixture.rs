@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{DataKeyRow, HsmKek, KekRecord, KekState, KeyRecords, Keys, ProviderRecord, RecordsError, RootKeySource};
+use super::{
+    DataKeyRow, HsmKek, KekRecord, KekState, KeyRecords, Keys, LostDataKey, ProviderRecord, RecordsError, RootKeySource,
+};
 use crate::crypto::LockedKey;
 use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
@@ -112,6 +114,22 @@ impl KeyRecords for Records {
 
     async fn token_keks(&self) -> Result<Vec<HsmKek>, RecordsError> {
         Ok(Vec::new())
+    }
+
+    async fn lost_data_key(&self, _: &TenantName, _: DataKeyId) -> Result<Option<LostDataKey>, RecordsError> {
+        Ok(None)
+    }
+
+    async fn guess(&self, _: &TenantName, _: &str) -> Result<bool, RecordsError> {
+        Ok(true)
+    }
+
+    async fn guess_back(&self, _: &TenantName, _: &str) -> Result<(), RecordsError> {
+        Ok(())
+    }
+
+    async fn guesses_over(&self, _: &TenantName, _: &str) -> Result<(), RecordsError> {
+        Ok(())
     }
 
     async fn key_provider(
