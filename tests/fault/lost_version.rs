@@ -130,7 +130,7 @@ async fn the_end_of_a_lost_version_that_is_killed_anywhere_did_not_begin_or_is_d
         asked.is_done(&siv, "not killed").await;
         steps
     };
-    let (mut inside, mut begun, points) = (0, 0, sample(steps, 8));
+    let (mut inside, mut begun, points) = (0, 0, sample(steps, 6));
     for step in &points {
         let point = format!("killed at step {step} of {steps}");
         let (mut siv, crash) = asked.running().await;
