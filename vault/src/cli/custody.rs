@@ -220,6 +220,17 @@ pub(super) enum Of {
     Version(String),
 }
 
+impl Of {
+    /// What was named; the tenant's where nothing was.
+    pub(super) fn named(value: Option<ValueId>, kek: Option<String>) -> Self {
+        match (value, kek) {
+            (Some(value), _) => Self::Value(value),
+            (None, Some(kek)) => Self::Version(kek),
+            (None, None) => Self::Tenant,
+        }
+    }
+}
+
 /// Fetches a certificate of destruction, with its proof.
 pub(super) async fn certificate(client: &Client, tenant: Option<&TenantName>, of: &Of) -> Result<Value, Failure> {
     let mut query = tenant_query(tenant);

@@ -208,13 +208,7 @@ impl Command {
             Self::Rewrap { tenant, dry_run, per_second } => {
                 let query = tenant_query(tenant.as_ref());
                 let done = rewrap(client, &query, dry_run, per_second).await?;
-                let verb = if dry_run { "would be" } else { "are" };
-                let text = format!(
-                    "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still \
-                     name another version",
-                    done["moved"], done["kept"], done["erased"], done["left"]
-                );
-                output.sentence(&done, &text);
+                output.sentence(&done, &rewrapped(&done, dry_run));
             }
             Self::State { version, state, without_successor, kek, tenant, dry_run } => {
                 let mut wish = json!({ "version": version, "state": state, "dryRun": dry_run });
@@ -237,11 +231,7 @@ impl Command {
                 output.table(&asked, &custody::APPROVAL);
             }
             Self::Certificate { value, lost, out, tenant } => {
-                let of = match (value, lost) {
-                    (Some(value), _) => custody::Of::Value(value),
-                    (None, Some(kek)) => custody::Of::Version(kek),
-                    (None, None) => custody::Of::Tenant,
-                };
+                let of = custody::Of::named(value, lost);
                 let certificate = custody::certificate(client, tenant.as_ref(), &of).await?;
                 custody::hand_out(output, &certificate, out)?;
             }
@@ -281,6 +271,14 @@ async fn meant(client: &Client, named: Option<TenantName>) -> Result<TenantName,
     own.ok_or_else(|| {
         Failure::new("the vault does not say whose credential this is").so("name the tenant with --tenant")
     })
+}
+
+fn rewrapped(done: &Value, dry_run: bool) -> String {
+    let verb = if dry_run { "would be" } else { "are" };
+    format!(
+        "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still name another version",
+        done["moved"], done["kept"], done["erased"], done["left"]
+    )
 }
 
 /// Rewraps. While it takes long, a second request that only counts tells how far it is.
