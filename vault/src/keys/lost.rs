@@ -45,7 +45,7 @@ impl Keys {
         Ok(if mark.as_ref().is_some_and(is_genuine) { Error::Lost } else { Error::NoDataKey })
     }
 
-    /// lp(`siv/v1/lost-data-key`, realm, tenant, data key id, KekId, KEK version).
+    /// lp(`siv/v1/lost-data-key`, realm, tenant, data key id, id and version of the KEK).
     fn marked(&self, mark: &LostDataKey) -> Vec<u8> {
         lp(&[
             b"siv/v1/lost-data-key",
