@@ -7,6 +7,7 @@ use cryptoki::context::Function;
 use cryptoki::error::{Error, RvError};
 
 use crate::error::HsmError;
+use crate::module::NAMED;
 
 /// What helps against a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,14 +108,20 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
             Error::Pkcs11(code, function) => Self::Code(code, function),
-            Error::LibraryLoading(_) => Self::Told(HsmError::Configuration("the module cannot be loaded".to_owned())),
-            Error::MissingSymbol(_) => {
-                Self::Told(HsmError::Configuration("the file is not a PKCS#11 module".to_owned()))
-            }
+            Error::LibraryLoading(_) => configuration(
+                "cannot be loaded: it is no library, or one of another architecture, or one that it needs is missing, which `ldd` on the file names",
+            ),
+            Error::MissingSymbol(_) => configuration(
+                "is a library, and no PKCS#11 module: it has no C_GetFunctionList. The vendor's manual names the file that has",
+            ),
             Error::NullFunctionPointer | Error::NotSupported => Self::Rubbish("a function is missing"),
             _ => Self::Rubbish("a value is not of PKCS#11"),
         }
     }
+}
+
+fn configuration(why: &str) -> Fault {
+    Fault::Told(HsmError::Configuration(format!("the module {why} ({NAMED})")))
 }
 
 impl From<HsmError> for Fault {

@@ -24,6 +24,7 @@ use crate::error::HsmError;
 use crate::host::breaker::Breaker;
 use crate::host::shared::Inner;
 use crate::kek::{KekAttributes, KekKind};
+use crate::logins::MayTry;
 use crate::message::{Answer, Verb};
 use crate::process::{Launch, Worker};
 use crate::profile::{KekRef, KeyBytes, LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport};
@@ -44,19 +45,24 @@ impl Host {
         Self::begin(launch, configuration, limits, None)
     }
 
-    /// The same with a PIN that `by` has just said: of such, few are tried at a token that refuses them, counted for whoever says them.
+    /// The same with a PIN that somebody has just said: where it was never accepted at the token, `may_try` is asked before it is tried.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn try_out(launch: Launch, configuration: Configuration, limits: Limits, by: String) -> Result<Self, HsmError> {
-        Self::begin(launch, configuration, limits, Some(by))
+    pub fn try_out(
+        launch: Launch,
+        configuration: Configuration,
+        limits: Limits,
+        may_try: MayTry,
+    ) -> Result<Self, HsmError> {
+        Self::begin(launch, configuration, limits, Some(may_try))
     }
 
     fn begin(
         launch: Launch,
         configuration: Configuration,
         limits: Limits,
-        new_by: Option<String>,
+        may_try: Option<MayTry>,
     ) -> Result<Self, HsmError> {
         let inner = Inner {
             configuration,
@@ -72,7 +78,7 @@ impl Host {
             stopping: false,
         };
         let (inner, changed) = (Mutex::new(inner), Condvar::new());
-        let shared = Arc::new(Shared { launch, limits, new_by, inner, changed });
+        let shared = Arc::new(Shared { launch, limits, may_try, inner, changed });
         shared.launch.crew.join(&shared);
         let supervised = Arc::clone(&shared);
         let supervisor = std::thread::Builder::new()
@@ -247,7 +253,7 @@ impl Host {
     ) -> Result<CheckReport, HsmError> {
         let until = Instant::now() + deadline;
         let place = launch.crew.enter(false, deadline).ok_or(HsmError::Overloaded)?;
-        let worker = Worker::start(launch, place, Some(String::new()), || {})?;
+        let worker = Worker::start(launch, place, Some(Arc::new(|_: &str| Ok(()))), || {})?;
         let left = || until.saturating_duration_since(Instant::now());
         let report = worker
             .configure(configuration, left())

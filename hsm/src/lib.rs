@@ -43,6 +43,7 @@ pub use destruction::Destruction;
 pub use error::HsmError;
 pub use host::{Host, Limits, Phase, Status};
 pub use kek::{KekAttributes, KekKind};
+pub use logins::MayTry;
 pub use message::WorkerStatus;
 pub use module::{ModuleFile, ModuleHash};
 pub use pin::{Pin, PinSource};

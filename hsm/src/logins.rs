@@ -1,13 +1,18 @@
-//! What the workers of this process may try at a token: one login at a time, no PIN again that was refused, and few new ones. One memory for
+//! What the workers of this process may try at a token: one login at a time, and no PIN again that was refused. One memory for
 //! all configurations, because a token counts wrong PINs whoever brings them. It holds no PIN: an HMAC under a key of this process.
+//! How many new ones may be tried is counted elsewhere ([`MayTry`]), for all processes that reach the token.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::module::ModuleHash;
+
+/// Asked before a PIN is tried that somebody has just said and that was never accepted at the token of this serial number. It counts it
+/// where every process that reaches the token sees it, and answers why it may not be tried. It may block.
+pub type MayTry = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// A token as its module names it before anybody logs in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,8 +51,8 @@ pub(crate) enum Ending {
 pub(crate) struct Login {
     door: Door,
     tag: PinTag,
-    /// Who has just said this PIN.
-    new_by: Option<String>,
+    /// Whether it was never accepted there, as far as this process knows.
+    is_guess: bool,
     /// Whether the token had counted a wrong one before.
     is_counted: bool,
     ended: bool,
@@ -78,9 +83,6 @@ struct Silent {
 #[derive(Debug, Default)]
 struct Refusals {
     refused: Vec<Refused>,
-    /// How many PINs that were never accepted each asker brought which were refused; none since one of theirs was accepted. It is not
-    /// forgotten with time: the token forgets none of them before a right PIN comes.
-    guesses: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -98,9 +100,6 @@ struct Memory {
 
 /// So long a refusal is remembered. By then whoever runs on that PIN has said that it is refused.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// So many PINs that were never accepted are tried for one asker, then no other until the process is started anew: a token allows three and
-/// more.
-const NEW_PINS: usize = 2;
 /// After two logins in a row that did not answer the next one waits: a token that does count them and does not say so is not run
 /// into its lock at the pace of starts. Short enough that one that is back is used within ten seconds.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -118,9 +117,9 @@ fn memory() -> MutexGuard<'static, Memory> {
     MEMORY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks whether somebody may log in at `door`; `new_by` says who has just said this PIN, where it was never accepted there, `is_counted` that
+/// Asks whether somebody may log in at `door`; `is_new` says that somebody has just said this PIN, `is_counted` that
 /// the token has counted a wrong one since the last login. With leave to go comes what holds the turn.
-pub(crate) fn ask(door: Door, tag: PinTag, (new_by, is_counted): (Option<&str>, bool)) -> (Leave, Option<Login>) {
+pub(crate) fn ask(door: Door, tag: PinTag, (is_new, is_counted): (bool, bool)) -> (Leave, Option<Login>) {
     let mut memory = memory();
     let Memory { doors, tokens } = &mut *memory;
     if doors.len() >= TOKENS {
@@ -131,10 +130,11 @@ pub(crate) fn ask(door: Door, tag: PinTag, (new_by, is_counted): (Option<&str>, 
     }
     let refusals = tokens.entry(door.serial.clone()).or_default();
     let known = doors.entry(door.clone()).or_default();
-    match known.leave(&tag, (new_by, is_counted), refusals) {
+    match known.leave(&tag, (is_new, is_counted), refusals) {
         Leave::Go => {
             known.under_way += 1;
-            (Leave::Go, Some(Login { door, tag, new_by: new_by.map(str::to_owned), is_counted, ended: false }))
+            let is_guess = is_new && !known.has_accepted(&tag);
+            (Leave::Go, Some(Login { door, tag, is_guess, is_counted, ended: false }))
         }
         leave => (leave, None),
     }
@@ -142,35 +142,32 @@ pub(crate) fn ask(door: Door, tag: PinTag, (new_by, is_counted): (Option<&str>, 
 
 impl Refusals {
     fn is_known(&self) -> bool {
-        !self.guesses.is_empty() || self.refused.iter().any(|refused| refused.at.elapsed() < REMEMBERED)
+        self.refused.iter().any(|refused| refused.at.elapsed() < REMEMBERED)
     }
 
     fn refuse(&mut self, tag: PinTag, why: &'static str) {
         self.refused.push(Refused { tag, at: Instant::now(), why });
     }
 
-    fn end(&mut self, tag: PinTag, ending: Ending, new_by: Option<&str>) {
-        match (ending, new_by) {
-            (Ending::Refused, by) => {
-                self.refuse(tag, "the token refused this PIN; it was tried once, and is tried by nobody");
-                if let Some(by) = by {
-                    *self.guesses.entry(by.to_owned()).or_default() += 1;
-                }
-            }
-            (Ending::Accepted, Some(by)) => drop(self.guesses.remove(by)),
-            (Ending::Accepted | Ending::Neither, _) => {}
+    fn end(&mut self, tag: PinTag, ending: Ending) {
+        if ending == Ending::Refused {
+            self.refuse(tag, "the token refused this PIN; it was tried once, and is tried by nobody");
         }
     }
 }
 
 impl Known {
-    fn leave(&self, tag: &PinTag, (new_by, is_counted): (Option<&str>, bool), refusals: &mut Refusals) -> Leave {
+    fn has_accepted(&self, tag: &PinTag) -> bool {
+        self.accepted.is_some_and(|(accepted, _)| accepted == *tag)
+    }
+
+    fn leave(&self, tag: &PinTag, (is_new, is_counted): (bool, bool), refusals: &mut Refusals) -> Leave {
         refusals.refused.retain(|refused| refused.at.elapsed() < REMEMBERED);
         if let Some(refused) = refusals.refused.iter().find(|refused| refused.tag == *tag) {
             return Leave::Never(refused.why.to_owned());
         }
         let accepted = self.accepted.filter(|(accepted, _)| accepted == tag);
-        let asker = new_by.filter(|_| accepted.is_none());
+        let is_guess = is_new && accepted.is_none();
         if let Some(silent) = self.silent {
             let is_same = silent.tag == *tag;
             if is_same && is_counted && !silent.was_counted {
@@ -178,15 +175,10 @@ impl Known {
                 refusals.refuse(*tag, why);
                 return Leave::Never(why.to_owned());
             }
-            let pause = if asker.is_some() { LONG_PAUSE } else { PAUSE };
-            if silent.times > 1 && (is_same || asker.is_some()) && silent.at.elapsed() < pause {
+            let pause = if is_guess { LONG_PAUSE } else { PAUSE };
+            if silent.times > 1 && (is_same || is_guess) && silent.at.elapsed() < pause {
                 return Leave::Later("two logins in a row did not answer: the next one waits".to_owned());
             }
-        }
-        if asker.and_then(|asker| refusals.guesses.get(asker)).is_some_and(|guesses| *guesses >= NEW_PINS) {
-            return Leave::Later(
-                "two PINs that were brought for it were refused at this token: no other is tried".to_owned(),
-            );
         }
         let herd = accepted.is_some_and(|(_, at)| at.elapsed() < HERD);
         if self.under_way > 0 && !herd { Leave::Wait } else { Leave::Go }
@@ -211,6 +203,11 @@ impl Known {
 }
 
 impl Login {
+    /// The serial number of the token, where the PIN was never accepted there.
+    pub(crate) fn guesses_at(&self) -> Option<&str> {
+        self.is_guess.then_some(&*self.door.serial)
+    }
+
     /// It ended.
     pub(crate) fn end(mut self, ending: Ending) {
         self.ended = true;
@@ -224,7 +221,7 @@ impl Login {
         }
         if let Some(ending) = ending {
             let refusals = memory.tokens.entry(self.door.serial.clone()).or_default();
-            refusals.end(self.tag, ending, self.new_by.as_deref());
+            refusals.end(self.tag, ending);
         }
     }
 }
@@ -245,17 +242,13 @@ mod tests {
         Door { module: ModuleHash([9; 32]), serial: serial.to_owned() }
     }
 
-    fn by(is_new: bool) -> Option<&'static str> {
-        is_new.then_some("guest")
-    }
-
     fn go(door: &Door, pin: u8, is_new: bool) -> Login {
-        let (leave, login) = ask(door.clone(), [pin; 32], (by(is_new), false));
+        let (leave, login) = ask(door.clone(), [pin; 32], (is_new, false));
         login.unwrap_or_else(|| panic!("{leave:?}"))
     }
 
     fn refusal(door: &Door, pin: u8, is_new: bool) -> Leave {
-        let (leave, login) = ask(door.clone(), [pin; 32], (by(is_new), false));
+        let (leave, login) = ask(door.clone(), [pin; 32], (is_new, false));
         assert!(login.is_none());
         leave
     }
@@ -273,24 +266,23 @@ mod tests {
     }
 
     #[test]
-    fn who_guesses_is_stopped_and_who_was_let_in_before_is_not() {
+    fn what_was_accepted_before_is_no_guess_and_what_somebody_has_just_said_is_one() {
         let here = door("guessed");
-        go(&here, 1, true).end(Ending::Refused);
-        go(&here, 2, true).end(Ending::Refused);
-        assert!(matches!(refusal(&here, 3, true), Leave::Later(_)));
-        go(&here, 4, false).end(Ending::Accepted);
-        go(&here, 4, true).end(Ending::Accepted);
-        // The token forgets none of them with time, nor is it another one behind another module.
-        let age = || memory().tokens.get_mut("guessed").unwrap().refused.iter_mut().for_each(|r| r.at -= REMEMBERED);
-        go(&here, 5, true).end(Ending::Refused);
-        go(&here, 6, true).end(Ending::Refused);
-        age();
-        assert!(matches!(refusal(&here, 7, true), Leave::Later(_)));
-        let beside = Door { module: ModuleHash([8; 32]), ..here.clone() };
-        assert!(matches!(refusal(&beside, 7, true), Leave::Later(_)));
-        // Another's own guesses are counted apart: nobody shuts out the owner, who brings the PIN as it is by now.
-        let (leave, login) = ask(here, [8; 32], (Some("owner"), false));
-        login.unwrap_or_else(|| panic!("{leave:?}")).end(Ending::Accepted);
+        let guess = |pin, is_new| {
+            let login = go(&here, pin, is_new);
+            let at = login.guesses_at().map(str::to_owned);
+            login.end(Ending::Accepted);
+            at
+        };
+        assert_eq!(guess(1, false), None, "a configuration runs on it");
+        assert_eq!(guess(1, true), None, "it was accepted a moment ago");
+        assert_eq!(guess(2, true).as_deref(), Some("guessed"));
+        let refused = go(&here, 3, true);
+        assert!(refused.guesses_at().is_some());
+        refused.end(Ending::Refused);
+        // Through another module file it is the same token.
+        let beside = Door { module: ModuleHash([8; 32]), ..here };
+        assert!(matches!(refusal(&beside, 3, true), Leave::Never(_)));
     }
 
     #[test]
@@ -325,15 +317,15 @@ mod tests {
     fn a_login_that_did_not_answer_is_not_repeated_where_the_token_has_counted_a_wrong_pin() {
         let here = door("counted");
         // Somebody else's wrong PIN alone stops nobody.
-        ask(here.clone(), [1; 32], (None, true)).1.unwrap().end(Ending::Accepted);
+        ask(here.clone(), [1; 32], (false, true)).1.unwrap().end(Ending::Accepted);
         drop(go(&here, 1, false));
         // That the module then said something else takes nothing back.
         go(&here, 1, false).end(Ending::Neither);
-        assert!(matches!(ask(here.clone(), [1; 32], (None, true)), (Leave::Never(_), None)));
+        assert!(matches!(ask(here.clone(), [1; 32], (false, true)), (Leave::Never(_), None)));
         // What somebody else's guess left there before it says nothing of it.
         let guessed = door("guessed before");
-        drop(ask(guessed.clone(), [1; 32], (None, true)).1.unwrap());
-        ask(guessed, [1; 32], (None, true)).1.unwrap().end(Ending::Accepted);
+        drop(ask(guessed.clone(), [1; 32], (false, true)).1.unwrap());
+        ask(guessed, [1; 32], (false, true)).1.unwrap().end(Ending::Accepted);
         assert!(matches!(refusal(&here, 1, false), Leave::Never(_)));
     }
 }

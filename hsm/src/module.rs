@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -54,21 +54,21 @@ impl ModuleFile {
     /// [`HsmError::Configuration`] with the reason.
     pub fn examine(path: &Path) -> Result<Self, HsmError> {
         if !path.is_absolute() {
-            return Err(refuse("needs an absolute path"));
+            return Err(refuse("needs an absolute path: name the vendor's library from the root folder on"));
         }
-        let path = path.canonicalize().map_err(|e| refuse(&format!("cannot be found: {}", e.kind())))?;
+        let path = path.canonicalize().map_err(|e| refuse(&format!("cannot be found: {}", cause(&e))))?;
         for part in path.ancestors() {
             trustworthy(part)?;
         }
-        let mut file = File::open(&path).map_err(|e| refuse(&format!("cannot be opened: {}", e.kind())))?;
-        let meta = file.metadata().map_err(|e| refuse(&format!("cannot be examined: {}", e.kind())))?;
+        let mut file = File::open(&path).map_err(|e| refuse(&format!("cannot be opened: {}", cause(&e))))?;
+        let meta = file.metadata().map_err(|e| refuse(&format!("cannot be examined: {}", cause(&e))))?;
         if !meta.is_file() || meta.len() > LARGEST {
-            return Err(refuse("is not a regular file of at most 512 MiB"));
+            return Err(refuse("is not a regular file of at most 512 MiB: name the vendor's library itself"));
         }
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 16];
         loop {
-            match file.read(&mut buffer).map_err(|e| refuse(&format!("cannot be read: {}", e.kind())))? {
+            match file.read(&mut buffer).map_err(|e| refuse(&format!("cannot be read: {}", cause(&e))))? {
                 0 => break,
                 n => hash.update(&buffer[..n]),
             }
@@ -79,14 +79,18 @@ impl ModuleFile {
 
 fn trustworthy(path: &Path) -> Result<(), HsmError> {
     let meta =
-        path.symlink_metadata().map_err(|e| refuse(&format!("has a folder that cannot be examined: {}", e.kind())))?;
+        path.symlink_metadata().map_err(|e| refuse(&format!("has a folder that cannot be examined: {}", cause(&e))))?;
     let me = rustix::process::geteuid().as_raw();
     if meta.uid() != 0 && meta.uid() != me {
-        return Err(refuse("or a folder above it belongs to another user"));
+        return Err(refuse(
+            "or a folder above it belongs to another user: let all of them belong to root or to the user siv runs as",
+        ));
     }
     let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
     if meta.mode() & 0o022 != 0 && !sticky {
-        return Err(refuse("or a folder above it can be written by others"));
+        return Err(refuse(
+            "or a folder above it can be written by others, who could put another library there: take that right away (chmod go-w)",
+        ));
     }
     Ok(())
 }
@@ -171,8 +175,29 @@ impl FromStr for ModuleHash {
     }
 }
 
+/// Where a module is named: by an option of a command, in a request, and where the settings have a list, there as well.
+pub(crate) const NAMED: &str = "--module, in a request hsm.module; where hsm_modules stands in siv.toml, one of them";
+
 fn refuse(why: &str) -> HsmError {
-    HsmError::Configuration(format!("the module {why}"))
+    HsmError::Configuration(format!("the module {why} ({NAMED})"))
+}
+
+/// What the operating system found, and what to do about it. Its own words tell a person nothing.
+fn cause(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            "no file has this path on the machine that siv runs on: install the vendor's library there, or name where it lies"
+                .to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            "the user siv runs as may not go there: let it enter each folder above the file, and read the file".to_owned()
+        }
+        ErrorKind::NotADirectory => "what stands in its path as a folder is a file: name where it lies".to_owned(),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            "its links lead in a circle: name the file that they were to lead to".to_owned()
+        }
+        kind => format!("the operating system says: {kind}"),
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::crew::{Crew, Place};
 use crate::doorman::{self, KNOCK, Knock};
 use crate::error::HsmError;
 use crate::frame::Frame;
-use crate::logins::{self, Door, Login};
+use crate::logins::{self, Door, Ending, Leave, Login, MayTry, PinTag};
 use crate::message::{self, Answer, Verb};
 use crate::module::ModuleHash;
 
@@ -47,8 +47,8 @@ pub(crate) struct Worker {
     waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
     dead: AtomicBool,
-    /// Who has just said its PIN, where that was never accepted.
-    new_by: Option<String>,
+    /// Who is asked before its PIN is tried, where somebody has just said it.
+    may_try: Option<MayTry>,
     /// Module and serial number that its configuration pins, as far as it does.
     pinned: OnceLock<(Option<ModuleHash>, Option<String>)>,
     /// The one token it speaks of.
@@ -78,7 +78,7 @@ impl Worker {
     pub(crate) fn start(
         launch: &Launch,
         place: Place,
-        new_by: Option<String>,
+        may_try: Option<MayTry>,
         gone: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>, HsmError> {
         let failed = |e: io::Error| HsmError::Unavailable(format!("the worker cannot be started: {}", e.kind()));
@@ -107,7 +107,7 @@ impl Worker {
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
-            new_by,
+            may_try,
             pinned: OnceLock::new(),
             door: OnceLock::new(),
             login: Mutex::default(),
@@ -272,7 +272,7 @@ impl Worker {
                 if !is_own {
                     return Err(HsmError::Protocol("a login at another token".to_owned()));
                 }
-                let (leave, login) = logins::ask(door, tag, (self.new_by.as_deref(), is_counted));
+                let (leave, login) = self.leave(door, tag, is_counted);
                 *self.login() = login.map(|login| (login, Instant::now()));
                 let answer = doorman::frame(&leave)?;
                 answer.write(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|_| ended())
@@ -282,6 +282,23 @@ impl Worker {
                 login.ok_or_else(|| HsmError::Protocol("a login without leave".to_owned()))?.end(ending);
                 Ok(())
             }
+        }
+    }
+
+    /// Leave to log in. What somebody has just said is counted before it is tried, in its turn: no second one is between.
+    fn leave(&self, door: Door, tag: PinTag, is_counted: bool) -> (Leave, Option<Login>) {
+        let (leave, login) = logins::ask(door, tag, (self.may_try.is_some(), is_counted));
+        let Some(login) = login else { return (leave, None) };
+        let refused = match (login.guesses_at(), &self.may_try) {
+            (Some(serial), Some(may_try)) => may_try(serial).err(),
+            _ => None,
+        };
+        match refused {
+            Some(why) => {
+                login.end(Ending::Neither);
+                (Leave::Later(why), None)
+            }
+            None => (leave, Some(login)),
         }
     }
 

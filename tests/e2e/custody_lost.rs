@@ -77,3 +77,109 @@ async fn a_tenant_whose_token_is_lost_goes_on_in_another_one() {
     assert_eq!(whole["outOfReach"], 0, "{whole}");
     assert!(whole["openings"].as_u64().unwrap() > without["openings"].as_u64().unwrap(), "{whole} {without}");
 }
+
+/// What `siv keys` refuses the custodian, and why.
+fn refused(custody: &Custody, customer: &Customer, arguments: &[&str]) -> String {
+    let done = custody.command(&customer.custodian, &[&["keys"], arguments].concat());
+    assert!(!done.status.success(), "{arguments:?}: {}", text(&done));
+    text(&done)
+}
+
+/// The PINs in the key store's folder.
+fn pins(folder: &std::path::Path) -> usize {
+    let found = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    let count = |path: std::path::PathBuf| match path.is_dir() {
+        true => pins(&path),
+        false => usize::from(path.display().to_string().contains("hsm-pin")),
+    };
+    found.map(count).sum()
+}
+
+#[tokio::test]
+async fn a_version_whose_token_never_comes_back_ends_by_two_persons_and_its_tenant_goes_on() {
+    let lost = Token::labelled(Provider::SoftHsm, "lost", PIN);
+    let next = Token::labelled(Provider::Kryoptic, "next", PIN);
+    let custody = Custody::of(&[&lost, &next]);
+    let acme = custody.customer_in("acme", (&lost, "lost", PIN), 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    destination(&custody, "one").unwrap();
+    let why = refused(&custody, &acme, &["lost", "1", "--dry-run"]);
+    assert!(why.contains("in_use") && why.contains("siv keys rotate"), "{why}");
+    let moved = |from: &str, to: &str| fs::rename(lost.folder().join(from), lost.folder().join(to)).unwrap();
+    let into = custody.options(&next, "next", PIN);
+    let rotate = [&["rotate"], &words(&into)[..]].concat();
+    let asked = custody.keys(&acme, &rotate);
+    custody.approve(&acme, &asked);
+    assert_eq!(custody.keys(&acme, &rotate)["version"], 2);
+    // As long as its token answers nothing is lost, and it says what to do instead.
+    let why = refused(&custody, &acme, &["lost", "1"]);
+    assert!(why.contains("answers") && why.contains("siv keys rewrap"), "{why}");
+    moved("tokens", "away");
+    until("values are taken in", || async { custody.put(&acme, "5555555555554444").await.is_ok() }).await;
+    let after = custody.put(&acme, "4111111111111111").await.unwrap();
+    until("its token is away", || async { custody.read(&acme, &key).await.status == 503 }).await;
+    assert!(refused(&custody, &acme, &["state", "1", "destroyed"]).contains("in_use"));
+
+    let asked = custody.keys(&acme, &["lost", "1"]);
+    let classes: Vec<&str> =
+        asked["losses"].as_array().unwrap().iter().map(|loss| loss["class"].as_str().unwrap()).collect();
+    assert!(["stored", "configuration", "log-opening"].iter().all(|class| classes.contains(class)), "{asked}");
+    assert_eq!(asked["values"], 1, "{asked}");
+    // The second custodian sees the same before they approve.
+    let listed = custody.keys(&acme, &["approvals"]);
+    let shown = listed["data"].as_array().unwrap().iter().find(|one| one["act"] == "lose-version").unwrap().clone();
+    assert_eq!((&shown["losses"], &shown["state"]), (&asked["losses"], &json!("requested")), "{shown}");
+    // Should it come back before that, nothing is lost.
+    moved("away", "tokens");
+    let (id, digest) =
+        (asked["approval"]["approvalId"].as_str().unwrap(), asked["approval"]["digest"].as_str().unwrap());
+    let approve =
+        |more: &[&str]| custody.command(&acme.second, &[&["keys", "approve", id, "--digest", digest], more].concat());
+    until("it is back", || async { custody.read(&acme, &key).await.status == 200 }).await;
+    let why = text(&approve(&[]));
+    assert!(why.contains("answers"), "{why}");
+    assert_eq!(custody.keys(&acme, &["list"])["data"][0]["state"], "deactivated");
+    moved("tokens", "away");
+    until("its token is away", || async { custody.read(&acme, &key).await.status == 503 }).await;
+    let file = custody.folder().join("certificate.json").display().to_string();
+    let given = approve(&["--out", &file]);
+    assert!(given.status.success() && text(&given).contains("stated lost"), "{}", text(&given));
+
+    let listed = custody.keys(&acme, &["list"])["data"][0].clone();
+    assert_eq!(
+        (&listed["state"], &listed["ended"]),
+        (&json!("lost"), &json!("stated lost by the custodians, not verified by the vault"))
+    );
+    let vkey = custody.command(&acme.auditor, &["log", "vkey"]);
+    let vkey = custody.file("vkey-of-acme", &String::from_utf8(vkey.stdout).unwrap());
+    let holds = custody.command(&acme.second, &["log", "verify-certificate", &file, "--vkey", &vkey, "--json"]);
+    assert!(holds.status.success(), "{}", text(&holds));
+    let document: Value = serde_json::from_slice(&holds.stdout).unwrap();
+    let said = &document["certificate"]["destroyed"];
+    assert_eq!((&said["what"], &said["values"], &said["losses"]), (&json!("version"), &json!(1), &asked["losses"]));
+    let again = custody.keys(&acme, &["certificate", "--lost", said["end"]["kek"].as_str().unwrap()]);
+    assert_eq!(again["certificate"], document["certificate"]);
+
+    // What it alone opened is gone and says so; no one is accused of it. Everything else goes on.
+    assert_eq!(custody.read(&acme, &key).await.expect(404).json()["code"], "value.not_found");
+    let denied = custody.entries(&acme, "access.denied").await;
+    assert_eq!(
+        (&denied[0]["rule"], &denied[0]["reason"]),
+        (&json!("value.key-lost"), &json!("value.not_found")),
+        "{denied:?}"
+    );
+    custody.read(&acme, &after).await.expect(200);
+    custody.put(&acme, "4111111111111111").await.unwrap();
+    assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
+    assert!(destination(&custody, "two").unwrap_err().contains("secrets.one"));
+    destination(&custody, "one").unwrap();
+    until("its log is integrated", || async { custody.export(&acme).await.status == 200 }).await;
+    assert_eq!(verified(&custody, &acme, "after")["outOfReach"], 0);
+    until("its PIN is gone", || async { pins(custody.folder()) == 1 }).await;
+    // Though it be found: what was stated stays.
+    moved("away", "tokens");
+    assert!(refused(&custody, &acme, &["lost", "1"]).contains("transition"));
+    custody.read(&acme, &key).await.expect(404);
+    let asked = custody.keys(&acme, &["shred"]);
+    assert_eq!(custody.approve(&acme, &asked)["state"], "completed");
+}

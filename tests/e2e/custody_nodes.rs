@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::custody::{Custody, Customer, until};
+use tests::custody::{Custody, Customer, text, until, words};
 use tests::token::{LABEL, PIN, Provider, Token};
 use tests::{Answer, Postgres};
 
@@ -101,4 +101,36 @@ async fn a_token_that_goes_away_stops_its_tenant_on_both_nodes_and_both_heal() {
     for action in ["key.provider.alarm", "key.provider.quarantined"] {
         assert!(scene.nodes[0].entries(&scene.acme, action).await.is_empty(), "{action}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guesses_of_a_tokens_pin_are_counted_on_both_nodes_and_over_a_restart() {
+    let (postgres, token) = (Postgres::start(), Token::shimmed(Provider::SoftHsm));
+    let mut one = Custody::on_postgres(&[&token], &postgres);
+    let (owner, guest) = (one.customer_in("owner", (&token, LABEL, PIN), 0), one.customer("guest", &[], 0));
+    let two = one.beside(&postgres);
+    let tried = token.calls("C_Login");
+    let guess = |node: &Custody, pin: &str| {
+        let options = node.options(&token, LABEL, pin);
+        let refused = node.command(&guest.custodian, &[&["keys", "rotate"], &words(&options)[..]].concat());
+        assert!(!refused.status.success());
+        text(&refused)
+    };
+    assert!(guess(&one, "0000000005").contains("hsm.pin"));
+    assert!(guess(&two, "0000000006").contains("hsm.pin"));
+    assert_eq!(token.calls("C_Login"), tried + 2);
+    for (node, pin) in [(&one, "0000000007"), (&two, "0000000008")] {
+        let why = guess(node, pin);
+        assert!(why.contains("no other is tried"), "{why}");
+    }
+    one.restart();
+    let begun = token.calls("C_Login");
+    let why = guess(&one, "0000000009");
+    assert!(why.contains("no other is tried"), "{why}");
+    assert_eq!(token.calls("C_Login"), begun, "two in all, whichever node and however often it is started");
+    // Whose token it is goes on, and brings a PIN that was changed.
+    until("it serves", || async { one.put(&owner, "4242424242424242").await.is_ok() }).await;
+    token.logged_in(&["--change-pin", "--new-pin", "0987654321"]);
+    let options = one.options(&token, LABEL, "0987654321");
+    one.keys(&owner, &[&["rotate"], &words(&options)[..]].concat());
 }

@@ -95,7 +95,13 @@ fn a_token_a_key_or_a_module_that_is_not_there_is_named_and_the_way_on_too() {
     for (more, said) in [
         (&[][..], "no token matches"),
         (&["--token", "other", "--kek", "siv-kek-1"], "no key-encryption key"),
-        (&["--module", "/usr/lib/softhsm/absent.so"], "the module cannot be found"),
+        (
+            &["--module", "/usr/lib/softhsm/absent.so"],
+            "the module cannot be found: no file has this path on the machine",
+        ),
+        (&["--module", "/etc/passwd/absent.so"], "what stands in its path as a folder is a file"),
+        (&["--module", "/etc/passwd"], "the module cannot be loaded: it is no library"),
+        (&["--module", "/etc/passwd"], "--module, in a request hsm.module; where hsm_modules stands in siv.toml"),
         // A file of this folder, and not one that the system's search path finds.
         (&["--module", "libsofthsm2.so"], "the module cannot be found"),
     ] {

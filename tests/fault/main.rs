@@ -11,6 +11,7 @@ mod ending;
 mod failover;
 mod init;
 mod kill;
+mod lost_version;
 mod many_values;
 mod out_of_memory;
 mod overload;

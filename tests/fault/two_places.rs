@@ -73,6 +73,12 @@ pub(crate) async fn running(template: &Siv) -> (Siv, Crash) {
     let crash = Crash::new(siv.folder());
     siv.set_environment(crash.environment());
     siv.begin().unwrap_or_else(|why| panic!("{why}"));
+    settled(&crash).await;
+    (siv, crash)
+}
+
+/// Begins to count, and waits until the node takes no step of its own.
+pub(crate) async fn settled(crash: &Crash) {
     crash.count();
     let (mut counted, mut still) = (0, 0);
     for _ in 0..400 {
@@ -83,7 +89,6 @@ pub(crate) async fn running(template: &Siv) -> (Siv, Crash) {
             break;
         }
     }
-    (siv, crash)
 }
 
 /// Does something once to count its steps, and then once per step on a vault that dies there.

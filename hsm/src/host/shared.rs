@@ -9,14 +9,15 @@ use super::status::{Phase, Status};
 use crate::backoff::Backoff;
 use crate::configuration::Configuration;
 use crate::error::HsmError;
+use crate::logins::MayTry;
 use crate::process::{Launch, Worker};
 
 /// All that both know.
 pub(crate) struct Shared {
     pub(super) launch: Launch,
     pub(super) limits: Limits,
-    /// Who has just said the first PIN, where that was never accepted at the token.
-    pub(super) new_by: Option<String>,
+    /// Who is asked before the first PIN is tried, where somebody has just said it.
+    pub(super) may_try: Option<MayTry>,
     pub(super) inner: Mutex<Inner>,
     pub(super) changed: Condvar,
 }

@@ -102,8 +102,8 @@ fn start(shared: &Arc<Shared>) {
             shared.changed.notify_all();
         }
     };
-    let new_by = shared.new_by.clone().filter(|_| revision == 0);
-    let worker = match Worker::start(&shared.launch, place, new_by, gone) {
+    let may_try = shared.may_try.clone().filter(|_| revision == 0);
+    let worker = match Worker::start(&shared.launch, place, may_try, gone) {
         Ok(worker) => worker,
         Err(error) => return down(shared, &mut shared.lock(), &error),
     };

@@ -1,6 +1,8 @@
 //! A wrong PIN is tried once; then only a person helps.
 
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hsm::{Host, HsmError, Limits, Phase, Pin, PinSource};
@@ -129,10 +131,22 @@ fn a_module_that_dies_at_its_login_is_no_refusal() {
 #[test]
 fn who_guesses_pins_of_a_token_is_stopped_before_it_locks() {
     let token = Token::shimmed(Provider::SoftHsm);
+    // Whoever counts them: two for each, and none is tried before it was counted.
+    let counted: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
     let guess = |who: &str, pin: &str| {
         let mut configuration = token.configuration();
         configuration.pin = PinSource::Given(Pin::new(pin.as_bytes()).unwrap());
-        Host::try_out(token.launch(), configuration, Token::limits(), who.to_owned()).unwrap()
+        let (counted, who) = (Arc::clone(&counted), who.to_owned());
+        let may_try = Arc::new(move |serial: &str| {
+            let mut counted = counted.lock().unwrap();
+            let tried = counted.entry(format!("{who} at {serial}")).or_default();
+            if *tried == 2 {
+                return Err("no other is tried".to_owned());
+            }
+            *tried += 1;
+            Ok(())
+        });
+        Host::try_out(token.launch(), configuration, Token::limits(), may_try).unwrap()
     };
     for pin in ["0000000002", "0000000003"] {
         let host = guess("guest", pin);

@@ -59,6 +59,17 @@ CREATE TABLE data_keys (
 );
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 
+-- Marks of data keys that ended with a KEK version whose token two custodians stated to be lost: what is gone for that was not
+-- taken away by somebody.
+CREATE TABLE lost_data_keys (
+    tenant      text COLLATE "C" NOT NULL, -- whose it was
+    data_key_id bytea            NOT NULL, -- its id
+    kek_id      bytea            NOT NULL, -- the KEK that wrapped it
+    kek_version bigint           NOT NULL, -- that KEK's version
+    mac         bytea            NOT NULL, -- HMAC under the key store's key `data-key`, 32 bytes
+    PRIMARY KEY (tenant, data_key_id)
+);
+
 -- Key pairs of the capture page, one for each tenant and day, and one more after a compromise; the private half is sealed.
 CREATE TABLE capture_keys (
     tenant      text COLLATE "C" NOT NULL, -- whose it is
@@ -232,6 +243,17 @@ CREATE TABLE kek_claims (
     owner  text COLLATE "C" NOT NULL, -- the tenant and the KEK's id and version
     PRIMARY KEY (tenant, claim)
 );
+
+-- PINs that somebody brought for a token and that were not accepted there, counted for all nodes before each is tried. Nothing of
+-- a PIN is here.
+CREATE TABLE pin_guesses (
+    tenant text COLLATE "C" NOT NULL, -- who brought them; '-system' for tenants that are being made
+    token  text COLLATE "C" NOT NULL, -- the token's serial number
+    tried  bigint           NOT NULL, -- how many
+    last   bigint           NOT NULL, -- when the last one was begun
+    PRIMARY KEY (tenant, token)
+);
+CREATE INDEX pin_guesses_to_purge ON pin_guesses (last);
 
 -- The number of each tenant's settings; it grows with every change of a row that decides.
 CREATE TABLE generations (

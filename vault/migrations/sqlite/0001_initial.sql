@@ -57,6 +57,17 @@ CREATE TABLE data_keys (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX data_keys_by_epoch ON data_keys (class, epoch);
 
+-- Marks of data keys that ended with a KEK version whose token two custodians stated to be lost: what is gone for that was not
+-- taken away by somebody.
+CREATE TABLE lost_data_keys (
+    tenant      TEXT    NOT NULL, -- whose it was
+    data_key_id BLOB    NOT NULL, -- its id
+    kek_id      BLOB    NOT NULL, -- the KEK that wrapped it
+    kek_version INTEGER NOT NULL, -- that KEK's version
+    mac         BLOB    NOT NULL, -- HMAC under the key store's key `data-key`, 32 bytes
+    PRIMARY KEY (tenant, data_key_id)
+) STRICT, WITHOUT ROWID;
+
 -- Key pairs of the capture page, one for each tenant and day, and one more after a compromise; the private half is sealed.
 CREATE TABLE capture_keys (
     tenant      TEXT    NOT NULL, -- whose it is
@@ -230,6 +241,17 @@ CREATE TABLE kek_claims (
     owner  TEXT NOT NULL, -- the tenant and the KEK's id and version
     PRIMARY KEY (tenant, claim)
 ) STRICT, WITHOUT ROWID;
+
+-- PINs that somebody brought for a token and that were not accepted there, counted for all nodes before each is tried. Nothing of
+-- a PIN is here.
+CREATE TABLE pin_guesses (
+    tenant TEXT    NOT NULL, -- who brought them; '-system' for tenants that are being made
+    token  TEXT    NOT NULL, -- the token's serial number
+    tried  INTEGER NOT NULL, -- how many
+    last   INTEGER NOT NULL, -- when the last one was begun
+    PRIMARY KEY (tenant, token)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pin_guesses_to_purge ON pin_guesses (last);
 
 -- The number of each tenant's settings; it grows with every change of a row that decides.
 CREATE TABLE generations (

@@ -14,6 +14,8 @@ const HEADER: &str = "siv/v1/destruction-certificate";
 
 /// The action of the entry that says that a tenant's keys are gone.
 const TENANT: &str = "key.tenant.shredded";
+/// The action of the entry that says that one version is lost.
+const VERSION: &str = "key.kek.lost";
 /// The action of the entry that says that a value was deleted.
 const VALUE: &str = "value.deleted";
 
@@ -44,6 +46,24 @@ pub enum Destroyed {
         /// How each of them ended, as the vault did it, found it or was told.
         ends: Vec<EndOfKek>,
         /// How many data keys they wrapped, whose records were erased in the same commit.
+        data_keys: u64,
+        /// How many values those sealed and were still there.
+        values: u64,
+        /// The approval.
+        approval: String,
+        /// The credential that asked.
+        requested_by: String,
+        /// The credential that approved.
+        approved_by: String,
+    },
+    /// One version of a key-encryption key that data keys were wrapped under, and those with it. It is not said to be destroyed:
+    /// custodians stated that it is lost.
+    Version {
+        /// The version and how it ended, as the vault found it or was told.
+        end: EndOfKek,
+        /// What became unopenable of each class of data keys, in the commit that says so.
+        losses: Vec<LostClass>,
+        /// How many data keys, whose records were erased.
         data_keys: u64,
         /// How many values those sealed and were still there.
         values: u64,
@@ -87,6 +107,18 @@ pub struct EndOfKek {
     pub token_serial: Option<String>,
 }
 
+/// What became unopenable of one class of data keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LostClass {
+    /// The class.
+    pub class: String,
+    /// How many data keys.
+    pub data_keys: u64,
+    /// How many values they sealed.
+    pub values: u64,
+}
+
 impl DestructionCertificate {
     /// The certificate of what an entry says; nothing if it speaks of no destruction.
     #[must_use]
@@ -96,6 +128,7 @@ impl DestructionCertificate {
         }
         let destroyed = match &*entry.action {
             TENANT => tenant(entry)?,
+            VERSION => version(entry)?,
             VALUE => value(entry)?,
             _ => return None,
         };
@@ -132,6 +165,20 @@ fn tenant(entry: &ParsedEntry) -> Option<Destroyed> {
     Some(Destroyed::Tenant {
         keks: entry.fact("keks")?.split(' ').map(str::to_owned).collect(),
         ends: serde_json::from_str(entry.fact("ends")?).ok()?,
+        data_keys: entry.fact("dataKeys")?.parse().ok()?,
+        values: entry.fact("values")?.parse().ok()?,
+        approval: fact("approval")?,
+        requested_by: fact("requestedBy")?,
+        approved_by: fact("approvedBy")?,
+    })
+}
+
+fn version(entry: &ParsedEntry) -> Option<Destroyed> {
+    let fact = |name| entry.fact(name).map(str::to_owned);
+    let (token_label, token_serial) = (fact("tokenLabel"), fact("tokenSerial"));
+    Some(Destroyed::Version {
+        end: EndOfKek { kek: fact("kek")?, how: fact("how")?, token_label, token_serial },
+        losses: serde_json::from_str(entry.fact("losses")?).ok()?,
         data_keys: entry.fact("dataKeys")?.parse().ok()?,
         values: entry.fact("values")?.parse().ok()?,
         approval: fact("approval")?,

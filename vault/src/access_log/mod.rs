@@ -22,7 +22,7 @@ pub mod tree;
 pub use batch::{Batch, Draft, Group, Lane};
 pub use checkpoint::Checkpoint;
 pub use commitment::{Commitment, Opening, Personal, Salts};
-pub use destruction::{Destroyed, DestructionCertificate, EndOfKek};
+pub use destruction::{Destroyed, DestructionCertificate, EndOfKek, LostClass};
 pub use destruction_proof::{CertificateFault, ProvenDestruction};
 pub use entry::{Action, Entry, ObjectVersion, Outcome};
 pub use error::Error;

@@ -143,7 +143,9 @@ impl Capture {
         let inner = &self.inner;
         // A key whose time is over, or that no longer opens, is a key the tenant does not have.
         let pair = match inner.pairs.named(*key_id, &tenant.tenant, &inner.keys, &inner.store).await {
-            Err(Error::Keys(keys::Error::Erased | keys::Error::NoDataKey | keys::Error::Altered))
+            Err(Error::Keys(
+                keys::Error::Erased | keys::Error::NoDataKey | keys::Error::Lost | keys::Error::Altered,
+            ))
             | Err(Error::Crypto(crypto::Error::Refused)) => None,
             pair => pair?,
         };

@@ -1,6 +1,6 @@
 //! What an app's server may do with a value it has the key of: look it up, delete it, move its expiry. Never open it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl Capture {
         let (inner, key) = (&self.inner, Arc::new(key));
         let mut caller = caller.clone();
         let mut finder = Finder::new(&inner.keys);
-        let mut unreadable = BTreeSet::new();
+        let mut unreadable = BTreeMap::new();
         let deadline = inner.clock.now().plus(PATIENCE);
         for _ in 0..ATTEMPTS {
             if caller.tenant.tenant.sealed {

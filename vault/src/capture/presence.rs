@@ -2,7 +2,7 @@
 //!
 //! Everything is judged on the rows of one batch. Nothing is opened: of the seal only the outer layer is checked.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::crypto::{self, DataKey, MacKey, StateCode, ValueState, verifier_matches};
@@ -23,6 +23,8 @@ pub enum Absence {
     Spent,
     /// A row of it is not what was written.
     Tampered,
+    /// Its data key ended with a KEK version that two custodians stated to be lost.
+    Lost,
 }
 
 impl Absence {
@@ -35,6 +37,7 @@ impl Absence {
             Self::Expired => "value.expired",
             Self::Spent => "value.spent",
             Self::Tampered => "value.tampered",
+            Self::Lost => "value.key-lost",
         }
     }
 
@@ -43,7 +46,7 @@ impl Absence {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Tampered => "tampered",
-            Self::Absent | Self::WrongSecret | Self::Expired | Self::Spent => "value.not_found",
+            Self::Absent | Self::WrongSecret | Self::Expired | Self::Spent | Self::Lost => "value.not_found",
         }
     }
 }
@@ -77,15 +80,15 @@ pub struct Place {
     pub tenant: TenantName,
     /// Of which app.
     pub app: AppName,
-    /// Values whose rows cannot even be read, or whose data key is no more: they were tampered with.
-    pub unreadable: BTreeSet<ValueId>,
+    /// Values whose rows cannot even be read, or whose data key is no more, and why.
+    pub unreadable: BTreeMap<ValueId, Absence>,
 }
 
 impl Place {
     /// Those that a batch can read.
     #[must_use]
     pub fn readable(&self, ids: impl IntoIterator<Item = ValueId>) -> Vec<ValueId> {
-        ids.into_iter().filter(|id| !self.unreadable.contains(id)).collect()
+        ids.into_iter().filter(|id| !self.unreadable.contains_key(id)).collect()
     }
 }
 
@@ -111,8 +114,8 @@ impl Finder {
     /// is fetched for nobody who does not have the secret.
     #[must_use]
     pub fn find<'a>(&self, key: &SecureValueKey, place: &Place, rows: &'a dyn Rows) -> Presence<'a> {
-        if place.unreadable.contains(&key.value_id()) {
-            return Presence::Gone(Absence::Tampered, None);
+        if let Some(absence) = place.unreadable.get(&key.value_id()) {
+            return Presence::Gone(*absence, None);
         }
         let value = rows.value(key.value_id()).filter(|value| value.row.metadata.app == place.app);
         let pepper =
@@ -138,8 +141,8 @@ impl Finder {
         ids: &[ValueId],
         tenant: &TenantName,
         store: &Store,
-    ) -> Result<BTreeSet<ValueId>, Error> {
-        let mut unreadable = BTreeSet::new();
+    ) -> Result<BTreeMap<ValueId, Absence>, Error> {
+        let mut unreadable = BTreeMap::new();
         if !is_about_rows(error) {
             return Ok(unreadable);
         }
@@ -151,7 +154,8 @@ impl Finder {
             };
             match data_key {
                 Ok(data_key) => self.held.hold(data_key),
-                Err(error) if is_about_rows(&error) => drop(unreadable.insert(*id)),
+                Err(Error::Keys(keys::Error::Lost)) => drop(unreadable.insert(*id, Absence::Lost)),
+                Err(error) if is_about_rows(&error) => drop(unreadable.insert(*id, Absence::Tampered)),
                 Err(error) => return Err(error),
             }
         }
@@ -208,6 +212,7 @@ fn is_about_rows(error: &Error) -> bool {
         Error::Keys(error) => matches!(
             error,
             keys::Error::NoDataKey
+                | keys::Error::Lost
                 | keys::Error::Erased
                 | keys::Error::Altered
                 | keys::Error::Records(RecordsError::Altered)

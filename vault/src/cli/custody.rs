@@ -74,7 +74,7 @@ pub(super) async fn state(
 }
 
 /// What a second custodian has to see before they approve; `--json` has all of it.
-pub(super) const APPROVAL: [&str; 11] = [
+pub(super) const APPROVAL: [&str; 12] = [
     "approvalId",
     "act",
     "state",
@@ -82,6 +82,7 @@ pub(super) const APPROVAL: [&str; 11] = [
     "requestedBy",
     "keks",
     "tokenLost",
+    "losses",
     "cacheSeconds",
     "keyProvider",
     "hsm",
@@ -111,7 +112,40 @@ pub(super) async fn shred(
     Ok(())
 }
 
-/// Approves. Where that destroyed a tenant's keys, the certificate is fetched with its proof.
+/// Asks for the end of a version whose token is lost, or tells what it would be.
+pub(super) async fn lost(
+    client: &Client,
+    output: &Output,
+    (kek, mut wish): (Option<KekId>, Value),
+    tenant: Option<&TenantName>,
+) -> Result<(), Failure> {
+    if let Some(kek) = kek {
+        wish["kekId"] = Value::from(kek.to_string());
+    }
+    Output::progress("its token is waited for first, up to twelve seconds");
+    let asked = client.post("/v1/keks/lost", &tenant_query(tenant), &wish).await?;
+    let losses = asked["losses"].as_array().cloned().unwrap_or_default();
+    let line = |loss: &Value| {
+        format!("\n  {}: {} data keys, {} values", text(loss, "class"), loss["dataKeys"], loss["values"])
+    };
+    let extent = format!(
+        "with version {} of the key {}, {} data keys and {} values of the tenant {} could be opened never again:{}",
+        asked["kek"]["version"],
+        text(&asked["kek"], "kekId"),
+        asked["dataKeys"],
+        asked["values"],
+        text(&asked, "tenant"),
+        losses.iter().map(line).collect::<String>()
+    );
+    let sentence = match wish["dryRun"] == true {
+        true => extent,
+        false => format!("{extent}\n{}", second(&asked["approval"])),
+    };
+    output.sentence(&asked, &sentence);
+    Ok(())
+}
+
+/// Approves. Where that ended keys, the certificate is fetched with its proof.
 pub(super) async fn approve(
     client: &Client,
     output: &Output,
@@ -123,7 +157,8 @@ pub(super) async fn approve(
     let file = out.as_deref().map(create).transpose()?;
     let answer = client.post(&format!("/v1/approvals/{approval}"), &tenant_query(tenant), &body).await;
     let is_shredding = |given: &Value| text(given, "act") == "shred-tenant";
-    let is_ended = |given: &Value| is_shredding(given) && text(given, "state") == "completed";
+    let is_end = |given: &Value| is_shredding(given) || text(given, "act") == "lose-version";
+    let is_ended = |given: &Value| is_end(given) && text(given, "state") == "completed";
     if let (Some(path), false) = (&out, answer.as_ref().is_ok_and(is_ended)) {
         // It holds nothing.
         let _ = std::fs::remove_file(path);
@@ -144,16 +179,29 @@ pub(super) async fn approve(
     }
     // The receipt is in the answer alone; the proof comes a second later.
     let receipt = given["certificate"]["receipt"].take();
-    let mut proven = certificate(client, tenant, None).await?;
+    let of = match (is_shredding(&given), given["keks"][0].as_str()) {
+        (false, Some(kek)) => Of::Version(kek.to_owned()),
+        _ => Of::Tenant,
+    };
+    let mut proven = certificate(client, tenant, &of).await?;
     if receipt.is_string() {
         proven["receipt"] = receipt;
     }
     given["certificate"] = proven;
     if let Some((file, path)) = file.zip(out) {
-        let fetched = "the keys are destroyed; `siv keys certificate --out FILE` fetches the certificate again";
+        let fetched =
+            "it is done; `siv keys certificate --out FILE` (of a version with `--lost`) fetches the certificate again";
         fill(file, &path, &given["certificate"]).map_err(|failure| failure.so(fetched))?;
     }
-    let ends = given["certificate"]["certificate"]["destroyed"]["ends"].as_array().cloned().unwrap_or_default();
+    let destroyed = &given["certificate"]["certificate"]["destroyed"];
+    if let Of::Version(kek) = of {
+        let (data_keys, values) = (&destroyed["dataKeys"], &destroyed["values"]);
+        let how = text(&destroyed["end"], "how");
+        let sentence = format!("approved: {kek} is {how}; {data_keys} data keys ended with it, and {values} values");
+        output.sentence(&given, &sentence);
+        return Ok(());
+    }
+    let ends = destroyed["ends"].as_array().cloned().unwrap_or_default();
     let ends = ends.iter().map(|end| format!("\n  {}: {}", text(end, "kek"), text(end, "how"))).collect::<String>();
     output.sentence(
         &given,
@@ -162,14 +210,35 @@ pub(super) async fn approve(
     Ok(())
 }
 
+/// Whose end a certificate is of.
+pub(super) enum Of {
+    /// The tenant's keys.
+    Tenant,
+    /// A value.
+    Value(ValueId),
+    /// One version of a key that is lost, as `id.version`.
+    Version(String),
+}
+
+impl Of {
+    /// What was named; the tenant's where nothing was.
+    pub(super) fn named(value: Option<ValueId>, kek: Option<String>) -> Self {
+        match (value, kek) {
+            (Some(value), _) => Self::Value(value),
+            (None, Some(kek)) => Self::Version(kek),
+            (None, None) => Self::Tenant,
+        }
+    }
+}
+
 /// Fetches a certificate of destruction, with its proof.
-pub(super) async fn certificate(
-    client: &Client,
-    tenant: Option<&TenantName>,
-    value: Option<ValueId>,
-) -> Result<Value, Failure> {
+pub(super) async fn certificate(client: &Client, tenant: Option<&TenantName>, of: &Of) -> Result<Value, Failure> {
     let mut query = tenant_query(tenant);
-    query.extend(value.map(|value| ("valueId", value.to_string())));
+    match of {
+        Of::Tenant => {}
+        Of::Value(value) => query.push(("valueId", value.to_string())),
+        Of::Version(kek) => query.push(("kek", kek.clone())),
+    }
     let answer = client.fetch("/v1/keks/certificate", &query).await?;
     answer.json().await.map_err(|_| Failure::new("the vault's answer is not JSON").so("check that SIV_URL names a siv"))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{Database, Environment, KeyStore, Settings};
 use crate::domain::Clock;
-use crate::keys::{self, Keys, Medium, RootKeySource, SealedKeys};
+use crate::keys::{self, Keys, Medium, RootKeySource, RootKind, SealedKeys};
 use crate::store::{self, DatabaseSettings, KeyStoreDatabase, Store};
 
 use super::failure::Failure;
@@ -194,7 +194,9 @@ const fn headline(error: &keys::Error) -> Option<&'static str> {
         keys::Error::InUse => Some("another process uses the key store"),
         keys::Error::OtherRealm => Some("`realm` in the settings is not that of the key store"),
         keys::Error::RootKey(_) => Some("the root key cannot be had"),
-        keys::Error::WrongRootKey => Some("the root key is not the one of this key store"),
+        keys::Error::WrongRootKey | keys::Error::OtherRootKind { .. } => {
+            Some("the root key is not the one of this key store")
+        }
         keys::Error::Unavailable(_) => Some("the key store's database does not answer"),
         _ => None,
     }
@@ -211,6 +213,15 @@ const fn advice(error: &keys::Error) -> Option<&'static str> {
             "hand over the root key that it was made with (after `siv keys rotate-root` the new one: set root_key), or put \
                  back the key store that belongs to it",
         ),
+        keys::Error::OtherRootKind { made_with, .. } => Some(match made_with {
+            RootKind::File => "set root_key = \"file:…\" in the settings, and name the key file it was made with",
+            RootKind::Passphrase => {
+                "set root_key = \"sealed\" or \"passphrase-file:…\" in the settings, and bring the passphrase it was made with"
+            }
+            RootKind::Credential => {
+                "set root_key = \"systemd:…\" in the settings, and start siv by the unit that hands the credential over"
+            }
+        }),
         _ => None,
     }
 }

@@ -102,6 +102,25 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Ask for the end of one version whose token is lost: what only it opens ends with it once a second custodian approves.
+    ///
+    /// The token is waited for first: one that answers is not lost. The tenant goes on with its active version.
+    #[command(
+        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys lost 1 --dry-run\n  SIV_CREDENTIAL=siv_cus_… siv keys lost 1"
+    )]
+    Lost {
+        /// The version, as `siv keys list` shows it.
+        version: u32,
+        /// The key, where the tenant has several.
+        #[arg(long)]
+        kek: Option<KekId>,
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+        /// Only tell what would become unopenable.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Approve what another custodian asked for, as the second person. It is done at once.
     #[command(
         after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys approve 01a2146f-d512-7f7b-8eec-658cb376cb51 --out certificate.json"
@@ -126,14 +145,18 @@ pub(super) enum Command {
         #[arg(long)]
         tenant: Option<TenantName>,
     },
-    /// Fetch the certificate of the tenant's destruction, or of a deleted value's.
+    /// Fetch the certificate of the tenant's destruction, of a deleted value's, or of a version that is lost.
     #[command(
-        after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys certificate --value 01a2146f-d4f5-7bf4-a949-55757b467b2e --out certificate.json"
+        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys certificate --value 01a2146f-d4f5-7bf4-a949-55757b467b2e --out certificate.json\n  \
+        SIV_CREDENTIAL=siv_cus_… siv keys certificate --lost 01a2146f-03b7-7be0-9a4f-1c5d0c9f2b11.1 --out certificate.json"
     )]
     Certificate {
         /// A value that was deleted.
         #[arg(long)]
         value: Option<ValueId>,
+        /// A version that was stated to be lost, as `id.version`.
+        #[arg(long, value_name = "ID.VERSION", conflicts_with = "value")]
+        lost: Option<String>,
         /// Where it goes; it must not exist.
         #[arg(long)]
         out: Option<PathBuf>,
@@ -185,13 +208,7 @@ impl Command {
             Self::Rewrap { tenant, dry_run, per_second } => {
                 let query = tenant_query(tenant.as_ref());
                 let done = rewrap(client, &query, dry_run, per_second).await?;
-                let verb = if dry_run { "would be" } else { "are" };
-                let text = format!(
-                    "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still \
-                     name another version",
-                    done["moved"], done["kept"], done["erased"], done["left"]
-                );
-                output.sentence(&done, &text);
+                output.sentence(&done, &rewrapped(&done, dry_run));
             }
             Self::State { version, state, without_successor, kek, tenant, dry_run } => {
                 let mut wish = json!({ "version": version, "state": state, "dryRun": dry_run });
@@ -202,6 +219,10 @@ impl Command {
                 let wish = json!({ "dryRun": dry_run, "tokenLost": token_lost });
                 custody::shred(client, output, tenant.as_ref(), &wish).await?;
             }
+            Self::Lost { version, kek, tenant, dry_run } => {
+                custody::lost(client, output, (kek, json!({ "version": version, "dryRun": dry_run })), tenant.as_ref())
+                    .await?;
+            }
             Self::Approve { approval, digest, out, tenant } => {
                 custody::approve(client, output, (approval, digest), (tenant.as_ref(), out)).await?;
             }
@@ -209,8 +230,9 @@ impl Command {
                 let asked = client.list("/v1/approvals", &tenant_query(tenant.as_ref())).await?;
                 output.table(&asked, &custody::APPROVAL);
             }
-            Self::Certificate { value, out, tenant } => {
-                let certificate = custody::certificate(client, tenant.as_ref(), value).await?;
+            Self::Certificate { value, lost, out, tenant } => {
+                let of = custody::Of::named(value, lost);
+                let certificate = custody::certificate(client, tenant.as_ref(), &of).await?;
                 custody::hand_out(output, &certificate, out)?;
             }
             Self::Cache { seconds, tenant } => {
@@ -249,6 +271,14 @@ async fn meant(client: &Client, named: Option<TenantName>) -> Result<TenantName,
     own.ok_or_else(|| {
         Failure::new("the vault does not say whose credential this is").so("name the tenant with --tenant")
     })
+}
+
+fn rewrapped(done: &Value, dry_run: bool) -> String {
+    let verb = if dry_run { "would be" } else { "are" };
+    format!(
+        "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still name another version",
+        done["moved"], done["kept"], done["erased"], done["left"]
+    )
 }
 
 /// Rewraps. While it takes long, a second request that only counts tells how far it is.

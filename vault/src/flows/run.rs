@@ -1,6 +1,6 @@
 //! A run of a flow: policy, one commit or two around its steps, answer. The order is that of docs/architecture.md.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::definition::Flow;
@@ -16,7 +16,7 @@ use super::run_limits::Comparisons;
 use super::run_plan::Plan;
 use super::run_steps::Started;
 use crate::access_log::{Action, Entry, Outcome};
-use crate::capture::presence::{Finder, Place};
+use crate::capture::presence::{Absence, Finder, Place};
 use crate::capture::{ATTEMPTS, PATIENCE};
 use crate::domain::{AppDocument, Clock, CredentialKind, FieldName, FlowName, RetentionClass, ValueId};
 use crate::keys::Keys;
@@ -123,7 +123,7 @@ impl Runner {
         let inner = &*self.inner;
         let given = idempotency.map(Arc::new);
         let mut finder = Finder::new(&inner.keys);
-        let mut unreadable = BTreeSet::new();
+        let mut unreadable = BTreeMap::new();
         for _ in 0..ATTEMPTS {
             let admitted = self.admit(&caller, name, &raw).await?;
             let started = self.prepare(&caller, admitted).await?;
@@ -153,7 +153,7 @@ impl Runner {
         &self,
         caller: &Caller,
         started: &Started,
-        (finder, unreadable): (&Finder, &BTreeSet<ValueId>),
+        (finder, unreadable): (&Finder, &BTreeMap<ValueId, Absence>),
         repeatable: Option<&Arc<IdempotencyRequest>>,
     ) -> Result<Beginning, RunError> {
         let (inner, plan) = (&*self.inner, &started.plan);

@@ -30,7 +30,8 @@ impl From<store::Error> for Problem {
                 return Self::new(Code::RateLimited).saying(many).retry_after(3600);
             }
             Error::SecretsOutOfReach(names) => {
-                let why = "it is sealed under a key of a token that was left and does not answer: give it again";
+                let why =
+                    "it is sealed under a key of a token that was left and does not answer, or is lost: give it again";
                 let missing = |problem: Self, name: &String| {
                     problem.with_place(format!("secrets.{name}"), "required", why.to_owned())
                 };
@@ -75,10 +76,12 @@ impl From<keys::Error> for Problem {
             | Error::OtherRealm
             | Error::RootKey(_)
             | Error::WrongRootKey
+            | Error::OtherRootKind { .. }
             | Error::NoKek
             | Error::Hsm(_)
             | Error::KekUnusable
             | Error::NoDataKey
+            | Error::Lost
             | Error::Erased
             | Error::Altered
             | Error::Io { .. }

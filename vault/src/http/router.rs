@@ -13,7 +13,7 @@ use super::problem::{Code, Problem};
 use super::route::{Admits, Route};
 use super::routes::{
     approvals, apps, captures, certificates, credentials, destinations, flows, frames, health, kek_states, keks, log,
-    log_files, runs, shapes, tenants, values,
+    log_files, lost_versions, runs, shapes, tenants, values,
 };
 use super::sealed;
 use super::state::State;
@@ -97,7 +97,7 @@ pub(crate) fn private_routes() -> Vec<Route> {
     routes
 }
 
-fn key_routes() -> [Route; 9] {
+fn key_routes() -> [Route; 10] {
     [
         Route::get("/v1/keks", CUSTODIAN, "Lists key-encryption keys", keks::list)
             .query(LIST)
@@ -119,7 +119,17 @@ fn key_routes() -> [Route; 9] {
             .may_read::<kek_states::Shred>()
             .creates()
             .answers::<kek_states::Shredding>(202),
-        Route::get("/v1/keks/certificate", CUSTODIAN, "Certifies a destruction", certificates::certificate)
+        Route::post(
+            "/v1/keks/lost",
+            CUSTODIAN,
+            "Asks for the end of a version whose token is lost",
+            lost_versions::lose,
+        )
+        .reads::<lost_versions::LoseVersion>()
+        .creates()
+        .answers::<lost_versions::Losses>(202)
+        .or_plans::<lost_versions::Losses>(),
+        Route::get("/v1/keks/certificate", CUSTODIAN, "Certifies a destruction or a loss", certificates::certificate)
             .query(certificates::WHICH)
             .answers::<certificates::Certificate>(200),
         Route::post("/v1/tenants/{tenant}/cache", CUSTODIAN, "Sets how long keys stay in memory", approvals::set_cache)

@@ -162,7 +162,7 @@ impl Keys {
     /// The data key of an id, from the cache or opened.
     ///
     /// # Errors
-    /// [`Error::NoDataKey`] if the tenant has none of this id, [`Error::Erased`] after its erasure key's time,
+    /// [`Error::NoDataKey`] if the tenant has none of this id, [`Error::Lost`] if that ended with a lost KEK version, [`Error::Erased`] after its erasure key's time,
     /// [`Error::KekUnusable`] if its KEK is gone or refused, [`Error::Altered`] if a record was changed.
     pub async fn data_key<R: KeyRecords>(
         &self,
@@ -187,7 +187,9 @@ impl Keys {
             return Ok(key);
         }
         let ticket = self.inner.cache.ticket(tenant);
-        let row = records.load_data_key(tenant, id).await?.ok_or(Error::NoDataKey)?;
+        let Some(row) = records.load_data_key(tenant, id).await? else {
+            return Err(self.absent(records, tenant, id).await?);
+        };
         if row.tenant != *tenant || row.data_key_id != id {
             return Err(Error::Altered);
         }

@@ -23,6 +23,14 @@ pub enum Error {
     /// The root key is not the one this key store is sealed under.
     #[error("the root key is not the one of this key store")]
     WrongRootKey,
+    /// The root key does not open the key store, and is of another kind than the one it was made with.
+    #[error("the key store was made with {made_with}, and {given} does not open it")]
+    OtherRootKind {
+        /// What it was made with, or what its root key was rotated to.
+        made_with: super::RootKind,
+        /// What was handed over.
+        given: super::RootKind,
+    },
     /// The tenant has no active KEK.
     #[error("the tenant has no active key-encryption key")]
     NoKek,
@@ -38,6 +46,9 @@ pub enum Error {
     /// There is no such data key.
     #[error("no such data key")]
     NoDataKey,
+    /// The data key ended with a KEK version that two custodians stated to be lost: what it sealed is gone.
+    #[error("the data key ended with a key-encryption key that is lost")]
+    Lost,
     /// The erasure key's time is past: what the data key sealed is gone.
     #[error("the data key is erased")]
     Erased,
@@ -86,6 +97,9 @@ impl Error {
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::NoKek => Some("The tenant has no active key: its custodian rotates it."),
+            Self::Lost => Some(
+                "It was sealed under a key version that two custodians stated to be lost, and is gone: give it again where it can be given.",
+            ),
             Self::Hsm(hsm::HsmError::Quarantined(_)) => {
                 Some("The tenant's key provider is not asked again until its custodian gives it a new PIN.")
             }

@@ -28,6 +28,8 @@ pub enum HowEnded {
     AnotherKey,
     /// Two custodians stated that the token is lost; nobody asked the token.
     Stated,
+    /// The same of one version that data keys were wrapped under: its token was waited for, and did not answer with its key.
+    StatedLost,
 }
 
 /// A token as it named itself.
@@ -61,6 +63,7 @@ impl HowEnded {
                 "another key in its place in the token: by statement of the custodians, not verified by the vault"
             }
             Self::Stated => "by statement of the custodians, not verified by the vault",
+            Self::StatedLost => "stated lost by the custodians, not verified by the vault",
         }
     }
 }

@@ -23,9 +23,11 @@ pub enum KekState {
     Destroying,
     /// Gone.
     Destroyed,
+    /// Stated to be lost with its token, while data keys were wrapped under it: nobody saw its end.
+    Lost,
 }
 
-use KekState::{Active, Compromised, Deactivated, Destroyed, Destroying, PreActive};
+use KekState::{Active, Compromised, Deactivated, Destroyed, Destroying, Lost, PreActive};
 
 /// What a state allows.
 struct Line {
@@ -38,19 +40,21 @@ struct Line {
 /// The one table. Its order is that of the enum, which a test holds.
 ///
 /// Deactivated never becomes active again (section 7.3: what was deactivated protects nothing anew); compromised only ends;
-/// what is being destroyed can only be destroyed, whatever anybody wishes meanwhile.
-const TABLE: [Line; 6] = [
+/// what is being destroyed can only be destroyed, whatever anybody wishes meanwhile. What is stated to be lost never wrapped anew
+/// since (an active key gets a successor first), and stays so, though the token be found.
+const TABLE: [Line; 7] = [
     Line { name: "pre-active", wraps: false, unwraps: false, next: &[Active, Compromised, Destroying] },
     Line { name: "active", wraps: true, unwraps: true, next: &[Deactivated, Compromised, Destroying] },
-    Line { name: "deactivated", wraps: false, unwraps: true, next: &[Compromised, Destroying] },
-    Line { name: "compromised", wraps: false, unwraps: true, next: &[Destroying] },
+    Line { name: "deactivated", wraps: false, unwraps: true, next: &[Compromised, Destroying, Lost] },
+    Line { name: "compromised", wraps: false, unwraps: true, next: &[Destroying, Lost] },
     Line { name: "destroying", wraps: false, unwraps: false, next: &[Destroyed] },
     Line { name: "destroyed", wraps: false, unwraps: false, next: &[] },
+    Line { name: "lost", wraps: false, unwraps: false, next: &[] },
 ];
 
 impl KekState {
     /// Every state, in the order of a key's life.
-    pub const ALL: [Self; 6] = [PreActive, Active, Deactivated, Compromised, Destroying, Destroyed];
+    pub const ALL: [Self; 7] = [PreActive, Active, Deactivated, Compromised, Destroying, Destroyed, Lost];
 
     const fn line(self) -> &'static Line {
         &TABLE[self as usize]
@@ -72,6 +76,12 @@ impl KekState {
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         self.line().next.contains(&next)
+    }
+
+    /// Whether its life is over: nothing comes after it.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        self.line().next.is_empty()
     }
 
     /// The name in rows, requests and entries.
@@ -161,5 +171,8 @@ mod tests {
             assert!(state.may_become(Destroying) && !state.may_become(Destroyed), "{state}");
         }
         assert!(KekState::ALL.into_iter().filter(|state| state.may_become(Active)).eq([PreActive]));
+        // What wraps, or never did, cannot be lost: its data keys would go on, or there are none.
+        assert!(KekState::ALL.into_iter().filter(|state| state.may_become(Lost)).eq([Deactivated, Compromised]));
+        assert!(KekState::ALL.into_iter().filter(|state| state.is_over()).eq([Destroyed, Lost]));
     }
 }

@@ -110,6 +110,26 @@ impl Keys {
         }
     }
 
+    /// Whether a version's key can be had, as far as it can be found out now: nothing if its token answers with it, else how it
+    /// is gone. The token is waited for as long as a login may take.
+    ///
+    /// # Errors
+    /// [`Error::Hsm`] where the token neither answers nor is silent; the records cannot be read.
+    pub async fn look_for_kek<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        record: &KekRecord,
+    ) -> Result<Option<KekEnd>, Error> {
+        match self.inner.provider.hsm.look(records, tenant, record).await {
+            Err(error) if is_silence(&error) => {
+                tracing::warn!(%tenant, kek = record.row_key(), %error, "a token that is said to be lost does not answer");
+                Ok(Some(KekEnd { how: HowEnded::StatedLost, token: None }))
+            }
+            looked => looked,
+        }
+    }
+
     /// Destroys the PINs of tokens in which no key of the tenant is left: the database says so already. How many.
     ///
     /// # Errors
@@ -126,7 +146,7 @@ impl Keys {
         let keks = records.keks(tenant).await?;
         let uses = |provider: &KeyProviderId| {
             let of = |kek: &&KekRecord| kek.hsm.as_ref().is_some_and(|hsm| hsm.provider == *provider);
-            keks.iter().filter(of).any(|kek| kek.state != KekState::Destroyed)
+            keks.iter().filter(of).any(|kek| !kek.state.is_over())
         };
         let mut destroyed = 0;
         for (provider, pin) in providers.into_iter().filter(|(provider, _)| !uses(provider)) {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fixture::{NOW, Records, bytes_of, open, tenant};
+use super::fixture::{Blind, NOW, Records, bytes_of, open, tenant};
 use super::key_store::{SecretKind, SecretName};
 use super::{Error, HowEnded, KekState, Keys, Rewrap, Statement};
 use crate::crypto::{DataKey, seal_bytes};
-use crate::domain::{Clock, DataKeyClass, DataKeyId, TenantName, Timestamp};
+use crate::domain::{Clock, DataKeyClass, DataKeyId, Timestamp};
 
 const SESSION: DataKeyClass = DataKeyClass::Session;
 
@@ -218,65 +218,6 @@ async fn who_loses_the_race_to_make_a_key_takes_the_stored_one() {
     let blind = Blind(&records);
     let key = keys.data_key_to_seal(&blind, &tenant(), SESSION, clock.now()).await.unwrap();
     assert_eq!((key.id(), key.bytes()), (stored.id(), stored.bytes()));
-}
-
-/// A database in which looking for a row comes too early.
-struct Blind<'a>(&'a Records);
-
-impl super::KeyRecords for Blind<'_> {
-    async fn find_data_keys(
-        &self,
-        _: &TenantName,
-        _: DataKeyClass,
-        _: crate::domain::Epoch,
-    ) -> Result<Vec<super::DataKeyRow>, super::RecordsError> {
-        Ok(Vec::new())
-    }
-
-    async fn load_data_key(
-        &self,
-        tenant: &TenantName,
-        id: DataKeyId,
-    ) -> Result<Option<super::DataKeyRow>, super::RecordsError> {
-        self.0.load_data_key(tenant, id).await
-    }
-
-    async fn insert_data_key(&self, row: super::DataKeyRow) -> Result<super::DataKeyRow, super::RecordsError> {
-        self.0.insert_data_key(row).await
-    }
-
-    async fn active_kek(&self, tenant: &TenantName) -> Result<Option<super::KekRecord>, super::RecordsError> {
-        self.0.active_kek(tenant).await
-    }
-
-    async fn load_kek(
-        &self,
-        tenant: &TenantName,
-        id: crate::domain::KekId,
-        version: u32,
-    ) -> Result<Option<super::KekRecord>, super::RecordsError> {
-        self.0.load_kek(tenant, id, version).await
-    }
-
-    async fn keks(&self, tenant: &TenantName) -> Result<Vec<super::KekRecord>, super::RecordsError> {
-        self.0.keks(tenant).await
-    }
-
-    async fn token_keks(&self) -> Result<Vec<super::HsmKek>, super::RecordsError> {
-        self.0.token_keks().await
-    }
-
-    async fn key_provider(
-        &self,
-        tenant: &TenantName,
-        id: crate::domain::KeyProviderId,
-    ) -> Result<Option<(u64, super::ProviderRecord)>, super::RecordsError> {
-        self.0.key_provider(tenant, id).await
-    }
-
-    async fn cache_age(&self, tenant: &TenantName) -> Result<Option<Duration>, super::RecordsError> {
-        self.0.cache_age(tenant).await
-    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hsm_records::{HsmKek, ProviderRecord};
-use super::{KekEnd, KekState};
+use super::{KekEnd, KekState, LostDataKey};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
 
 /// A data key's record.
@@ -107,6 +107,13 @@ pub trait KeyRecords: Send + Sync {
         id: DataKeyId,
     ) -> impl Future<Output = Result<Option<DataKeyRow>, RecordsError>> + Send;
 
+    /// The mark of a data key that ended with a lost KEK version, as it stands there.
+    fn lost_data_key(
+        &self,
+        tenant: &TenantName,
+        id: DataKeyId,
+    ) -> impl Future<Output = Result<Option<LostDataKey>, RecordsError>> + Send;
+
     /// Inserts a data key, durably, unless tenant, class, epoch, era and part have one; gives the stored one.
     /// [`RecordsError::Retired`] if its KEK may not wrap by then, judged in the same transaction.
     fn insert_data_key(&self, row: DataKeyRow) -> impl Future<Output = Result<DataKeyRow, RecordsError>> + Send;
@@ -127,6 +134,16 @@ pub trait KeyRecords: Send + Sync {
 
     /// Every version of any tenant's KEKs whose key is in a token still: asked when a token's key is taken on.
     fn token_keks(&self) -> impl Future<Output = Result<Vec<HsmKek>, RecordsError>> + Send;
+
+    /// Counts one more PIN that was brought by somebody and was never accepted at the token of this serial number, durably and for
+    /// all nodes, before it is tried; false if no other may be.
+    fn guess(&self, by: &TenantName, token: &str) -> impl Future<Output = Result<bool, RecordsError>> + Send;
+
+    /// One that was counted was not refused: it is taken back.
+    fn guess_back(&self, by: &TenantName, token: &str) -> impl Future<Output = Result<(), RecordsError>> + Send;
+
+    /// A PIN was accepted: those before are forgotten.
+    fn guesses_over(&self, by: &TenantName, token: &str) -> impl Future<Output = Result<(), RecordsError>> + Send;
 
     /// How one of the tenant's HSMs is reached, with the version of its row (authenticated).
     fn key_provider(

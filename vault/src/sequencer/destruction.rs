@@ -4,6 +4,7 @@
 use super::{Error, LogReader, checkpoints};
 use crate::access_log::{DestructionCertificate, Leaf, LogProof, Receipt, leaf_hash};
 use crate::domain::{TenantName, ValueId};
+use crate::store::lost_version::VERSION_LOST;
 use crate::store::shredding::TENANT_SHREDDED;
 use crate::store::{EntryFilter, StoredEntry};
 
@@ -34,6 +35,17 @@ impl LogReader {
         self.proven(log, &found).await
     }
 
+    /// The certificate of the loss of one version of a key (`id.version`), with its proof.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] if it was not stated to be lost; [`Error::Pending`] before the entry is integrated.
+    pub async fn loss_of_version(&self, log: &TenantName, kek: &str) -> Result<Certified, Error> {
+        let filter = EntryFilter { action: Some(format!("key.{VERSION_LOST}")), ..EntryFilter::default() };
+        let is_its = |entry: &StoredEntry| Leaf::parse(&entry.leaf).is_ok_and(|leaf| leaf.fact("kek") == Some(kek));
+        let found = self.newest_such(log, filter, is_its).await?;
+        self.proven(log, &found).await
+    }
+
     /// The certificate of the deletion of a value, with its proof.
     ///
     /// # Errors
@@ -60,10 +72,19 @@ impl LogReader {
     }
 
     async fn newest_entry(&self, log: &TenantName, filter: EntryFilter) -> Result<StoredEntry, Error> {
+        self.newest_such(log, filter, |_| true).await
+    }
+
+    async fn newest_such(
+        &self,
+        log: &TenantName,
+        filter: EntryFilter,
+        is_meant: impl Fn(&StoredEntry) -> bool,
+    ) -> Result<StoredEntry, Error> {
         let mut before = None;
         loop {
             let (entries, next) = self.store.newest_entries(log, &filter, before, PAGE).await?;
-            if let Some(entry) = entries.into_iter().next() {
+            if let Some(entry) = entries.into_iter().find(&is_meant) {
                 return Ok(entry);
             }
             before = Some(next.ok_or(Error::Absent)?);

@@ -265,7 +265,7 @@ impl Recovery {
                     own.push(row, self.entry(&tenant, Action::Key("kek.destroyed"), committer), &self.keys);
                     destroyed += 1;
                 }
-                left |= record.state != KekState::Destroyed;
+                left |= !record.state.is_over();
             }
             if !own.rows.is_empty() && !left {
                 self.seal(&tenant, &mut own, committer).await?;

@@ -17,7 +17,7 @@ use super::records::{Body, StoredCredential};
 use super::rows::{DecidingRow, Table};
 use super::tenants::Ground;
 pub use super::two_person_act::{Place, TwoPersonAct};
-use super::{Error, Store, shredding};
+use super::{Error, Store, lost_version, shredding};
 use crate::access_log::{Action, Entry, Receipt};
 use crate::domain::text::hex;
 use crate::domain::{ApprovalId, CredentialId, Realm, Tenant, TenantName, Timestamp, lp};
@@ -199,6 +199,7 @@ pub async fn approve(
             }
             given
         }
+        TwoPersonAct::LoseVersion { .. } => return lost_version::end(by, (row.version, given), ground).await,
     };
     let entry = entry(&decree, "approval.given", &given, by);
     decree.push(given.to_row(tenant, &row.key, row.version + 1)?, entry);
@@ -318,7 +319,11 @@ async fn done(by: &Administrator, record: ApprovalRecord, ground: Ground<'_>) ->
 }
 
 /// The row of the credential that asked and its version, while it holds: a custodian who was sent away has asked for nothing.
-async fn in_force(requester: CredentialId, tenant: &TenantName, store: &Store) -> Result<Option<(String, u64)>, Error> {
+pub(in crate::store) async fn in_force(
+    requester: CredentialId,
+    tenant: &TenantName,
+    store: &Store,
+) -> Result<Option<(String, u64)>, Error> {
     let row = store.row(Table::Credentials, tenant, &requester.to_string()).await?;
     let stored = row.as_ref().map(StoredCredential::from_row).transpose()?;
     let now = store.clock().now();

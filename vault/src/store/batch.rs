@@ -8,6 +8,7 @@ use super::committer::operation::Generation;
 use super::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
 use crate::access_log::{Batch, Entry, Group, Position};
 use crate::domain::{AppName, BootId, CaptureSessionId, DataKeyId, RunId, SecretId, TenantName, Timestamp, ValueId};
+use crate::keys::LostDataKey;
 
 /// A row that decides with its MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +156,8 @@ pub(in crate::store) struct WriteSet {
     pub(in crate::store) rows: BTreeMap<(Table, TenantName, String), (u64, SealedRow)>,
     pub(in crate::store) data_keys: Vec<DataKeyRow>,
     pub(in crate::store) removed_data_keys: Vec<(TenantName, DataKeyId)>,
+    /// Of each tenant one after the other.
+    pub(in crate::store) lost_data_keys: Vec<LostDataKey>,
     pub(in crate::store) capture_keys: Vec<CaptureKeyRow>,
     /// By how much each tenant's generation grows.
     pub(in crate::store) generations: BTreeMap<TenantName, u64>,
@@ -176,6 +179,7 @@ impl WriteSet {
             && self.rows.is_empty()
             && self.data_keys.is_empty()
             && self.removed_data_keys.is_empty()
+            && self.lost_data_keys.is_empty()
             && self.capture_keys.is_empty()
             && self.generations.is_empty()
     }

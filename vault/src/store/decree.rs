@@ -9,6 +9,7 @@ use super::{Committer, Error};
 use crate::access_log::{Action, Entry, Outcome, Receipt};
 use crate::crypto::DataKey;
 use crate::domain::{DataKeyId, TenantName, Timestamp};
+use crate::keys::LostDataKey;
 
 /// Changes of rows that stand or fall together.
 pub(in crate::store) struct Decree {
@@ -18,6 +19,8 @@ pub(in crate::store) struct Decree {
     rests_on: Vec<(Table, String, u64)>,
     /// Data keys that go with it.
     erased: Vec<DataKeyId>,
+    /// Data keys that end with a KEK version that is lost.
+    lost: Vec<LostDataKey>,
     /// After this moment it is too late, by the batch's clock.
     until: Option<Timestamp>,
 }
@@ -25,7 +28,7 @@ pub(in crate::store) struct Decree {
 impl Decree {
     /// Nothing yet.
     pub(in crate::store) const fn new(by: Administrator) -> Self {
-        Self { by, rows: Vec::new(), rests_on: Vec::new(), erased: Vec::new(), until: None }
+        Self { by, rows: Vec::new(), rests_on: Vec::new(), erased: Vec::new(), lost: Vec::new(), until: None }
     }
 
     /// An entry of this decree.
@@ -49,6 +52,11 @@ impl Decree {
     /// Data keys whose records go in the same commit.
     pub(in crate::store) fn erase(&mut self, data_keys: Vec<DataKeyId>) {
         self.erased.extend(data_keys);
+    }
+
+    /// Data keys that end with a KEK version that is lost, marked in the same commit.
+    pub(in crate::store) fn lose(&mut self, data_keys: Vec<LostDataKey>) {
+        self.lost.extend(data_keys);
     }
 
     /// The tenant it is about.
@@ -113,6 +121,7 @@ impl Operation for Decree {
             entries: self.rows.iter().flat_map(entry).collect(),
             rows: self.rows.iter().map(|(row, _)| row.clone()).collect(),
             removed_data_keys: self.erased.clone(),
+            lost_data_keys: self.lost.clone(),
             bump_generation: true,
             ..Changes::default()
         };

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{self, DataKey};
 use crate::domain::{DataKeyClass, DataKeyId, DestinationName, Plaintext, Realm, TenantName, Timestamp, lp};
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 use crate::store::records::DestinationRecord;
 use crate::store::{Error, Store};
 
@@ -100,6 +100,7 @@ pub async fn seal(
         let kept: Vec<&String> = record.secrets.keys().filter(|name| !new.contains_key(name.as_str())).collect();
         if !kept.is_empty() {
             let older = match keys.data_key(store, place.tenant, id).await {
+                Err(keys::Error::Lost) => return Err(Error::SecretsOutOfReach(kept.into_iter().cloned().collect())),
                 Err(error) if keys.is_out_of_reach(store, (place.tenant, id), &error).await? => {
                     return Err(Error::SecretsOutOfReach(kept.into_iter().cloned().collect()));
                 }

@@ -7,7 +7,7 @@ use super::kek_rotation::{self, Target};
 use super::records::Body;
 use super::rows::Table;
 use super::tenants::Ground;
-use super::{Error, Store, shredding};
+use super::{Error, Store, lost_version, shredding};
 use crate::access_log::{Action, Entry};
 use crate::domain::{KekId, TenantName};
 use crate::keys::{KekEnd, KekRecord, KekState};
@@ -74,7 +74,8 @@ pub async fn change(by: &Administrator, wish: Wish, dry: bool, ground: Ground<'_
     }
     // Nobody but the vault knows when the secret is gone: what is asked for is the way there.
     let next = if wish.state == KekState::Destroyed { KekState::Destroying } else { wish.state };
-    if wish.state == KekState::Destroying || !kek.state.may_become(next) {
+    // That a version is lost takes two: `lost_version`.
+    if matches!(wish.state, KekState::Destroying | KekState::Lost) || !kek.state.may_become(next) {
         return Ok(Changed::NotAllowed);
     }
     let wraps = |kek: &KekRecord| kek.state.may_wrap();
@@ -138,6 +139,7 @@ pub(in crate::store) fn push(decree: &mut Decree, (at, kek): (u64, &KekRecord), 
         KekState::Compromised => "kek.compromised",
         KekState::Destroying => "kek.destroying",
         KekState::Destroyed => "kek.destroyed",
+        KekState::Lost => lost_version::VERSION_LOST,
     };
     let mut entry = Entry { kek_id: Some(kek.kek_id), ..decree.entry(Action::Key(act)) };
     entry.facts = vec![("version", kek.version.to_string()), ("before", kek.state.to_string())];

@@ -7,7 +7,7 @@ use super::records::Body;
 use super::rows::{DataKeyRow, Table};
 use super::{Error, Store, engine};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, Tenant, TenantName};
-use crate::keys::{HsmKek, KekRecord, KekState, KeyRecords, ProviderRecord, RecordsError};
+use crate::keys::{HsmKek, KekRecord, KekState, KeyRecords, LostDataKey, ProviderRecord, RecordsError};
 
 /// Values are counted up to here.
 pub(in crate::store) const MOST_COUNTED: u64 = 1_000_000;
@@ -24,6 +24,10 @@ impl KeyRecords for Store {
 
     async fn load_data_key(&self, tenant: &TenantName, id: DataKeyId) -> Result<Option<DataKeyRow>, RecordsError> {
         engine!(self, load_data_key(id, tenant)).map_err(records)
+    }
+
+    async fn lost_data_key(&self, tenant: &TenantName, id: DataKeyId) -> Result<Option<LostDataKey>, RecordsError> {
+        engine!(self, lost_data_key(id, tenant)).map_err(records)
     }
 
     async fn insert_data_key(&self, row: DataKeyRow) -> Result<DataKeyRow, RecordsError> {
@@ -78,6 +82,18 @@ impl KeyRecords for Store {
             found.extend(there.filter_map(|kek| kek.hsm.map(|kek| *kek)));
         }
         Ok(found)
+    }
+
+    async fn guess(&self, by: &TenantName, token: &str) -> Result<bool, RecordsError> {
+        Self::guess(self, by, token).await.map_err(records)
+    }
+
+    async fn guess_back(&self, by: &TenantName, token: &str) -> Result<(), RecordsError> {
+        Self::guess_back(self, by, token).await.map_err(records)
+    }
+
+    async fn guesses_over(&self, by: &TenantName, token: &str) -> Result<(), RecordsError> {
+        Self::guesses_over(self, by, token).await.map_err(records)
     }
 
     async fn key_provider(

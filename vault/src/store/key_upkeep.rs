@@ -16,7 +16,7 @@ use super::resealing::{self, Passed};
 use super::tenants::Ground;
 use super::{Catalog, Committer, Error, Generation, Store, TenantCatalog, rounds, shredding};
 use crate::domain::{Actor, Origin, RequestContext, RequestId, TenantName, Timestamp};
-use crate::keys::KekState::{Destroyed, Destroying};
+use crate::keys::KekState::Destroying;
 use crate::keys::{Compromise, KekRecord, KekState, Keys};
 
 /// So often it looks at keys, and at once after a start: what a custodian asked for ends within a minute.
@@ -135,6 +135,9 @@ impl KeyUpkeep {
             if !self.store.log_health().is_serving() {
                 continue;
             }
+            if let Err(error) = self.store.purge_guesses().await {
+                tracing::warn!(%error, "counts of PINs that are over could not be removed; it is tried again");
+            }
             if let Err(error) = self.store.purge_approvals().await {
                 tracing::warn!(%error, "approvals that are over could not be removed; it is tried again");
             }
@@ -199,8 +202,7 @@ impl KeyUpkeep {
         let tenant = &settings.tenant.name;
         let known = || self.tidy.lock().unwrap_or_else(PoisonError::into_inner);
         let states = settings.keks.values().map(|(_, kek)| kek.state);
-        let (left, ended) =
-            (states.clone().any(|state| state == Destroying), states.clone().any(|state| state == Destroyed));
+        let (left, ended) = (states.clone().any(|state| state == Destroying), states.clone().any(KekState::is_over));
         if left || (ended && known().get(tenant) != Some(&settings.generation)) {
             shredding::finish(&self.node(tenant, now), ground).await?;
             known().insert(tenant.clone(), settings.generation);

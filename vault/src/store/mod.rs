@@ -24,6 +24,7 @@ pub mod key_upkeep;
 pub mod lane_reads;
 pub mod listing;
 mod log_reads;
+pub mod lost_version;
 #[cfg(test)]
 pub(crate) mod meddling;
 pub mod meter;
@@ -31,6 +32,7 @@ pub mod node_key;
 mod old_approvals;
 pub mod once;
 pub mod own_batches;
+mod pin_guesses;
 mod postgres;
 pub mod records;
 mod refused_pins;

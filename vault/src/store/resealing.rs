@@ -232,7 +232,7 @@ fn begin(row: &DataKeyRow) -> Timestamp {
 }
 
 /// All ids that values of the data key's epoch can have lie between these: ids begin with their time.
-fn ids_of(row: &DataKeyRow) -> (ValueId, ValueId) {
+pub(in crate::store) fn ids_of(row: &DataKeyRow) -> (ValueId, ValueId) {
     let id = |millis: u64| {
         let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);

@@ -50,7 +50,7 @@ impl Extent {
 }
 
 fn alive(versions: Vec<(u64, KekRecord)>) -> impl Iterator<Item = (u64, KekRecord)> {
-    versions.into_iter().filter(|(_, kek)| kek.state != KekState::Destroyed)
+    versions.into_iter().filter(|(_, kek)| !kek.state.is_over())
 }
 
 /// Adds to the decree of an approval what makes the tenant's keys useless at once and everywhere: no KEK is used any more,
@@ -97,7 +97,7 @@ pub async fn finish(by: &Administrator, ground: Ground<'_>) -> Result<Option<Rec
     if let Some(error) = failed {
         return Err(error);
     }
-    let ended = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
+    let ended = |(_, kek): &(u64, KekRecord)| kek.state == KekState::Destroying || kek.state.is_over();
     if !approved.is_empty() && found.iter().all(ended) { complete(by, &approved, ground).await } else { Ok(None) }
 }
 
@@ -122,8 +122,7 @@ async fn complete(
     ground: Ground<'_>,
 ) -> Result<Option<Receipt>, Error> {
     let found = versions(&by.tenant, ground.store).await?;
-    let Some((_, first)) = approved.first().filter(|_| found.iter().all(|(_, kek)| kek.state == KekState::Destroyed))
-    else {
+    let Some((_, first)) = approved.first().filter(|_| found.iter().all(|(_, kek)| kek.state.is_over())) else {
         return Err(Error::Conflict);
     };
     let named = |key: &String| {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lost_version::{Loss, told};
 use crate::keys::HsmWish;
 
 /// An act of a tenant that takes two of its custodians.
@@ -21,6 +22,19 @@ pub enum TwoPersonAct {
         cache_seconds: u16,
         /// Version of the tenant's row that is changed: a request of before another change opens nothing after it.
         settings: u64,
+    },
+    /// State that one version is lost with its token: what only it opens ends with it.
+    LoseVersion {
+        /// Row's key of the version.
+        kek: String,
+        /// Version of that row: whatever becomes of the version meanwhile ends the request.
+        row: u64,
+        /// What tells its key from every other, in hexadecimal: the proof of its known answer.
+        key: String,
+        /// Serial number of its token, where that has one.
+        serial: Option<String>,
+        /// What becomes unopenable, by class.
+        losses: Vec<Loss>,
     },
     /// Make the next version elsewhere than in the customer's token: from then on that place has the tenant's key.
     LeaveToken {
@@ -82,6 +96,7 @@ impl TwoPersonAct {
             Self::ShredTenant { .. } => "shred-tenant",
             Self::LeaveStrict { .. } => "leave-strict",
             Self::LeaveToken { .. } => "leave-token",
+            Self::LoseVersion { .. } => "lose-version",
         }
     }
 
@@ -93,6 +108,11 @@ impl TwoPersonAct {
             }
             Self::LeaveStrict { cache_seconds, settings } => {
                 vec![("seconds", cache_seconds.to_string()), ("settings", settings.to_string())]
+            }
+            Self::LoseVersion { kek, key, serial, losses, .. } => {
+                let serial = serial.clone().map(|serial| ("tokenSerial", serial));
+                let facts = [("kek", kek.clone()), ("key", key.clone()), ("losses", told(losses).unwrap_or_default())];
+                facts.into_iter().chain(serial).collect()
             }
             Self::LeaveToken { kek, place: Place::Local } => {
                 vec![("kek", kek.clone()), ("keyProvider", "local".to_owned())]

@@ -63,6 +63,21 @@ fn words(proven: &ProvenDestruction) -> Value {
                 "approvedBy": approved_by,
             })
         }
+        Destroyed::Version { end, losses, data_keys, values, approval, requested_by, approved_by } => {
+            let loss = |loss: &crate::access_log::LostClass| {
+                format!("{}: {} data keys, {} values", loss.class, loss.data_keys, loss.values)
+            };
+            json!({
+                "lost": "one version of a key, and what only that opened",
+                "keys": [format!("{}: {}", end.kek, end.how)],
+                "losses": losses.iter().map(loss).collect::<Vec<_>>(),
+                "dataKeys": data_keys,
+                "values": values,
+                "approval": approval,
+                "requestedBy": requested_by,
+                "approvedBy": approved_by,
+            })
+        }
         Destroyed::Value { value_id, field, retention, deleted_by, backups_until } => json!({
             "destroyed": "a value",
             "valueId": value_id,

@@ -17,6 +17,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
 use crate::store::approvals::{self, ApprovalRecord, Approved, Place, TwoPersonAct};
 use crate::store::idempotency::Answer;
+use crate::store::lost_version::Loss;
 use crate::store::records::Body as _;
 use crate::store::rows::Table;
 use crate::store::{Caller, Error};
@@ -32,14 +33,16 @@ const LONGEST: u16 = 300;
 pub(crate) struct ApprovalSummary {
     #[schema(value_type = String)]
     approval_id: ApprovalId,
-    /// `shred-tenant`, `leave-strict` or `leave-token`.
+    /// `shred-tenant`, `lose-version`, `leave-strict` or `leave-token`.
     act: &'static str,
-    /// Key versions that would be destroyed, or the one that is left, as `id.version`.
+    /// Key versions that would be destroyed, the one that is lost, or the one that is left, as `id.version`.
     keks: Vec<String>,
     /// Seconds that opened data keys may stay in memory.
     cache_seconds: Option<u16>,
     /// That a token is lost: what it held would count as ended by the custodians' word.
     token_lost: Option<bool>,
+    /// What would become unopenable of each class of data keys.
+    losses: Option<Vec<ClassLoss>>,
     /// Where the next version would be made: `local` or `hsm`.
     key_provider: Option<&'static str>,
     /// The token it would be made in.
@@ -60,6 +63,28 @@ pub(crate) struct ApprovalSummary {
     approved_at: Option<Timestamp>,
     #[schema(value_type = String)]
     completed_at: Option<Timestamp>,
+}
+
+/// What becomes unopenable of one class of data keys.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClassLoss {
+    /// The class of data keys; of values it is their retention class.
+    class: String,
+    data_keys: u64,
+    /// Values that they seal, counted up to 1000000.
+    values: u64,
+}
+
+impl ClassLoss {
+    pub(super) fn all(losses: &[Loss]) -> Vec<Self> {
+        let one = |Loss { class, data_keys, values }: &Loss| Self {
+            class: class.clone(),
+            data_keys: *data_keys,
+            values: *values,
+        };
+        losses.iter().map(one).collect()
+    }
 }
 
 /// A token that a custodian named.
@@ -92,7 +117,12 @@ impl Asked {
 impl ApprovalSummary {
     pub(super) fn of(record: &ApprovalRecord, caller: &Caller, state: &State) -> Self {
         let (mut keks, mut cache_seconds, mut lost, mut key_provider, mut hsm) = (Vec::new(), None, None, None, None);
+        let mut losses = None;
         match &record.act {
+            TwoPersonAct::LoseVersion { kek, losses: all, .. } => {
+                keks.push(kek.clone());
+                (lost, losses) = (Some(true), Some(ClassLoss::all(all)));
+            }
             TwoPersonAct::ShredTenant { keks: all, token_lost } => (keks, lost) = (all.clone(), Some(*token_lost)),
             TwoPersonAct::LeaveStrict { cache_seconds: seconds, .. } => cache_seconds = Some(*seconds),
             TwoPersonAct::LeaveToken { kek, place } => {
@@ -109,6 +139,7 @@ impl ApprovalSummary {
             keks,
             cache_seconds,
             token_lost: lost,
+            losses,
             key_provider,
             hsm,
             digest: record.digest(caller.tenant_name(), state.rooms().keys.realm()),
@@ -167,7 +198,7 @@ pub(crate) struct Approve {
 pub(crate) struct Given {
     #[serde(flatten)]
     approval: ApprovalSummary,
-    /// Of the tenant's destruction, with its receipt; `GET /v1/keks/certificate` gives it with its proof.
+    /// Of the tenant's destruction, or of a version's loss, with its receipt; `GET /v1/keks/certificate` gives it with its proof.
     certificate: Option<Certificate>,
 }
 

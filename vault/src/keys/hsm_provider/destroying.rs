@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use hsm::{HsmError, Phase};
+use hsm::{Anomaly, HsmError, Phase};
 
 use super::making::blocking;
 use super::news::News;
@@ -59,6 +59,31 @@ impl HsmProvider {
                 Ok(KekEnd { how: HowEnded::AnotherKey, token })
             }
         }
+    }
+
+    /// Whether a version's key answers in its token; nothing if it does. A token that has no such key, or shows another one in its
+    /// place, has answered without it.
+    pub(in crate::keys) async fn look<R: KeyRecords>(
+        &self,
+        records: &R,
+        tenant: &TenantName,
+        record: &KekRecord,
+    ) -> Result<Option<KekEnd>, Error> {
+        let kek = in_token(record)?;
+        let running = self.started(records, tenant, kek.provider).await?;
+        waited_for(&running).await?;
+        let running = self.running(records, tenant, kek).await?;
+        let findings = self.call(&running, MANAGE, |host, limit| host.ask_canaries(limit)).await?;
+        let Some(found) = findings.into_iter().find(|finding| finding.kek == *kek.kek()) else { return Ok(None) };
+        let worker = running.status().worker.map(|worker| worker.token);
+        let token = worker.map(|token| SeenToken { label: token.label, serial: token.serial });
+        Ok(match found.what {
+            // It is there, and must not be used as it is: who rules the token can put that right.
+            Anomaly::Unfit => None,
+            Anomaly::Replaced | Anomaly::Ambiguous => Some(KekEnd { how: HowEnded::AnotherKey, token }),
+            // A token that went away a moment ago looks the same: nothing is said of one that was seen.
+            Anomaly::Missing => Some(KekEnd { how: HowEnded::StatedLost, token: None }),
+        })
     }
 
     /// An alarm, told as often as any.

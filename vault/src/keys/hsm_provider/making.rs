@@ -211,7 +211,7 @@ impl HsmProvider {
         let turn = self.turn_to_make(tenant).await?;
         // Whoever makes tenants would else guess under ever new names.
         let by = if version.version == 1 { &TenantName::system() } else { tenant };
-        let (draft, host, token) = self.reached(&wish, by, version.now).await?;
+        let (draft, host, token) = self.reached(records, (&wish, by), version.now).await?;
         let made_name = if wish.kek.is_none() { Some(named(tenant, version)?) } else { None };
         let (label, waive, wanted) = (wish.kek, wish.waive, made_name.clone());
         let onboarded = blocking(move || {

@@ -5,6 +5,7 @@
 
 mod destroying;
 mod evidence;
+mod guesses;
 mod making;
 mod news;
 mod onboarding;

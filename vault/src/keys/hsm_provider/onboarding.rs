@@ -11,12 +11,13 @@ use hsm::{
     TokenInfo, TokenSelector, Trial,
 };
 
+use super::guesses::Guesses;
 use super::making::{blocking, pin_version};
 use super::running::configuration;
 use super::{HsmProvider, HsmSetup, MANAGE};
 use crate::domain::{KeyProviderId, TenantName, Timestamp};
-use crate::keys::Error;
 use crate::keys::hsm_records::ProviderRecord;
+use crate::keys::{Error, KeyRecords};
 
 /// How long a token may take until it is logged in.
 pub(super) const CONNECTS: Duration = Duration::from_secs(12);
@@ -107,10 +108,10 @@ impl HsmSetup {
 
 impl HsmProvider {
     /// A worker that is logged in to the token that is wished for, once; and how it would be reached from now on.
-    pub(super) async fn reached(
+    pub(super) async fn reached<R: KeyRecords>(
         &self,
-        wish: &HsmWish,
-        by: &TenantName,
+        records: &R,
+        (wish, by): (&HsmWish, &TenantName),
         now: Timestamp,
     ) -> Result<(ProviderRecord, Host, TokenInfo), Error> {
         let setup = self.setup.get().ok_or(Error::KekUnusable)?.clone();
@@ -126,8 +127,10 @@ impl HsmProvider {
             quarantined: false,
             changed_at: now,
         };
-        let host = self.trying(configuration(&draft, wish.pin.pin()?), by)?;
-        let (host, token) = blocking(move || connected(&host).map(|token| (host, token))).await?;
+        let (may_try, guesses) = Guesses::of(records, by);
+        let host = self.trying(configuration(&draft, wish.pin.pin()?), may_try)?;
+        let connecting = blocking(move || connected(&host).map(|token| (host, token)));
+        let (host, token) = guesses.counted_while(connecting).await?;
         Ok((draft, host, token))
     }
 }

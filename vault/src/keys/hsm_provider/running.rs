@@ -214,10 +214,11 @@ impl HsmProvider {
         self.hosted(configuration, Host::start)
     }
 
-    /// The same with a PIN that somebody has just said, for this tenant or for the installation.
-    pub(super) fn trying(&self, configuration: Configuration, by: &TenantName) -> Result<Host, Error> {
-        let by = by.to_string();
-        self.hosted(configuration, |launch, configuration, limits| Host::try_out(launch, configuration, limits, by))
+    /// The same with a PIN that somebody has just said.
+    pub(super) fn trying(&self, configuration: Configuration, may_try: hsm::MayTry) -> Result<Host, Error> {
+        self.hosted(configuration, |launch, configuration, limits| {
+            Host::try_out(launch, configuration, limits, may_try)
+        })
     }
 
     fn hosted(

@@ -53,7 +53,7 @@ impl HsmProvider {
         now: Timestamp,
     ) -> Result<TriedToken, Error> {
         let _turn = self.turn_to_make(tenant).await?;
-        let (draft, host, token) = self.reached(&wish, tenant, now).await?;
+        let (draft, host, token) = self.reached(records, (&wish, tenant), now).await?;
         let (record, ..) = settled(draft, &token, &known.providers);
         let tried = blocking(move || match &wish.kek {
             Some(label) => {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::root_key::RootKey;
 use super::secret_name::RootVersion;
+use super::source::RootKind;
 use crate::crypto::envelope;
 use crate::domain::{InstallationId, KeyStoreId, Realm, Timestamp, lp};
 use crate::keys::Error;
@@ -21,6 +22,8 @@ pub(super) struct Identity {
     pub(super) realm: Realm,
     pub(super) salt: [u8; 16],
     pub(super) root_version: RootVersion,
+    /// What it was made with, where that was noted. The seal does not cover it: it decides nothing, and words a refusal.
+    pub(super) root_kind: Option<RootKind>,
     seal: Vec<u8>,
 }
 
@@ -35,6 +38,9 @@ struct Document {
     /// Which root key it is; left out for the first.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     root_version: u32,
+    /// What kind of root key made it; left out by those from before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root_kind: Option<RootKind>,
     seal: String,
 }
 
@@ -49,17 +55,22 @@ const fn is_first(version: &u32) -> bool {
 
 impl Identity {
     /// A new identity, sealed under the root key.
-    pub(super) fn create(root: &RootKey, realm: &Realm, salt: [u8; 16], now: Timestamp) -> Result<Self, Error> {
+    pub(super) fn create(
+        (root, kind): (&RootKey, RootKind),
+        realm: &Realm,
+        salt: [u8; 16],
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         let (key_store_id, installation_id) = (KeyStoreId::generate(now), InstallationId::generate(now));
-        let (realm, root_version) = (realm.clone(), RootVersion::FIRST);
-        Self { key_store_id, installation_id, realm, salt, root_version, seal: Vec::new() }.sealed(root)
+        let (realm, root_version, root_kind) = (realm.clone(), RootVersion::FIRST, Some(kind));
+        Self { key_store_id, installation_id, realm, salt, root_version, root_kind, seal: Vec::new() }.sealed(root)
     }
 
     /// The same key store under its next root key.
-    pub(super) fn under(&self, root: &RootKey, salt: [u8; 16]) -> Result<Self, Error> {
+    pub(super) fn under(&self, (root, kind): (&RootKey, RootKind), salt: [u8; 16]) -> Result<Self, Error> {
         let version = self.root_version.0.checked_add(1).ok_or(Error::Damaged("it had too many root keys"))?;
-        let (realm, root_version) = (self.realm.clone(), RootVersion(version));
-        Self { realm, salt, root_version, seal: Vec::new(), ..*self }.sealed(root)
+        let (realm, root_version, root_kind) = (self.realm.clone(), RootVersion(version), Some(kind));
+        Self { realm, salt, root_version, root_kind, seal: Vec::new(), ..*self }.sealed(root)
     }
 
     fn sealed(mut self, root: &RootKey) -> Result<Self, Error> {
@@ -73,6 +84,17 @@ impl Identity {
         opened.map(|_| ()).map_err(|_| Error::WrongRootKey)
     }
 
+    /// Why a root key of this kind does not open it, where it was made with another kind: a file and a credential may hold the
+    /// same bytes, so it is told only once the key is known not to fit, or cannot be had.
+    pub(super) fn refusal(&self, given: RootKind, error: Error) -> Error {
+        match (self.root_kind, &error) {
+            (Some(made_with), Error::WrongRootKey | Error::RootKey(_) | Error::Io { .. }) if made_with != given => {
+                Error::OtherRootKind { made_with, given }
+            }
+            _ => error,
+        }
+    }
+
     /// version byte ‖ JSON.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let document = Document {
@@ -81,6 +103,7 @@ impl Identity {
             realm: self.realm.clone(),
             salt: Base64::encode_string(&self.salt),
             root_version: self.root_version.0,
+            root_kind: self.root_kind,
             seal: Base64::encode_string(&self.seal),
         };
         // A struct of strings has no way to fail.
@@ -97,8 +120,9 @@ impl Identity {
         let document: Document = serde_json::from_slice(json).map_err(|_| damaged())?;
         let salt = Base64::decode_vec(&document.salt).ok().and_then(|salt| salt.try_into().ok()).ok_or_else(damaged)?;
         let seal = Base64::decode_vec(&document.seal).map_err(|_| damaged())?;
-        let Document { key_store_id, installation_id, realm, root_version, .. } = document;
-        Ok(Self { key_store_id, installation_id, realm, salt, root_version: RootVersion(root_version), seal })
+        let Document { key_store_id, installation_id, realm, root_version, root_kind, .. } = document;
+        let root_version = RootVersion(root_version);
+        Ok(Self { key_store_id, installation_id, realm, salt, root_version, root_kind, seal })
     }
 
     fn aad(&self) -> Vec<u8> {

@@ -29,7 +29,7 @@ use root_key::RootKey;
 pub use rotation::{Rotated, Rotation};
 pub(super) use sealed::SealedStore;
 pub use secret_name::{RootVersion, SecretKind, SecretName};
-pub use source::RootKeySource;
+pub use source::{RootKeySource, RootKind};
 
 /// A key store that is open: the root key fits, and no other process uses a folder.
 pub(super) struct KeyStore {
@@ -204,7 +204,7 @@ async fn made(
     }
     let salt = crate::crypto::random()?;
     let root = root_key(source, salt, true, medium).await?;
-    let identity = Identity::create(&root, realm, salt, now)?;
+    let identity = Identity::create((&root, source.kind()), realm, salt, now)?;
     let ours = medium.swap_clear(identity::FILE, None, identity.to_bytes()).await?;
     Ok(ours.then_some((identity, root)))
 }

@@ -65,7 +65,7 @@ impl<'a> Rotation<'a> {
         if store.identity.check(&root).is_ok() {
             return Err(Error::RootKey("the new one is the one the key store has"));
         }
-        let new = KeyStore::with(store.identity.under(&root, salt)?, root, Arc::clone(medium));
+        let new = KeyStore::with(store.identity.under((&root, source.kind()), salt)?, root, Arc::clone(medium));
         let to = new.identity.root_version;
         // What an attempt that was killed left is sealed under a root key that nobody may have kept.
         medium.remove_root(to).await?;

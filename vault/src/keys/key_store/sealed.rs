@@ -35,8 +35,10 @@ impl SealedStore {
     /// The seam for shares: a collector of them stands in front of this call, and makes it with what they combine to.
     pub(in crate::keys) async fn open(&self, source: impl Into<Arc<RootKeySource>>) -> Result<KeyStore, Error> {
         let (source, identity) = (source.into(), self.identity().await?);
-        let root = root_key(&source, identity.salt, false, &self.medium).await?;
-        identity.check(&root)?;
+        let kind = source.kind();
+        let root = root_key(&source, identity.salt, false, &self.medium).await;
+        let root = root.and_then(|root| identity.check(&root).map(|()| root));
+        let root = root.map_err(|error| identity.refusal(kind, error))?;
         let store = KeyStore::with(identity, root, Arc::clone(&self.medium));
         store.sweep_roots().await?;
         Ok(store)

@@ -1,5 +1,6 @@
 //! Where the root key comes from: a key file, a passphrase, or a systemd credential.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::root_key::RootKey;
@@ -14,6 +16,28 @@ use crate::keys::Error;
 
 /// Argon2id for a passphrase: 64 MiB, three passes, one lane (RFC 9106 section 4, second choice, with one lane).
 const ARGON2: (u32, u32, u32) = (64 * 1024, 3, 1);
+
+/// What kind of root key a key store was made with: told where another kind does not open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootKind {
+    /// A key file.
+    File,
+    /// A passphrase.
+    Passphrase,
+    /// A systemd credential.
+    Credential,
+}
+
+impl fmt::Display for RootKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "a key file",
+            Self::Passphrase => "a passphrase",
+            Self::Credential => "a systemd credential",
+        })
+    }
+}
 
 /// Where the root key comes from.
 #[derive(Debug)]
@@ -29,6 +53,15 @@ pub enum RootKeySource {
 }
 
 impl RootKeySource {
+    /// Which kind it is.
+    pub(super) const fn kind(&self) -> RootKind {
+        match self {
+            Self::File(_) | Self::FileBeside(_) => RootKind::File,
+            Self::Passphrase(_) => RootKind::Passphrase,
+            Self::Systemd(_) => RootKind::Credential,
+        }
+    }
+
     /// The root key; a missing key file is made if the key store is being made.
     pub(super) fn root_key(&self, key_store: Option<&Path>, salt: &[u8; 16], create: bool) -> Result<RootKey, Error> {
         match self {

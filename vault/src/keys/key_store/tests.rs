@@ -184,6 +184,40 @@ async fn a_passphrase_opens_what_it_made() {
 }
 
 #[tokio::test]
+async fn a_root_key_of_another_kind_is_told_which_kind_the_key_store_was_made_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (by_phrase, by_file) = (dir.path().join("by-phrase"), dir.path().join("by-file"));
+    let phrase = || RootKeySource::Passphrase(SecretString::from("correct horse"));
+    let file = dir.path().join("root-key");
+    drop(KeyStore::open(&by_phrase, phrase(), realm(), NOW, true).await.unwrap());
+    drop(KeyStore::open(&by_file, RootKeySource::File(file.clone()), realm(), NOW, true).await.unwrap());
+    let told = async |store: &Path, source| kind(KeyStore::open(store, source, realm(), NOW, false).await);
+    let absent = || RootKeySource::File(dir.path().join("absent"));
+    for source in [RootKeySource::File(file.clone()), absent(), RootKeySource::Systemd(file.clone())] {
+        let why = told(&by_phrase, source).await;
+        assert!(why.starts_with("the key store was made with a passphrase, and a "), "{why}");
+    }
+    assert!(told(&by_file, phrase()).await.contains("made with a key file, and a passphrase"));
+    // The same kind and another key, and the same key handed over in another way.
+    assert!(told(&by_phrase, RootKeySource::Passphrase("other".into())).await.contains("is not the one"));
+    assert!(told(&by_file, absent()).await.contains("opening the root key's file"));
+    assert!(KeyStore::open(&by_file, RootKeySource::Systemd(file.clone()), realm(), NOW, false).await.is_ok());
+    // One from before it was noted opens as ever, and says no more than it knows.
+    let identity = by_phrase.join("identity");
+    let text = fs::read_to_string(&identity).unwrap();
+    fs::write(&identity, text.replace(",\"rootKind\":\"passphrase\"", "")).unwrap();
+    assert_ne!(fs::read_to_string(&identity).unwrap(), text);
+    assert!(KeyStore::open(&by_phrase, phrase(), realm(), NOW, false).await.is_ok());
+    assert!(told(&by_phrase, RootKeySource::File(file)).await.contains("is not the one"));
+    // With another root key it notes the kind of that one.
+    let store = KeyStore::open(&by_phrase, phrase(), realm(), NOW, false).await.unwrap();
+    let next = dir.path().join("next");
+    super::Rotation::new(&store, RootKeySource::File(next)).run(NOW, |_| ()).await.unwrap();
+    drop(store);
+    assert!(told(&by_phrase, phrase()).await.contains("made with a key file"));
+}
+
+#[tokio::test]
 async fn a_folder_open_to_others_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), true).await.unwrap());

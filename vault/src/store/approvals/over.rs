@@ -13,6 +13,8 @@ pub enum Over {
     Withdrawn,
     /// What it was asked for is not there any more as it was.
     Changed,
+    /// The token that was stated to be lost answers.
+    Answers,
 }
 
 impl Over {
@@ -25,6 +27,7 @@ impl Over {
             Self::Used => "used",
             Self::Withdrawn => "withdrawn",
             Self::Changed => "changed",
+            Self::Answers => "answers",
         }
     }
 
@@ -37,6 +40,9 @@ impl Over {
             Self::Used => "another custodian gave it already",
             Self::Withdrawn => "the credential that asked for it does not hold any more: ask again with another",
             Self::Changed => "keys or settings are others than when it was asked for: ask again",
+            Self::Answers => {
+                "its token answers, so nothing is lost: wrap its data keys anew (`siv keys rewrap`), then destroy the version (`siv keys state`)"
+            }
         }
     }
 }

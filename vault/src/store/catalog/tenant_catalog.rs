@@ -59,7 +59,7 @@ impl TenantCatalog {
     /// Whether every key of the tenant is destroyed, or on its way there: nothing of it opens ever again.
     #[must_use]
     pub fn is_shredded(&self) -> bool {
-        let ends = |(_, kek): &(u64, KekRecord)| matches!(kek.state, KekState::Destroying | KekState::Destroyed);
+        let ends = |(_, kek): &(u64, KekRecord)| kek.state == KekState::Destroying || kek.state.is_over();
         !self.keks.is_empty() && self.keks.values().all(ends)
     }
 

@@ -148,6 +148,7 @@ pub(super) fn merge(
     }
     set.data_keys.extend(changes.data_keys);
     set.removed_data_keys.extend(changes.removed_data_keys.into_iter().map(|id| (tenant.clone(), id)));
+    set.lost_data_keys.extend(changes.lost_data_keys);
     set.capture_keys.extend(changes.capture_keys);
     for tenant in bumped {
         *set.generations.entry(tenant).or_default() += 1;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::access_log::{Entry, Receipt};
 use crate::crypto::ValueState;
 use crate::domain::{CaptureSessionId, CredentialKind, DataKeyId, TenantName, Timestamp, ValueId};
+use crate::keys::LostDataKey;
 use crate::store::Error;
 use crate::store::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow, RunRow, StateRow, Table, ValueRow};
 
@@ -95,6 +96,8 @@ pub struct Changes {
     pub data_keys: Vec<DataKeyRow>,
     /// Data keys to remove: their erasure keys are gone.
     pub removed_data_keys: Vec<DataKeyId>,
+    /// Data keys to remove, and to mark, with the KEK version that wraps them. Unless each is there under it, nothing is written.
+    pub lost_data_keys: Vec<LostDataKey>,
     /// Capture key pairs.
     pub capture_keys: Vec<CaptureKeyRow>,
     /// Whether the tenant's generation grows (any change of tenants, apps, flows, destinations, credentials, keks).

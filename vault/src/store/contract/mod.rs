@@ -11,6 +11,7 @@ mod file;
 mod forgetting;
 mod lanes;
 mod logging;
+mod losing;
 mod moving;
 mod opening;
 pub(in crate::store) mod postgres;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{batch_write, deciding, generations, key_rows, requests, values, within, within_any};
+use super::{batch_write, deciding, generations, key_rows, lost_keys, requests, values, within, within_any};
 use crate::domain::{Clock, DataKeyId, Realm, TenantName, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, LoadedValue, Wanted, WriteSet};
@@ -181,6 +181,7 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
     for (tenant, id) in &set.removed_data_keys {
         key_rows::remove_data_key(*id, tenant, connection).await?;
     }
+    lost_keys::write(&set.lost_data_keys, connection).await?;
     for row in &set.capture_keys {
         key_rows::insert_capture_key(row, connection).await?;
     }

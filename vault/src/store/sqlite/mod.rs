@@ -12,6 +12,8 @@ mod lane_ends;
 mod lanes;
 mod log_read;
 mod log_write;
+mod lost_keys;
+mod pin_guesses;
 mod purge;
 mod read;
 mod requests;

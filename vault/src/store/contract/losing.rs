@@ -1,0 +1,272 @@
+//! One version of a key whose token is lost: two custodians end it with what only it opens, and nothing else. Guesses of PINs,
+//! which tokens count, are counted for all nodes.
+
+use std::time::Duration;
+
+use super::vault::{NOW, Vault, demo};
+use super::{on_every_engine, on_sqlite};
+use crate::access_log::{Destroyed, DestructionCertificate, Leaf};
+use crate::domain::{CredentialId, DataKeyClass, DataKeyId, KekId, TenantName, ValueId};
+use crate::keys::KeyRecords as _;
+use crate::keys::{self, DataKeyRow, KekRecord, KekState, LostDataKey};
+use crate::store::Changes;
+use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct};
+use crate::store::kek_rotation;
+use crate::store::kek_states::{Changed, versions};
+use crate::store::lost_version::{self, Asked, Losing};
+
+on_every_engine!(
+    a_version_whose_token_is_lost_ends_by_the_word_of_two_with_what_only_it_opens,
+    what_is_asked_of_a_lost_version_is_of_that_version_and_that_key_as_they_are,
+    only_a_version_that_wraps_nothing_any_more_and_lies_in_a_token_can_be_lost,
+    a_data_key_that_was_wrapped_anew_meanwhile_ends_with_no_lost_version,
+    a_data_key_that_somebody_took_away_is_not_said_to_be_lost,
+    guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart,
+);
+
+mod of_approvals {
+    use super::*;
+
+    on_sqlite!(one_tenants_error_keeps_no_others_old_approvals);
+}
+
+/// A tenant that left a token which no node reaches: version 2, under which two data keys and a value are.
+struct Scene {
+    vault: Vault,
+    custodians: [CredentialId; 2],
+    under: Vec<DataKeyId>,
+    beside: DataKeyId,
+    value: ValueId,
+}
+
+impl Scene {
+    async fn of(vault: Vault) -> Self {
+        let vault = vault.with_tenant().await;
+        let custodians = [vault.custodian().await, vault.custodian().await];
+        let made = vault.data_keys().await;
+        let value = vault.captured(None).await;
+        let token = vault.move_into_token().await;
+        let (under, beside) = (made[..2].to_vec(), made[2]);
+        for id in &under {
+            let row = vault.store.load_data_key(&demo(), *id).await.unwrap().unwrap();
+            let row = DataKeyRow { kek_version: 2, mechanism: token.mechanism.clone(), ..row };
+            vault.write(move || Changes { data_keys: vec![row.clone()], ..Changes::default() }).await.unwrap();
+        }
+        let scene = Self { vault, custodians, under, beside, value };
+        let asked = scene.ask(TwoPersonAct::LeaveToken { kek: token.row_key(), place: Place::Local }).await;
+        assert!(matches!(scene.approve(&asked).await, Approved::Done { .. }));
+        scene.vault.keys.forget_tenant(&demo());
+        scene
+    }
+
+    async fn judged(&self, version: u32) -> Asked {
+        lost_version::judge((None, version), &demo(), self.vault.ground()).await.unwrap()
+    }
+
+    async fn losing(&self) -> Losing {
+        match self.judged(2).await {
+            Asked::Possible(losing) => losing,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn ask(&self, act: TwoPersonAct) -> ApprovalRecord {
+        let one = self.custodians[0];
+        approvals::request(&self.vault.by_custodian(one), one, act, self.vault.ground()).await.unwrap()
+    }
+
+    async fn approve(&self, asked: &ApprovalRecord) -> Approved {
+        self.vault.approve(self.custodians[1], asked).await
+    }
+
+    async fn why_not(&self, act: TwoPersonAct) -> Over {
+        match self.approve(&self.ask(act).await).await {
+            Approved::Over(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn there(&self, id: DataKeyId) -> Option<DataKeyRow> {
+        self.vault.store.load_data_key(&demo(), id).await.unwrap()
+    }
+
+    async fn opened(&self, id: DataKeyId) -> Result<(), keys::Error> {
+        self.vault.keys.data_key(&self.vault.store, &demo(), id).await.map(drop)
+    }
+}
+
+async fn a_version_whose_token_is_lost_ends_by_the_word_of_two_with_what_only_it_opens(vault: Vault) {
+    let scene = Scene::of(vault).await;
+    let vault = &scene.vault;
+    let losing = scene.losing().await;
+    let told: Vec<_> = losing.losses.iter().map(|loss| (&*loss.class, loss.data_keys, loss.values)).collect();
+    assert_eq!(told, [("session", 1, 0), ("stored", 1, 1)]);
+    let asked = scene.ask(losing.act().unwrap()).await;
+    assert!(matches!(vault.approve(scene.custodians[0], &asked).await, Approved::Own));
+    assert_eq!(vault.state(2).await, KekState::Deactivated, "asking ends nothing");
+    for id in &scene.under {
+        assert!(scene.there(*id).await.is_some());
+    }
+    let Approved::Done { record, receipt } = scene.approve(&asked).await else { panic!("it is not done") };
+    assert!(record.completed_at.is_some());
+    assert_eq!((vault.state(2).await, vault.state(3).await), (KekState::Lost, KekState::Active));
+    for id in &scene.under {
+        assert!(scene.there(*id).await.is_none());
+        assert!(matches!(scene.opened(*id).await, Err(keys::Error::Lost)));
+    }
+    scene.opened(scene.beside).await.unwrap();
+    assert!(vault.store.value(&demo(), scene.value).await.unwrap().is_some(), "its row stays, and opens for nobody");
+    // The certificate is made from that very entry, and says no more than was seen.
+    let entry = vault.store.entry_at(&demo(), &receipt.unwrap().position).await.unwrap().unwrap();
+    let certificate = DestructionCertificate::of(&Leaf::parse(&entry.leaf).unwrap(), &[0; 32]).unwrap();
+    let Destroyed::Version { end, data_keys, values, losses, requested_by, approved_by, .. } = certificate.destroyed
+    else {
+        panic!("{certificate:?}")
+    };
+    assert_eq!(end.how, "stated lost by the custodians, not verified by the vault");
+    assert_eq!((end.kek, data_keys, values, losses.len()), (losing.kek.row_key(), 2, 1, 2));
+    assert_eq!([requested_by, approved_by], scene.custodians.map(|id| id.to_string()));
+    assert_eq!((vault.said("key.kek.lost").await, vault.said("key.approval.given").await), (1, 2));
+    // What comes after it goes on: no reference is left, the same class begins anew, and the tenant's end is its end.
+    let done = kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap();
+    assert_eq!(done.left, 0);
+    vault.keys.data_key_to_seal(&vault.store, &demo(), DataKeyClass::Session, vault.clock.now()).await.unwrap();
+    vault.upkeep(None).pass().await.unwrap();
+    let shred = vault.ask_to_shred(scene.custodians[0]).await;
+    assert!(matches!(scene.approve(&shred).await, Approved::Done { record, .. } if record.completed_at.is_some()));
+    assert_eq!(vault.state(2).await, KekState::Lost, "nobody says of it that it was destroyed");
+}
+
+async fn what_is_asked_of_a_lost_version_is_of_that_version_and_that_key_as_they_are(vault: Vault) {
+    let scene = Scene::of(vault).await;
+    let vault = &scene.vault;
+    let act = scene.losing().await.act().unwrap();
+    let TwoPersonAct::LoseVersion { kek, row, key, serial, losses } = act.clone() else { panic!("not the act") };
+    let of = |kek: &str, row, key: &str, fewer: usize| TwoPersonAct::LoseVersion {
+        kek: kek.to_owned(),
+        row,
+        key: key.to_owned(),
+        serial: serial.clone(),
+        losses: losses[fewer..].to_vec(),
+    };
+    let other = KekRecord::key_of(kek.split('.').next().unwrap().parse::<KekId>().unwrap(), 1);
+    for changed in
+        [of(&other, row, &key, 0), of(&kek, row - 1, &key, 0), of(&kek, row, "00", 0), of(&kek, row, &key, 1)]
+    {
+        assert_eq!(scene.why_not(changed).await, Over::Changed);
+    }
+    // Whatever becomes of the version meanwhile ends the request.
+    let asked = scene.ask(act).await;
+    assert!(matches!(vault.wish(2, KekState::Compromised).await, Changed::Done(_)));
+    assert!(matches!(scene.approve(&asked).await, Approved::Over(Over::Changed)));
+    assert!(scene.there(scene.under[0]).await.is_some() && vault.said("key.kek.lost").await == 0);
+    // As it is now it can be asked for again.
+    let asked = scene.ask(scene.losing().await.act().unwrap()).await;
+    assert!(matches!(scene.approve(&asked).await, Approved::Done { .. }));
+    let (_, lost) =
+        versions(&demo(), &vault.store).await.unwrap().into_iter().find(|(_, kek)| kek.version == 2).unwrap();
+    assert!(lost.compromised_at.is_some(), "what stood beside it stays spoilt");
+}
+
+async fn only_a_version_that_wraps_nothing_any_more_and_lies_in_a_token_can_be_lost(vault: Vault) {
+    let scene = Scene::of(vault).await;
+    assert!(matches!(scene.judged(3).await, Asked::Active));
+    assert!(matches!(scene.judged(1).await, Asked::NotInToken));
+    assert!(matches!(scene.judged(9).await, Asked::Absent));
+    assert_eq!(scene.vault.wish(2, KekState::Lost).await, Changed::NotAllowed, "it takes two");
+    let asked = scene.ask(scene.losing().await.act().unwrap()).await;
+    assert!(matches!(scene.approve(&asked).await, Approved::Done { .. }));
+    assert!(matches!(scene.judged(2).await, Asked::NotAllowed(KekState::Lost)));
+    for state in [KekState::Active, KekState::Compromised, KekState::Destroyed] {
+        assert_eq!(scene.vault.wish(2, state).await, Changed::NotAllowed, "{state}");
+    }
+}
+
+async fn a_data_key_that_was_wrapped_anew_meanwhile_ends_with_no_lost_version(vault: Vault) {
+    let scene = Scene::of(vault).await;
+    let vault = &scene.vault;
+    let rows = [scene.there(scene.under[0]).await.unwrap(), scene.there(scene.under[1]).await.unwrap()];
+    let marks: Vec<LostDataKey> = rows.iter().map(|row| vault.keys.mark_lost(row)).collect();
+    // It comes under the active version between the count and the commit.
+    let moved = DataKeyRow { kek_version: 3, ..rows[1].clone() };
+    vault.write(move || Changes { data_keys: vec![moved.clone()], ..Changes::default() }).await.unwrap();
+    let lost = vault.write(move || Changes { lost_data_keys: marks.clone(), ..Changes::default() }).await;
+    assert!(lost.is_err(), "what was counted is not what is there");
+    for id in &scene.under {
+        assert!(scene.there(*id).await.is_some(), "all of them or none");
+    }
+}
+
+async fn a_data_key_that_somebody_took_away_is_not_said_to_be_lost(vault: Vault) {
+    let scene = Scene::of(vault).await;
+    let vault = &scene.vault;
+    let asked = scene.ask(scene.losing().await.act().unwrap()).await;
+    assert!(matches!(scene.approve(&asked).await, Approved::Done { .. }));
+    // A writer to the database takes away another one, and gives it the mark of one that was lost.
+    vault
+        .tamper(&format!("DELETE FROM data_keys WHERE data_key_id = {}", vault.literal(scene.beside.as_bytes())))
+        .await;
+    vault.keys.forget_tenant(&demo());
+    assert!(matches!(scene.opened(scene.beside).await, Err(keys::Error::NoDataKey)));
+    let (from, to) = (vault.literal(scene.under[0].as_bytes()), vault.literal(scene.beside.as_bytes()));
+    vault.tamper(&format!("UPDATE lost_data_keys SET data_key_id = {to} WHERE data_key_id = {from}")).await;
+    assert!(matches!(scene.opened(scene.beside).await, Err(keys::Error::NoDataKey)));
+    assert!(matches!(scene.opened(scene.under[1]).await, Err(keys::Error::Lost)));
+}
+
+async fn guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart(vault: Vault) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let (guest, owner): (TenantName, TenantName) = ("guest".parse().unwrap(), "owner".parse().unwrap());
+    let (other, _committer) = vault.second_node().await;
+    assert!(vault.store.guess(&guest, "17").await.unwrap());
+    assert!(other.guess(&guest, "17").await.unwrap());
+    for store in [&vault.store, &other] {
+        assert!(!store.guess(&guest, "17").await.unwrap(), "two in all");
+    }
+    assert!(other.guess(&guest, "18").await.unwrap() && other.guess(&owner, "17").await.unwrap(), "each by itself");
+    let vault = vault.killed_and_started().await;
+    assert!(!vault.store.guess(&guest, "17").await.unwrap(), "a restart forgets none");
+    // One that nobody tried is taken back; one that was accepted ends them.
+    vault.store.guess_back(&guest, "17").await.unwrap();
+    assert!(vault.store.guess(&guest, "17").await.unwrap() && !vault.store.guess(&guest, "17").await.unwrap());
+    vault.store.guesses_over(&guest, "17").await.unwrap();
+    assert!(vault.store.guess(&guest, "17").await.unwrap() && vault.store.guess(&guest, "17").await.unwrap());
+    // Those of many at once are not more.
+    let many = futures_util::future::join_all((0..8).map(|_| vault.store.guess(&guest, "19"))).await;
+    assert_eq!(many.into_iter().filter(|may| matches!(may, Ok(true))).count(), 2);
+    assert_eq!(vault.store.purge_guesses().await.unwrap(), 0);
+    vault.clock.advance(DAY);
+    assert!(vault.store.guess(&guest, "17").await.unwrap(), "after a day");
+    assert_eq!(vault.store.purge_guesses().await.unwrap(), 3);
+    assert_eq!(vault.number("SELECT count(*) FROM pin_guesses").await, 1);
+}
+
+async fn one_tenants_error_keeps_no_others_old_approvals(vault: Vault) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let vault = vault.with_tenant().await;
+    // By name one stands before it and one behind.
+    let tenants: [TenantName; 3] = ["acme".parse().unwrap(), demo(), "zeta".parse().unwrap()];
+    let mut asked = Vec::new();
+    for tenant in &tenants {
+        if *tenant != demo() {
+            vault.make_tenant(tenant).await;
+        }
+        let by = crate::store::administration::Administrator { tenant: tenant.clone(), ..vault.by() };
+        let act = TwoPersonAct::LeaveStrict { cache_seconds: 5, settings: 1 };
+        let one = CredentialId::generate(NOW);
+        asked.push(approvals::request(&by, one, act, vault.ground()).await.unwrap());
+    }
+    vault.clock.advance(32 * DAY);
+    // The key of one row of the second tenant is no text: what is asked for its old approvals fails as a whole.
+    let broken = format!(
+        "INSERT INTO approvals SELECT tenant, CAST(X'2fff' AS TEXT), version, body, mac, mac_key_id FROM approvals WHERE tenant = '{}'",
+        demo()
+    );
+    vault.tamper(&broken).await;
+    let old = vault.store.purge_approvals().await;
+    assert!(matches!(old, Ok(2)), "{old:?}");
+    for (tenant, asked) in tenants.iter().zip(&asked) {
+        let sql = format!("SELECT count(*) FROM approvals WHERE tenant = '{tenant}' AND key = '{}'", asked.approval_id);
+        assert_eq!(vault.number(sql.leak()).await, i64::from(*tenant == demo()), "{tenant}");
+    }
+}

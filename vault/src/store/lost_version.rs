@@ -1,0 +1,253 @@
+//! The end of one KEK version whose token is lost while data keys are wrapped under it: two custodians state it, and what only
+//! that version opens ends with it, in one commit. The tenant goes on with its other versions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::administration::Administrator;
+use super::approvals::{ApprovalRecord, Approved, Over, TwoPersonAct, in_force};
+use super::decree::Decree;
+use super::kek_states::versions;
+use super::key_records::MOST_COUNTED;
+use super::records::Body as _;
+use super::rows::{DataKeyRow, Table};
+use super::tenants::Ground;
+use super::{Error, Store, resealing};
+use crate::access_log::{Action, Entry};
+use crate::domain::text::hex;
+use crate::domain::{DataKeyClass, DataKeyId, KekId, TenantName};
+use crate::keys::{KekEnd, KekRecord, KekState};
+
+/// So many rows of values, and of data keys, are looked at in one reading.
+const LOOK: u32 = 1024;
+
+/// What becomes unopenable of one class of data keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Loss {
+    /// The class of data keys; of values it is their retention class.
+    pub class: String,
+    /// How many data keys.
+    pub data_keys: u64,
+    /// How many values they seal, spent and expired ones that wait for the purge included; a million says "a million or more".
+    pub values: u64,
+}
+
+/// One version, and what ends with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Losing {
+    /// The version.
+    pub kek: KekRecord,
+    /// The version of its row.
+    pub row: u64,
+    /// What becomes unopenable.
+    pub losses: Vec<Loss>,
+}
+
+/// What became of asking for it.
+#[derive(Debug)]
+pub enum Asked {
+    /// It could be approved.
+    Possible(Losing),
+    /// There is no such version, or several KEKs have one of this number.
+    Absent,
+    /// It wraps: the tenant needs a successor first.
+    Active,
+    /// Its state never becomes that.
+    NotAllowed(KekState),
+    /// It lies in the built-in KMS: no token of it can be lost.
+    NotInToken,
+    /// Its token answers with its key: nothing is lost.
+    Answers,
+}
+
+impl Losing {
+    /// The act that a second custodian has to approve: of exactly this version as it is, and of exactly this key.
+    #[must_use]
+    pub fn act(&self) -> Option<TwoPersonAct> {
+        let (kek, row, key) = (self.kek.row_key(), self.row, identity(&self.kek)?);
+        let serial = self.kek.hsm.as_ref().and_then(|hsm| hsm.serial.clone());
+        Some(TwoPersonAct::LoseVersion { kek, row, key, serial, losses: self.losses.clone() })
+    }
+
+    /// How many data keys end, and how many values with them.
+    #[must_use]
+    pub fn total(&self) -> (u64, u64) {
+        total(&self.losses)
+    }
+}
+
+/// Sums of data keys and of values.
+fn total(losses: &[Loss]) -> (u64, u64) {
+    losses.iter().fold((0, 0), |(keys, values), loss| (keys + loss.data_keys, values + loss.values))
+}
+
+/// What tells a version's key from every other: the proof of its known answer.
+fn identity(kek: &KekRecord) -> Option<String> {
+    kek.hsm.as_ref().map(|hsm| hex::encode(&hsm.canary.check))
+}
+
+/// Judges whether a version can be stated to be lost, and counts what would end with it. Its token is waited for.
+///
+/// # Errors
+/// [`Error::Keys`] where the token neither answers nor is silent; [`Error::Database`], [`Error::Tampered`].
+pub async fn judge(
+    (kek_id, version): (Option<KekId>, u32),
+    tenant: &TenantName,
+    ground: Ground<'_>,
+) -> Result<Asked, Error> {
+    let found = versions(tenant, ground.store).await?;
+    let is_meant = |kek: &KekRecord| kek.version == version && kek_id.is_none_or(|kek_id| kek.kek_id == kek_id);
+    let mut meant = found.into_iter().filter(|(_, kek)| is_meant(kek));
+    let (Some((row, kek)), None) = (meant.next(), meant.next()) else { return Ok(Asked::Absent) };
+    if kek.state.may_wrap() {
+        return Ok(Asked::Active);
+    }
+    if !kek.state.may_become(KekState::Lost) {
+        return Ok(Asked::NotAllowed(kek.state));
+    }
+    if kek.hsm.is_none() {
+        return Ok(Asked::NotInToken);
+    }
+    if ground.keys.look_for_kek(ground.store, tenant, &kek).await?.is_none() {
+        return Ok(Asked::Answers);
+    }
+    let (_, losses) = losses(&kek, tenant, ground.store).await?;
+    Ok(Asked::Possible(Losing { kek, row, losses }))
+}
+
+/// Ends the version as a second custodian approves it: its state, its data keys, the approval and the entry that a certificate
+/// is made from are one commit. Killed before it nothing happened; the PIN of a token that no other version needs goes with the
+/// next look at the tenant's keys.
+pub(in crate::store) async fn end(
+    by: &Administrator,
+    (version, given): (u64, ApprovalRecord),
+    ground: Ground<'_>,
+) -> Result<Approved, Error> {
+    let (tenant, store) = (&by.tenant, ground.store);
+    let TwoPersonAct::LoseVersion { kek: wanted, row, key, losses: told, .. } = &given.act else {
+        return Err(Error::Rule("another act"));
+    };
+    let found = versions(tenant, store).await?;
+    let meant = found.into_iter().find(|(at, kek)| {
+        let is_it = kek.row_key() == *wanted && at == row && identity(kek).as_ref() == Some(key);
+        is_it && kek.state.may_become(KekState::Lost) && !kek.state.may_wrap()
+    });
+    let Some((at, kek)) = meant else { return Ok(Approved::Over(Over::Changed)) };
+    let Some(ended) = ground.keys.look_for_kek(store, tenant, &kek).await? else {
+        return Ok(Approved::Over(Over::Answers));
+    };
+    let (rows, losses) = losses(&kek, tenant, store).await?;
+    // Nothing is wrapped under it any more: what is there now was there when it was asked, or fewer.
+    if !losses.iter().all(|loss| told.iter().any(|told| loss.is_within(told))) {
+        return Ok(Approved::Over(Over::Changed));
+    }
+    // The token took its time: the credential that asked is judged again where it is written.
+    let Some((asker, asker_at)) = in_force(given.requested_by, tenant, store).await? else {
+        return Ok(Approved::Over(Over::Withdrawn));
+    };
+    let now = store.clock().now();
+    let record = ApprovalRecord { completed_at: Some(now), ..given };
+    let deadline = now.plus(PATIENCE);
+    let mut decree = Decree::new(Administrator { generation: None, deadline, ..by.clone() }).until(record.expires_at);
+    decree.rest_on(Table::Credentials, asker, asker_at);
+    let entry = entry(&decree, (&kek, &ended), &losses, &record)?;
+    let lost = KekRecord { state: KekState::Lost, ended: Some(ended), ..kek };
+    // First, so that the receipt is of it.
+    decree.push(lost.to_row(tenant, &lost.row_key(), at + 1)?, entry);
+    let approval = Entry { facts: record.facts(tenant, &by.realm), ..decree.entry(Action::Key("approval.given")) };
+    decree.push(record.to_row(tenant, &record.approval_id.to_string(), version + 1)?, approval);
+    decree.lose(rows.iter().map(|row| ground.keys.mark_lost(row)).collect());
+    let receipt = match decree.submit(ground.committer).await {
+        Ok(Some(receipt)) => receipt,
+        // A data key was wrapped anew meanwhile: what was counted is not what is there.
+        Ok(None) | Err(Error::Conflict) => return Ok(Approved::Over(Over::Changed)),
+        Err(error) => return Err(error),
+    };
+    ground.keys.forget_tenant(tenant);
+    Ok(Approved::Done { record, receipt: Some(receipt) })
+}
+
+/// How long the commit may take: what was waited for before has used up what the request had.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The part after `key.` of the entry that says that a version is lost.
+pub const VERSION_LOST: &str = "kek.lost";
+
+impl Loss {
+    fn is_within(&self, told: &Self) -> bool {
+        let values = told.values >= MOST_COUNTED || self.values <= told.values;
+        self.class == told.class && self.data_keys <= told.data_keys && values
+    }
+}
+
+/// What the log says of it, and a certificate after it.
+fn entry(
+    decree: &Decree,
+    (kek, ended): (&KekRecord, &KekEnd),
+    losses: &[Loss],
+    record: &ApprovalRecord,
+) -> Result<Entry, Error> {
+    let (data_keys, values) = total(losses);
+    let mut facts = vec![
+        ("kek", kek.row_key()),
+        ("version", kek.version.to_string()),
+        ("before", kek.state.to_string()),
+        ("approval", record.approval_id.to_string()),
+        ("requestedBy", record.requested_by.to_string()),
+        ("approvedBy", record.approved_by.map(|id| id.to_string()).unwrap_or_default()),
+        ("dataKeys", data_keys.to_string()),
+        ("values", values.to_string()),
+        ("losses", told(losses)?),
+    ];
+    facts.extend(ended.facts());
+    Ok(Entry { kek_id: Some(kek.kek_id), facts, ..decree.entry(Action::Key(VERSION_LOST)) })
+}
+
+/// As an entry says it.
+pub(in crate::store) fn told(losses: &[Loss]) -> Result<String, Error> {
+    serde_json::to_string(losses).map_err(|_| Error::Rule("losses must serialise"))
+}
+
+/// The data keys that a version wraps, and what they seal, by class.
+async fn losses(kek: &KekRecord, tenant: &TenantName, store: &Store) -> Result<(Vec<DataKeyRow>, Vec<Loss>), Error> {
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        let found = store.data_keys_after(tenant, after, LOOK).await?;
+        let Some(last) = found.last() else { break };
+        after = Some(last.data_key_id);
+        rows.extend(found.into_iter().filter(|row| (row.kek_id, row.kek_version) == (kek.kek_id, kek.version)));
+    }
+    let mut by_class: BTreeMap<DataKeyClass, (u64, u64)> = BTreeMap::new();
+    let mut times: BTreeMap<(DataKeyClass, u64), Vec<&DataKeyRow>> = BTreeMap::new();
+    for row in &rows {
+        by_class.entry(row.class).or_default().0 += 1;
+        times.entry((row.class, row.epoch.0)).or_default().push(row);
+    }
+    for ((class, _), keys) in times.into_iter().filter(|((class, _), _)| class.is_of_values()) {
+        let seen = &mut by_class.entry(class).or_default().1;
+        *seen = (*seen + values(&keys, MOST_COUNTED.saturating_sub(*seen), tenant, store).await?).min(MOST_COUNTED);
+    }
+    let loss =
+        |(class, (data_keys, values)): (DataKeyClass, _)| Loss { class: class.as_str().to_owned(), data_keys, values };
+    Ok((rows, by_class.into_iter().map(loss).collect()))
+}
+
+/// How many values rest on data keys of one class and epoch; `most` says "at least so many".
+async fn values(keys: &[&DataKeyRow], most: u64, tenant: &TenantName, store: &Store) -> Result<u64, Error> {
+    let Some(first) = keys.first() else { return Ok(0) };
+    let ids: BTreeSet<DataKeyId> = keys.iter().map(|row| row.data_key_id).collect();
+    let (after, before) = resealing::ids_of(first);
+    let (mut after, mut count) = (after.as_bytes().to_vec(), 0);
+    while count < most {
+        let seen = store.seals((&after, before.as_bytes()), LOOK, tenant).await?;
+        let Some(last) = seen.last() else { break };
+        after.clone_from(&last.key);
+        let seals = seen.iter().filter_map(|row| row.seals);
+        let its =
+            seals.filter(|seals| ids.contains(&seals.data_key) || seals.state.is_some_and(|id| ids.contains(&id)));
+        count += its.count() as u64;
+    }
+    Ok(count.min(most))
+}

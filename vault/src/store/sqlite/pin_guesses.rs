@@ -1,0 +1,97 @@
+//! PINs that were brought for a token, counted before each is tried.
+
+use sqlx::SqliteConnection;
+
+use super::SqliteStore;
+use super::column::{int, millis};
+use crate::domain::{TenantName, Timestamp};
+use crate::store::Error;
+
+impl SqliteStore {
+    /// Counts one more, unless there are `most` already that are not older than `horizon`.
+    pub(in crate::store) async fn guess(
+        &self,
+        place: (&TenantName, &str),
+        most: u32,
+        now: Timestamp,
+        horizon: Timestamp,
+    ) -> Result<bool, Error> {
+        let mut writer = self.writer().await;
+        let mut batch = writer.begin().await?;
+        let done = guess(place, most, (now, horizon), &mut batch.transaction).await.map_err(Error::from);
+        let done = batch.finish(done).await;
+        writer.settle(done).await
+    }
+
+    /// Takes one back.
+    pub(in crate::store) async fn guess_back(&self, by: &TenantName, token: &str) -> Result<(), Error> {
+        let mut writer = self.writer().await;
+        let mut batch = writer.begin().await?;
+        let done = guess_back(by, token, &mut batch.transaction).await.map_err(Error::from);
+        let done = batch.finish(done).await;
+        writer.settle(done).await
+    }
+
+    /// Forgets them all.
+    pub(in crate::store) async fn guesses_over(&self, by: &TenantName, token: &str) -> Result<(), Error> {
+        let mut writer = self.writer().await;
+        let mut batch = writer.begin().await?;
+        let done = guesses_over(by, token, &mut batch.transaction).await.map_err(Error::from);
+        let done = batch.finish(done).await;
+        writer.settle(done).await
+    }
+
+    /// Removes what was last begun before `horizon`; how many.
+    pub(in crate::store) async fn purge_guesses(&self, horizon: Timestamp) -> Result<u64, Error> {
+        let mut writer = self.writer().await;
+        let mut batch = writer.begin().await?;
+        let done = purge(horizon, &mut batch.transaction).await.map_err(Error::from);
+        let done = batch.finish(done).await;
+        writer.settle(done).await
+    }
+}
+
+async fn guess(
+    (by, token): (&TenantName, &str),
+    most: u32,
+    (now, horizon): (Timestamp, Timestamp),
+    connection: &mut SqliteConnection,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "INSERT INTO pin_guesses AS g (tenant, token, tried, last) VALUES (?1, ?2, 1, ?3) \
+         ON CONFLICT (tenant, token) DO UPDATE SET tried = CASE WHEN g.last <= ?4 THEN 1 ELSE g.tried + 1 END, last = ?3 \
+         WHERE g.tried < ?5 OR g.last <= ?4",
+    )
+    .bind(by.as_str())
+    .bind(token)
+    .bind(millis(now))
+    .bind(millis(horizon))
+    .bind(int(u64::from(most)))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+async fn guess_back(by: &TenantName, token: &str, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE pin_guesses SET tried = tried - 1 WHERE tenant = ?1 AND token = ?2 AND tried > 0")
+        .bind(by.as_str())
+        .bind(token)
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+async fn guesses_over(by: &TenantName, token: &str, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM pin_guesses WHERE tenant = ?1 AND token = ?2")
+        .bind(by.as_str())
+        .bind(token)
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+async fn purge(horizon: Timestamp, connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let done =
+        sqlx::query("DELETE FROM pin_guesses WHERE last <= ?1").bind(millis(horizon)).execute(connection).await?;
+    Ok(done.rows_affected())
+}
