@@ -104,6 +104,7 @@ fn a_refused_pin_is_remembered_though_its_place_went_to_another() {
     let limits = restless();
     let refused = Host::start(launch(&token, &crew), with_pin(&token, "0000000000"), limits.clone()).unwrap();
     assert!(refused.wait(LONG, |s| s.phase == Phase::Quarantined), "{:?}", refused.status());
+    let before = (refused.status().starts, refused.status().changes);
     let well = Host::start(launch(&token, &crew), with_pin(&token, PIN), limits).unwrap();
     let key = kek(&well, "kek", hsm::KekKind::Aes256);
     assert!(well.wait(LONG, |s| s.phase == Phase::Idle), "{:?}", well.status());
@@ -113,6 +114,8 @@ fn a_refused_pin_is_remembered_though_its_place_went_to_another() {
         assert!(matches!(refused.wrap(&key, &data_key(), b"", LONG), Err(HsmError::Quarantined(_))));
     }
     assert_eq!((refused.status().phase, token.calls("C_Login")), (Phase::Quarantined, logins));
+    // Not even for a moment: what remembers the PIN forgets it after a while.
+    assert_eq!((refused.status().starts, refused.status().changes), before);
 }
 
 #[test]
