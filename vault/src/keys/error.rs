@@ -59,8 +59,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The key store does not answer in time, or not at all.
-    #[error("the key store does not answer")]
+    /// The key store, or the key provider, does not answer in time or not at all.
+    #[error("the key store or the key provider does not answer in time")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database could not answer about a key's record.
     #[error(transparent)]

@@ -79,6 +79,11 @@ impl Running {
         self.host().status()
     }
 
+    /// Whether its worker is there: a call need not wait for a place or a start.
+    pub(super) fn has_worker(&self) -> bool {
+        matches!(self.status().phase, Phase::Ready | Phase::Degraded | Phase::Quarantined)
+    }
+
     pub(super) fn news(&self, what: News) -> HsmNews {
         HsmNews { tenant: self.place.0.clone(), provider: self.place.1, version: self.version, what }
     }
@@ -228,8 +233,7 @@ impl HsmProvider {
         let setup = self.setup.get().ok_or(Error::KekUnusable)?;
         // What the settings forbid is not loaded, whatever a row says.
         setup.allows(&configuration.module).map_err(Error::Hsm)?;
-        let limits = Limits { call: HANGS, manage: MANAGE, ..Limits::default() };
-        begin(setup.launch.clone(), configuration, limits).map_err(Error::Hsm)
+        begin(setup.launch.clone(), configuration, limits()).map_err(Error::Hsm)
     }
 
     async fn pin(&self, tenant: &TenantName, record: &ProviderRecord) -> Result<Pin, Error> {
@@ -237,6 +241,11 @@ impl HsmProvider {
         let bytes = self.store.load(&name).await?.ok_or(Error::KekUnusable)?;
         Pin::new(&bytes).map_err(Error::Hsm)
     }
+}
+
+/// What every host here is held to.
+pub(super) fn limits() -> Limits {
+    Limits { call: HANGS, manage: MANAGE, ..Limits::default() }
 }
 
 /// The configuration of a row, without canaries.

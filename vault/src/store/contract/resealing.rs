@@ -24,6 +24,7 @@ on_every_engine!(
     what_is_counted_stays_counted,
     a_value_that_is_not_what_was_written_keeps_no_other,
     a_row_that_does_not_read_keeps_no_other_from_being_sealed_anew,
+    a_row_that_does_not_read_keeps_every_data_key_that_it_may_need,
     a_data_key_whose_era_was_moved_seals_nothing,
     a_value_that_is_used_and_sealed_anew_at_once_is_both,
     whatever_is_sealed_after_a_compromise_is_under_another_data_key,
@@ -239,6 +240,22 @@ async fn a_row_that_does_not_read_keeps_no_other_from_being_sealed_anew(vault: V
     assert!(vault.is_genuine(good).await && vault.row(good).await.data_key_id != old);
     // Nobody knows which data key they need: none is taken away.
     assert_eq!(vault.pass(true).await, Passed { refused: 2, left: 1, ..Passed::default() });
+    vault.keys.forget_tenant(&demo());
+    vault.data_key(old).await.unwrap();
+}
+
+async fn a_row_that_does_not_read_keeps_every_data_key_that_it_may_need(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let first = vault.captured(None).await;
+    let old = vault.row(first).await.data_key_id;
+    vault.clock.advance(Duration::from_secs(2 * 86_400));
+    let other = vault.captured(None).await;
+    // Of another day: what is asked is what it says, not when it was made.
+    let (place, nothing) = (vault.literal(other.as_bytes()), vault.literal(&[0]));
+    vault.tamper(&format!("UPDATE secure_values SET data_key_id = {nothing} WHERE value_id = {place}")).await;
+    vault.compromise(1).await;
+    vault.pass(true).await;
+    assert_eq!(vault.pass(true).await.idle, 1, "nothing of its day rests on it");
     vault.keys.forget_tenant(&demo());
     vault.data_key(old).await.unwrap();
 }

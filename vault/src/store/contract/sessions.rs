@@ -88,8 +88,10 @@ async fn a_batch_that_waited_for_a_row_decides_on_what_the_other_node_wrote(vaul
     let vault = vault.with_tenant().await;
     let (store, _committer) = vault.second_node().await;
     for table in [Table::CaptureSessions, Table::Destinations] {
-        let row =
-            |version, taken| DecidingRow { table, ..session(CaptureSessionId::from_bytes([7; 16]), version, taken) };
+        let row = move |version, taken| DecidingRow {
+            table,
+            ..session(CaptureSessionId::from_bytes([7; 16]), version, taken)
+        };
         let key = row(1, 0).key;
         vault.write(move || Changes { rows: vec![row(1, 0)], ..Changes::default() }).await.unwrap();
         let wanted = || Wanted {
