@@ -222,6 +222,11 @@ async fn a_key_that_somebody_may_know_is_taken_on_by_a_waiver_that_the_log_keeps
     let serial = asked["approval"]["hsm"]["serial"].as_str().unwrap_or_default();
     assert!(!serial.is_empty(), "it is bound to the token that answered: {asked}");
     assert_eq!(custody.keys(&acme, &["list"])["data"].as_array().unwrap().len(), 1);
+    let requests = custody.entries(&acme, "key.approval.requested").await;
+    assert_eq!(
+        requests[0]["facts"]["waived"], "reservations",
+        "the second person reads it, and the log too: {requests:?}"
+    );
     custody.approve(&acme, &asked);
     let rotated = custody.keys(&acme, &rotate);
     assert_eq!(rotated["version"], 2, "{rotated}");

@@ -59,7 +59,11 @@ async fn calls_that_wait_for_their_workers_take_no_turn_of_those_whose_worker_is
     let keys = open(dir.path(), &Clock::held(NOW)).await.unwrap();
     let (hsm, crew) = (&keys.inner.provider.hsm, hsm::Crew::new(1));
     let hosts = ["one", "two", "three"].map(|tenant| starting(&crew, tenant));
-    let waiting = hosts.iter().map(|running| hsm.call(running, CALL, |host, left| host.ask_canaries(left)));
+    let kek = hsm::KekSelector { label: Some("kek".to_owned()), id: None };
+    let waiting = hosts.iter().map(|running| {
+        let kek = kek.clone();
+        hsm.call(running, CALL, move |host, left| host.describe(&kek, left))
+    });
     let waiting = futures_util::future::join_all(waiting);
     let watching = async {
         // Each of them is in its call by then.
@@ -69,5 +73,5 @@ async fn calls_that_wait_for_their_workers_take_no_turn_of_those_whose_worker_is
         assert_eq!(hsm.turns.available_permits(), AT_ONCE);
     };
     let (waited, ()) = futures_util::future::join(waiting, watching).await;
-    drop(waited);
+    assert!(waited.iter().all(Result::is_err));
 }

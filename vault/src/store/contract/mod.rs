@@ -3,6 +3,7 @@
 mod administering;
 mod asking;
 mod bounds;
+mod claiming;
 mod closing;
 mod committing;
 mod copying;

@@ -93,7 +93,7 @@ async fn a_batch_that_waited_for_a_row_decides_on_what_the_other_node_wrote(vaul
             ..session(CaptureSessionId::from_bytes([7; 16]), version, taken)
         };
         let key = row(1, 0).key;
-        vault.write(move || Changes { rows: vec![row(1, 0)], ..Changes::default() }).await.unwrap();
+        vault.decree(row(1, 0)).await.unwrap();
         let wanted = || Wanted {
             tenants: [demo()].into(),
             rows: [((table, demo()), [key.clone()].into())].into(),
@@ -116,6 +116,10 @@ async fn a_batch_that_waited_for_a_row_decides_on_what_the_other_node_wrote(vaul
         let loaded = loaded.unwrap();
         let read = &loaded.rows[0].sealed.row;
         assert_eq!((read.version, &read.body[..]), (2, &[MOST][..]), "{table:?}");
+        // What was decided on the version before it is not written over it, whoever thinks so.
+        let sealed = RowSeal::new(vault.keys.clone()).seal(row(2, 0));
+        let rows = [((table, demo(), key.clone()), (1, sealed))].into();
+        assert!(second.write(&WriteSet { rows, ..WriteSet::default() }).await.is_err(), "{table:?}");
         second.rollback().await.unwrap();
     }
 }
