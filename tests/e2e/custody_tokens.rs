@@ -64,7 +64,7 @@ async fn a_token_that_is_only_slow_is_not_lost_by_statement() {
     assert!(!token.logged_in(&["--list-objects"]).contains("siv-acme-1"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_nobody_could_ask_because_all_workers_were_at_work_is_not_lost_by_statement() {
     let token = Token::shimmed(Provider::SoftHsm);
     let custody = Custody::with_settings(&[&token], "hsm_workers = 1");

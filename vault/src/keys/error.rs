@@ -99,6 +99,12 @@ impl Error {
         }
     }
 
+    /// Whether the key provider was not even asked: no worker was free for it, or the one to be asked is being started.
+    #[must_use]
+    pub const fn is_unasked(&self) -> bool {
+        matches!(self, Self::Hsm(hsm::HsmError::Overloaded))
+    }
+
     /// Whether what was asked for may be had later: key provider, key store or store did not answer.
     #[must_use]
     pub const fn may_pass(&self) -> bool {

@@ -141,7 +141,7 @@ impl Told {
 }
 
 /// Whether a worker is on its way of which nothing bad was heard since it was last well.
-fn is_starting(status: &hsm::Status) -> bool {
+pub(super) fn is_starting(status: &hsm::Status) -> bool {
     status.phase == Phase::Connecting && status.failed == 0
 }
 

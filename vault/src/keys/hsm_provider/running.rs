@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hsm::{Canary, Configuration, Host, HsmError, Limits, Phase, Pin, PinSource, Status};
 use tokio::sync::Semaphore;
 
-use super::news::{HsmNews, News, Told};
+use super::news::{HsmNews, News, Told, is_starting};
 use super::{CALL, HANGS, HsmProvider, MANAGE, Place};
 use crate::domain::{KeyProviderId, TenantName};
 use crate::keys::hsm_records::{HsmKek, ProviderRecord};
@@ -92,7 +92,8 @@ impl Running {
     pub(super) fn known_outage(&self) -> Option<HsmError> {
         let failed = (*self.failed.lock().unwrap_or_else(PoisonError::into_inner))?;
         let status = self.status();
-        let away = failed.elapsed() < REST && !matches!(status.phase, Phase::Ready | Phase::Idle);
+        let is_up = matches!(status.phase, Phase::Ready | Phase::Idle) || is_starting(&status);
+        let away = failed.elapsed() < REST && !is_up;
         away.then(|| HsmError::Unavailable(status.last_error.unwrap_or_else(|| "no worker".to_owned())))
     }
 
