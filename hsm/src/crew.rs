@@ -22,6 +22,10 @@ struct Roll {
     here: usize,
     /// Of those, ones of hosts that failed and have not been well since.
     unproven: usize,
+    /// Who waits for a place.
+    waiting: usize,
+    /// Since when workers that were ended for another are on their way out.
+    leaving: Vec<Instant>,
     hosts: Vec<Weak<Shared>>,
 }
 
@@ -34,6 +38,8 @@ pub(crate) struct Place {
 
 /// Of so many places one is for hosts that failed: tokens that hang keep no others from theirs.
 const PART: usize = 4;
+/// A worker that is not gone after so long is not waited for: another one is ended.
+const LEAVES: Duration = Duration::from_secs(2);
 
 impl Crew {
     /// At most so many workers, and one at least.
@@ -52,9 +58,16 @@ impl Crew {
     /// A place for a worker, waited for as long as `wait`. Nobody who holds a host's lock may ask.
     pub(crate) fn enter(self: &Arc<Self>, has_failed: bool, wait: Duration) -> Option<Place> {
         let until = Instant::now() + wait;
+        self.roll().waiting += 1;
+        let place = self.wait(has_failed, until, wait);
+        self.roll().waiting -= 1;
+        place
+    }
+
+    fn wait(self: &Arc<Self>, has_failed: bool, until: Instant, wait: Duration) -> Option<Place> {
         // Who failed takes nobody's worker for a place that becomes free by itself.
         let asks = if has_failed { until - wait / 2 } else { Instant::now() };
-        let mut asked = false;
+        let mut in_vain = false;
         let mut roll = self.roll();
         loop {
             let is_full = roll.here >= self.most;
@@ -65,15 +78,19 @@ impl Crew {
                 return Some(Place { crew: Arc::clone(self), unproven: AtomicBool::new(has_failed) });
             }
             let now = Instant::now();
-            if is_full && has_part && !asked && now >= asks {
-                // One for each who waits; its place is free once its process is gone.
-                asked = true;
+            roll.leaving.retain(|since| now.saturating_duration_since(*since) < LEAVES);
+            // One for each who waits, whoever ended it; its place is free once its process is gone.
+            if is_full && has_part && !in_vain && now >= asks && roll.leaving.len() < roll.waiting {
+                roll.leaving.push(now);
                 let hosts: Vec<_> = roll.hosts.iter().filter_map(Weak::upgrade).collect();
                 drop(roll);
-                rest_one(&hosts);
+                in_vain = !rest_one(&hosts);
                 // A host may have ended with the last of its references here: with no lock held.
                 drop(hosts);
                 roll = self.roll();
+                if in_vain {
+                    roll.leaving.pop();
+                }
                 continue;
             }
             if now >= until {
@@ -90,11 +107,11 @@ impl Crew {
     }
 }
 
-/// Ends the worker that nobody has asked for longest, unless all are at work.
-fn rest_one(hosts: &[Arc<Shared>]) {
+/// Ends the worker that nobody has asked for longest; false if all are at work.
+fn rest_one(hosts: &[Arc<Shared>]) -> bool {
     let mut idle: Vec<_> = hosts.iter().filter_map(|host| Some((host.idle_since()?, host))).collect();
     idle.sort_by_key(|(since, _)| *since);
-    let _ = idle.iter().any(|(since, host)| host.rest(*since));
+    idle.iter().any(|(since, host)| host.rest(*since))
 }
 
 impl Place {
@@ -110,7 +127,12 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.is_proven();
-        self.crew.roll().here -= 1;
+        let mut roll = self.crew.roll();
+        roll.here -= 1;
+        if !roll.leaving.is_empty() {
+            roll.leaving.remove(0);
+        }
+        drop(roll);
         self.crew.changed.notify_all();
     }
 }
@@ -130,6 +152,26 @@ mod tests {
         assert!(crew.enter(true, Duration::ZERO).is_none());
         failed[0].is_proven();
         assert!(crew.enter(true, Duration::ZERO).is_some(), "it answers again, and its part is free");
+    }
+
+    #[test]
+    fn a_host_that_is_held_up_holds_up_nobody_elses_start() {
+        let crew = Crew::new(1);
+        let launch = crate::Launch {
+            program: "/bin/false".into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            crew: Arc::clone(&crew),
+        };
+        let shared = Arc::new(Shared::for_tests(launch));
+        crew.join(&shared);
+        let _place = crew.enter(false, Duration::ZERO).unwrap();
+        let held = shared.hold_for_tests();
+        let (done, waited) = std::sync::mpsc::channel();
+        let waiting = Arc::clone(&crew);
+        std::thread::spawn(move || done.send(waiting.enter(false, Duration::from_millis(100)).is_none()));
+        assert_eq!(waited.recv_timeout(Duration::from_secs(30)), Ok(true), "it waits for the other's lock");
+        drop(held);
     }
 
     #[test]

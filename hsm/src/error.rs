@@ -39,8 +39,8 @@ pub enum HsmError {
     /// The call ran into its deadline.
     #[error("the HSM did not answer in time")]
     DeadlineExceeded,
-    /// As many calls as allowed are under way.
-    #[error("too many calls to this HSM are under way")]
+    /// As many calls or workers as allowed are under way, or the worker is being started: the token was not asked.
+    #[error("no worker of this HSM is free for one more call")]
     Overloaded,
     /// The module refused for good: asking again would not help.
     #[error("the module refused: {0}")]

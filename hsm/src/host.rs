@@ -221,11 +221,14 @@ impl Host {
         left.map_or_else(|poisoned| condition(&poisoned.into_inner().0.status), |(inner, _)| condition(&inner.status))
     }
 
-    /// Has a worker started where none runs because none was needed. A call does so by itself.
+    /// Has a worker started soon where none runs. A call does so by itself.
     pub fn wake(&self) {
         let mut inner = self.shared.lock();
         inner.used = Instant::now();
         inner.wanted |= inner.status.phase == Phase::Idle;
+        if inner.status.phase == Phase::Down {
+            inner.due = inner.due.min(inner.used + self.shared.limits.backoff_last);
+        }
         self.shared.changed.notify_all();
     }
 
@@ -235,6 +238,7 @@ impl Host {
         inner.configuration = configuration;
         inner.revision += 1;
         inner.backoff.reset();
+        inner.status.failed = 0;
         inner.breaker.close();
         inner.fall(Phase::Down, None);
         inner.due = Instant::now();

@@ -70,6 +70,8 @@ struct Waiting {
 
 /// So many times the limit a start may take in all, however long the line at its token is.
 const STARTS: u32 = 10;
+/// Before the second look whether a killed process has ended; before each further one twice as long.
+const REAP: Duration = Duration::from_millis(1);
 /// How long a request may wait for room in the socket's buffer: a worker always reads, unless it is stopped.
 const WRITE: Duration = Duration::from_millis(500);
 
@@ -242,8 +244,13 @@ impl Worker {
         self.waiting().clear();
     }
 
+    /// Waits for its end without the lock: a process that no signal ends, as in a driver that hangs, keeps nobody who kills it waiting.
     fn reap(&self) {
-        let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).wait();
+        let mut pause = REAP;
+        while matches!(self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait(), Ok(None)) {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(WRITE);
+        }
     }
 
     /// False if the frame belongs to no request.

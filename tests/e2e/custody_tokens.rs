@@ -54,12 +54,41 @@ async fn a_token_that_is_only_slow_is_not_lost_by_statement() {
     let custody = Custody::of(&[&token]);
     let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
     let asked = custody.keys(&acme, &["shred", "--token-lost"]);
-    // Right before it is approved, so that the token is asked while its worker starts.
-    token.inject("C_Initialize delay=3000\n");
+    // Right before it is approved, so that the token is asked while its worker starts: each step within what it may take.
+    token.inject("C_Initialize delay=4800\nC_Login delay=5300\nC_OpenSession delay=600\n");
     kill_workers(&custody);
-    custody.approve(&acme, &asked);
+    let (id, digest) = (&asked["approval"]["approvalId"], &asked["approval"]["digest"]);
+    custody.command(&acme.second, &["keys", "approve", id.as_str().unwrap(), "--digest", digest.as_str().unwrap()]);
+    until("it ends", || async { first(&custody, &acme)["state"] == "destroyed" }).await;
     assert_eq!(first(&custody, &acme)["ended"], "destroyed by siv");
     assert!(!token.logged_in(&["--list-objects"]).contains("siv-acme-1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_nobody_could_ask_because_all_workers_were_at_work_is_not_lost_by_statement() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let custody = Custody::with_settings(&[&token], "hsm_workers = 1");
+    let [acme, other] = ["acme", "other"].map(|name| custody.customer_in(name, (&token, LABEL, PIN), 0));
+    let key = custody.put(&other, "4242424242424242").await.unwrap();
+    let asked = custody.keys(&acme, &["shred", "--token-lost"]);
+    until("the other has the worker", || async { custody.read(&other, &key).await.status == 200 }).await;
+    // Its neighbour's worker is at work, again and again, for longer than any start is waited for.
+    token.inject("C_Decrypt delay=1100\n");
+    let (id, digest) = (&asked["approval"]["approvalId"], &asked["approval"]["digest"]);
+    let approve = ["keys", "approve", id.as_str().unwrap(), "--digest", digest.as_str().unwrap()];
+    std::thread::scope(|scope| {
+        let approving = scope.spawn(|| custody.command(&acme.second, &approve));
+        while !approving.is_finished() {
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    futures_util::future::join(custody.read(&other, &key), custody.read(&other, &key)).await
+                })
+            });
+        }
+    });
+    token.inject("");
+    until("it ends", || async { first(&custody, &acme)["state"] == "destroyed" }).await;
+    assert_eq!(first(&custody, &acme)["ended"], "destroyed by siv");
 }
 
 #[tokio::test]
@@ -193,6 +222,11 @@ async fn a_key_that_somebody_may_know_is_taken_on_by_a_waiver_that_the_log_keeps
     let serial = asked["approval"]["hsm"]["serial"].as_str().unwrap_or_default();
     assert!(!serial.is_empty(), "it is bound to the token that answered: {asked}");
     assert_eq!(custody.keys(&acme, &["list"])["data"].as_array().unwrap().len(), 1);
+    let requests = custody.entries(&acme, "key.approval.requested").await;
+    assert_eq!(
+        requests[0]["facts"]["waived"], "reservations",
+        "the second person reads it, and the log too: {requests:?}"
+    );
     custody.approve(&acme, &asked);
     let rotated = custody.keys(&acme, &rotate);
     assert_eq!(rotated["version"], 2, "{rotated}");
@@ -203,20 +237,23 @@ async fn a_key_that_somebody_may_know_is_taken_on_by_a_waiver_that_the_log_keeps
 
 #[tokio::test]
 async fn one_worker_serves_the_tokens_of_all_tenants_one_after_the_other_where_no_more_may_run() {
-    let token = Token::new(Provider::SoftHsm);
+    let token = Token::shimmed(Provider::SoftHsm);
     let custody = Custody::with_settings(&[&token], "hsm_workers = 1");
     let tenants = ["one", "two"].map(|name| custody.customer_in(name, (&token, LABEL, PIN), 0));
     let mut keys = Vec::new();
     for tenant in &tenants {
+        until("its turn comes", || async { custody.put(tenant, "4242424242424242").await.is_ok() }).await;
         keys.push(custody.put(tenant, "4242424242424242").await.unwrap());
     }
+    // A start takes longer than a request is kept waiting, as that of an HSM behind a network does.
+    token.inject("C_Initialize delay=1500\n");
     for _ in 0..3 {
         for (tenant, key) in tenants.iter().zip(&keys) {
             until("its turn comes", || async { custody.read(tenant, key).await.status == 200 }).await;
             assert!(custody.workers().len() <= 1, "{:?}", custody.workers());
         }
     }
-    // That a worker ended is no outage.
+    // That a worker ended is no outage, nor that the next one takes its time.
     for tenant in &tenants {
         assert_eq!(custody.reasons(tenant).await, json!([]));
         assert!(custody.entries(tenant, "key.provider.unavailable").await.is_empty());

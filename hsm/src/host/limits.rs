@@ -17,8 +17,8 @@ pub struct Limits {
     pub in_flight: usize,
     /// Between two looks at the canaries; this also keeps idle sessions alive.
     pub canary: Duration,
-    /// A worker that nobody has asked for so long ends; the next call starts another. One that is away is looked for at the pace of the
-    /// canaries from then on.
+    /// A token that is away and that nobody has asked for so long is looked for at the pace of the canaries from then on. A worker does not
+    /// end by that: only for another that needs its place.
     pub idle: Duration,
     /// First wait after a failure; it doubles, with jitter.
     pub backoff_first: Duration,
@@ -28,6 +28,14 @@ pub struct Limits {
     pub breaker_failures: usize,
     /// The window they are counted in.
     pub breaker_window: Duration,
+}
+
+impl Limits {
+    /// How long a start takes at most that is not held up by others at its token: by then it is well, or has failed.
+    #[must_use]
+    pub const fn start(&self) -> Duration {
+        self.connect.saturating_mul(3)
+    }
 }
 
 impl Default for Limits {

@@ -1,6 +1,6 @@
 //! What a host and its supervisor share, under one lock: where the HSM stands, its worker, who is under way.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 use super::breaker::Breaker;
@@ -47,6 +47,15 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Nothing while somebody holds it: a host that is busy with itself is not idle, and nobody else's start waits for it.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Some(inner),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// The worker to ask, counted as a call under way. A start under way is waited for; a known outage is answered at once.
     pub(super) fn enter(&self, until: Instant) -> Result<Arc<Worker>, HsmError> {
         let mut inner = self.lock();
@@ -63,7 +72,7 @@ impl Shared {
             match (inner.status.phase, &inner.worker) {
                 (Phase::Ready, Some(worker)) if !worker.is_dead() => break Ok(Arc::clone(worker)),
                 (Phase::Quarantined | Phase::Degraded, _) => break Err(inner.why()),
-                (Phase::Down, _) if inner.backoff.failures() > 1 => break Err(inner.why()),
+                (Phase::Down, _) if inner.status.failed > 1 => break Err(inner.why()),
                 (Phase::Idle, _) if !inner.wanted => {
                     inner.wanted = true;
                     self.changed.notify_all();
@@ -71,8 +80,8 @@ impl Shared {
                 _ => {}
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() && inner.status.phase == Phase::Idle {
-                // As many workers run as may, and all are at work.
+            if left.is_zero() && inner.is_beginning() {
+                // As many workers run as may, and all are at work; or one is on its way, and nothing was heard of the token.
                 break Err(HsmError::Overloaded);
             }
             if left.is_zero() || inner.stopping {
@@ -82,6 +91,8 @@ impl Shared {
         };
         if entered.is_err() {
             inner.status.in_flight -= 1;
+            // What nobody waits for any more takes no place, and no other's worker for it.
+            inner.wanted &= inner.status.in_flight > 0;
         }
         entered
     }
@@ -110,13 +121,13 @@ impl Shared {
 impl Shared {
     /// Since when its worker has had nothing to do, if there is one.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
-        let inner = self.lock();
+        let inner = self.try_lock()?;
         inner.is_idle().then_some(inner.used)
     }
 
     /// Ends its worker, unless somebody came since.
     pub(crate) fn rest(&self, since: Instant) -> bool {
-        let mut inner = self.lock();
+        let Some(mut inner) = self.try_lock() else { return false };
         let rests = inner.is_idle() && inner.used == since;
         if rests {
             inner.fall(Phase::Idle, None);
@@ -131,6 +142,11 @@ impl Inner {
     pub(super) fn is_idle(&self) -> bool {
         let is_free = |worker: &Arc<Worker>| !worker.is_asked();
         self.status.phase == Phase::Ready && self.status.in_flight == 0 && self.worker.as_ref().is_some_and(is_free)
+    }
+
+    /// Whether a worker is waited for, or is starting, of which nothing bad was heard since it was last well.
+    fn is_beginning(&self) -> bool {
+        self.status.phase == Phase::Idle || self.status.phase == Phase::Connecting && self.status.failed == 0
     }
 
     /// Opens the breaker where it is one failure too many; the supervisor asks the canaries after the back-off.
@@ -167,5 +183,42 @@ impl Drop for Inner {
         if let Some(worker) = self.worker.take() {
             worker.kill();
         }
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    /// One that no supervisor looks after.
+    pub(crate) fn for_tests(launch: Launch) -> Self {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let configuration = Configuration {
+            module: "/none".into(),
+            module_sha256: None,
+            token: crate::TokenSelector::default(),
+            pin: crate::PinSource::File("/none".into()),
+            sessions: 1,
+            memory_bytes: 0,
+            canaries: Vec::new(),
+            sha1_for_tests: false,
+        };
+        let inner = Inner {
+            configuration,
+            revision: 0,
+            worker: None,
+            status: Status::new(),
+            breaker: Breaker::new(limits.breaker_failures, limits.breaker_window),
+            backoff: Backoff::new(limits.backoff_first, limits.backoff_last),
+            due: now,
+            next_canary: 0,
+            used: now,
+            wanted: false,
+            stopping: false,
+        };
+        Self { launch, limits, new_by: None, inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    /// Its lock, as a host that is stuck keeps it.
+    pub(crate) fn hold_for_tests(&self) -> impl Drop + '_ {
+        self.lock()
     }
 }

@@ -43,6 +43,10 @@ pub struct Status {
     pub worker: Option<WorkerStatus>,
     /// Workers started so far.
     pub starts: u64,
+    /// Starts that failed, and workers that ended by themselves or were killed, so far.
+    pub downs: u64,
+    /// Of those, the ones since it was last well: at 0 a start under way is no outage.
+    pub failed: u32,
     /// Calls ended so far.
     pub calls: u64,
     /// Of those, failed ones.
@@ -63,6 +67,8 @@ impl Status {
             worker_pid: None,
             worker: None,
             starts: 0,
+            downs: 0,
+            failed: 0,
             calls: 0,
             failures: 0,
             in_flight: 0,
@@ -91,6 +97,7 @@ impl Status {
     }
 
     pub(super) fn answered(&mut self, worker: WorkerStatus) {
+        self.failed = 0;
         self.worker = Some(worker);
         self.canaries_at = Some(SystemTime::now());
     }

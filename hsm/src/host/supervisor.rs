@@ -60,11 +60,6 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
             down(shared, inner, &HsmError::Unavailable(why.to_owned()));
         }
     }
-    let is_unused = inner.status.in_flight == 0 && now.saturating_duration_since(inner.used) >= shared.limits.idle;
-    if is_unused && inner.is_idle() {
-        inner.fall(Phase::Idle, None);
-        shared.changed.notify_all();
-    }
     let left = inner.due.saturating_duration_since(now);
     match (inner.status.phase, &inner.worker) {
         (Phase::Quarantined, _) => Step::Wait(REST),
@@ -82,7 +77,7 @@ fn next(shared: &Shared, inner: &mut Inner) -> Step {
 
 /// Starts a worker and waits until it is connected. Where as many run as may, it is tried again.
 fn start(shared: &Arc<Shared>) {
-    let has_failed = shared.lock().backoff.failures() > 0;
+    let has_failed = shared.lock().status.failed > 0;
     let Some(place) = shared.launch.crew.enter(has_failed, ROOM) else { return };
     let (configuration, revision) = {
         let mut inner = shared.lock();
@@ -181,6 +176,8 @@ fn ready(shared: &Shared, inner: &mut Inner, status: WorkerStatus) {
 fn down(shared: &Shared, inner: &mut Inner, error: &HsmError) {
     let phase = if matches!(error, HsmError::Quarantined(_)) { Phase::Quarantined } else { Phase::Down };
     inner.fall(phase, Some(error));
+    inner.status.downs += 1;
+    inner.status.failed = inner.status.failed.saturating_add(1);
     let is_unused = inner.status.in_flight == 0 && inner.used.elapsed() >= shared.limits.idle;
     let pace = if is_unused { shared.limits.canary } else { Duration::ZERO };
     inner.due = Instant::now() + inner.backoff.after_failure().max(pace);

@@ -117,6 +117,23 @@ fn a_slow_login_of_a_running_worker_is_not_cut_short() {
 }
 
 #[test]
+fn a_slow_login_that_a_look_at_the_canaries_began_is_not_cut_short() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let (call, canary, connect) = (Duration::from_millis(500), Duration::from_millis(300), Duration::from_secs(20));
+    let host = token.host_with(token.configuration(), Limits { call, canary, connect, ..Token::limits() });
+    crate::token::watched(&host, "kek");
+    token.inject("C_DecryptInit rv=0xb3 times=1\nC_Login delay=2000\n");
+    let until = std::time::Instant::now() + LONG;
+    while token.calls("C_Login") < 2 {
+        assert!(std::time::Instant::now() < until, "{:?}", host.status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let looked = host.status().canaries_at;
+    assert!(host.wait(LONG, |s| s.phase == Phase::Ready && s.canaries_at > looked), "{:?}", host.status());
+    assert_eq!((token.calls("C_Login"), host.status().starts), (2, 1), "{:?}", host.status());
+}
+
+#[test]
 fn a_module_that_dies_at_its_login_is_no_refusal() {
     let token = Token::shimmed(Provider::SoftHsm);
     token.inject("C_Login crash\n");

@@ -185,6 +185,18 @@ async fn a_session_captures_so_many_values_until_its_end() {
 }
 
 #[tokio::test]
+async fn a_session_that_ends_while_a_capture_is_under_way_takes_nothing() {
+    let bench = Bench::start().await;
+    let (token, _) = bench.session(r#"{"app":"shop","fields":["note"],"ttlSeconds":60}"#).await;
+    let admitted = bench.capture.admit(Arc::clone(&token)).await.unwrap();
+    bench.vault.clock.advance(Duration::from_secs(60));
+    let context = context(&bench.vault.clock, Actor::anonymous());
+    let late = bench.capture.capture_values(admitted, vec![plain("note", "a")], &context, None).await;
+    assert!(matches!(late, Err(Error::AuthExpired)), "{late:?}");
+    assert!(bench.vault.entries("value.captured").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_session_that_is_altered_while_it_is_known_captures_nothing_more() {
     let bench = Bench::start().await;
     let (token, _) = bench.session(r#"{"app":"shop","fields":["note"],"maxValues":5}"#).await;

@@ -70,8 +70,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The key store does not answer in time, or not at all.
-    #[error("the key store does not answer")]
+    /// The key store, or the key provider, does not answer in time or not at all.
+    #[error("the key store or the key provider does not answer in time")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database could not answer about a key's record.
     #[error(transparent)]
@@ -111,6 +111,12 @@ impl Error {
             ),
             _ => None,
         }
+    }
+
+    /// Whether the key provider was not even asked: no worker was free for it, or the one to be asked is being started.
+    #[must_use]
+    pub const fn is_unasked(&self) -> bool {
+        matches!(self, Self::Hsm(hsm::HsmError::Overloaded))
     }
 
     /// Whether what was asked for may be had later: key provider, key store or store did not answer.

@@ -99,7 +99,9 @@ async fn reasons(state: &State, name: &TenantName) -> Vec<&'static str> {
     // What is opened already still serves for its time; that the token is away is told all the same.
     let away = rooms.keys.hsm_states().get(name).is_some_and(|state| state.is_away);
     let refused = tenant.providers.values().any(|(_, provider)| provider.quarantined && tenant.uses(provider));
-    if away || refused || rooms.keys.probe(&rooms.store, name, class, state.now()).await.is_err() {
+    // A worker that is yet to come says nothing of its token.
+    let probed = rooms.keys.probe(&rooms.store, name, class, state.now()).await;
+    if away || refused || probed.is_err_and(|error| !error.is_unasked()) {
         reasons.push("kms");
     }
     reasons

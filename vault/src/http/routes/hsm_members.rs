@@ -57,3 +57,19 @@ impl HsmMembers {
         Ok(HsmWish { module: self.module.clone().into(), token, serial, pin, kek, waive: self.waive })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_key_that_is_named_can_be_taken_on_by_a_waiver() {
+        let wish = |more: &str| {
+            let text = format!(r#"{{"module":"/m.so","token":"acme","pin":"1234"{more}}}"#);
+            serde_json::from_str::<HsmMembers>(&text).unwrap().wish()
+        };
+        assert!(wish("").is_ok_and(|wish| !wish.waive));
+        assert!(wish(r#","kek":"own","waive":true"#).is_ok_and(|wish| wish.waive));
+        assert!(wish(r#","waive":true"#).is_err(), "what siv makes itself has nothing to waive");
+    }
+}

@@ -8,7 +8,7 @@ use hsm::{Anomaly, HsmError, Phase};
 
 use super::making::blocking;
 use super::news::News;
-use super::onboarding::CONNECTS;
+use super::onboarding::connects;
 use super::running::Running;
 use super::{HsmProvider, MANAGE, in_token};
 use crate::domain::TenantName;
@@ -103,26 +103,35 @@ impl HsmProvider {
     }
 }
 
-/// Waits until the token is logged in, as long as a worker may take for it. What it was silent with.
+/// Waits until the token is logged in, as long as a start may take. What it was silent with. Silence is what an attempt came to that was
+/// made since: a worker that has no place yet, or that is on its way, says nothing about its token.
 async fn waited_for(running: &Arc<Running>) -> Result<(), Error> {
-    let host = running.host();
-    let silent = |status: hsm::Status| match status.phase {
-        Phase::Quarantined => HsmError::Quarantined(status.last_error.unwrap_or_default()),
-        // It was not asked: all workers that may run are at work.
-        Phase::Idle => HsmError::Overloaded,
-        _ => HsmError::Unavailable(status.last_error.unwrap_or_else(|| "no worker".to_owned())),
-    };
-    let is_over = |status: &hsm::Status| matches!(status.phase, Phase::Ready | Phase::Quarantined);
+    let (host, before) = (running.host(), running.status().downs);
     let known = *running.silent.lock().unwrap_or_else(PoisonError::into_inner);
-    if known.is_none_or(|since| since.elapsed() >= SILENT) {
+    let is_known = known.is_some_and(|since| since.elapsed() < SILENT);
+    if !is_known {
         let waiting = Arc::clone(&host);
-        let came = blocking(move || {
+        let is_over = move |status: &hsm::Status| {
+            matches!(status.phase, Phase::Ready | Phase::Quarantined) || status.downs > before
+        };
+        blocking(move || {
             waiting.wake();
-            Ok(waiting.wait(CONNECTS, is_over))
+            Ok(waiting.wait(connects(), is_over))
         })
         .await?;
-        *running.silent.lock().unwrap_or_else(PoisonError::into_inner) = (!came).then(Instant::now);
     }
     let status = host.status();
-    if status.phase == Phase::Ready { Ok(()) } else { Err(Error::Hsm(silent(status))) }
+    let silent = match status.phase {
+        Phase::Ready => None,
+        Phase::Quarantined => Some(HsmError::Quarantined(status.last_error.clone().unwrap_or_default())),
+        _ if is_known || status.downs > before || status.phase == Phase::Degraded => {
+            Some(HsmError::Unavailable(status.last_error.clone().unwrap_or_else(|| "no worker".to_owned())))
+        }
+        // It was not asked. The next look asks it.
+        _ => return Err(Error::Hsm(HsmError::Overloaded)),
+    };
+    if !is_known {
+        *running.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent.is_some().then(Instant::now);
+    }
+    silent.map_or(Ok(()), |silent| Err(Error::Hsm(silent)))
 }

@@ -43,6 +43,8 @@ const HANGS: Duration = Duration::from_millis(1200);
 const MANAGE: Duration = Duration::from_secs(25);
 /// Calls of all tenants at once: each keeps a thread of the pool that files and hosts of others need too.
 const AT_ONCE: usize = 192;
+/// Calls of all tenants that wait for their workers at once.
+const WAIT_AT_ONCE: usize = 96;
 
 /// What the program that holds the keys says about modules.
 #[derive(Debug, Clone)]
@@ -64,6 +66,8 @@ pub(super) struct HsmProvider {
     hosts: Mutex<HashMap<Place, Arc<Running>>>,
     news: Newsroom,
     turns: Arc<Semaphore>,
+    /// Turns of calls whose worker is yet to come: they take none from those whose worker is there.
+    waiting: Arc<Semaphore>,
     /// A turn of each tenant for which a key is being made.
     making: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
 }
@@ -77,6 +81,7 @@ impl HsmProvider {
             hosts: Mutex::default(),
             news: Newsroom::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Arc::new(Semaphore::new(WAIT_AT_ONCE)),
             making: Mutex::default(),
         }
     }
@@ -123,7 +128,8 @@ impl HsmProvider {
         let until = tokio::time::Instant::now() + limit;
         let turn = async {
             let own = Arc::clone(running.turns()).acquire_owned().await;
-            (own, Arc::clone(&self.turns).acquire_owned().await)
+            let all = if running.has_worker() { &self.turns } else { &self.waiting };
+            (own, Arc::clone(all).acquire_owned().await)
         };
         let turn = tokio::time::timeout_at(until, turn).await.map_err(|_| Error::Hsm(HsmError::Overloaded))?;
         let host = running.host();

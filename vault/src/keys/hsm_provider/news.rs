@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hsm::{Anomaly, Finding, Phase};
+use hsm::{Anomaly, Finding, Limits, Phase};
 
 use super::HsmProvider;
 use super::running::Running;
@@ -89,7 +89,7 @@ impl Told {
     /// What is new since the last look.
     fn look(&mut self, status: &hsm::Status) -> Vec<News> {
         let mut news = Vec::new();
-        let why = || status.last_error.clone().unwrap_or_default();
+        let why = || status.last_error.clone().unwrap_or_else(|| "its worker has not answered yet".to_owned());
         match status.phase {
             // A worker that ended because nobody needed it was well.
             Phase::Ready | Phase::Idle => {
@@ -100,9 +100,11 @@ impl Told {
             }
             phase => {
                 let since = *self.ill.get_or_insert_with(Instant::now);
+                // The first start after a while without a worker is no outage as long as nothing failed.
+                let patience = if is_starting(status) { Limits::default().start() } else { AWAY };
                 if phase == Phase::Quarantined && !std::mem::replace(&mut self.quarantined, true) {
                     news.push(News::Quarantined(why()));
-                } else if since.elapsed() >= AWAY && !self.quarantined && !std::mem::replace(&mut self.away, true) {
+                } else if since.elapsed() >= patience && !self.quarantined && !std::mem::replace(&mut self.away, true) {
                     news.push(News::Away(why()));
                 }
             }
@@ -138,6 +140,11 @@ impl Told {
     }
 }
 
+/// Whether a worker is on its way of which nothing bad was heard since it was last well.
+pub(super) fn is_starting(status: &hsm::Status) -> bool {
+    status.phase == Phase::Connecting && status.failed == 0
+}
+
 const fn is_well(phase: Phase) -> bool {
     matches!(phase, Phase::Ready | Phase::Idle)
 }
@@ -152,7 +159,7 @@ impl Running {
     fn state(&self) -> HsmState {
         let status = self.status();
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_well = is_well(status.phase) && told.findings.is_empty();
+        let is_well = (is_well(status.phase) || is_starting(&status) && !told.away) && told.findings.is_empty();
         HsmState { is_well, is_away: told.away || told.quarantined || told.findings.iter().any(|(_, _, told)| *told) }
     }
 }
@@ -215,6 +222,8 @@ mod tests {
             worker_pid: None,
             worker: None,
             starts: 0,
+            downs: 0,
+            failed: u32::from(phase == Phase::Down),
             calls: 0,
             failures: 0,
             in_flight: 0,
@@ -232,10 +241,22 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_takes_long_is_no_outage_before_it_has_failed_and_is_told_with_a_reason() {
+        let mut told = Told { ill: Instant::now().checked_sub(AWAY * 2), ..Told::default() };
+        let starting = hsm::Status { last_error: None, ..status(Phase::Connecting) };
+        assert_eq!(told.look(&starting), []);
+        let again = hsm::Status { failed: 1, ..starting.clone() };
+        assert!(matches!(&told.look(&again)[..], [News::Away(why)] if !why.is_empty()));
+        // Nor is it waited for without an end.
+        told = Told { ill: Instant::now().checked_sub(Limits::default().start()), ..Told::default() };
+        assert!(matches!(&told.look(&starting)[..], [News::Away(why)] if !why.is_empty()));
+    }
+
+    #[test]
     fn an_outage_is_told_with_its_end() {
         let mut told = Told { ill: Instant::now().checked_sub(AWAY), ..Told::default() };
         assert_eq!(told.look(&status(Phase::Down)), [News::Away("why".to_owned())]);
-        assert_eq!(told.look(&status(Phase::Connecting)), []);
+        assert_eq!(told.look(&hsm::Status { failed: 1, ..status(Phase::Connecting) }), []);
         assert_eq!(told.look(&status(Phase::Ready)), [News::Back]);
         assert_eq!(told.look(&status(Phase::Ready)), []);
     }

@@ -13,14 +13,19 @@ use hsm::{
 
 use super::guesses::Guesses;
 use super::making::{blocking, pin_version};
-use super::running::configuration;
+use super::running::{configuration, limits};
 use super::{HsmProvider, HsmSetup, MANAGE};
 use crate::domain::{KeyProviderId, TenantName, Timestamp};
 use crate::keys::hsm_records::ProviderRecord;
 use crate::keys::{Error, KeyRecords};
 
-/// How long a token may take until it is logged in.
-pub(super) const CONNECTS: Duration = Duration::from_secs(12);
+/// So long a worker's place is waited for besides.
+const ROOM: Duration = Duration::from_secs(2);
+
+/// How long a token may take until it is logged in: as long as a start may, in its three parts.
+pub(super) fn connects() -> Duration {
+    limits().start() + ROOM
+}
 
 /// What a person says about the token that is to be taken on.
 #[derive(Debug, Clone)]
@@ -150,7 +155,7 @@ fn selector(wish: &HsmWish) -> Result<TokenSelector, Error> {
 
 /// Waits until the host is logged in. One refused PIN is one attempt, and the host makes no second one.
 fn connected(host: &Host) -> Result<TokenInfo, Error> {
-    let until = Instant::now() + CONNECTS;
+    let until = Instant::now() + connects();
     let settled = |status: &hsm::Status| {
         matches!(status.phase, Phase::Ready | Phase::Quarantined)
             || (status.phase == Phase::Down && status.last_error.is_some())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hsm::{Canary, Configuration, Host, HsmError, Limits, Phase, Pin, PinSource, Status};
 use tokio::sync::Semaphore;
 
-use super::news::{HsmNews, News, Told};
+use super::news::{HsmNews, News, Told, is_starting};
 use super::{CALL, HANGS, HsmProvider, MANAGE, Place};
 use crate::domain::{KeyProviderId, TenantName};
 use crate::keys::hsm_records::{HsmKek, ProviderRecord};
@@ -79,6 +79,11 @@ impl Running {
         self.host().status()
     }
 
+    /// Whether its worker is there: a call need not wait for a place or a start.
+    pub(super) fn has_worker(&self) -> bool {
+        matches!(self.status().phase, Phase::Ready | Phase::Degraded | Phase::Quarantined)
+    }
+
     pub(super) fn news(&self, what: News) -> HsmNews {
         HsmNews { tenant: self.place.0.clone(), provider: self.place.1, version: self.version, what }
     }
@@ -87,7 +92,8 @@ impl Running {
     pub(super) fn known_outage(&self) -> Option<HsmError> {
         let failed = (*self.failed.lock().unwrap_or_else(PoisonError::into_inner))?;
         let status = self.status();
-        let away = failed.elapsed() < REST && !matches!(status.phase, Phase::Ready | Phase::Idle);
+        let is_up = matches!(status.phase, Phase::Ready | Phase::Idle) || is_starting(&status);
+        let away = failed.elapsed() < REST && !is_up;
         away.then(|| HsmError::Unavailable(status.last_error.unwrap_or_else(|| "no worker".to_owned())))
     }
 
@@ -229,8 +235,7 @@ impl HsmProvider {
         let setup = self.setup.get().ok_or(Error::KekUnusable)?;
         // What the settings forbid is not loaded, whatever a row says.
         setup.allows(&configuration.module).map_err(Error::Hsm)?;
-        let limits = Limits { call: HANGS, manage: MANAGE, ..Limits::default() };
-        begin(setup.launch.clone(), configuration, limits).map_err(Error::Hsm)
+        begin(setup.launch.clone(), configuration, limits()).map_err(Error::Hsm)
     }
 
     async fn pin(&self, tenant: &TenantName, record: &ProviderRecord) -> Result<Pin, Error> {
@@ -238,6 +243,11 @@ impl HsmProvider {
         let bytes = self.store.load(&name).await?.ok_or(Error::KekUnusable)?;
         Pin::new(&bytes).map_err(Error::Hsm)
     }
+}
+
+/// What every host here is held to.
+pub(super) fn limits() -> Limits {
+    Limits { call: HANGS, manage: MANAGE, ..Limits::default() }
 }
 
 /// The configuration of a row, without canaries.

@@ -1,10 +1,15 @@
-//! Whose turn it is to make a key in a token.
+//! Whose turn it is: to make a key in a token, and to call one.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::domain::{Clock, TenantName};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::running::Running;
+use super::{AT_ONCE, CALL};
+use crate::domain::{Clock, KeyProviderId, TenantName};
 use crate::keys::fixture::{NOW, open};
 
 #[tokio::test]
@@ -23,4 +28,54 @@ async fn a_key_that_takes_long_holds_up_the_next_one_of_its_own_tenant_and_nobod
     // Nobody's turn is remembered once it is over.
     drop(hsm.turn_to_make(&other).await.unwrap());
     assert!(!hsm.making.lock().unwrap().contains_key(&slow));
+}
+
+/// A host whose worker is on its way for ever, or has no place.
+fn starting(crew: &Arc<hsm::Crew>, tenant: &str) -> Arc<Running> {
+    let launch = hsm::Launch {
+        program: "/bin/sleep".into(),
+        arguments: vec!["600".into()],
+        environment: Vec::new(),
+        crew: Arc::clone(crew),
+    };
+    let configuration = hsm::Configuration {
+        module: "/none".into(),
+        module_sha256: None,
+        token: hsm::TokenSelector::default(),
+        pin: hsm::PinSource::Given(hsm::Pin::new(b"1234").unwrap()),
+        sessions: 1,
+        memory_bytes: 1 << 30,
+        canaries: Vec::new(),
+        sha1_for_tests: false,
+    };
+    let host = hsm::Host::start(launch, configuration, hsm::Limits::default()).unwrap();
+    let place = (tenant.parse().unwrap(), KeyProviderId::generate(NOW));
+    Arc::new(Running::new(place, 1, Arc::new(host), Vec::new()))
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_their_workers_take_no_turn_of_those_whose_worker_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = open(dir.path(), &Clock::held(NOW)).await.unwrap();
+    let (hsm, crew) = (&keys.inner.provider.hsm, hsm::Crew::new(1));
+    let hosts = ["one", "two", "three"].map(|tenant| starting(&crew, tenant));
+    let kek = hsm::KekSelector { label: Some("kek".to_owned()), id: None };
+    let waiting = hosts.iter().map(|running| {
+        let kek = kek.clone();
+        hsm.call(running, CALL, move |host, left| host.describe(&kek, left))
+    });
+    let waiting = futures_util::future::join_all(waiting);
+    let watching = async {
+        // Each of them is in its call by then.
+        for _ in 0..200 {
+            if hsm.waiting.available_permits() + hosts.len() == super::WAIT_AT_ONCE {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let left = (hsm.turns.available_permits(), hsm.waiting.available_permits());
+        assert_eq!(left, (AT_ONCE, super::WAIT_AT_ONCE - hosts.len()));
+    };
+    let (waited, ()) = futures_util::future::join(waiting, watching).await;
+    assert!(waited.iter().all(Result::is_err));
 }

@@ -3,10 +3,13 @@
 mod administering;
 mod asking;
 mod bounds;
+mod claiming;
 mod closing;
 mod committing;
+mod copying;
 mod custodians;
 mod custody;
+mod ending;
 mod file;
 mod forgetting;
 mod lanes;
@@ -18,6 +21,8 @@ pub(in crate::store) mod postgres;
 mod purging;
 mod racing;
 mod resealing;
+mod sessions;
+mod sharing;
 mod vault;
 mod watching;
 

@@ -25,6 +25,7 @@ on_every_engine!(
     a_value_that_is_not_what_was_written_keeps_no_other,
     a_row_that_does_not_read_keeps_no_other_from_being_sealed_anew,
     a_data_key_that_does_not_read_is_not_said_to_be_gone,
+    a_row_that_does_not_read_keeps_every_data_key_that_it_may_need,
     a_data_key_whose_era_was_moved_seals_nothing,
     a_value_that_is_used_and_sealed_anew_at_once_is_both,
     whatever_is_sealed_after_a_compromise_is_under_another_data_key,
@@ -217,11 +218,15 @@ async fn a_value_that_is_not_what_was_written_keeps_no_other(vault: Vault) {
     let old = vault.row(bad).await.data_key_id;
     let (place, bytes) = (vault.literal(bad.as_bytes()), vault.literal(&[1; 90]));
     vault.tamper(&format!("UPDATE secure_values SET sealed = {bytes} WHERE value_id = {place}")).await;
+    // Of another one an older entry is made to look like the newest: it cannot even be judged beside others.
+    let forged = vault.captured(Some(3)).await;
+    assert!(vault.spend(forged, &vault.committer).await.unwrap());
+    vault.tamper("UPDATE access_log SET state_version = 999 WHERE state_version = 1").await;
     vault.compromise(1).await;
-    assert_eq!(vault.pass(true).await, Passed { moved: 1, refused: 1, left: 1, ..Passed::default() });
+    assert_eq!(vault.pass(true).await, Passed { moved: 1, refused: 2, left: 1, ..Passed::default() });
     assert!(vault.is_genuine(good).await);
     // It is found again each time, and its data key stays: taking it away would hide what happened.
-    assert_eq!(vault.pass(true).await, Passed { refused: 1, left: 1, ..Passed::default() });
+    assert_eq!(vault.pass(true).await, Passed { refused: 2, left: 1, ..Passed::default() });
     assert_eq!(vault.row(bad).await.data_key_id, old);
     vault.data_key(old).await.unwrap();
 }
@@ -250,6 +255,24 @@ async fn a_data_key_that_does_not_read_is_not_said_to_be_gone(vault: Vault) {
     vault.compromise(1).await;
     vault.tamper(&format!("UPDATE data_keys SET class = 'none' WHERE data_key_id = {old}")).await;
     assert_eq!(vault.left().await, [1]);
+}
+
+async fn a_row_that_does_not_read_keeps_every_data_key_that_it_may_need(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let first = vault.captured(None).await;
+    let old = vault.row(first).await.data_key_id;
+    vault.clock.advance(Duration::from_secs(2 * 86_400));
+    let other = vault.captured(None).await;
+    // Of another day: what is asked is what it rests on, not when it was made. It says so, or does not say.
+    let place = vault.literal(other.as_bytes());
+    vault.compromise(1).await;
+    vault.pass(false).await;
+    for rests_on in [vault.literal(old.as_bytes()), vault.literal(&[0])] {
+        vault.tamper(&format!("UPDATE secure_values SET data_key_id = {rests_on} WHERE value_id = {place}")).await;
+        assert!(vault.pass(true).await.idle > 0, "nothing of its own day rests on it");
+        vault.keys.forget_tenant(&demo());
+        vault.data_key(old).await.unwrap();
+    }
 }
 
 async fn a_data_key_whose_era_was_moved_seals_nothing(vault: Vault) {
