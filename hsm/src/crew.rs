@@ -59,15 +59,20 @@ impl Crew {
     pub(crate) fn enter(self: &Arc<Self>, has_failed: bool, wait: Duration) -> Option<Place> {
         let until = Instant::now() + wait;
         self.roll().waiting += 1;
-        let place = self.wait(has_failed, until, wait);
+        let place = self.wait(has_failed, (until, wait), rest_one);
         self.roll().waiting -= 1;
         place
     }
 
-    fn wait(self: &Arc<Self>, has_failed: bool, until: Instant, wait: Duration) -> Option<Place> {
+    fn wait(
+        self: &Arc<Self>,
+        has_failed: bool,
+        (until, wait): (Instant, Duration),
+        rest_one: impl Fn(&[Arc<Shared>]) -> bool,
+    ) -> Option<Place> {
         // Who failed takes nobody's worker for a place that becomes free by itself.
         let asks = if has_failed { until - wait / 2 } else { Instant::now() };
-        let mut in_vain = false;
+        let (mut in_vain, mut asked) = (false, None::<Instant>);
         let mut roll = self.roll();
         loop {
             let is_full = roll.here >= self.most;
@@ -79,9 +84,12 @@ impl Crew {
             }
             let now = Instant::now();
             roll.leaving.retain(|since| now.saturating_duration_since(*since) < LEAVES);
-            // One for each who waits, whoever ended it; its place is free once its process is gone.
-            if is_full && has_part && !in_vain && now >= asks && roll.leaving.len() < roll.waiting {
+            // One for each who waits, whoever ended it; its place is free once its process is gone. Others may wait who cannot
+            // have a place yet: nobody ends one for them.
+            let may_ask = asked.is_none_or(|asked| now.saturating_duration_since(asked) >= LEAVES);
+            if is_full && has_part && !in_vain && may_ask && now >= asks && roll.leaving.len() < roll.waiting {
                 roll.leaving.push(now);
+                asked = Some(now);
                 let hosts: Vec<_> = roll.hosts.iter().filter_map(Weak::upgrade).collect();
                 drop(roll);
                 in_vain = !rest_one(&hosts);
@@ -96,7 +104,7 @@ impl Crew {
             if now >= until {
                 return None;
             }
-            let left = if now < asks { asks } else { until }.saturating_duration_since(now);
+            let left = if now < asks { asks } else { until.min(now + LEAVES) }.saturating_duration_since(now);
             roll = self.changed.wait_timeout(roll, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -172,6 +180,23 @@ mod tests {
         std::thread::spawn(move || done.send(waiting.enter(false, Duration::from_millis(100)).is_none()));
         assert_eq!(waited.recv_timeout(Duration::from_secs(30)), Ok(true), "it waits for the other's lock");
         drop(held);
+    }
+
+    #[test]
+    fn who_waits_ends_one_worker_however_many_wait_beside_it() {
+        use std::sync::atomic::AtomicUsize;
+
+        let crew = Crew::new(4);
+        let _places: Vec<_> = (0..4).filter_map(|_| crew.enter(false, Duration::ZERO)).collect();
+        // Hosts that failed and have no part yet.
+        crew.roll().waiting = 4;
+        let (wait, ended) = (Duration::from_millis(200), AtomicUsize::new(0));
+        let place = crew.wait(false, (Instant::now() + wait, wait), |_| {
+            ended.fetch_add(1, Ordering::SeqCst);
+            true
+        });
+        assert!(place.is_none());
+        assert_eq!(ended.load(Ordering::SeqCst), 1);
     }
 
     #[test]

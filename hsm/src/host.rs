@@ -75,6 +75,7 @@ impl Host {
             next_canary: 0,
             used: Instant::now(),
             wanted: true,
+            woken: None,
             stopping: false,
         };
         let (inner, changed) = (Mutex::new(inner), Condvar::new());
@@ -225,6 +226,7 @@ impl Host {
     pub fn wake(&self) {
         let mut inner = self.shared.lock();
         inner.used = Instant::now();
+        inner.woken = Some(inner.used);
         inner.wanted |= inner.status.phase == Phase::Idle;
         if inner.status.phase == Phase::Down {
             inner.due = inner.due.min(inner.used + self.shared.limits.backoff_last);

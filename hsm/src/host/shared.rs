@@ -1,7 +1,7 @@
 //! What a host and its supervisor share, under one lock: where the HSM stands, its worker, who is under way.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::breaker::Breaker;
 use super::limits::Limits;
@@ -11,6 +11,9 @@ use crate::configuration::Configuration;
 use crate::error::HsmError;
 use crate::logins::MayTry;
 use crate::process::{Launch, Worker};
+
+/// Who waits for a worker without a call under way waits no longer: what calls give up meanwhile is still wished for.
+const WISH: Duration = Duration::from_secs(30);
 
 /// All that both know.
 pub(crate) struct Shared {
@@ -39,6 +42,8 @@ pub(super) struct Inner {
     pub(super) used: Instant,
     /// Whether a worker is to be started though the host rests.
     pub(super) wanted: bool,
+    /// When somebody last had it woken who waits without a call.
+    pub(super) woken: Option<Instant>,
     pub(super) stopping: bool,
 }
 
@@ -92,7 +97,7 @@ impl Shared {
         if entered.is_err() {
             inner.status.in_flight -= 1;
             // What nobody waits for any more takes no place, and no other's worker for it.
-            inner.wanted &= inner.status.in_flight > 0;
+            inner.wanted &= inner.status.in_flight > 0 || inner.woken.is_some_and(|woken| woken.elapsed() < WISH);
         }
         entered
     }
@@ -212,9 +217,10 @@ impl Shared {
             next_canary: 0,
             used: now,
             wanted: false,
+            woken: None,
             stopping: false,
         };
-        Self { launch, limits, new_by: None, inner: Mutex::new(inner), changed: Condvar::new() }
+        Self { launch, limits, may_try: None, inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
     /// Its lock, as a host that is stuck keeps it.
