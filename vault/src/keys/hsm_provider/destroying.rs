@@ -30,7 +30,7 @@ impl HsmProvider {
         let kek = in_token(record)?;
         let running = self.started(records, tenant, kek.provider).await?;
         if statement == Statement::TokenLost {
-            waited_for(&running).await?;
+            waited_for(&running, connects()).await?;
         }
         // Its end must not look like somebody's attack. The request itself brings the canary.
         let (left, canary) = (running.without(&kek.canary), kek.canary.clone());
@@ -103,9 +103,9 @@ impl HsmProvider {
     }
 }
 
-/// Waits until the token is logged in, as long as a start may take. What it was silent with. Silence is what an attempt came to that was
+/// Waits until the token is logged in, at most for `wait`: as long as a start may take. What it was silent with. Silence is what an attempt came to that was
 /// made since: a worker that has no place yet, or that is on its way, says nothing about its token.
-async fn waited_for(running: &Arc<Running>) -> Result<(), Error> {
+pub(super) async fn waited_for(running: &Arc<Running>, wait: Duration) -> Result<(), Error> {
     let (host, before) = (running.host(), running.status().downs);
     let known = *running.silent.lock().unwrap_or_else(PoisonError::into_inner);
     let is_known = known.is_some_and(|since| since.elapsed() < SILENT);
@@ -116,7 +116,7 @@ async fn waited_for(running: &Arc<Running>) -> Result<(), Error> {
         };
         blocking(move || {
             waiting.wake();
-            Ok(waiting.wait(connects(), is_over))
+            Ok(waiting.wait(wait, is_over))
         })
         .await?;
     }

@@ -7,9 +7,11 @@ use std::task::Poll;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::destroying::waited_for;
 use super::running::Running;
 use super::{AT_ONCE, CALL};
 use crate::domain::{Clock, KeyProviderId, TenantName};
+use crate::keys::Error;
 use crate::keys::fixture::{NOW, open};
 
 #[tokio::test]
@@ -32,8 +34,12 @@ async fn a_key_that_takes_long_holds_up_the_next_one_of_its_own_tenant_and_nobod
 
 /// A host whose worker is on its way for ever, or has no place.
 fn starting(crew: &Arc<hsm::Crew>, tenant: &str) -> Arc<Running> {
+    host_of("/bin/sleep", crew, tenant)
+}
+
+fn host_of(program: &str, crew: &Arc<hsm::Crew>, tenant: &str) -> Arc<Running> {
     let launch = hsm::Launch {
-        program: "/bin/sleep".into(),
+        program: program.into(),
         arguments: vec!["600".into()],
         environment: Vec::new(),
         crew: Arc::clone(crew),
@@ -78,4 +84,21 @@ async fn calls_that_wait_for_their_workers_take_no_turn_of_those_whose_worker_is
     };
     let (waited, ()) = futures_util::future::join(waiting, watching).await;
     assert!(waited.iter().all(Result::is_err));
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_could_ask_said_nothing_and_one_whose_start_failed_did() {
+    let crew = hsm::Crew::new(1);
+    let beginning = starting(&crew, "beginning");
+    assert!(beginning.host().wait(Duration::from_secs(60), |status| status.phase == hsm::Phase::Connecting));
+    // Of one the worker is on its way, for the other there is no place.
+    for unasked in [beginning, starting(&crew, "waiting")] {
+        let waited = waited_for(&unasked, Duration::from_millis(100)).await;
+        assert!(matches!(waited, Err(Error::Hsm(hsm::HsmError::Overloaded))), "{waited:?}");
+        assert!(unasked.silent.lock().unwrap().is_none(), "the next look asks it");
+    }
+    let failed = host_of("/bin/false", &hsm::Crew::new(1), "failed");
+    let waited = waited_for(&failed, Duration::from_secs(60)).await;
+    assert!(matches!(waited, Err(Error::Hsm(hsm::HsmError::Unavailable(_)))), "{waited:?}");
+    assert!(failed.silent.lock().unwrap().is_some());
 }
