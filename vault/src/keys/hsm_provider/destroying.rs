@@ -71,7 +71,7 @@ impl HsmProvider {
     ) -> Result<Option<KekEnd>, Error> {
         let kek = in_token(record)?;
         let running = self.started(records, tenant, kek.provider).await?;
-        waited_for(&running).await?;
+        waited_for(&running, connects()).await?;
         let running = self.running(records, tenant, kek).await?;
         let findings = self.call(&running, MANAGE, |host, limit| host.ask_canaries(limit)).await?;
         let Some(found) = findings.into_iter().find(|finding| finding.kek == *kek.kek()) else { return Ok(None) };
