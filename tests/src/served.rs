@@ -238,14 +238,21 @@ impl Served {
 
     /// The tenant's entries that match a filter such as `action=…`.
     pub async fn entries(&self, filter: &str) -> Vec<Value> {
-        let (auditor, mut all, mut cursor) = (self.auditor(), Vec::new(), String::new());
-        for _ in 0..10_000 {
+        let mut all = Vec::new();
+        self.each_entry(filter, |entry| all.push(entry.clone())).await;
+        all
+    }
+
+    /// Shows each of them, however many there are.
+    pub async fn each_entry(&self, filter: &str, mut see: impl FnMut(&Value)) {
+        let (auditor, mut cursor) = (self.auditor(), String::new());
+        for _ in 0..200_000 {
             let path = format!("/v1/log/entries?limit=100&{filter}{cursor}");
             let page = retried(|| auditor.get(&path)).await.expect(200).json();
-            all.extend(page["data"].as_array().cloned().unwrap_or_default());
+            page["data"].as_array().into_iter().flatten().for_each(&mut see);
             match page["page"]["next"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
-                None => return all,
+                None => return,
             }
         }
         panic!("the pages do not end");
@@ -280,7 +287,7 @@ impl Served {
 }
 
 /// Asks again while the answer is 503, as its `Retry-After` says; not for ever.
-async fn retried<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> Answer {
+pub async fn retried<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> Answer {
     for _ in 0..60 {
         let answer = ask().await;
         if answer.status != 503 {
