@@ -44,7 +44,11 @@ fn beside_a_database_that_does_not_answer_no_key_store_is_made() {
     fs::rename(&keys, &away).unwrap();
     postgres.stop();
     let refused = installation.run(&["init"]);
-    assert!(!refused.status.success() && said(&refused).contains("the database cannot be opened"), "{}", said(&refused));
+    assert!(
+        !refused.status.success() && said(&refused).contains("the database cannot be opened"),
+        "{}",
+        said(&refused)
+    );
     assert!(!keys.exists(), "it left something where the backup has to go");
     postgres.start_again();
     let refused = installation.run(&["init"]);
@@ -65,7 +69,9 @@ async fn an_installation_without_an_operator_is_not_recovered_for_that() {
     let listed = printed(&served.command(&own, &["credential", "list", "--json"]));
     let of_operators = listed["data"].as_array().unwrap().iter().filter(|credential| credential["kind"] == "operator");
     for credential in of_operators {
-        printed(&served.command(&own, &["credential", "revoke", credential["credentialId"].as_str().unwrap(), "--json"]));
+        printed(
+            &served.command(&own, &["credential", "revoke", credential["credentialId"].as_str().unwrap(), "--json"]),
+        );
     }
     assert_eq!(operator.get("/v1/tenants").await.status, 401);
     assert_eq!(served.terminate(), Some(0));

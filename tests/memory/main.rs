@@ -174,11 +174,7 @@ fn request(method: &str, path: &str, host: &str, bearer: &str, (kind, body): (&s
 }
 
 /// Sends shorter requests, which would leave the end of a longer one in a buffer that is not wiped; then looks for the text.
-async fn keeps_nothing_of(
-    secret: &str,
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    (host, pid): (&str, u32),
-) {
+async fn keeps_nothing_of(secret: &str, stream: &mut (impl AsyncRead + AsyncWrite + Unpin), (host, pid): (&str, u32)) {
     let alive = format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n");
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -226,7 +222,8 @@ async fn a_connection_that_goes_on_after_a_refused_plaintext_keeps_nothing_of_it
         let secret = bodies::canary();
         let body = json!({"values": [{"field": "card-number", "value": secret}], "value": secret}).to_string();
         let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
-        let (status, _) = exchange(&mut stream, &request("POST", path, host, bearer, ("application/json", &body))).await;
+        let (status, _) =
+            exchange(&mut stream, &request("POST", path, host, bearer, ("application/json", &body))).await;
         assert!(status.starts_with(&format!("http/1.1 {refusal}")), "{path}: {status}");
         keeps_nothing_of(&secret, &mut stream, (host, siv.pid())).await;
     }

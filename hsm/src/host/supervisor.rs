@@ -100,7 +100,12 @@ fn start(shared: &Arc<Shared>) {
     let may_try = shared.may_try.clone().filter(|_| revision == 0);
     let worker = match Worker::start(&shared.launch, place, may_try, gone) {
         Ok(worker) => worker,
-        Err(error) => return down(shared, &mut shared.lock(), &error),
+        Err(error) => {
+            let mut inner = shared.lock();
+            down(shared, &mut inner, &error);
+            inner.status.failure = Some(HsmError::Overloaded);
+            return;
+        }
     };
     {
         // Known from now on, so that whoever stops or reconfigures the host kills a start that hangs.

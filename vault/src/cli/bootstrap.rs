@@ -120,8 +120,7 @@ pub(super) async fn operators(installation: &Installation) -> Result<Operators, 
             continue;
         }
         let is_recovering = record.name == RECOVERING;
-        let was_used =
-            is_recovering && was_used(installation, &catalog, record.credential_id).await.map_err(failed)?;
+        let was_used = is_recovering && was_used(installation, &catalog, record.credential_id).await.map_err(failed)?;
         let is_over = record.revoked_at.is_some() || record.expires_at.is_some_and(|end| end <= now);
         if !is_over && (!is_recovering || was_used) {
             return Ok(Operators::InForce);

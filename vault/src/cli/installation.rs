@@ -142,11 +142,7 @@ async fn found(settings: &Settings) -> Result<Result<SealedKeys, keys::Error>, F
 async fn refused_or_lost(settings: &Settings, error: &keys::Error) -> Failure {
     // Only words depend on it here: of a database that does not answer now, less is said.
     let is_made = async || Store::is_made(&place_of(settings)).await.unwrap_or(false);
-    if matches!(error, keys::Error::NoKeyStore) && is_made().await {
-        lost(settings)
-    } else {
-        refused(settings, error)
-    }
+    if matches!(error, keys::Error::NoKeyStore) && is_made().await { lost(settings) } else { refused(settings, error) }
 }
 
 /// A database without its key store.
