@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canary::{Canary, Song};
+use crate::canary::{Anomaly, Canary, Song};
 use crate::error::HsmError;
 use crate::failure::{Class, Fault, Moment};
 use crate::kek;
@@ -69,6 +69,32 @@ pub(crate) fn destroy(
             Ok(Destruction { token, was_there: true })
         }
     }
+}
+
+/// Whether the key that a canary knows answers. That it does not is believed only from a module that was initialised, and a login that was
+/// made, after this began.
+pub(crate) fn look(pool: &Pool, lane: usize, canary: &Canary) -> Result<Option<Anomaly>, HsmError> {
+    let before = pool.initialised();
+    let ask = || {
+        let asked = pool.with_session(Moment::Wrap, |live| {
+            let session = live.session(lane);
+            match canary.ask(live.find(&session, &canary.kek.selector)?) {
+                Song::Healthy => Ok(()),
+                Song::Replaced => Err(HsmError::KekReplaced.into()),
+                Song::Silent(fault) => Err(fault),
+            }
+        });
+        match asked {
+            Ok(()) => Ok(None),
+            Err(error) => Anomaly::of(&error).ok_or(error).map(Some),
+        }
+    };
+    let found = ask()?;
+    if found.is_none() || pool.initialised() > before {
+        return Ok(found);
+    }
+    pool.initialise_anew()?;
+    ask()
 }
 
 /// A module's word that a key is destroyed is not enough.

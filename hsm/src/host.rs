@@ -186,6 +186,15 @@ impl Host {
         Ok(findings)
     }
 
+    /// Whether the key that a canary knows answers now; what is wrong with it, if anything is. Nobody else's canary is asked, a slow answer is
+    /// waited for as long as that of a destruction, and what is wrong is said by a module that was initialised after this call began.
+    ///
+    /// # Errors
+    /// Any [`HsmError`] of the token as a whole.
+    pub fn look_for(&self, canary: &Canary, deadline: Duration) -> Result<Option<Anomaly>, HsmError> {
+        self.call(&Verb::Look(canary.clone()), [&[], &[]], deadline)?.parse()
+    }
+
     /// Makes a KEK inside the token: sensitive, not extractable. Never tried twice.
     ///
     /// # Errors

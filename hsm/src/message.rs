@@ -34,6 +34,8 @@ pub(crate) enum Verb {
     MakeCanary(KekRef),
     /// Asks one canary; what is wrong with its KEK, if anything is. One request each, so that many of them are no hung call.
     AskCanary(Canary),
+    /// The same for somebody who acts on it for good: that the key is not there is said by a module that was initialised for this.
+    Look(Canary),
     /// What stands.
     Status,
     /// Replaces the canaries.

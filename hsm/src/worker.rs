@@ -156,6 +156,7 @@ fn answer(lane: usize, frame: &Frame, pool: &Pool) -> Result<Answer, HsmError> {
         }
         Verb::MakeCanary(kek) => Answer::of(&pool.run(lane, Moment::Wrap, &kek, |place| Canary::make(&kek, place))?),
         Verb::AskCanary(canary) => Answer::of(&pool.ask(lane, &canary)?),
+        Verb::Look(canary) => Answer::of(&destruction::look(pool, lane, &canary)?),
         Verb::Status => Answer::of(&pool.status()?),
         Verb::Watch(canaries) => {
             pool.watch(canaries);

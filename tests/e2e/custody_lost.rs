@@ -85,6 +85,12 @@ fn refused(custody: &Custody, customer: &Customer, arguments: &[&str]) -> String
     text(&done)
 }
 
+/// Asks until its silence is heard: a node that still has a login says nothing of a loss.
+async fn heard_as_silent(custody: &Custody, customer: &Customer) {
+    let dry = ["keys", "lost", "1", "--dry-run"];
+    until("it is silent", || async { custody.command(&customer.custodian, &dry).status.success() }).await;
+}
+
 /// The PINs in the key store's folder.
 fn pins(folder: &std::path::Path) -> usize {
     let found = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
@@ -120,11 +126,15 @@ async fn a_version_whose_token_never_comes_back_ends_by_two_persons_and_its_tena
     until("its token is away", || async { custody.read(&acme, &key).await.status == 503 }).await;
     assert!(refused(&custody, &acme, &["state", "1", "destroyed"]).contains("in_use"));
 
+    heard_as_silent(&custody, &acme).await;
     let asked = custody.keys(&acme, &["lost", "1"]);
     let classes: Vec<&str> =
         asked["losses"].as_array().unwrap().iter().map(|loss| loss["class"].as_str().unwrap()).collect();
     assert!(["stored", "configuration", "log-opening"].iter().all(|class| classes.contains(class)), "{asked}");
     assert_eq!(asked["values"], 1, "{asked}");
+    assert!(asked["seen"].as_str().unwrap().contains("as long as it was waited for"), "{asked}");
+    let openings = asked["losses"].as_array().unwrap().iter().find(|loss| loss["class"] == "log-opening").unwrap();
+    assert!(openings["values"].is_null() && openings["holds"].as_str().unwrap().contains("names"), "{openings}");
     // The second custodian sees the same before they approve.
     let listed = custody.keys(&acme, &["approvals"]);
     let shown = listed["data"].as_array().unwrap().iter().find(|one| one["act"] == "lose-version").unwrap().clone();
@@ -140,7 +150,7 @@ async fn a_version_whose_token_never_comes_back_ends_by_two_persons_and_its_tena
     assert!(why.contains("answers"), "{why}");
     assert_eq!(custody.keys(&acme, &["list"])["data"][0]["state"], "deactivated");
     moved("tokens", "away");
-    until("its token is away", || async { custody.read(&acme, &key).await.status == 503 }).await;
+    heard_as_silent(&custody, &acme).await;
     let file = custody.folder().join("certificate.json").display().to_string();
     let given = approve(&["--out", &file]);
     assert!(given.status.success() && text(&given).contains("stated lost"), "{}", text(&given));
@@ -182,4 +192,64 @@ async fn a_version_whose_token_never_comes_back_ends_by_two_persons_and_its_tena
     custody.read(&acme, &key).await.expect(404);
     let asked = custody.keys(&acme, &["shred"]);
     assert_eq!(custody.approve(&acme, &asked)["state"], "completed");
+}
+
+/// A token behind the module that injects faults, in a file of its own.
+fn in_a_file_of_its_own(label: &str) -> Token {
+    let mut token = Token::labelled(Provider::SoftHsm, label, PIN).behind_faults();
+    let file = token.folder().join("module.so");
+    fs::copy(&token.module, &file).unwrap();
+    token.module = file;
+    token
+}
+
+#[tokio::test]
+async fn a_token_that_is_slow_or_comes_back_and_a_node_that_cannot_ask_it_end_no_version() {
+    let slow = in_a_file_of_its_own("slow");
+    let next = Token::labelled(Provider::Kryoptic, "next", PIN);
+    let custody = Custody::of(&[&slow, &next]);
+    let acme = custody.customer_in("acme", (&slow, "slow", PIN), 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    let into = custody.options(&next, "next", PIN);
+    let rotate = [&["rotate"], &words(&into)[..]].concat();
+    let asked = custody.keys(&acme, &rotate);
+    custody.approve(&acme, &asked);
+    custody.keys(&acme, &rotate);
+    let is_there = || custody.keys(&acme, &["list"])["data"][0]["state"] == "deactivated";
+
+    // Slower than any reader waits for, and than a worker may take for one.
+    slow.inject("C_Decrypt delay=1500\n");
+    for arguments in [&["lost", "1", "--dry-run"][..], &["lost", "1"]] {
+        let why = refused(&custody, &acme, arguments);
+        assert!(why.contains("answers"), "{why}");
+    }
+    assert!(is_there());
+    slow.inject("");
+
+    // Its module was replaced by an upgrade: that is no word of the token.
+    let genuine = fs::read(&slow.module).unwrap();
+    let replaced = slow.folder().join("other.so");
+    fs::write(&replaced, [&genuine[..], b"\0"].concat()).unwrap();
+    fs::rename(&slow.module, slow.folder().join("genuine.so")).unwrap();
+    let why = refused(&custody, &acme, &["lost", "1"]);
+    assert!(why.contains("not_asked") && why.contains("its module's file is not there"), "{why}");
+    fs::rename(&replaced, &slow.module).unwrap();
+    let why = refused(&custody, &acme, &["lost", "1"]);
+    assert!(why.contains("not_asked") && why.contains("not the one that was taken on"), "{why}");
+    fs::rename(slow.folder().join("genuine.so"), &slow.module).unwrap();
+    assert!(is_there());
+
+    // Silent when it was asked for; it is back, slowly, before the second custodian approves.
+    let moved = |from: &str, to: &str| fs::rename(slow.folder().join(from), slow.folder().join(to)).unwrap();
+    moved("tokens", "away");
+    heard_as_silent(&custody, &acme).await;
+    let asked = custody.keys(&acme, &["lost", "1"]);
+    slow.inject("C_Initialize delay=3000\n");
+    moved("away", "tokens");
+    let id = asked["approval"]["approvalId"].as_str().unwrap();
+    let why = text(&custody.command(&acme.second, &["keys", "approve", id]));
+    assert!(why.contains("answers"), "{why}");
+    assert!(is_there());
+    slow.inject("");
+    until("it is back", || async { custody.read(&acme, &key).await.status == 200 }).await;
 }

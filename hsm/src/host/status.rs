@@ -37,6 +37,9 @@ pub struct Status {
     pub changes: u64,
     /// The last failure, in this crate's words. Kept after recovery.
     pub last_error: Option<String>,
+    /// The same as it was. [`HsmError::Overloaded`] where no process could be had for a worker: no token was asked then.
+    #[serde(skip)]
+    pub failure: Option<HsmError>,
     /// Process id of the worker.
     pub worker_pid: Option<u32>,
     /// What the worker said when it connected or at the last canary.
@@ -64,6 +67,7 @@ impl Status {
             since: SystemTime::now(),
             changes: 0,
             last_error: None,
+            failure: None,
             worker_pid: None,
             worker: None,
             starts: 0,
@@ -90,6 +94,7 @@ impl Status {
 
     /// Keeps a failure. The prefix of the variant is what `Host` puts in front again.
     pub(super) fn note(&mut self, why: &HsmError) {
+        self.failure = Some(why.clone());
         self.last_error = Some(match why {
             HsmError::Quarantined(reason) | HsmError::Unavailable(reason) => reason.clone(),
             other => other.to_string(),

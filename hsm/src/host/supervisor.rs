@@ -100,7 +100,7 @@ fn start(shared: &Arc<Shared>) {
     let may_try = shared.may_try.clone().filter(|_| revision == 0);
     let worker = match Worker::start(&shared.launch, place, may_try, gone) {
         Ok(worker) => worker,
-        Err(error) => return down(shared, &mut shared.lock(), &error),
+        Err(error) => return unstarted(shared, &error),
     };
     {
         // Known from now on, so that whoever stops or reconfigures the host kills a start that hangs.
@@ -136,6 +136,13 @@ fn start(shared: &Arc<Shared>) {
         }
         Err(error) => down(shared, &mut inner, &error),
     }
+}
+
+/// No process could be had for a worker: no token was asked.
+fn unstarted(shared: &Shared, error: &HsmError) {
+    let mut inner = shared.lock();
+    down(shared, &mut inner, error);
+    inner.status.failure = Some(HsmError::Overloaded);
 }
 
 /// The regular look at the canaries, and the half-open test of the breaker.

@@ -67,6 +67,9 @@ pub enum Destroyed {
         data_keys: u64,
         /// How many values those sealed and were still there.
         values: u64,
+        /// That these are so many or more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        values_at_least: bool,
         /// The approval.
         approval: String,
         /// The credential that asked.
@@ -105,6 +108,9 @@ pub struct EndOfKek {
     /// Serial number of the token that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_serial: Option<String>,
+    /// What was seen of a token that custodians call lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
 }
 
 /// What became unopenable of one class of data keys.
@@ -115,8 +121,15 @@ pub struct LostClass {
     pub class: String,
     /// How many data keys.
     pub data_keys: u64,
-    /// How many values they sealed.
-    pub values: u64,
+    /// How many values they sealed; none where they sealed other things.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<u64>,
+    /// That these are so many or more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub values_at_least: bool,
+    /// What they held that is no value, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
 }
 
 impl DestructionCertificate {
@@ -177,10 +190,11 @@ fn version(entry: &ParsedEntry) -> Option<Destroyed> {
     let fact = |name| entry.fact(name).map(str::to_owned);
     let (token_label, token_serial) = (fact("tokenLabel"), fact("tokenSerial"));
     Some(Destroyed::Version {
-        end: EndOfKek { kek: fact("kek")?, how: fact("how")?, token_label, token_serial },
+        end: EndOfKek { kek: fact("kek")?, how: fact("how")?, token_label, token_serial, seen: fact("seen") },
         losses: serde_json::from_str(entry.fact("losses")?).ok()?,
         data_keys: entry.fact("dataKeys")?.parse().ok()?,
         values: entry.fact("values")?.parse().ok()?,
+        values_at_least: entry.fact("valuesAtLeast").is_some(),
         approval: fact("approval")?,
         requested_by: fact("requestedBy")?,
         approved_by: fact("approvedBy")?,

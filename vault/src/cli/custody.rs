@@ -74,7 +74,7 @@ pub(super) async fn state(
 }
 
 /// What a second custodian has to see before they approve; `--json` has all of it.
-pub(super) const APPROVAL: [&str; 12] = [
+pub(super) const APPROVAL: [&str; 13] = [
     "approvalId",
     "act",
     "state",
@@ -83,6 +83,7 @@ pub(super) const APPROVAL: [&str; 12] = [
     "keks",
     "tokenLost",
     "losses",
+    "seen",
     "cacheSeconds",
     "keyProvider",
     "hsm",
@@ -122,18 +123,23 @@ pub(super) async fn lost(
     if let Some(kek) = kek {
         wish["kekId"] = Value::from(kek.to_string());
     }
-    Output::progress("its token is waited for first, up to twelve seconds");
+    Output::progress("its token is waited for first, half a minute if it is silent");
     let asked = client.post("/v1/keks/lost", &tenant_query(tenant), &wish).await?;
     let losses = asked["losses"].as_array().cloned().unwrap_or_default();
     let line = |loss: &Value| {
-        format!("\n  {}: {} data keys, {} values", text(loss, "class"), loss["dataKeys"], loss["values"])
+        let what = match loss["holds"].as_str() {
+            Some(words) => words.to_owned(),
+            None => format!("{} values", counted(loss)),
+        };
+        format!("\n  {}: {} data keys, {what}", text(loss, "class"), loss["dataKeys"])
     };
     let extent = format!(
-        "with version {} of the key {}, {} data keys and {} values of the tenant {} could be opened never again:{}",
+        "{}. With version {} of the key {}, {} data keys and {} values of the tenant {} could be opened never again:{}",
+        text(&asked, "seen"),
         asked["kek"]["version"],
         text(&asked["kek"], "kekId"),
         asked["dataKeys"],
-        asked["values"],
+        counted(&asked),
         text(&asked, "tenant"),
         losses.iter().map(line).collect::<String>()
     );
@@ -195,9 +201,10 @@ pub(super) async fn approve(
     }
     let destroyed = &given["certificate"]["certificate"]["destroyed"];
     if let Of::Version(kek) = of {
-        let (data_keys, values) = (&destroyed["dataKeys"], &destroyed["values"]);
-        let how = text(&destroyed["end"], "how");
-        let sentence = format!("approved: {kek} is {how}; {data_keys} data keys ended with it, and {values} values");
+        let (data_keys, values) = (&destroyed["dataKeys"], counted(destroyed));
+        let (how, seen) = (text(&destroyed["end"], "how"), text(&destroyed["end"], "seen"));
+        let sentence =
+            format!("approved: {kek} is {how} ({seen}); {data_keys} data keys ended with it, and {values} values");
         output.sentence(&given, &sentence);
         return Ok(());
     }
@@ -208,6 +215,12 @@ pub(super) async fn approve(
         &format!("approved: no key of the tenant is used any more, on any node. They ended so:{ends}"),
     );
     Ok(())
+}
+
+/// A count of values as a person reads it.
+fn counted(document: &Value) -> String {
+    let count = document["values"].to_string();
+    if document["valuesAtLeast"] == true { format!("{count} or more") } else { count }
 }
 
 /// Whose end a certificate is of.

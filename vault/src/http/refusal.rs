@@ -79,6 +79,7 @@ impl From<keys::Error> for Problem {
             | Error::OtherRootKind { .. }
             | Error::NoKek
             | Error::Hsm(_)
+            | Error::NotAsked(_)
             | Error::KekUnusable
             | Error::NoDataKey
             | Error::Lost

@@ -37,6 +37,9 @@ pub enum Error {
     /// The tenant's HSM does not do what is asked now; asking changes nothing until it does, or until a person acts.
     #[error("the tenant's HSM")]
     Hsm(#[source] hsm::HsmError),
+    /// What the custodians call lost cannot be asked from this node.
+    #[error("{}", .0.as_str())]
+    NotAsked(super::NotAsked),
     /// A customer's HSM was not taken on.
     #[error(transparent)]
     HsmRefused(#[from] super::HsmRefusal),
@@ -122,7 +125,7 @@ impl Error {
     /// Whether what was asked for may be had later: key provider, key store or store did not answer.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Hsm(_) | Self::Unavailable(_) | Self::Records(_))
+        matches!(self, Self::Hsm(_) | Self::NotAsked(_) | Self::Unavailable(_) | Self::Records(_))
     }
 
     /// Nothing came in the time there was.

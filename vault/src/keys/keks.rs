@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::key_store::SecretName;
 use super::local_kms::MECHANISM;
-use super::{Error, HowEnded, KekEnd, KekRecord, KekState, KeyRecords, Keys, MadeKek, Statement};
+use super::{Error, KekEnd, KekRecord, KekState, KeyRecords, Keys, Looked, MadeKek, Statement};
 use crate::domain::{KekId, KeyProviderId, TenantName, Timestamp};
 
 impl Keys {
@@ -81,7 +81,7 @@ impl Keys {
     }
 
     /// Destroys a KEK version whose record is committed as `destroying`, in the key store or in its token, and says how it
-    /// ended. Where the custodians state that the token is lost it is asked all the same, and not waited for.
+    /// ended. Where the custodians state that the token is lost it is asked all the same, and waited for.
     ///
     /// # Errors
     /// [`Error::KekUnusable`] if the record is in another state; the key store cannot be written, or the token is away.
@@ -100,34 +100,36 @@ impl Keys {
             let name = SecretName::kek(tenant, record.kek_id, record.version);
             return self.inner.store.destroy(&name).await.map(KekEnd::in_key_store);
         }
-        let ended = self.inner.provider.hsm.destroy(records, tenant, record, statement).await;
-        match (ended, statement) {
-            (Err(error), Statement::TokenLost) if is_silence(&error) => {
-                tracing::warn!(%tenant, kek = record.row_key(), %error, "a token that is said to be lost does not answer");
-                Ok(KekEnd { how: HowEnded::Stated, token: None })
-            }
-            (ended, _) => ended,
+        let ended = self.inner.provider.hsm.destroy(records, tenant, record, statement).await?;
+        if let Some(seen) = ended.seen {
+            tracing::warn!(%tenant, kek = record.row_key(), seen = seen.as_str(), "a token that is said to be lost does not answer");
         }
+        Ok(ended)
     }
 
-    /// Whether a version's key can be had, as far as it can be found out now: nothing if its token answers with it, else how it
-    /// is gone. The token is waited for as long as a login may take.
+    /// Whether a version's key can be had, as far as it can be found out now. Its token is waited for, and silent only where
+    /// nobody could log in to it in all that time.
     ///
     /// # Errors
-    /// [`Error::Hsm`] where the token neither answers nor is silent; the records cannot be read.
+    /// [`Error::Hsm`] where the token neither answers nor is silent, to be asked again; the records cannot be read.
     pub async fn look_for_kek<R: KeyRecords>(
         &self,
         records: &R,
         tenant: &TenantName,
         record: &KekRecord,
-    ) -> Result<Option<KekEnd>, Error> {
-        match self.inner.provider.hsm.look(records, tenant, record).await {
-            Err(error) if is_silence(&error) => {
-                tracing::warn!(%tenant, kek = record.row_key(), %error, "a token that is said to be lost does not answer");
-                Ok(Some(KekEnd { how: HowEnded::StatedLost, token: None }))
+    ) -> Result<Looked, Error> {
+        let looked = self.inner.provider.hsm.look(records, tenant, record).await?;
+        let kek = record.row_key();
+        match &looked {
+            Looked::Gone(KekEnd { seen: Some(seen), .. }) => {
+                tracing::warn!(%tenant, kek, seen = seen.as_str(), "a token that is said to be lost does not answer");
             }
-            looked => looked,
+            Looked::NotAsked(why) => {
+                tracing::warn!(%tenant, kek, why = why.as_str(), "a token that is said to be lost was not asked");
+            }
+            _ => {}
         }
+        Ok(looked)
     }
 
     /// Destroys the PINs of tokens in which no key of the tenant is left: the database says so already. How many.
@@ -155,14 +157,4 @@ impl Keys {
         }
         Ok(destroyed)
     }
-}
-
-/// Whether a token was asked and said nothing, or can be asked by nobody. A refusal is an answer, and a full house is neither.
-const fn is_silence(error: &Error) -> bool {
-    use hsm::HsmError::{DeadlineExceeded, Protocol, Quarantined, TokenNotFound, Unavailable};
-    matches!(
-        error,
-        Error::Hsm(Unavailable(_) | TokenNotFound | DeadlineExceeded | Quarantined(_) | Protocol(_))
-            | Error::KekUnusable
-    )
 }

@@ -32,6 +32,8 @@ mod fixture;
 #[cfg(test)]
 mod life_of_a_data_key;
 #[cfg(test)]
+mod silent_token;
+#[cfg(test)]
 mod vectors;
 
 use std::collections::HashMap;
@@ -44,7 +46,7 @@ pub use heads::Head;
 pub use held::HeldKeys;
 pub use hsm_provider::{HsmNews, HsmPin, HsmRefusal, HsmSetup, HsmState, HsmWish, MadeKek, News, TriedToken};
 pub use hsm_records::{HsmKek, ProviderRecord};
-pub use kek_end::{HowEnded, KekEnd, SeenToken, Statement};
+pub use kek_end::{HowEnded, KekEnd, Looked, NotAsked, Seen, SeenToken, Statement};
 pub use kek_state::{KekState, UnknownState};
 pub use key_store::{RootKeySource, RootKind, RootVersion, Rotated, Rotation, SecretKind, SecretName};
 pub use local_kms::MECHANISM as LOCAL_MECHANISM;

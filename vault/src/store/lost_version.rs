@@ -17,7 +17,7 @@ use super::{Error, Store, resealing};
 use crate::access_log::{Action, Entry};
 use crate::domain::text::hex;
 use crate::domain::{DataKeyClass, DataKeyId, KekId, TenantName};
-use crate::keys::{KekEnd, KekRecord, KekState};
+use crate::keys::{KekEnd, KekRecord, KekState, Looked, NotAsked, Seen};
 
 /// So many rows of values, and of data keys, are looked at in one reading.
 const LOOK: u32 = 1024;
@@ -30,8 +30,26 @@ pub struct Loss {
     pub class: String,
     /// How many data keys.
     pub data_keys: u64,
-    /// How many values they seal, spent and expired ones that wait for the purge included; a million says "a million or more".
+    /// How many values they seal, spent and expired ones that wait for the purge included; none where they seal other things.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<u64>,
+    /// That these are so many or more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub values_at_least: bool,
+    /// What they hold that is no value, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
+}
+
+/// Sums over the classes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Total {
+    /// Data keys.
+    pub data_keys: u64,
+    /// Values.
     pub values: u64,
+    /// That these are so many or more.
+    pub at_least: bool,
 }
 
 /// One version, and what ends with it.
@@ -43,6 +61,8 @@ pub struct Losing {
     pub row: u64,
     /// What becomes unopenable.
     pub losses: Vec<Loss>,
+    /// What was seen of its token.
+    pub seen: Seen,
 }
 
 /// What became of asking for it.
@@ -60,6 +80,8 @@ pub enum Asked {
     NotInToken,
     /// Its token answers with its key: nothing is lost.
     Answers,
+    /// This node cannot ask its token: nothing follows from that.
+    NotAsked(NotAsked),
 }
 
 impl Losing {
@@ -68,19 +90,22 @@ impl Losing {
     pub fn act(&self) -> Option<TwoPersonAct> {
         let (kek, row, key) = (self.kek.row_key(), self.row, identity(&self.kek)?);
         let serial = self.kek.hsm.as_ref().and_then(|hsm| hsm.serial.clone());
-        Some(TwoPersonAct::LoseVersion { kek, row, key, serial, losses: self.losses.clone() })
+        Some(TwoPersonAct::LoseVersion { kek, row, key, serial, losses: self.losses.clone(), seen: self.seen })
     }
 
     /// How many data keys end, and how many values with them.
     #[must_use]
-    pub fn total(&self) -> (u64, u64) {
+    pub fn total(&self) -> Total {
         total(&self.losses)
     }
 }
 
-/// Sums of data keys and of values.
-fn total(losses: &[Loss]) -> (u64, u64) {
-    losses.iter().fold((0, 0), |(keys, values), loss| (keys + loss.data_keys, values + loss.values))
+fn total(losses: &[Loss]) -> Total {
+    losses.iter().fold(Total::default(), |sum, loss| Total {
+        data_keys: sum.data_keys + loss.data_keys,
+        values: sum.values + loss.values.unwrap_or(0),
+        at_least: sum.at_least || loss.values_at_least,
+    })
 }
 
 /// What tells a version's key from every other: the proof of its known answer.
@@ -91,7 +116,8 @@ fn identity(kek: &KekRecord) -> Option<String> {
 /// Judges whether a version can be stated to be lost, and counts what would end with it. Its token is waited for.
 ///
 /// # Errors
-/// [`Error::Keys`] where the token neither answers nor is silent; [`Error::Database`], [`Error::Tampered`].
+/// [`Error::Keys`] where the token neither answers nor is silent; [`Error::Database`]; [`Error::Tampered`] also where a data key names
+/// the version and was not wrapped under it.
 pub async fn judge(
     (kek_id, version): (Option<KekId>, u32),
     tenant: &TenantName,
@@ -110,11 +136,13 @@ pub async fn judge(
     if kek.hsm.is_none() {
         return Ok(Asked::NotInToken);
     }
-    if ground.keys.look_for_kek(ground.store, tenant, &kek).await?.is_none() {
-        return Ok(Asked::Answers);
-    }
-    let (_, losses) = losses(&kek, tenant, ground.store).await?;
-    Ok(Asked::Possible(Losing { kek, row, losses }))
+    let seen = match ground.keys.look_for_kek(ground.store, tenant, &kek).await? {
+        Looked::Gone(KekEnd { seen: Some(seen), .. }) => seen,
+        Looked::NotAsked(why) => return Ok(Asked::NotAsked(why)),
+        Looked::Answers | Looked::Gone(_) => return Ok(Asked::Answers),
+    };
+    let (_, losses) = losses(&kek, tenant, ground).await?;
+    Ok(Asked::Possible(Losing { kek, row, losses, seen }))
 }
 
 /// Ends the version as a second custodian approves it: its state, its data keys, the approval and the entry that a certificate
@@ -126,7 +154,7 @@ pub(in crate::store) async fn end(
     ground: Ground<'_>,
 ) -> Result<Approved, Error> {
     let (tenant, store) = (&by.tenant, ground.store);
-    let TwoPersonAct::LoseVersion { kek: wanted, row, key, losses: told, .. } = &given.act else {
+    let TwoPersonAct::LoseVersion { kek: wanted, row, key, losses: told, seen, .. } = &given.act else {
         return Err(Error::Rule("another act"));
     };
     let found = versions(tenant, store).await?;
@@ -135,10 +163,16 @@ pub(in crate::store) async fn end(
         is_it && kek.state.may_become(KekState::Lost) && !kek.state.may_wrap()
     });
     let Some((at, kek)) = meant else { return Ok(Approved::Over(Over::Changed)) };
-    let Some(ended) = ground.keys.look_for_kek(store, tenant, &kek).await? else {
-        return Ok(Approved::Over(Over::Answers));
+    let ended = match ground.keys.look_for_kek(store, tenant, &kek).await? {
+        Looked::Gone(ended) => ended,
+        Looked::Answers => return Ok(Approved::Over(Over::Answers)),
+        Looked::NotAsked(why) => return Ok(Approved::Over(Over::NotAsked(why))),
     };
-    let (rows, losses) = losses(&kek, tenant, store).await?;
+    // Silent in one way or another both times; a token that came back without its key is another finding than its silence.
+    if ended.seen.is_none_or(|now| now.is_answer() != seen.is_answer()) {
+        return Ok(Approved::Over(Over::Changed));
+    }
+    let (rows, losses) = losses(&kek, tenant, ground).await?;
     // Nothing is wrapped under it any more: what is there now was there when it was asked, or fewer.
     if !losses.iter().all(|loss| told.iter().any(|told| loss.is_within(told))) {
         return Ok(Approved::Over(Over::Changed));
@@ -177,7 +211,7 @@ pub const VERSION_LOST: &str = "kek.lost";
 
 impl Loss {
     fn is_within(&self, told: &Self) -> bool {
-        let values = told.values >= MOST_COUNTED || self.values <= told.values;
+        let values = told.values_at_least || self.values <= told.values;
         self.class == told.class && self.data_keys <= told.data_keys && values
     }
 }
@@ -189,7 +223,7 @@ fn entry(
     losses: &[Loss],
     record: &ApprovalRecord,
 ) -> Result<Entry, Error> {
-    let (data_keys, values) = total(losses);
+    let Total { data_keys, values, at_least } = total(losses);
     let mut facts = vec![
         ("kek", kek.row_key()),
         ("version", kek.version.to_string()),
@@ -201,6 +235,7 @@ fn entry(
         ("values", values.to_string()),
         ("losses", told(losses)?),
     ];
+    facts.extend(at_least.then(|| ("valuesAtLeast", "true".to_owned())));
     facts.extend(ended.facts());
     Ok(Entry { kek_id: Some(kek.kek_id), facts, ..decree.entry(Action::Key(VERSION_LOST)) })
 }
@@ -210,14 +245,29 @@ pub(in crate::store) fn told(losses: &[Loss]) -> Result<String, Error> {
     serde_json::to_string(losses).map_err(|_| Error::Rule("losses must serialise"))
 }
 
-/// The data keys that a version wraps, and what they seal, by class.
-async fn losses(kek: &KekRecord, tenant: &TenantName, store: &Store) -> Result<(Vec<DataKeyRow>, Vec<Loss>), Error> {
+/// The data keys that a version wraps, and what they seal, by class. Each is held to its seal and MAC: a row that somebody made
+/// name the version ends with none. Those whose erasure key's time is over ended with that.
+async fn losses(
+    kek: &KekRecord,
+    tenant: &TenantName,
+    Ground { store, keys, .. }: Ground<'_>,
+) -> Result<(Vec<DataKeyRow>, Vec<Loss>), Error> {
     let (mut rows, mut after) = (Vec::new(), None);
     loop {
         let found = store.data_keys_after(tenant, after, LOOK).await?;
         let Some(last) = found.last() else { break };
         after = Some(last.data_key_id);
-        rows.extend(found.into_iter().filter(|row| (row.kek_id, row.kek_version) == (kek.kek_id, kek.version)));
+        for row in found.into_iter().filter(|row| (row.kek_id, row.kek_version) == (kek.kek_id, kek.version)) {
+            match keys.is_bound(&row).await? {
+                Some(true) => rows.push(row),
+                Some(false) => {
+                    tracing::error!(%tenant, data_key_id = %row.data_key_id, "a data key names a key version that it was not wrapped under");
+                    keys.tell_of_altered(tenant, kek);
+                    return Err(Error::Tampered("a data key names a key version that it was not wrapped under"));
+                }
+                None => {}
+            }
+        }
     }
     let mut by_class: BTreeMap<DataKeyClass, (u64, u64)> = BTreeMap::new();
     let mut times: BTreeMap<(DataKeyClass, u64), Vec<&DataKeyRow>> = BTreeMap::new();
@@ -229,9 +279,26 @@ async fn losses(kek: &KekRecord, tenant: &TenantName, store: &Store) -> Result<(
         let seen = &mut by_class.entry(class).or_default().1;
         *seen = (*seen + values(&keys, MOST_COUNTED.saturating_sub(*seen), tenant, store).await?).min(MOST_COUNTED);
     }
-    let loss =
-        |(class, (data_keys, values)): (DataKeyClass, _)| Loss { class: class.as_str().to_owned(), data_keys, values };
-    Ok((rows, by_class.into_iter().map(loss).collect()))
+    Ok((rows, by_class.into_iter().map(|(class, counts)| loss(class, counts)).collect()))
+}
+
+fn loss(class: DataKeyClass, (data_keys, values): (u64, u64)) -> Loss {
+    let holds = match class {
+        DataKeyClass::SensitiveAuthentication | DataKeyClass::Session | DataKeyClass::Stored => None,
+        DataKeyClass::Capture => Some("key pairs that browsers seal to: values on their way are sent again"),
+        DataKeyClass::Idempotency | DataKeyClass::IdempotencySensitive => {
+            Some("answers that an Idempotency-Key repeats")
+        }
+        DataKeyClass::LogOpening => Some("names of persons and network addresses in entries of the log"),
+        DataKeyClass::Configuration => Some("secrets of destinations"),
+    };
+    Loss {
+        class: class.as_str().to_owned(),
+        data_keys,
+        values: holds.is_none().then_some(values),
+        values_at_least: holds.is_none() && values >= MOST_COUNTED,
+        holds: holds.map(str::to_owned),
+    }
 }
 
 /// How many values rest on data keys of one class and epoch; `most` says "at least so many".

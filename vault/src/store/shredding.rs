@@ -156,9 +156,10 @@ async fn complete(
 
 /// How a version ended, in the words of the certificate.
 fn end((_, kek): &(u64, KekRecord)) -> Option<EndOfKek> {
-    let KekEnd { how, token } = kek.ended.clone()?;
+    let KekEnd { how, token, seen } = kek.ended.clone()?;
     let (token_label, token_serial) = token.map(|token| (token.label, token.serial)).unzip();
-    Some(EndOfKek { kek: kek.row_key(), how: how.as_str().to_owned(), token_label, token_serial })
+    let seen = seen.map(|seen| seen.as_str().to_owned());
+    Some(EndOfKek { kek: kek.row_key(), how: how.as_str().to_owned(), token_label, token_serial, seen })
 }
 
 /// All of a tenant's data keys.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lost_version::{Loss, told};
-use crate::keys::HsmWish;
+use crate::keys::{HsmWish, Seen};
 
 /// An act of a tenant that takes two of its custodians.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub enum TwoPersonAct {
         serial: Option<String>,
         /// What becomes unopenable, by class.
         losses: Vec<Loss>,
+        /// What was seen of its token.
+        seen: Seen,
     },
     /// Make the next version elsewhere than in the customer's token: from then on that place has the tenant's key.
     LeaveToken {
@@ -109,9 +111,11 @@ impl TwoPersonAct {
             Self::LeaveStrict { cache_seconds, settings } => {
                 vec![("seconds", cache_seconds.to_string()), ("settings", settings.to_string())]
             }
-            Self::LoseVersion { kek, key, serial, losses, .. } => {
+            Self::LoseVersion { kek, key, serial, losses, seen, .. } => {
                 let serial = serial.clone().map(|serial| ("tokenSerial", serial));
-                let facts = [("kek", kek.clone()), ("key", key.clone()), ("losses", told(losses).unwrap_or_default())];
+                let losses = told(losses).unwrap_or_default();
+                let seen = seen.as_str().to_owned();
+                let facts = [("kek", kek.clone()), ("key", key.clone()), ("losses", losses), ("seen", seen)];
                 facts.into_iter().chain(serial).collect()
             }
             Self::LeaveToken { kek, place: Place::Local } => {

@@ -63,13 +63,18 @@ fn words(proven: &ProvenDestruction) -> Value {
                 "approvedBy": approved_by,
             })
         }
-        Destroyed::Version { end, losses, data_keys, values, approval, requested_by, approved_by } => {
+        Destroyed::Version { end, losses, data_keys, values, values_at_least, approval, requested_by, approved_by } => {
+            let counted = |values: u64, at_least| format!("{values}{}", if at_least { " or more" } else { "" });
             let loss = |loss: &crate::access_log::LostClass| {
-                format!("{}: {} data keys, {} values", loss.class, loss.data_keys, loss.values)
+                let values = loss.values.map(|values| format!("{} values", counted(values, loss.values_at_least)));
+                let what = loss.holds.clone().or(values).unwrap_or_default();
+                format!("{}: {} data keys, {what}", loss.class, loss.data_keys)
             };
+            let values = counted(*values, *values_at_least);
             json!({
                 "lost": "one version of a key, and what only that opened",
                 "keys": [format!("{}: {}", end.kek, end.how)],
+                "seen": end.seen,
                 "losses": losses.iter().map(loss).collect::<Vec<_>>(),
                 "dataKeys": data_keys,
                 "values": values,

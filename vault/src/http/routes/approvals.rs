@@ -43,6 +43,8 @@ pub(crate) struct ApprovalSummary {
     token_lost: Option<bool>,
     /// What would become unopenable of each class of data keys.
     losses: Option<Vec<ClassLoss>>,
+    /// What was seen of the token that would count as lost.
+    seen: Option<&'static str>,
     /// Where the next version would be made: `local` or `hsm`.
     key_provider: Option<&'static str>,
     /// The token it would be made in.
@@ -72,18 +74,27 @@ pub(crate) struct ClassLoss {
     /// The class of data keys; of values it is their retention class.
     class: String,
     data_keys: u64,
-    /// Values that they seal, counted up to 1000000.
-    values: u64,
+    /// Values that they seal; none where they seal other things.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<u64>,
+    /// That these are so many or more: they are counted up to 1000000.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    values_at_least: bool,
+    /// What they hold that is no value, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holds: Option<String>,
 }
 
 impl ClassLoss {
     pub(super) fn all(losses: &[Loss]) -> Vec<Self> {
-        let one = |Loss { class, data_keys, values }: &Loss| Self {
-            class: class.clone(),
-            data_keys: *data_keys,
-            values: *values,
+        let one = |Loss { class, data_keys, values, values_at_least, holds }| Self {
+            class,
+            data_keys,
+            values,
+            values_at_least,
+            holds,
         };
-        losses.iter().map(one).collect()
+        losses.iter().cloned().map(one).collect()
     }
 }
 
@@ -117,10 +128,11 @@ impl Asked {
 impl ApprovalSummary {
     pub(super) fn of(record: &ApprovalRecord, caller: &Caller, state: &State) -> Self {
         let (mut keks, mut cache_seconds, mut lost, mut key_provider, mut hsm) = (Vec::new(), None, None, None, None);
-        let mut losses = None;
+        let (mut losses, mut seen) = (None, None);
         match &record.act {
-            TwoPersonAct::LoseVersion { kek, losses: all, .. } => {
+            TwoPersonAct::LoseVersion { kek, losses: all, seen: found, .. } => {
                 keks.push(kek.clone());
+                seen = Some(found.as_str());
                 (lost, losses) = (Some(true), Some(ClassLoss::all(all)));
             }
             TwoPersonAct::ShredTenant { keks: all, token_lost } => (keks, lost) = (all.clone(), Some(*token_lost)),
@@ -140,6 +152,7 @@ impl ApprovalSummary {
             cache_seconds,
             token_lost: lost,
             losses,
+            seen,
             key_provider,
             hsm,
             digest: record.digest(caller.tenant_name(), state.rooms().keys.realm()),

@@ -16,7 +16,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
 use crate::store::Caller;
 use crate::store::idempotency::Answer;
-use crate::store::lost_version::{self, Asked, Losing};
+use crate::store::lost_version::{self, Asked, Losing, Total};
 
 /// Which version is lost.
 #[derive(Deserialize, ToSchema)]
@@ -43,6 +43,11 @@ pub(crate) struct Losses {
     data_keys: u64,
     /// Values under them, expired ones that wait for the purge included.
     values: u64,
+    /// That these are so many or more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    values_at_least: bool,
+    /// What was seen of its token.
+    seen: &'static str,
     dry_run: bool,
     /// What a second custodian has to approve; none in a dry run.
     approval: Option<ApprovalSummary>,
@@ -89,6 +94,7 @@ fn possible(asked: Asked) -> Result<Losing, Problem> {
             "not_in_token",
             "it lies in the built-in KMS and not in a token: put the key store back, or wrap its data keys anew and destroy it",
         ),
+        Asked::NotAsked(why) => conflict("not_asked", why.as_str()),
         Asked::Answers => conflict(
             "answers",
             "its token answers, so nothing is lost: wrap its data keys anew (`siv keys rewrap`), then destroy the version (`siv keys state`)",
@@ -97,13 +103,15 @@ fn possible(asked: Asked) -> Result<Losing, Problem> {
 }
 
 fn told(caller: &Caller, losing: &Losing, approval: Option<ApprovalSummary>) -> Losses {
-    let (data_keys, values) = losing.total();
+    let Total { data_keys, values, at_least } = losing.total();
     Losses {
         tenant: caller.tenant_name().to_string(),
         kek: KekSummary::of(&caller.tenant, &losing.kek),
         losses: ClassLoss::all(&losing.losses),
         data_keys,
         values,
+        values_at_least: at_least,
+        seen: losing.seen.as_str(),
         dry_run: approval.is_none(),
         approval,
     }

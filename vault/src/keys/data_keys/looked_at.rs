@@ -21,9 +21,21 @@ impl Keys {
         self.as_written(row, erasure.as_ref()).map(|_| true)
     }
 
+    /// Whether seal and H bind a row to the KEK version that it names; nothing once the time of its erasure key is over.
+    ///
+    /// # Errors
+    /// [`Error::Erased`] if its erasure key is away before its time; the key store cannot be read.
+    pub async fn is_bound(&self, row: &DataKeyRow) -> Result<Option<bool>, Error> {
+        let Some(erasure) = self.erasure_key_left(row).await? else { return Ok(None) };
+        match self.as_written(row, erasure.as_ref()) {
+            Err(Error::Altered) => Ok(Some(false)),
+            bound => bound.map(|_| Some(true)),
+        }
+    }
+
     /// The erasure key of a row, where its class has one; nothing at all once its time is over. Away before that it is a
     /// fault: a key store that is restored later may mend it.
-    pub(super) async fn erasure_key_left(&self, row: &DataKeyRow) -> Result<Option<Option<LockedKey>>, Error> {
+    pub(in crate::keys) async fn erasure_key_left(&self, row: &DataKeyRow) -> Result<Option<Option<LockedKey>>, Error> {
         match self.erasure_key_to_open(row.class, row.epoch).await {
             Err(Error::Erased) if self.refuse_erased(row.class, row.epoch).is_err() => Ok(None),
             erasure => erasure.map(Some),

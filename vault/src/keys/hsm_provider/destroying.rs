@@ -1,21 +1,17 @@
-//! The end of a KEK version in its token: destroyed there, not found there, or another key in its place. What a token is asked
-//! for that custodians call lost.
+//! The end of a KEK version in its token: destroyed there, not found there, or another key in its place. What its
+//! silence is, `silence` says.
 
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hsm::{Anomaly, HsmError, Phase};
+use hsm::{Anomaly, HsmError};
 
 use super::making::blocking;
 use super::news::News;
-use super::onboarding::connects;
 use super::running::Running;
+use super::silence::{self, Heard};
 use super::{HsmProvider, MANAGE, in_token};
 use crate::domain::TenantName;
-use crate::keys::{Error, HowEnded, KekEnd, KekRecord, KeyRecords, SeenToken, Statement};
-
-/// A token that was waited for in vain is not waited for again for so long: the versions of a tenant end one after the other.
-const SILENT: Duration = Duration::from_secs(60);
+use crate::keys::{Error, HowEnded, KekEnd, KekRecord, KeyRecords, Looked, NotAsked, Seen, SeenToken, Statement};
 
 impl HsmProvider {
     /// Destroys a KEK version in its token, unless the token says that it has none. Another key in its place is left alone: it
@@ -28,9 +24,17 @@ impl HsmProvider {
         statement: Statement,
     ) -> Result<KekEnd, Error> {
         let kek = in_token(record)?;
-        let running = self.started(records, tenant, kek.provider).await?;
-        if statement == Statement::TokenLost {
-            waited_for(&running, connects()).await?;
+        let silent = |seen| Ok(KekEnd { how: HowEnded::Stated, token: None, seen: Some(seen) });
+        let is_stated = statement == Statement::TokenLost;
+        if is_stated && let Some(why) = self.why_not_asked(records, tenant, kek.provider).await? {
+            return Err(Error::NotAsked(why));
+        }
+        let running = match self.started(records, tenant, kek.provider).await {
+            Err(Error::Hsm(HsmError::Quarantined(_))) if is_stated => return silent(Seen::PinRefused),
+            running => running?,
+        };
+        if is_stated && let Some(seen) = self.silence(&running).await? {
+            return silent(seen);
         }
         // Its end must not look like somebody's attack. The request itself brings the canary.
         let (left, canary) = (running.without(&kek.canary), kek.canary.clone());
@@ -43,11 +47,10 @@ impl HsmProvider {
                 ended => ended.map(Ok),
             }
         });
-        let seen = |token: hsm::TokenInfo| SeenToken { label: token.label, serial: token.serial };
         let error = match asked.await? {
             Ok(ended) => {
                 let how = if ended.was_there { HowEnded::Destroyed } else { HowEnded::NotInToken };
-                return Ok(KekEnd { how, token: Some(seen(ended.token)) });
+                return Ok(KekEnd { how, token: Some(seen_as(ended.token)), seen: None });
             }
             Err(error) => error,
         };
@@ -55,34 +58,43 @@ impl HsmProvider {
         match statement {
             Statement::None => Err(Error::Hsm(error)),
             Statement::TokenLost => {
-                let token = running.status().worker.map(|worker| seen(worker.token));
-                Ok(KekEnd { how: HowEnded::AnotherKey, token })
+                let token = running.status().worker.map(|worker| seen_as(worker.token));
+                Ok(KekEnd { how: HowEnded::AnotherKey, token, seen: None })
             }
         }
     }
 
-    /// Whether a version's key answers in its token; nothing if it does. A token that has no such key, or shows another one in its
-    /// place, has answered without it.
+    /// Whether a version's key answers in its token. One of a tenant at a time: each waits as long as a token may be silent.
     pub(in crate::keys) async fn look<R: KeyRecords>(
         &self,
         records: &R,
         tenant: &TenantName,
         record: &KekRecord,
-    ) -> Result<Option<KekEnd>, Error> {
+    ) -> Result<Looked, Error> {
         let kek = in_token(record)?;
-        let running = self.started(records, tenant, kek.provider).await?;
-        waited_for(&running, connects()).await?;
-        let running = self.running(records, tenant, kek).await?;
-        let findings = self.call(&running, MANAGE, |host, limit| host.ask_canaries(limit)).await?;
-        let Some(found) = findings.into_iter().find(|finding| finding.kek == *kek.kek()) else { return Ok(None) };
-        let worker = running.status().worker.map(|worker| worker.token);
-        let token = worker.map(|token| SeenToken { label: token.label, serial: token.serial });
-        Ok(match found.what {
-            // It is there, and must not be used as it is: who rules the token can put that right.
-            Anomaly::Unfit => None,
-            Anomaly::Replaced | Anomaly::Ambiguous => Some(KekEnd { how: HowEnded::AnotherKey, token }),
-            // A token that went away a moment ago looks the same: nothing is said of one that was seen.
-            Anomaly::Missing => Some(KekEnd { how: HowEnded::StatedLost, token: None }),
+        let _turn = self.turn_to_make(tenant).await?;
+        if let Some(why) = self.why_not_asked(records, tenant, kek.provider).await? {
+            return Ok(Looked::NotAsked(why));
+        }
+        let lost = |seen, how, token| Looked::Gone(KekEnd { how, token, seen: Some(seen) });
+        let running = match self.started(records, tenant, kek.provider).await {
+            Err(Error::Hsm(HsmError::Quarantined(_))) => {
+                return Ok(lost(Seen::PinRefused, HowEnded::StatedLost, None));
+            }
+            running => running?,
+        };
+        let (host, canary, patience) = (running.host(), kek.canary.clone(), self.patience());
+        let heard = blocking(move || silence::ask(&host, &canary, patience).map_err(Error::Hsm)).await?;
+        let token = || running.status().worker.map(|worker| seen_as(worker.token));
+        Ok(match heard {
+            // One that is there, and must not be used as it is: who rules the token can put that right.
+            Heard::Answer(None | Some(Anomaly::Unfit)) => Looked::Answers,
+            // Its own may be among them.
+            Heard::Answer(Some(Anomaly::Ambiguous)) => Looked::NotAsked(NotAsked::KeysAlike),
+            Heard::Answer(Some(Anomaly::Replaced)) => lost(Seen::AnotherKey, HowEnded::AnotherKey, token()),
+            Heard::Answer(Some(Anomaly::Missing)) => lost(Seen::NoKey, HowEnded::StatedLost, token()),
+            Heard::Silence(seen) => lost(seen, HowEnded::StatedLost, None),
+            Heard::NotAsked(why) => Looked::NotAsked(why),
         })
     }
 
@@ -103,35 +115,6 @@ impl HsmProvider {
     }
 }
 
-/// Waits until the token is logged in, at most for `wait`: as long as a start may take. What it was silent with. Silence is what an attempt came to that was
-/// made since: a worker that has no place yet, or that is on its way, says nothing about its token.
-pub(super) async fn waited_for(running: &Arc<Running>, wait: Duration) -> Result<(), Error> {
-    let (host, before) = (running.host(), running.status().downs);
-    let known = *running.silent.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_known = known.is_some_and(|since| since.elapsed() < SILENT);
-    if !is_known {
-        let waiting = Arc::clone(&host);
-        let is_over = move |status: &hsm::Status| {
-            matches!(status.phase, Phase::Ready | Phase::Quarantined) || status.downs > before
-        };
-        blocking(move || {
-            waiting.wake();
-            Ok(waiting.wait(wait, is_over))
-        })
-        .await?;
-    }
-    let status = host.status();
-    let silent = match status.phase {
-        Phase::Ready => None,
-        Phase::Quarantined => Some(HsmError::Quarantined(status.last_error.clone().unwrap_or_default())),
-        _ if is_known || status.downs > before || status.phase == Phase::Degraded => {
-            Some(HsmError::Unavailable(status.last_error.clone().unwrap_or_else(|| "no worker".to_owned())))
-        }
-        // It was not asked. The next look asks it.
-        _ => return Err(Error::Hsm(HsmError::Overloaded)),
-    };
-    if !is_known {
-        *running.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent.is_some().then(Instant::now);
-    }
-    silent.map_or(Ok(()), |silent| Err(Error::Hsm(silent)))
+fn seen_as(token: hsm::TokenInfo) -> SeenToken {
+    SeenToken { label: token.label, serial: token.serial }
 }

@@ -10,7 +10,7 @@ use hsm::{Anomaly, Finding, Limits, Phase};
 use super::HsmProvider;
 use super::running::Running;
 use crate::domain::{KeyProviderId, TenantName};
-use crate::keys::Keys;
+use crate::keys::{KekRecord, Keys};
 
 /// An HSM that is not ready for so long is away: a worker that is started again is not worth a word.
 const AWAY: Duration = Duration::from_secs(1);
@@ -188,6 +188,15 @@ impl Keys {
         hsm.news.0.lock().unwrap_or_else(PoisonError::into_inner).front().cloned()
     }
 
+    /// A data key names a version of a token and was not wrapped under it.
+    pub fn tell_of_altered(&self, tenant: &TenantName, record: &KekRecord) {
+        let Some(kek) = record.hsm.as_deref() else { return };
+        self.inner.meter.hsm_alarms.inc();
+        let what = "data keys name this key and were not wrapped under it: somebody wrote to the database".to_owned();
+        let what = News::Alarm { kek: Some(kek.label().to_owned()), what };
+        self.inner.provider.hsm.news.push(HsmNews { tenant: tenant.clone(), provider: kek.provider, version: 0, what });
+    }
+
     /// It was written.
     pub fn hsm_news_told(&self) {
         self.inner.provider.hsm.news.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -219,6 +228,7 @@ mod tests {
             since: SystemTime::now(),
             changes: 0,
             last_error: Some("why".to_owned()),
+            failure: None,
             worker_pid: None,
             worker: None,
             starts: 0,

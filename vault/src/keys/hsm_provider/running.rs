@@ -11,7 +11,7 @@ use super::{CALL, HANGS, HsmProvider, MANAGE, Place};
 use crate::domain::{KeyProviderId, TenantName};
 use crate::keys::hsm_records::{HsmKek, ProviderRecord};
 use crate::keys::key_store::SecretName;
-use crate::keys::{Error, KeyRecords};
+use crate::keys::{Error, KeyRecords, Seen};
 
 /// Calls of one tenant at once. A worker does four at a time; a few more wait at it.
 const TURNS: usize = 8;
@@ -19,6 +19,8 @@ const TURNS: usize = 8;
 const MEMORY: u64 = 2 << 30;
 /// Alarms of calls are told so often.
 const ALARMS: Duration = Duration::from_secs(60);
+/// A token that was waited for in vain is not waited for again for so long.
+const SILENT: Duration = Duration::from_secs(60);
 /// So long after a failure nothing is asked of a host that is not ready.
 const REST: Duration = Duration::from_secs(1);
 
@@ -33,8 +35,8 @@ pub(super) struct Running {
     failed: Mutex<Option<Instant>>,
     alarmed: Mutex<Option<Instant>>,
     pub(super) told: Mutex<Told>,
-    /// Since when it was waited for in vain.
-    pub(super) silent: Mutex<Option<Instant>>,
+    /// When it was waited for in vain, and what was seen.
+    silent: Mutex<Option<(Instant, Seen)>>,
 }
 
 impl Running {
@@ -101,6 +103,17 @@ impl Running {
     pub(super) fn heard(&self, error: Option<&HsmError>) {
         let failed = error.filter(|error| error.is_outage()).map(|_| Instant::now());
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+    }
+
+    /// With what it was silent a moment ago.
+    pub(super) fn known_silence(&self) -> Option<Seen> {
+        let known = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        known.filter(|(since, _)| since.elapsed() < SILENT).map(|(_, seen)| seen)
+    }
+
+    /// It was waited for in vain.
+    pub(super) fn is_silent(&self, seen: Seen) {
+        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), seen));
     }
 
     /// Whether an alarm of a call is worth an entry: who makes thousands of them fills no log.

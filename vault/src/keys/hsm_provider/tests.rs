@@ -7,11 +7,11 @@ use std::task::Poll;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::destroying::waited_for;
 use super::running::Running;
+use super::silence::{Heard, login};
 use super::{AT_ONCE, CALL};
 use crate::domain::{Clock, KeyProviderId, TenantName};
-use crate::keys::Error;
+use crate::keys::Seen;
 use crate::keys::fixture::{NOW, open};
 
 #[tokio::test]
@@ -86,19 +86,16 @@ async fn calls_that_wait_for_their_workers_take_no_turn_of_those_whose_worker_is
     assert!(waited.iter().all(Result::is_err));
 }
 
-#[tokio::test]
-async fn a_token_that_nobody_could_ask_said_nothing_and_one_whose_start_failed_did() {
+#[test]
+fn a_token_that_nobody_could_ask_said_nothing_and_one_whose_starts_failed_did() {
     let crew = hsm::Crew::new(1);
     let beginning = starting(&crew, "beginning");
     assert!(beginning.host().wait(Duration::from_secs(60), |status| status.phase == hsm::Phase::Connecting));
     // Of one the worker is on its way, for the other there is no place.
     for unasked in [beginning, starting(&crew, "waiting")] {
-        let waited = waited_for(&unasked, Duration::from_millis(100)).await;
-        assert!(matches!(waited, Err(Error::Hsm(hsm::HsmError::Overloaded))), "{waited:?}");
-        assert!(unasked.silent.lock().unwrap().is_none(), "the next look asks it");
+        let heard = login(&unasked.host(), Duration::from_millis(100));
+        assert!(matches!(heard, Err(hsm::HsmError::Overloaded)), "the next look asks it");
     }
     let failed = host_of("/bin/false", &hsm::Crew::new(1), "failed");
-    let waited = waited_for(&failed, Duration::from_secs(60)).await;
-    assert!(matches!(waited, Err(Error::Hsm(hsm::HsmError::Unavailable(_)))), "{waited:?}");
-    assert!(failed.silent.lock().unwrap().is_some());
+    assert!(matches!(login(&failed.host(), Duration::from_secs(2)), Ok(Some(Heard::Silence(Seen::Fails)))));
 }

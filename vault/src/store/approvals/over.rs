@@ -1,5 +1,7 @@
 //! Why a request is not approved.
 
+use crate::keys::NotAsked;
+
 /// Why an approval cannot be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
@@ -15,6 +17,8 @@ pub enum Over {
     Changed,
     /// The token that was stated to be lost answers.
     Answers,
+    /// It cannot be asked from this node.
+    NotAsked(NotAsked),
 }
 
 impl Over {
@@ -28,6 +32,7 @@ impl Over {
             Self::Withdrawn => "withdrawn",
             Self::Changed => "changed",
             Self::Answers => "answers",
+            Self::NotAsked(_) => "not_asked",
         }
     }
 
@@ -39,6 +44,7 @@ impl Over {
             Self::Expired => "its time is over: ask again",
             Self::Used => "another custodian gave it already",
             Self::Withdrawn => "the credential that asked for it does not hold any more: ask again with another",
+            Self::NotAsked(why) => why.as_str(),
             Self::Changed => "keys or settings are others than when it was asked for: ask again",
             Self::Answers => {
                 "its token answers, so nothing is lost: wrap its data keys anew (`siv keys rewrap`), then destroy the version (`siv keys state`)"

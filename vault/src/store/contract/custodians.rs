@@ -5,7 +5,7 @@ use super::custody::stored;
 use super::on_every_engine;
 use super::vault::{NOW, Vault, demo};
 use crate::access_log::{Destroyed, DestructionCertificate, Leaf};
-use crate::domain::{Actor, ActorKind, CredentialId, CredentialKind, DataKeyClass, KekId, KeyProviderId, TenantName};
+use crate::domain::{Actor, ActorKind, CredentialId, CredentialKind, DataKeyClass, KekId, TenantName};
 use crate::keys::{self, HsmKek, KekRecord, KekState, Statement};
 use crate::store::administration::Administrator;
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct};
@@ -96,7 +96,9 @@ impl Vault {
     /// A version in a token that no node reaches, active beside those before it, which are deactivated.
     pub(super) async fn move_into_token(&self) -> KekRecord {
         let newest = versions(&demo(), &self.store).await.unwrap().pop().unwrap();
-        let token = HsmKek::in_no_token(KeyProviderId::generate(NOW));
+        let provider = self.keys.silent_token(&demo(), NOW).await;
+        let token = HsmKek::in_no_token(provider.provider_id);
+        self.decree(provider.to_row(&demo(), &provider.provider_id.to_string(), 1).unwrap()).await.unwrap();
         let made = KekRecord {
             version: newest.1.version + 1,
             mechanism: token.canary.kek.profile.to_string(),
@@ -211,6 +213,7 @@ async fn a_key_whose_token_is_away_ends_by_the_word_of_two_and_the_certificate_s
     let silent = ApprovalRecord { act: TwoPersonAct::ShredTenant { keks, token_lost: false }, ..asked.clone() };
     let realm = vault.keys.realm();
     assert_ne!(silent.digest(&demo(), realm), asked.digest(&demo(), realm));
+    vault.keys.forget_attempts();
     assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
     assert_eq!(vault.state(2).await, KekState::Destroyed);
     assert!(vault.store.data_keys_after(&demo(), None, 10).await.unwrap().is_empty(), "what they wrapped is erased");

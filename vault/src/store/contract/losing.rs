@@ -8,12 +8,13 @@ use super::{on_every_engine, on_sqlite};
 use crate::access_log::{Destroyed, DestructionCertificate, Leaf};
 use crate::domain::{CredentialId, DataKeyClass, DataKeyId, KekId, TenantName, ValueId};
 use crate::keys::KeyRecords as _;
-use crate::keys::{self, DataKeyRow, KekRecord, KekState, LostDataKey};
-use crate::store::Changes;
+use crate::keys::{self, DataKeyRow, KekRecord, KekState, LostDataKey, NotAsked, ProviderRecord, Seen};
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct};
 use crate::store::kek_rotation;
 use crate::store::kek_states::{Changed, versions};
 use crate::store::lost_version::{self, Asked, Losing};
+use crate::store::records::Body as _;
+use crate::store::{Changes, Error};
 
 on_every_engine!(
     a_version_whose_token_is_lost_ends_by_the_word_of_two_with_what_only_it_opens,
@@ -21,6 +22,8 @@ on_every_engine!(
     only_a_version_that_wraps_nothing_any_more_and_lies_in_a_token_can_be_lost,
     a_data_key_that_was_wrapped_anew_meanwhile_ends_with_no_lost_version,
     a_data_key_that_somebody_took_away_is_not_said_to_be_lost,
+    a_data_key_that_somebody_made_name_a_lost_version_ends_with_none,
+    what_keeps_a_node_from_asking_a_token_is_no_silence_of_it,
     guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart,
 );
 
@@ -49,7 +52,7 @@ impl Scene {
         let (under, beside) = (made[..2].to_vec(), made[2]);
         for id in &under {
             let row = vault.store.load_data_key(&demo(), *id).await.unwrap().unwrap();
-            let row = DataKeyRow { kek_version: 2, mechanism: token.mechanism.clone(), ..row };
+            let row = vault.keys.bound_to(row, &token).await;
             vault.write(move || Changes { data_keys: vec![row.clone()], ..Changes::default() }).await.unwrap();
         }
         let scene = Self { vault, custodians, under, beside, value };
@@ -60,7 +63,12 @@ impl Scene {
     }
 
     async fn judged(&self, version: u32) -> Asked {
-        lost_version::judge((None, version), &demo(), self.vault.ground()).await.unwrap()
+        self.judging(version).await.unwrap()
+    }
+
+    async fn judging(&self, version: u32) -> Result<Asked, Error> {
+        self.vault.keys.forget_attempts();
+        lost_version::judge((None, version), &demo(), self.vault.ground()).await
     }
 
     async fn losing(&self) -> Losing {
@@ -76,7 +84,19 @@ impl Scene {
     }
 
     async fn approve(&self, asked: &ApprovalRecord) -> Approved {
-        self.vault.approve(self.custodians[1], asked).await
+        self.approving(asked).await.unwrap()
+    }
+
+    async fn approving(&self, asked: &ApprovalRecord) -> Result<Approved, Error> {
+        self.vault.keys.forget_attempts();
+        approvals::approve(&self.vault.by(), self.custodians[1], (asked.approval_id, None), self.vault.ground()).await
+    }
+
+    /// As somebody does who can write to the database: which version a data key names.
+    async fn name(&self, id: DataKeyId, version: u32) {
+        let id = self.vault.literal(id.as_bytes());
+        self.vault.tamper(&format!("UPDATE data_keys SET kek_version = {version} WHERE data_key_id = {id}")).await;
+        self.vault.keys.forget_tenant(&demo());
     }
 
     async fn why_not(&self, act: TwoPersonAct) -> Over {
@@ -100,7 +120,8 @@ async fn a_version_whose_token_is_lost_ends_by_the_word_of_two_with_what_only_it
     let vault = &scene.vault;
     let losing = scene.losing().await;
     let told: Vec<_> = losing.losses.iter().map(|loss| (&*loss.class, loss.data_keys, loss.values)).collect();
-    assert_eq!(told, [("session", 1, 0), ("stored", 1, 1)]);
+    assert_eq!(told, [("session", 1, Some(0)), ("stored", 1, Some(1))]);
+    assert_eq!(losing.seen, Seen::Fails, "its worker ends at each start");
     let asked = scene.ask(losing.act().unwrap()).await;
     assert!(matches!(vault.approve(scene.custodians[0], &asked).await, Approved::Own));
     assert_eq!(vault.state(2).await, KekState::Deactivated, "asking ends nothing");
@@ -124,6 +145,7 @@ async fn a_version_whose_token_is_lost_ends_by_the_word_of_two_with_what_only_it
         panic!("{certificate:?}")
     };
     assert_eq!(end.how, "stated lost by the custodians, not verified by the vault");
+    assert_eq!(end.seen.as_deref(), Some(Seen::Fails.as_str()));
     assert_eq!((end.kek, data_keys, values, losses.len()), (losing.kek.row_key(), 2, 1, 2));
     assert_eq!([requested_by, approved_by], scene.custodians.map(|id| id.to_string()));
     assert_eq!((vault.said("key.kek.lost").await, vault.said("key.approval.given").await), (1, 2));
@@ -141,13 +163,14 @@ async fn what_is_asked_of_a_lost_version_is_of_that_version_and_that_key_as_they
     let scene = Scene::of(vault).await;
     let vault = &scene.vault;
     let act = scene.losing().await.act().unwrap();
-    let TwoPersonAct::LoseVersion { kek, row, key, serial, losses } = act.clone() else { panic!("not the act") };
+    let TwoPersonAct::LoseVersion { kek, row, key, serial, losses, seen } = act.clone() else { panic!("not the act") };
     let of = |kek: &str, row, key: &str, fewer: usize| TwoPersonAct::LoseVersion {
         kek: kek.to_owned(),
         row,
         key: key.to_owned(),
         serial: serial.clone(),
         losses: losses[fewer..].to_vec(),
+        seen,
     };
     let other = KekRecord::key_of(kek.split('.').next().unwrap().parse::<KekId>().unwrap(), 1);
     for changed in
@@ -155,6 +178,11 @@ async fn what_is_asked_of_a_lost_version_is_of_that_version_and_that_key_as_they
     {
         assert_eq!(scene.why_not(changed).await, Over::Changed);
     }
+    // Another finding than the one both were told.
+    let TwoPersonAct::LoseVersion { losses, .. } = act.clone() else { panic!("not the act") };
+    let (kek, key, serial) = (kek.clone(), key.clone(), serial.clone());
+    let answered = TwoPersonAct::LoseVersion { kek, row, key, serial, losses, seen: Seen::NoKey };
+    assert_eq!(scene.why_not(answered).await, Over::Changed);
     // Whatever becomes of the version meanwhile ends the request.
     let asked = scene.ask(act).await;
     assert!(matches!(vault.wish(2, KekState::Compromised).await, Changed::Done(_)));
@@ -212,6 +240,57 @@ async fn a_data_key_that_somebody_took_away_is_not_said_to_be_lost(vault: Vault)
     vault.tamper(&format!("UPDATE lost_data_keys SET data_key_id = {to} WHERE data_key_id = {from}")).await;
     assert!(matches!(scene.opened(scene.beside).await, Err(keys::Error::NoDataKey)));
     assert!(matches!(scene.opened(scene.under[1]).await, Err(keys::Error::Lost)));
+}
+
+async fn a_data_key_that_somebody_made_name_a_lost_version_ends_with_none(vault: Vault) {
+    let scene = Scene::of(vault).await;
+    let vault = &scene.vault;
+    let asked = scene.ask(scene.losing().await.act().unwrap()).await;
+    scene.name(scene.beside, 2).await;
+    assert!(matches!(scene.approving(&asked).await, Err(Error::Tampered(_))));
+    assert!(matches!(scene.judging(2).await, Err(Error::Tampered(_))));
+    let is_alarm = |news: keys::HsmNews| matches!(news.what, keys::News::Alarm { .. });
+    assert!(vault.keys.hsm_news().is_some_and(is_alarm) || vault.said("key.provider.alarm").await > 0);
+    assert_eq!(vault.state(2).await, KekState::Deactivated);
+    for id in scene.under.iter().chain([&scene.beside]) {
+        assert!(scene.there(*id).await.is_some(), "nothing ended");
+    }
+    // Put back it opens, and the act is what it was.
+    scene.name(scene.beside, 1).await;
+    scene.opened(scene.beside).await.unwrap();
+    assert!(matches!(scene.approving(&asked).await, Ok(Approved::Done { .. })));
+    scene.opened(scene.beside).await.unwrap();
+}
+
+async fn what_keeps_a_node_from_asking_a_token_is_no_silence_of_it(vault: Vault) {
+    let scene = Scene::of(vault).await;
+    let vault = &scene.vault;
+    let losing = scene.losing().await;
+    let asked = scene.ask(losing.act().unwrap()).await;
+    let provider = losing.kek.hsm.as_ref().unwrap().provider;
+    let (version, genuine) = vault.store.key_provider(&demo(), provider).await.unwrap().unwrap();
+    let other = |at: u64, pin_version, module: &str| {
+        let module = module.to_owned();
+        let record = ProviderRecord { pin_version, module, ..genuine.clone() };
+        vault.decree(record.to_row(&demo(), &provider.to_string(), at).unwrap())
+    };
+    let module = &*genuine.module;
+    for (at, pin, module, why) in [
+        (version + 1, 9, module, NotAsked::NoPin),
+        (version + 2, 1, "/bin/true", NotAsked::OtherModule),
+        (version + 3, 1, "/no/such/module.so", NotAsked::NoModule),
+    ] {
+        other(at, pin, module).await.unwrap();
+        let judged = scene.judged(2).await;
+        assert!(matches!(judged, Asked::NotAsked(found) if found == why), "{judged:?}");
+        assert!(matches!(scene.approve(&asked).await, Approved::Over(Over::NotAsked(found)) if found == why));
+    }
+    for id in &scene.under {
+        assert!(scene.there(*id).await.is_some(), "nothing ended");
+    }
+    assert_eq!(vault.state(2).await, KekState::Deactivated);
+    other(version + 4, 1, module).await.unwrap();
+    assert!(matches!(scene.approve(&asked).await, Approved::Done { .. }));
 }
 
 async fn guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart(vault: Vault) {
