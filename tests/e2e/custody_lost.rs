@@ -85,6 +85,9 @@ fn refused(custody: &Custody, customer: &Customer, arguments: &[&str]) -> String
     text(&done)
 }
 
+/// A token is silent after so long.
+const SOON: &str = "hsm_lost_after_seconds = 8";
+
 /// Asks until its silence is heard: a node that still has a login says nothing of a loss.
 async fn heard_as_silent(custody: &Custody, customer: &Customer) {
     let dry = ["keys", "lost", "1", "--dry-run"];
@@ -105,7 +108,7 @@ fn pins(folder: &std::path::Path) -> usize {
 async fn a_version_whose_token_never_comes_back_ends_by_two_persons_and_its_tenant_goes_on() {
     let lost = Token::labelled(Provider::SoftHsm, "lost", PIN);
     let next = Token::labelled(Provider::Kryoptic, "next", PIN);
-    let custody = Custody::of(&[&lost, &next]);
+    let custody = Custody::with_settings(&[&lost, &next], SOON);
     let acme = custody.customer_in("acme", (&lost, "lost", PIN), 0);
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
     destination(&custody, "one").unwrap();
@@ -207,7 +210,7 @@ fn in_a_file_of_its_own(label: &str) -> Token {
 async fn a_token_that_is_slow_or_comes_back_and_a_node_that_cannot_ask_it_end_no_version() {
     let slow = in_a_file_of_its_own("slow");
     let next = Token::labelled(Provider::Kryoptic, "next", PIN);
-    let custody = Custody::of(&[&slow, &next]);
+    let custody = Custody::with_settings(&[&slow, &next], SOON);
     let acme = custody.customer_in("acme", (&slow, "slow", PIN), 0);
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
     let into = custody.options(&next, "next", PIN);

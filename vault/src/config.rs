@@ -9,6 +9,7 @@ mod shape;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -153,6 +154,8 @@ struct Document {
     #[serde(default = "hsm_workers")]
     hsm_workers: NonZeroU16,
     #[serde(default)]
+    hsm_lost_after_seconds: LostAfter,
+    #[serde(default)]
     plain_capture: bool,
     #[serde(default)]
     log_level: LogLevel,
@@ -185,6 +188,8 @@ pub struct Settings {
     pub hsm_modules: Option<Vec<PathBuf>>,
     /// Workers with customers' modules that run at once.
     pub hsm_workers: NonZeroU16,
+    /// So long a token that custodians call lost is waited for before it is silent.
+    pub hsm_lost_after: Duration,
     /// The vault's origin as browsers see it; `None` takes the public listener's own address (`siv dev`).
     pub public_url: Option<String>,
     /// Whether captures may come unsealed inside TLS.
@@ -241,6 +246,7 @@ impl Settings {
             trusted_proxies: Vec::new(),
             hsm_modules: None,
             hsm_workers: hsm_workers(),
+            hsm_lost_after: LostAfter::default().into(),
             public_url: None,
             plain_capture: true,
             log_level: LogLevel::default(),
@@ -271,6 +277,7 @@ impl Settings {
             trusted_proxies: document.trusted_proxies,
             hsm_modules: document.hsm_modules,
             hsm_workers: document.hsm_workers,
+            hsm_lost_after: document.hsm_lost_after_seconds.into(),
             public_url: Some(document.public_url),
             plain_capture: document.plain_capture,
             log_level: document.log_level,
@@ -285,6 +292,31 @@ impl Settings {
 /// Where relative paths of a file of settings start.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Seconds: more than one login takes as a rule, and less than a request may.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "u16")]
+struct LostAfter(u16);
+
+impl Default for LostAfter {
+    fn default() -> Self {
+        Self(25)
+    }
+}
+
+impl TryFrom<u16> for LostAfter {
+    type Error = &'static str;
+
+    fn try_from(seconds: u16) -> Result<Self, Self::Error> {
+        if (5..=45).contains(&seconds) { Ok(Self(seconds)) } else { Err("it is a number of seconds from 5 to 45") }
+    }
+}
+
+impl From<LostAfter> for Duration {
+    fn from(LostAfter(seconds): LostAfter) -> Self {
+        Self::from_secs(seconds.into())
+    }
 }
 
 /// Of a few megabytes each, and of more where a token holds many keys.

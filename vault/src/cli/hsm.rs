@@ -75,7 +75,7 @@ pub(super) struct Check {
 /// What the keys must know to reach customers' tokens: how a worker is started, and which modules the settings allow.
 pub(super) fn setup(settings: &Settings, environment: &Environment) -> HsmSetup {
     let launch = launch(environment.of_modules.clone(), settings.hsm_workers);
-    HsmSetup::new(launch, settings.hsm_modules.clone())
+    HsmSetup { launch, modules: settings.hsm_modules.clone(), lost_after: settings.hsm_lost_after }
 }
 
 /// This very program, and not what lies by now under the path it was started from: after an upgrade that is another version, and

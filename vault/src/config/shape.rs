@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("trusted_proxies", "a list of nets, each an address with the length of its prefix, like [\"10.0.0.5/32\"]"),
     ("hsm_modules", "a list of absolute paths, like [\"/opt/vendor/lib/pkcs11.so\"]"),
     ("hsm_workers", "a whole number from 1 to 65535"),
+    ("hsm_lost_after_seconds", "a whole number from 5 to 45"),
     ("log_level", "\"error\", \"warn\", \"info\", \"debug\" or \"trace\""),
     ("public", "a table with address, and tls_certificate and tls_key or behind_proxy"),
     ("public.address", ADDRESS),

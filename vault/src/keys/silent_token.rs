@@ -19,7 +19,7 @@ impl Keys {
             environment: Vec::new(),
             crew: hsm::Crew::new(8),
         };
-        self.use_hsms(HsmSetup::new(launch, None).waiting(Duration::from_secs(1)));
+        self.use_hsms(HsmSetup { launch, modules: None, lost_after: Duration::from_secs(1) });
         let provider_id = KeyProviderId::generate(now);
         self.inner.store.create_secret(&SecretName::hsm_pin(tenant, provider_id, 1), b"1234").await.unwrap();
         ProviderRecord {

@@ -42,9 +42,6 @@ const CALL: Duration = Duration::from_millis(1300);
 const HANGS: Duration = Duration::from_millis(1200);
 /// How long making, probing and destroying keys may take.
 const MANAGE: Duration = Duration::from_secs(25);
-/// So long a token that custodians call lost is waited for, through as many attempts as there are, before it is silent. As long as
-/// any other of its keepers' calls, and longer than one start may take.
-const LOST_AFTER: Duration = Duration::from_secs(25);
 /// Calls of all tenants at once: each keeps a thread of the pool that files and hosts of others need too.
 const AT_ONCE: usize = 192;
 /// Calls of all tenants that wait for their workers at once.
@@ -57,22 +54,8 @@ pub struct HsmSetup {
     pub launch: hsm::Launch,
     /// The modules that may be loaded; any trustworthy file where there is no list.
     pub modules: Option<Vec<PathBuf>>,
-    /// How long a token that custodians call lost is waited for.
-    patience: Duration,
-}
-
-impl HsmSetup {
-    /// How a worker is started, and the modules that may be loaded; any trustworthy file where there is no list.
-    #[must_use]
-    pub const fn new(launch: hsm::Launch, modules: Option<Vec<PathBuf>>) -> Self {
-        Self { launch, modules, patience: LOST_AFTER }
-    }
-
-    /// The same for tests of what follows from silence, which they need not wait for.
-    #[cfg(test)]
-    pub(in crate::keys) fn waiting(self, patience: Duration) -> Self {
-        Self { patience, ..self }
-    }
+    /// How long a token that custodians call lost is waited for, through as many attempts as there are, before it is silent.
+    pub lost_after: Duration,
 }
 
 /// Which configuration of which tenant.

@@ -118,7 +118,8 @@ pub(super) fn login(host: &Host, patience: Duration) -> Result<Option<Heard>, Hs
 impl HsmProvider {
     /// How long a token is waited for before it is silent.
     pub(super) fn patience(&self) -> Duration {
-        self.setup.get().map_or(super::LOST_AFTER, |setup| setup.patience)
+        // Without a set-up nobody is waited for: that no token can be asked is said before.
+        self.setup.get().map_or(Duration::ZERO, |setup| setup.lost_after)
     }
 
     /// What of this node keeps it from asking a token, if anything does.
