@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::Executor as _;
 use tokio::sync::Semaphore;
 
 use super::on_postgres;
@@ -10,12 +9,12 @@ use super::postgres::Cluster;
 use super::vault::{NOW, Vault, demo, entry, tenant_row};
 use crate::access_log::Action;
 use crate::crypto::{StateCode, ValueState};
-use crate::domain::{CaptureSessionId, DataKeyId, RetentionClass, Timestamp, ValueId};
+use crate::domain::{DataKeyId, RetentionClass, Timestamp, ValueId};
 use crate::store::batch::{Wanted, WriteSet};
 use crate::store::committer::operation::{Changes, Decision, Reads, Rows, current_state};
 use crate::store::fault::NotWritten;
 use crate::store::resealing;
-use crate::store::rows::{DecidingRow, IdempotencyRow, StateRow, Table};
+use crate::store::rows::{IdempotencyRow, StateRow};
 use crate::store::tenants::Ground;
 use crate::store::{DatabaseSettings, Error, Store};
 
@@ -30,7 +29,6 @@ on_postgres!(
     a_boot_is_closed_only_after_the_batch_that_it_has_under_way,
     settings_that_lose_commits_are_refused,
     a_transaction_of_which_a_part_failed_is_never_acknowledged,
-    a_session_put_back_while_a_node_waits_for_it_makes_no_version_twice,
     a_change_that_waits_for_another_node_holds_up_no_other_tenant,
     two_nodes_that_move_one_generation_on_do_not_wait_for_each_other,
 );
@@ -254,44 +252,6 @@ async fn a_transaction_of_which_a_part_failed_is_never_acknowledged(vault: Vault
     let set = WriteSet { new_values: [(place, again.into())].into(), ..WriteSet::default() };
     assert!(batch.write(&set).await.is_err(), "its number is taken");
     assert!(batch.commit().await.is_err());
-}
-
-/// Who waits for a session's row reads its newest entry as it was before the waiting. If another node's capture came between
-/// and somebody puts the row back behind it, the version would be made a second time, and one capture more be let in.
-async fn a_session_put_back_while_a_node_waits_for_it_makes_no_version_twice(vault: Vault) {
-    let vault = vault.with_tenant().await;
-    let session = CaptureSessionId::generate(NOW);
-    let version = move |version| {
-        let (table, key, body) = (Table::CaptureSessions, session.to_string(), b"{}".to_vec());
-        DecidingRow { table, tenant: demo(), key, version, body }
-    };
-    vault.write(move || Changes { rows: vec![version(1)], ..Changes::default() }).await.unwrap();
-    let DatabaseSettings::Postgres { address, .. } = &vault.settings else { panic!("PostgreSQL is meant") };
-    let mut other = super::postgres::connect(address).await;
-    for statement in [
-        "BEGIN",
-        "SELECT * FROM capture_sessions FOR UPDATE",
-        "INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, actor_id, object, object_version, leaf) \
-         SELECT 'demo', boot, lane, number + 1000, time, action, outcome, actor_id, 'capture_sessions/' || key, 2, leaf \
-         FROM access_log, (SELECT key FROM capture_sessions) AS s LIMIT 1",
-    ] {
-        other.execute(statement).await.unwrap();
-    }
-    let mut captured = entry(&demo(), Action::ValueCaptured);
-    captured.object = Some(version(2).object(vault.keys.realm()));
-    let reads = Reads { sessions: vec![session], ..Reads::default() };
-    let capture = vault.ask(reads, move |rows, _| {
-        assert_eq!(rows.session(session).unwrap().version, 1);
-        let changes = Changes { rows: vec![version(2)], entries: vec![captured.clone().into()], ..Changes::default() };
-        Decision::Write(changes, ())
-    });
-    let (captured, ()) = tokio::join!(vault.committer.submit(capture), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        other.execute("COMMIT").await.unwrap();
-    });
-    // It met the other entry when it wrote, or, where it had to wait for too long, when it read once more.
-    let refused = captured.map(|_| ());
-    assert!(matches!(refused, Err(Error::Conflict | Error::Tampered("capture_sessions"))), "{refused:?}");
 }
 
 /// The demo tenant's generation is held by a node that stands still; both operations are of one batch.

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::vault::{Vault, demo, entry};
+use sqlx::Executor as _;
+
+use super::vault::{NOW, Vault, demo, entry};
 use super::{on_every_engine, on_postgres};
 use crate::access_log::Action;
 use crate::domain::{CaptureSessionId, Realm};
-use crate::store::Error;
 use crate::store::batch::{Wanted, WriteSet};
 use crate::store::committer::operation::{Changes, Decision, Reads, Rows};
 use crate::store::row_seal::RowSeal;
 use crate::store::rows::{DecidingRow, Table};
+use crate::store::{DatabaseSettings, Error};
 
 mod among_nodes {
     use super::*;
@@ -18,6 +20,7 @@ mod among_nodes {
     on_postgres!(
         captures_of_two_nodes_never_take_more_than_the_session_allows,
         a_batch_that_waited_for_a_row_decides_on_what_the_other_node_wrote,
+        a_session_put_back_while_a_node_waits_for_it_makes_no_version_twice,
     );
 }
 
@@ -134,4 +137,42 @@ async fn a_session_that_was_put_back_takes_nothing(vault: Vault) {
     let taken = vault.committer.submit(vault.take(id)).await;
     assert!(matches!(taken, Err(Error::Tampered("capture_sessions"))), "{taken:?}");
     assert!(vault.store.session(id).await.is_err(), "nor is it read");
+}
+
+/// Who waits for a session's row reads its newest entry as it was before the waiting. If another node's capture came between
+/// and somebody puts the row back behind it, the version would be made a second time, and one capture more be let in.
+async fn a_session_put_back_while_a_node_waits_for_it_makes_no_version_twice(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let session = CaptureSessionId::generate(NOW);
+    let version = move |version| {
+        let (table, key, body) = (Table::CaptureSessions, session.to_string(), b"{}".to_vec());
+        DecidingRow { table, tenant: demo(), key, version, body }
+    };
+    vault.write(move || Changes { rows: vec![version(1)], ..Changes::default() }).await.unwrap();
+    let DatabaseSettings::Postgres { address, .. } = &vault.settings else { panic!("PostgreSQL is meant") };
+    let mut other = super::postgres::connect(address).await;
+    for statement in [
+        "BEGIN",
+        "SELECT * FROM capture_sessions FOR UPDATE",
+        "INSERT INTO access_log (tenant, boot, lane, number, time, action, outcome, actor_id, object, object_version, leaf) \
+         SELECT 'demo', boot, lane, number + 1000, time, action, outcome, actor_id, 'capture_sessions/' || key, 2, leaf \
+         FROM access_log, (SELECT key FROM capture_sessions) AS s LIMIT 1",
+    ] {
+        other.execute(statement).await.unwrap();
+    }
+    let mut captured = entry(&demo(), Action::ValueCaptured);
+    captured.object = Some(version(2).object(vault.keys.realm()));
+    let reads = Reads { sessions: vec![session], ..Reads::default() };
+    let capture = vault.ask(reads, move |rows, _| {
+        assert_eq!(rows.session(session).unwrap().version, 1);
+        let changes = Changes { rows: vec![version(2)], entries: vec![captured.clone().into()], ..Changes::default() };
+        Decision::Write(changes, ())
+    });
+    let (captured, ()) = tokio::join!(vault.committer.submit(capture), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        other.execute("COMMIT").await.unwrap();
+    });
+    // It met the other entry when it wrote, or, where it had to wait for too long, when it read once more.
+    let refused = captured.map(|_| ());
+    assert!(matches!(refused, Err(Error::Conflict | Error::Tampered("capture_sessions"))), "{refused:?}");
 }
