@@ -28,8 +28,8 @@ impl Store {
     }
 }
 
-/// The entry of this number: each column is filled in some and empty in others, and two of a row are never the same.
-fn nth(at: usize) -> Entry {
+/// One of so many entries: each column is filled in some and empty in others, and two of a row are never the same.
+fn nth(at: usize, number: usize) -> Entry {
     let mut told = entry(&demo(), if at.is_multiple_of(2) { Action::ValueRevealed } else { Action::LogRead });
     let every = |n: usize| at.is_multiple_of(n);
     told.time = told.time.plus(Duration::from_millis(at as u64));
@@ -40,7 +40,7 @@ fn nth(at: usize) -> Entry {
     told.flow = every(3).then(|| (format!("flow-{at}").parse().unwrap(), 4));
     told.object = every(5).then(|| ObjectVersion {
         table: "capture_sessions",
-        key: format!("session-{at}"),
+        key: format!("session-{at}-of-{number}"),
         version: at as u64 + 1,
         digest: [7; 32],
     });
@@ -54,7 +54,7 @@ fn nth(at: usize) -> Entry {
 async fn entries_of_any_number_have_every_column_that_they_were_given(vault: Vault) {
     let vault = vault.with_tenant().await;
     for number in NUMBERS {
-        let told: Vec<Arc<Entry>> = (0..number).map(|at| Arc::new(nth(at))).collect();
+        let told: Vec<Arc<Entry>> = (0..number).map(|at| Arc::new(nth(at, number))).collect();
         let entries = told.clone();
         let done = vault.write(move || Changes { entries: entries.clone(), ..Changes::default() }).await.unwrap();
         for (at, (told, receipt)) in told.iter().zip(done.receipts()).enumerate() {

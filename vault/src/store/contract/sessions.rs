@@ -36,7 +36,7 @@ fn session(id: CaptureSessionId, version: u64, taken: u8) -> DecidingRow {
         tenant: demo(),
         key: id.to_string(),
         version,
-        body: vec![taken].into(),
+        body: vec![taken],
     }
 }
 
