@@ -31,13 +31,7 @@ const MOST: u8 = 7;
 
 /// A session as far as the store knows it, with what it has taken.
 fn session(id: CaptureSessionId, version: u64, taken: u8) -> DecidingRow {
-    DecidingRow {
-        table: Table::CaptureSessions,
-        tenant: demo(),
-        key: id.to_string(),
-        version,
-        body: vec![taken],
-    }
+    DecidingRow { table: Table::CaptureSessions, tenant: demo(), key: id.to_string(), version, body: vec![taken] }
 }
 
 /// Takes one more, if the session has it, as a capture does: its entry is of the session's next version.
