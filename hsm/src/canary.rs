@@ -55,6 +55,14 @@ impl Anomaly {
             _ => None,
         }
     }
+
+    /// What is wrong with the KEK that was asked, if anything is; an error that is about the token stays one.
+    pub(crate) fn found(asked: Result<(), HsmError>) -> Result<Option<Self>, HsmError> {
+        match asked {
+            Ok(()) => Ok(None),
+            Err(error) => Self::of(&error).ok_or(error).map(Some),
+        }
+    }
 }
 
 /// What a canary says.
@@ -66,6 +74,17 @@ pub(crate) enum Song {
     Replaced,
     /// The token does not answer.
     Silent(Fault),
+}
+
+impl Song {
+    /// What it says of the KEK, as an error.
+    pub(crate) fn heard(self) -> Result<(), Fault> {
+        match self {
+            Self::Healthy => Ok(()),
+            Self::Replaced => Err(HsmError::KekReplaced.into()),
+            Self::Silent(fault) => Err(fault),
+        }
+    }
 }
 
 const LABEL: &[u8] = b"siv/v1/hsm-canary";

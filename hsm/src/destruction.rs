@@ -45,11 +45,7 @@ pub(crate) fn destroy(
             }
             found => found?,
         };
-        match canary.map_or(Song::Healthy, |canary| canary.ask(place)) {
-            Song::Healthy => {}
-            Song::Replaced => return Err(HsmError::KekReplaced.into()),
-            Song::Silent(fault) => return Err(fault),
-        }
+        canary.map_or(Song::Healthy, |canary| canary.ask(place)).heard()?;
         live.forget(selector);
         // An answer in any case: it is not repeated after a failure, because the first attempt may have done it.
         Ok((live.token.clone(), Seen::Tried(kek::destroy(&session, place.kek))))
@@ -76,18 +72,10 @@ pub(crate) fn destroy(
 pub(crate) fn look(pool: &Pool, lane: usize, canary: &Canary) -> Result<Option<Anomaly>, HsmError> {
     let before = pool.initialised();
     let ask = || {
-        let asked = pool.with_session(Moment::Wrap, |live| {
+        Anomaly::found(pool.with_session(Moment::Wrap, |live| {
             let session = live.session(lane);
-            match canary.ask(live.find(&session, &canary.kek.selector)?) {
-                Song::Healthy => Ok(()),
-                Song::Replaced => Err(HsmError::KekReplaced.into()),
-                Song::Silent(fault) => Err(fault),
-            }
-        });
-        match asked {
-            Ok(()) => Ok(None),
-            Err(error) => Anomaly::of(&error).ok_or(error).map(Some),
-        }
+            canary.ask(live.find(&session, &canary.kek.selector)?).heard()
+        }))
     };
     let found = ask()?;
     if found.is_none() || pool.initialised() > before {

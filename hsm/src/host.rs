@@ -15,13 +15,11 @@ pub use limits::Limits;
 pub(crate) use shared::Shared;
 pub use status::{Phase, Status};
 
-use crate::backoff::Backoff;
 use crate::canary::{Anomaly, Canary, Finding};
 use crate::check::{CheckOptions, CheckReport};
 use crate::configuration::Configuration;
 use crate::destruction::Destruction;
 use crate::error::HsmError;
-use crate::host::breaker::Breaker;
 use crate::host::shared::Inner;
 use crate::kek::{KekAttributes, KekKind};
 use crate::logins::MayTry;
@@ -64,20 +62,8 @@ impl Host {
         limits: Limits,
         may_try: Option<MayTry>,
     ) -> Result<Self, HsmError> {
-        let inner = Inner {
-            configuration,
-            revision: 0,
-            worker: None,
-            status: Status::new(),
-            breaker: Breaker::new(limits.breaker_failures, limits.breaker_window),
-            backoff: Backoff::new(limits.backoff_first, limits.backoff_last),
-            due: Instant::now(),
-            next_canary: 0,
-            used: Instant::now(),
-            wanted: true,
-            woken: None,
-            stopping: false,
-        };
+        let mut inner = Inner::new(configuration, &limits);
+        inner.wanted = true;
         let (inner, changed) = (Mutex::new(inner), Condvar::new());
         let shared = Arc::new(Shared { launch, limits, may_try, inner, changed });
         shared.launch.crew.join(&shared);

@@ -97,15 +97,7 @@ impl Pool {
 
     /// Asks one canary; what is wrong with its KEK. That does not keep others from their work.
     pub(crate) fn ask(&self, lane: usize, canary: &Canary) -> Result<Option<Anomaly>, HsmError> {
-        let asked = self.run(lane, Moment::Unwrap, &canary.kek, |place| match canary.ask(place) {
-            Song::Healthy => Ok(()),
-            Song::Replaced => Err(HsmError::KekReplaced.into()),
-            Song::Silent(fault) => Err(fault),
-        });
-        match asked {
-            Ok(()) => Ok(None),
-            Err(error) => Anomaly::of(&error).ok_or(error).map(Some),
-        }
+        Anomaly::found(self.run(lane, Moment::Unwrap, &canary.kek, |place| canary.ask(place).heard()))
     }
 
     /// Connects where there is no login, and says what stands.

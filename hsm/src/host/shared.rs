@@ -143,6 +143,25 @@ impl Shared {
 }
 
 impl Inner {
+    /// Of a host whose token nobody has asked for yet.
+    pub(super) fn new(configuration: Configuration, limits: &Limits) -> Self {
+        let now = Instant::now();
+        Self {
+            configuration,
+            revision: 0,
+            worker: None,
+            status: Status::new(),
+            breaker: Breaker::new(limits.breaker_failures, limits.breaker_window),
+            backoff: Backoff::new(limits.backoff_first, limits.backoff_last),
+            due: now,
+            next_canary: 0,
+            used: now,
+            wanted: false,
+            woken: None,
+            stopping: false,
+        }
+    }
+
     /// Whether a worker runs that is asked nothing, by nobody: neither a caller nor the look at the canaries.
     pub(super) fn is_idle(&self) -> bool {
         let is_free = |worker: &Arc<Worker>| !worker.is_asked();
@@ -195,7 +214,7 @@ impl Drop for Inner {
 impl Shared {
     /// One that no supervisor looks after.
     pub(crate) fn for_tests(launch: Launch) -> Self {
-        let (limits, now) = (Limits::default(), Instant::now());
+        let limits = Limits::default();
         let configuration = Configuration {
             module: "/none".into(),
             module_sha256: None,
@@ -206,20 +225,7 @@ impl Shared {
             canaries: Vec::new(),
             sha1_for_tests: false,
         };
-        let inner = Inner {
-            configuration,
-            revision: 0,
-            worker: None,
-            status: Status::new(),
-            breaker: Breaker::new(limits.breaker_failures, limits.breaker_window),
-            backoff: Backoff::new(limits.backoff_first, limits.backoff_last),
-            due: now,
-            next_canary: 0,
-            used: now,
-            wanted: false,
-            woken: None,
-            stopping: false,
-        };
+        let inner = Inner::new(configuration, &limits);
         Self { launch, limits, may_try: None, inner: Mutex::new(inner), changed: Condvar::new() }
     }
 

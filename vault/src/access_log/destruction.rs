@@ -117,11 +117,11 @@ pub struct EndOfKek {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LostClass {
-    /// The class.
+    /// The class of data keys; of values it is their retention class.
     pub class: String,
     /// How many data keys.
     pub data_keys: u64,
-    /// How many values they sealed; none where they sealed other things.
+    /// How many values they sealed, spent and expired ones that wait for the purge included; none where they sealed other things.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<u64>,
     /// That these are so many or more.

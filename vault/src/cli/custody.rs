@@ -52,6 +52,13 @@ fn second(approval: &Value) -> String {
     )
 }
 
+/// Says which key is meant, where that was said.
+fn name(kek: Option<KekId>, wish: &mut Value) {
+    if let Some(kek) = kek {
+        wish["kekId"] = Value::from(kek.to_string());
+    }
+}
+
 /// Changes the state of one version.
 pub(super) async fn state(
     client: &Client,
@@ -59,9 +66,7 @@ pub(super) async fn state(
     (kek, mut wish): (Option<KekId>, Value),
     tenant: Option<&TenantName>,
 ) -> Result<(), Failure> {
-    if let Some(kek) = kek {
-        wish["kekId"] = Value::from(kek.to_string());
-    }
+    name(kek, &mut wish);
     let done = client.post("/v1/keks/state", &tenant_query(tenant), &wish).await?;
     let verb = if wish["dryRun"] == true { "would be" } else { "is" };
     let (version, state) = (&wish["version"], text(&wish, "state"));
@@ -120,9 +125,7 @@ pub(super) async fn lost(
     (kek, mut wish): (Option<KekId>, Value),
     tenant: Option<&TenantName>,
 ) -> Result<(), Failure> {
-    if let Some(kek) = kek {
-        wish["kekId"] = Value::from(kek.to_string());
-    }
+    name(kek, &mut wish);
     Output::progress("its token is waited for first, half a minute if it is silent");
     let asked = client.post("/v1/keks/lost", &tenant_query(tenant), &wish).await?;
     let losses = asked["losses"].as_array().cloned().unwrap_or_default();

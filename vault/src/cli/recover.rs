@@ -63,19 +63,23 @@ impl Command {
         };
         let (store, keys) = (installation.store.clone(), installation.keys.clone());
         let mut recovery = Recovery::check(&note, store, keys).await.map_err(refused)?;
-        let operators = operators(&installation).await?;
+        // Where entries are missing nobody is looked for: credentials may not even read.
+        let whole = match recovery.is_needed().await.map_err(refused)? {
+            true => None,
+            false => Some(operators(&installation).await?),
+        };
         // One that broke off before its operator had a credential is gone on with.
-        let needed = match operators {
-            _ if recovery.is_needed().await.map_err(refused)? => Some("entries_missing"),
-            Operators::RecoveryBrokeOff => Some("recovery_broke_off"),
-            Operators::InForce | Operators::Ended => None,
+        let needed = match whole {
+            None => Some("entries_missing"),
+            Some(Operators::RecoveryBrokeOff) => Some("recovery_broke_off"),
+            Some(Operators::InForce | Operators::Ended) => None,
         };
         if self.dry_run {
             let done = recovery.forecast().await.map_err(refused)?;
             output.record(&forecast(&done, needed, output.is_json()));
             return Ok(());
         }
-        if needed.is_none() && !self.even_if_nothing_is_missing {
+        if let (None, Some(operators), false) = (needed, whole, self.even_if_nothing_is_missing) {
             return Err(refusal(operators));
         }
         let broken = |error: crate::sequencer::Error| {

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::administration::Administrator;
 use super::approvals::{ApprovalRecord, Approved, Over, TwoPersonAct, in_force};
 use super::decree::Decree;
@@ -14,32 +12,13 @@ use super::records::Body as _;
 use super::rows::{DataKeyRow, Table};
 use super::tenants::Ground;
 use super::{Error, Store, resealing};
-use crate::access_log::{Action, Entry};
+use crate::access_log::{Action, Entry, LostClass};
 use crate::domain::text::hex;
 use crate::domain::{DataKeyClass, DataKeyId, KekId, TenantName};
 use crate::keys::{KekEnd, KekRecord, KekState, Looked, NotAsked, Seen};
 
 /// So many rows of values, and of data keys, are looked at in one reading.
 const LOOK: u32 = 1024;
-
-/// What becomes unopenable of one class of data keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Loss {
-    /// The class of data keys; of values it is their retention class.
-    pub class: String,
-    /// How many data keys.
-    pub data_keys: u64,
-    /// How many values they seal, spent and expired ones that wait for the purge included; none where they seal other things.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub values: Option<u64>,
-    /// That these are so many or more.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub values_at_least: bool,
-    /// What they hold that is no value, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub holds: Option<String>,
-}
 
 /// Sums over the classes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,7 +39,7 @@ pub struct Losing {
     /// The version of its row.
     pub row: u64,
     /// What becomes unopenable.
-    pub losses: Vec<Loss>,
+    pub losses: Vec<LostClass>,
     /// What was seen of its token.
     pub seen: Seen,
 }
@@ -100,7 +79,7 @@ impl Losing {
     }
 }
 
-fn total(losses: &[Loss]) -> Total {
+fn total(losses: &[LostClass]) -> Total {
     losses.iter().fold(Total::default(), |sum, loss| Total {
         data_keys: sum.data_keys + loss.data_keys,
         values: sum.values + loss.values.unwrap_or(0),
@@ -174,7 +153,7 @@ pub(in crate::store) async fn end(
     }
     let (rows, losses) = losses(&kek, tenant, ground).await?;
     // Nothing is wrapped under it any more: what is there now was there when it was asked, or fewer.
-    if !losses.iter().all(|loss| told.iter().any(|told| loss.is_within(told))) {
+    if !losses.iter().all(|loss| told.iter().any(|told| is_within(loss, told))) {
         return Ok(Approved::Over(Over::Changed));
     }
     // The token took its time: the credential that asked is judged again where it is written.
@@ -209,18 +188,17 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// The part after `key.` of the entry that says that a version is lost.
 pub const VERSION_LOST: &str = "kek.lost";
 
-impl Loss {
-    fn is_within(&self, told: &Self) -> bool {
-        let values = told.values_at_least || self.values <= told.values;
-        self.class == told.class && self.data_keys <= told.data_keys && values
-    }
+/// Whether no more of a class is lost than was told.
+fn is_within(loss: &LostClass, told: &LostClass) -> bool {
+    let values = told.values_at_least || loss.values <= told.values;
+    loss.class == told.class && loss.data_keys <= told.data_keys && values
 }
 
 /// What the log says of it, and a certificate after it.
 fn entry(
     decree: &Decree,
     (kek, ended): (&KekRecord, &KekEnd),
-    losses: &[Loss],
+    losses: &[LostClass],
     record: &ApprovalRecord,
 ) -> Result<Entry, Error> {
     let Total { data_keys, values, at_least } = total(losses);
@@ -241,7 +219,7 @@ fn entry(
 }
 
 /// As an entry says it.
-pub(in crate::store) fn told(losses: &[Loss]) -> Result<String, Error> {
+pub(in crate::store) fn told(losses: &[LostClass]) -> Result<String, Error> {
     serde_json::to_string(losses).map_err(|_| Error::Rule("losses must serialise"))
 }
 
@@ -251,7 +229,7 @@ async fn losses(
     kek: &KekRecord,
     tenant: &TenantName,
     Ground { store, keys, .. }: Ground<'_>,
-) -> Result<(Vec<DataKeyRow>, Vec<Loss>), Error> {
+) -> Result<(Vec<DataKeyRow>, Vec<LostClass>), Error> {
     let (mut rows, mut after) = (Vec::new(), None);
     loop {
         let found = store.data_keys_after(tenant, after, LOOK).await?;
@@ -282,7 +260,7 @@ async fn losses(
     Ok((rows, by_class.into_iter().map(|(class, counts)| loss(class, counts)).collect()))
 }
 
-fn loss(class: DataKeyClass, (data_keys, values): (u64, u64)) -> Loss {
+fn loss(class: DataKeyClass, (data_keys, values): (u64, u64)) -> LostClass {
     let holds = match class {
         DataKeyClass::SensitiveAuthentication | DataKeyClass::Session | DataKeyClass::Stored => None,
         DataKeyClass::Capture => Some("key pairs that browsers seal to: values on their way are sent again"),
@@ -292,7 +270,7 @@ fn loss(class: DataKeyClass, (data_keys, values): (u64, u64)) -> Loss {
         DataKeyClass::LogOpening => Some("names of persons and network addresses in entries of the log"),
         DataKeyClass::Configuration => Some("secrets of destinations"),
     };
-    Loss {
+    LostClass {
         class: class.as_str().to_owned(),
         data_keys,
         values: holds.is_none().then_some(values),

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lost_version::{Loss, told};
+use super::lost_version::told;
+use crate::access_log::LostClass;
 use crate::keys::{HsmWish, Seen};
 
 /// An act of a tenant that takes two of its custodians.
@@ -34,7 +35,7 @@ pub enum TwoPersonAct {
         /// Serial number of its token, where that has one.
         serial: Option<String>,
         /// What becomes unopenable, by class.
-        losses: Vec<Loss>,
+        losses: Vec<LostClass>,
         /// What was seen of its token.
         seen: Seen,
     },

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::certificates::Certificate;
+use crate::access_log::LostClass;
 use crate::domain::{ApprovalId, Timestamp};
 use crate::http::authentication::{By, Custodian, deny, refuse};
 use crate::http::creation::Creation;
@@ -17,7 +18,6 @@ use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
 use crate::store::approvals::{self, ApprovalRecord, Approved, Place, TwoPersonAct};
 use crate::store::idempotency::Answer;
-use crate::store::lost_version::Loss;
 use crate::store::records::Body as _;
 use crate::store::rows::Table;
 use crate::store::{Caller, Error};
@@ -86,8 +86,8 @@ pub(crate) struct ClassLoss {
 }
 
 impl ClassLoss {
-    pub(super) fn all(losses: &[Loss]) -> Vec<Self> {
-        let one = |Loss { class, data_keys, values, values_at_least, holds }| Self {
+    pub(super) fn all(losses: &[LostClass]) -> Vec<Self> {
+        let one = |LostClass { class, data_keys, values, values_at_least, holds }| Self {
             class,
             data_keys,
             values,

@@ -11,7 +11,8 @@ use crate::store::records::Body as _;
 
 on_every_engine!(who_comes_second_to_a_key_of_a_token_hears_that_it_is_in_use);
 
-fn version(hsm: HsmKek) -> KekRecord {
+/// The second version of some key, in a token.
+pub(super) fn version(hsm: HsmKek) -> KekRecord {
     KekRecord {
         kek_id: KekId::generate(NOW),
         version: 2,

@@ -1,6 +1,7 @@
 //! Custodians in the middle of long acts: what they asked for ends with their credential, and no act takes another's work for
 //! its own.
 
+use super::claiming::version;
 use super::custody::stored;
 use super::on_every_engine;
 use super::vault::{NOW, Vault, demo};
@@ -325,16 +326,6 @@ async fn of_two_tenants_that_take_one_key_of_a_token_in_the_same_moment_one_has_
     let vault = vault.with_tenant().await;
     let other: TenantName = "other".parse().unwrap();
     vault.make_tenant(&other).await;
-    let version = |hsm: HsmKek| KekRecord {
-        kek_id: KekId::generate(NOW),
-        version: 2,
-        mechanism: hsm.canary.kek.profile.to_string(),
-        state: KekState::Active,
-        created_at: NOW,
-        compromised_at: None,
-        ended: None,
-        hsm: Some(Box::new(hsm)),
-    };
     // By its place in the token, and by its check value in a token that calls itself otherwise.
     for (theirs, ours) in [
         (HsmKek::found("own", "17", "a1"), HsmKek::found("own", "17", "b2")),
