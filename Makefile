@@ -5,6 +5,8 @@ CARGO   ?= cargo
 PROFILE := --profile ci --locked
 # Where cargo builds; the tests of hsm look for the module of tests/kryoptic beside it.
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
+# Tests wait for sockets, tokens and deadlines more than they compute: so many run at once.
+export RUST_TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 # How much `make test-long` does.
 ROUNDS  ?= 50
 CASES   ?= 2000
@@ -37,6 +39,7 @@ test-js: ## what runs in the page and in the frame, on its own: types, lints, te
 	npm run --prefix client-js lint
 	npm test --prefix client-js
 
+test-long: export RUST_TEST_THREADS = 2 # these compute, and one of them looks at memory
 test-long: build-tests ## the slow half: every point of the fault sweeps, more rounds, more random cases (docs/test-long.md)
 	tests/install-dependencies long
 	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast

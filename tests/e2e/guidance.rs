@@ -63,7 +63,7 @@ async fn an_installation_without_an_operator_is_not_recovered_for_that() {
     let once = served.put("once").await.unwrap();
     let operator = served.operator();
     let checkpoint = served.folder().join("checkpoint");
-    fs::write(&checkpoint, served.auditor().get("/v1/log/checkpoint").await.expect(200).text).unwrap();
+    fs::write(&checkpoint, served.auditor().checkpoint("").await).unwrap();
     // The last one goes, by its own hand.
     let own = operator.bearer().to_owned();
     let listed = printed(&served.command(&own, &["credential", "list", "--json"]));
@@ -97,7 +97,7 @@ async fn a_recovery_of_a_database_that_lost_nothing_is_refused_and_costs_no_cred
     served.put("card-number").await.unwrap();
     served.verify_log().unwrap();
     let checkpoint = served.folder().join("checkpoint");
-    fs::write(&checkpoint, served.auditor().get("/v1/log/checkpoint").await.expect(200).text).unwrap();
+    fs::write(&checkpoint, served.auditor().checkpoint("").await).unwrap();
     let vkey = served.auditor().get("/v1/log/vkey").await.expect(200).text;
     assert_eq!(served.terminate(), Some(0));
     let recover = |more: &[&str]| {

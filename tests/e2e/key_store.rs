@@ -90,7 +90,7 @@ async fn a_database_that_was_put_back_is_taken_on_with_the_key_store_that_all_no
     let (app, auditor) = put_to_work(&node, &operator, &installation);
     let kept = Actor::new(&node.private, Some(&app)).post("/v1/values", &item()).await.expect(200).json();
     verify(&node, &auditor, &installation);
-    let checkpoint = Actor::new(&node.private, Some(&auditor)).get("/v1/log/checkpoint").await.expect(200).text;
+    let checkpoint = Actor::new(&node.private, Some(&auditor)).checkpoint("").await;
     let checkpoint = write(installation.folder.path(), "checkpoint", &checkpoint);
     node.stop();
     postgres.replace_database("siv_rows", "siv_kept");

@@ -115,7 +115,7 @@ async fn a_database_put_back_on_purpose_is_taken_on_and_everybody_can_see_what_w
     let card = siv.capture("card-number", "4242424242424242").await;
     let code = siv.capture("card-cvc", "123").await;
     siv.verify_log().unwrap();
-    let kept = siv.auditor().get("/v1/log/checkpoint").await.expect(200).text;
+    let kept = siv.auditor().checkpoint("").await;
     let checkpoint = siv.folder().join("checkpoint");
     fs::write(&checkpoint, &kept).unwrap();
     siv.terminate();
@@ -124,7 +124,7 @@ async fn a_database_put_back_on_purpose_is_taken_on_and_everybody_can_see_what_w
     siv.begin().unwrap();
     siv.capture("card-number", "4242424242424242").await;
     let lost = siv.folder().join("lost-checkpoint");
-    fs::write(&lost, siv.auditor().get("/v1/log/checkpoint").await.expect(200).text).unwrap();
+    fs::write(&lost, siv.auditor().checkpoint(&kept).await).unwrap();
     siv.terminate();
     copy(&copied, &siv.data());
     let mut served = Served::of(&siv);

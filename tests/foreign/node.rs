@@ -39,7 +39,7 @@ async fn foreign_verifiers_accept_the_log_of_a_real_node_and_its_proofs() {
     let answer = siv.flow("card-summary").post("/v1/flows/card-summary/invoke", &used).await.expect(200);
     let receipt = proof(&siv, &json!({"receipt": answer.json()["receipts"][0]})).await;
     let old = siv.folder().join("older-checkpoint");
-    std::fs::write(&old, siv.auditor().get("/v1/log/checkpoint").await.expect(200).text).unwrap();
+    std::fs::write(&old, siv.auditor().checkpoint("").await).unwrap();
     for _ in 0..300 {
         siv.capture("card-number", "4242424242424242").await;
     }

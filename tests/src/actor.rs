@@ -59,6 +59,19 @@ impl Actor {
         self.send(self.request(reqwest::Method::GET, path)).await
     }
 
+    /// An auditor's checkpoint of its log, another than `known`: entries come into the tree within seconds.
+    pub async fn checkpoint(&self, known: &str) -> String {
+        for _ in 0..200 {
+            let answer = self.get("/v1/log/checkpoint").await;
+            if answer.status == 200 && answer.text != known {
+                return answer.text;
+            }
+            assert!(answer.status == 200 || answer.code() == "log.pending", "{}", answer.text);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no new checkpoint within ten seconds");
+    }
+
     /// POST of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(reqwest::Method::POST, path).json(body)).await
