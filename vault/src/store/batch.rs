@@ -62,6 +62,7 @@ pub(in crate::store) struct Wanted {
     pub(in crate::store) idempotency: BTreeMap<TenantName, BTreeSet<[u8; 32]>>,
     pub(in crate::store) encs: BTreeMap<(TenantName, CaptureSessionId), BTreeSet<[u8; 32]>>,
     pub(in crate::store) runs: BTreeMap<TenantName, BTreeSet<RunId>>,
+    pub(in crate::store) data_keys: BTreeMap<TenantName, BTreeSet<DataKeyId>>,
 }
 
 impl Wanted {
@@ -76,6 +77,7 @@ impl Wanted {
             idempotency: BTreeMap::new(),
             encs: BTreeMap::new(),
             runs: BTreeMap::new(),
+            data_keys: BTreeMap::new(),
         }
     }
 }
@@ -95,6 +97,8 @@ pub(in crate::store) struct Loaded {
     pub(in crate::store) idempotency: Vec<IdempotencyRow>,
     pub(in crate::store) encs: Vec<(TenantName, CaptureSessionId, [u8; 32])>,
     pub(in crate::store) runs: Vec<RunRow>,
+    /// Those that are there, and stay until the batch ends.
+    pub(in crate::store) data_keys: Vec<(TenantName, DataKeyId)>,
 }
 
 impl Loaded {
@@ -110,6 +114,7 @@ impl Loaded {
             idempotency: Vec::new(),
             encs: Vec::new(),
             runs: Vec::new(),
+            data_keys: Vec::new(),
         }
     }
 }

@@ -40,6 +40,9 @@ pub struct Reads {
     pub rows: Vec<(Table, String)>,
     /// Runs.
     pub runs: Vec<crate::domain::RunId>,
+    /// Data keys that it seals under, if it carries no generation that says they are there: those found are there until the
+    /// batch is durable.
+    pub data_keys: Vec<DataKeyId>,
 }
 
 /// A value as the batch sees it, all changes of earlier operations of the same batch included.
@@ -69,6 +72,8 @@ pub trait Rows {
     fn row(&self, table: Table, key: &str) -> Option<&DecidingRow>;
     /// A run.
     fn run(&self, run_id: crate::domain::RunId) -> Option<&RunRow>;
+    /// Whether a data key that was asked for is there: what is sealed under one that is gone opens for nobody.
+    fn has_data_key(&self, id: DataKeyId) -> bool;
 }
 
 /// What an operation writes. All of it, its entries included, is durable before anything of it is released.

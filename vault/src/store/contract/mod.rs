@@ -9,6 +9,7 @@ mod committing;
 mod copying;
 mod custodians;
 mod custody;
+mod ended_keys;
 mod ending;
 mod file;
 mod forgetting;

@@ -125,6 +125,11 @@ async fn load(
         let ids: Vec<_> = ids.iter().copied().collect();
         loaded.runs.extend(requests::lock_runs(&ids, tenant, connection).await?);
     }
+    for (tenant, ids) in &wanted.data_keys {
+        let ids: Vec<_> = ids.iter().copied().collect();
+        let there = key_rows::hold_data_keys(&ids, tenant, connection).await?;
+        loaded.data_keys.extend(there.into_iter().map(|id| (tenant.clone(), id)));
+    }
     Ok(loaded)
 }
 

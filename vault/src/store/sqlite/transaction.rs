@@ -50,6 +50,12 @@ impl SqliteBatch<'_> {
             let ids: Vec<_> = ids.iter().copied().collect();
             loaded.runs.extend(requests::read_runs(&ids, tenant, connection).await?);
         }
+        for (tenant, ids) in &wanted.data_keys {
+            for id in ids {
+                let there = key_rows::is_there(*id, tenant, connection).await?;
+                loaded.data_keys.extend(there.then(|| (tenant.clone(), *id)));
+            }
+        }
         Ok(loaded)
     }
 
