@@ -163,6 +163,7 @@ pub(in crate::store) struct WriteSet {
     pub(in crate::store) removed_data_keys: Vec<(TenantName, DataKeyId)>,
     /// Of each tenant one after the other.
     pub(in crate::store) lost_data_keys: Vec<LostDataKey>,
+    pub(in crate::store) forgotten_guesses: Vec<(TenantName, String)>,
     pub(in crate::store) capture_keys: Vec<CaptureKeyRow>,
     /// By how much each tenant's generation grows.
     pub(in crate::store) generations: BTreeMap<TenantName, u64>,
@@ -185,6 +186,7 @@ impl WriteSet {
             && self.data_keys.is_empty()
             && self.removed_data_keys.is_empty()
             && self.lost_data_keys.is_empty()
+            && self.forgotten_guesses.is_empty()
             && self.capture_keys.is_empty()
             && self.generations.is_empty()
     }

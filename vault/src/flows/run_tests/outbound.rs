@@ -231,7 +231,10 @@ async fn what_a_response_gave_is_not_captured_under_a_data_key_that_ended_meanwh
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // As on another node: this one opened it before, and has it in its memory.
-    bench.vault.meddle("DELETE FROM data_keys WHERE class IN ('session', 'stored'); UPDATE secure_values SET uses = uses").await;
+    bench
+        .vault
+        .meddle("DELETE FROM data_keys WHERE class IN ('session', 'stored'); UPDATE secure_values SET uses = uses")
+        .await;
     gate.add_permits(1);
     let told = running.await.unwrap();
     assert!(matches!(told, Err(RunError::Store { run_id: Some(_), error: crate::store::Error::Late })), "{told:?}");

@@ -103,6 +103,8 @@ pub struct Changes {
     pub removed_data_keys: Vec<DataKeyId>,
     /// Data keys to remove, and to mark, with the KEK version that wraps them. Unless each is there under it, nothing is written.
     pub lost_data_keys: Vec<LostDataKey>,
+    /// Serial numbers of tokens at which no PINs count any more that the operation's tenant brought.
+    pub forgotten_guesses: Vec<String>,
     /// Capture key pairs.
     pub capture_keys: Vec<CaptureKeyRow>,
     /// Whether the tenant's generation grows (any change of tenants, apps, flows, destinations, credentials, keks).

@@ -8,13 +8,13 @@ use super::{on_every_engine, on_sqlite};
 use crate::access_log::{Destroyed, DestructionCertificate, Leaf};
 use crate::domain::{CredentialId, DataKeyClass, DataKeyId, KekId, TenantName, ValueId};
 use crate::keys::KeyRecords as _;
-use crate::keys::{self, DataKeyRow, KekRecord, KekState, LostDataKey, NotAsked, ProviderRecord, Seen};
+use crate::keys::{self, DataKeyRow, Guess, KekRecord, KekState, LostDataKey, NotAsked, ProviderRecord, Seen};
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct};
 use crate::store::kek_rotation;
 use crate::store::kek_states::{Changed, versions};
 use crate::store::lost_version::{self, Asked, Losing};
 use crate::store::records::Body as _;
-use crate::store::{Changes, Error};
+use crate::store::{Changes, Error, Store, pin_guesses};
 
 on_every_engine!(
     a_version_whose_token_is_lost_ends_by_the_word_of_two_with_what_only_it_opens,
@@ -25,6 +25,7 @@ on_every_engine!(
     a_data_key_that_somebody_made_name_a_lost_version_ends_with_none,
     what_keeps_a_node_from_asking_a_token_is_no_silence_of_it,
     guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart,
+    an_operator_takes_a_count_of_pins_back_and_the_log_says_so,
 );
 
 mod of_approvals {
@@ -295,29 +296,56 @@ async fn what_keeps_a_node_from_asking_a_token_is_no_silence_of_it(vault: Vault)
 
 async fn guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart(vault: Vault) {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    async fn may(store: &Store, by: &TenantName, token: &str) -> bool {
+        store.guess(by, token).await.unwrap() == Guess::Counted
+    }
     let (guest, owner): (TenantName, TenantName) = ("guest".parse().unwrap(), "owner".parse().unwrap());
     let (other, _committer) = vault.second_node().await;
-    assert!(vault.store.guess(&guest, "17").await.unwrap());
-    assert!(other.guess(&guest, "17").await.unwrap());
+    assert!(may(&vault.store, &guest, "17").await);
+    vault.clock.advance(Duration::from_secs(60));
+    let last = vault.clock.now();
+    assert!(may(&other, &guest, "17").await);
+    vault.clock.advance(Duration::from_secs(60));
     for store in [&vault.store, &other] {
-        assert!(!store.guess(&guest, "17").await.unwrap(), "two in all");
+        let told = store.guess(&guest, "17").await.unwrap();
+        assert_eq!(told, Guess::NotBefore(last.plus(DAY)), "two in all");
     }
-    assert!(other.guess(&guest, "18").await.unwrap() && other.guess(&owner, "17").await.unwrap(), "each by itself");
+    assert!(may(&other, &guest, "18").await && may(&other, &owner, "17").await, "each by itself");
     let vault = vault.killed_and_started().await;
-    assert!(!vault.store.guess(&guest, "17").await.unwrap(), "a restart forgets none");
+    let store = &vault.store;
+    assert!(!may(store, &guest, "17").await, "a restart forgets none");
     // One that nobody tried is taken back; one that was accepted ends them.
-    vault.store.guess_back(&guest, "17").await.unwrap();
-    assert!(vault.store.guess(&guest, "17").await.unwrap() && !vault.store.guess(&guest, "17").await.unwrap());
-    vault.store.guesses_over(&guest, "17").await.unwrap();
-    assert!(vault.store.guess(&guest, "17").await.unwrap() && vault.store.guess(&guest, "17").await.unwrap());
+    store.guess_back(&guest, "17").await.unwrap();
+    assert!(may(store, &guest, "17").await && !may(store, &guest, "17").await);
+    store.guesses_over(&guest, "17").await.unwrap();
+    assert!(may(store, &guest, "17").await && may(store, &guest, "17").await);
     // Those of many at once are not more.
-    let many = futures_util::future::join_all((0..8).map(|_| vault.store.guess(&guest, "19"))).await;
-    assert_eq!(many.into_iter().filter(|may| matches!(may, Ok(true))).count(), 2);
-    assert_eq!(vault.store.purge_guesses().await.unwrap(), 0);
+    let many = futures_util::future::join_all((0..8).map(|_| may(store, &guest, "19"))).await;
+    assert_eq!(many.into_iter().filter(|may| *may).count(), 2);
+    assert_eq!(store.purge_guesses().await.unwrap(), 0);
     vault.clock.advance(DAY);
-    assert!(vault.store.guess(&guest, "17").await.unwrap(), "after a day");
-    assert_eq!(vault.store.purge_guesses().await.unwrap(), 3);
+    assert!(may(store, &guest, "17").await, "after a day");
+    assert_eq!(store.purge_guesses().await.unwrap(), 3);
     assert_eq!(vault.number("SELECT count(*) FROM pin_guesses").await, 1);
+}
+
+async fn an_operator_takes_a_count_of_pins_back_and_the_log_says_so(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (store, by) = (&vault.store, vault.by());
+    assert_eq!(pin_guesses::forget(by.clone(), "17".to_owned(), vault.ground()).await.unwrap(), None, "there is none");
+    for who in [&demo(), &TenantName::system()] {
+        for token in ["17", "18"] {
+            for _ in 0..2 {
+                assert_eq!(store.guess(who, token).await.unwrap(), Guess::Counted);
+            }
+        }
+    }
+    assert_eq!(pin_guesses::forget(by, "17".to_owned(), vault.ground()).await.unwrap(), Some(2));
+    assert_eq!(store.guess(&demo(), "17").await.unwrap(), Guess::Counted);
+    for (who, token) in [(&demo(), "18"), (&TenantName::system(), "17"), (&TenantName::system(), "18")] {
+        assert!(matches!(store.guess(who, token).await.unwrap(), Guess::NotBefore(_)), "no other's");
+    }
+    assert_eq!(vault.said("key.provider.pins-forgotten").await, 2, "in the tenant's log and the installation's");
 }
 
 async fn one_tenants_error_keeps_no_others_old_approvals(vault: Vault) {

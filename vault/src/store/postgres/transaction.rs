@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{batch_write, deciding, generations, key_rows, lost_keys, requests, values, within, within_any};
+use super::{
+    batch_write, deciding, generations, key_rows, lost_keys, pin_guesses, requests, values, within, within_any,
+};
 use crate::domain::{Clock, DataKeyId, Realm, TenantName, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, LoadedValue, Wanted, WriteSet};
@@ -187,6 +189,9 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
         key_rows::remove_data_key(*id, tenant, connection).await?;
     }
     lost_keys::write(&set.lost_data_keys, connection).await?;
+    for (by, token) in &set.forgotten_guesses {
+        pin_guesses::forget(by, token, connection).await?;
+    }
     for row in &set.capture_keys {
         key_rows::insert_capture_key(row, connection).await?;
     }
