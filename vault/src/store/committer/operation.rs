@@ -16,6 +16,9 @@ use crate::store::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow,
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Generation(pub u64);
 
+/// How long a request waits for its commit.
+pub(in crate::store) const A_REQUEST: Duration = Duration::from_millis(1800);
+
 /// The credential that asked for an administrative act.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asker {
@@ -147,7 +150,7 @@ pub trait Operation: Send + 'static {
     /// How long its caller waits at most, for all rounds and keys together. A request is answered within two seconds, or
     /// it is 503 (promise 3): the rest of them is for saying so. The vault's own work has more time.
     fn patience(&self) -> Duration {
-        Duration::from_millis(1800)
+        A_REQUEST
     }
 
     /// How many entries it is likely to write: what it takes of the queue.
