@@ -13,6 +13,7 @@ mod ended_keys;
 mod ending;
 mod file;
 mod forgetting;
+mod guessing;
 mod lanes;
 mod logging;
 mod losing;
