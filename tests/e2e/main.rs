@@ -11,6 +11,7 @@ mod custody_faults;
 mod custody_lost;
 mod custody_nodes;
 mod custody_outages;
+mod custody_pins;
 mod custody_tokens;
 mod docs;
 mod first_run;

@@ -64,9 +64,12 @@ CREATE TABLE lost_data_keys (
     data_key_id BLOB    NOT NULL, -- its id
     kek_id      BLOB    NOT NULL, -- the KEK that wrapped it
     kek_version INTEGER NOT NULL, -- that KEK's version
+    class       TEXT    NOT NULL, -- what it was for; this and the next are outside the MAC, for the purge
+    epoch       INTEGER NOT NULL, -- when
     mac         BLOB    NOT NULL, -- HMAC under the key store's key `data-key`, 32 bytes
     PRIMARY KEY (tenant, data_key_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX lost_data_keys_to_purge ON lost_data_keys (class, epoch);
 
 -- Key pairs of the capture page, one for each tenant and day, and one more after a compromise; the private half is sealed.
 CREATE TABLE capture_keys (

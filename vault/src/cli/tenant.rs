@@ -33,6 +33,20 @@ pub(super) enum Command {
         #[arg(long)]
         reveal: bool,
     },
+    /// Take back that PINs were refused at a token, so that another may be tried before a day is over.
+    ///
+    /// For an operator of the installation. Make sure of the PIN at the token itself first: a token counts wrong ones too, and locks.
+    #[command(
+        after_help = "Examples:\n  siv tenant forget-pins --serial 0123456789abcdef --tenant acme\n  siv tenant forget-pins --serial 0123456789abcdef"
+    )]
+    ForgetPins {
+        /// The token's serial number, as the refusal names it.
+        #[arg(long)]
+        serial: String,
+        /// The tenant whose custodian brought them; without it, those that were brought to make a tenant.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
     /// List tenants.
     #[command(after_help = "Example:\n  siv tenant list --json")]
     List,
@@ -48,6 +62,13 @@ impl Command {
                     "name": name, "keyProvider": provider, "cacheSeconds": cache_seconds, "reveal": reveal, "hsm": hsm,
                 });
                 output.record(&client.post("/v1/tenants", &[], &body).await?);
+            }
+            Self::ForgetPins { serial, tenant } => {
+                let body = json!({ "serial": serial, "tenant": tenant });
+                let done = client.post("/v1/pin-guesses/forget", &[], &body).await?;
+                let sentence =
+                    format!("{} PINs that were refused at the token {serial} count no more", done["forgotten"]);
+                output.sentence(&done, &sentence);
             }
             Self::List => {
                 let mut tenants = client.list("/v1/tenants", &[]).await?;

@@ -75,16 +75,10 @@ async fn bring(client: &Client, offer: &Zeroizing<String>) -> Result<(), Failure
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
                 continue;
             }
-            (StatusCode::UNPROCESSABLE_ENTITY, Some("validation"))
-                if problem.pointer("/errors/0/code").and_then(Value::as_str) == Some("other_kind") =>
-            {
-                let why = problem.pointer("/errors/0/detail").and_then(Value::as_str).unwrap_or_default();
-                Err(Failure::new("no passphrase opens this key store").because(why.to_owned()))
-            }
             (StatusCode::UNPROCESSABLE_ENTITY, Some("validation")) => {
                 Err(Failure::new("this is not the passphrase").so(
                     "try again; each refusal makes you wait longer. Where the key store was made with a file or a systemd \
-                     credential no passphrase fits: name that as `root_key` in the settings",
+                     credential no passphrase fits: the node's log says what was noted; name that as `root_key` in the settings",
                 ))
             }
             (StatusCode::CONFLICT, _) => Err(open_already()),

@@ -88,7 +88,8 @@ pub(super) struct Ending {
 }
 
 impl Operation for Ending {
-    type Output = ();
+    /// Whether what response fields gave was captured.
+    type Output = bool;
 
     fn tenant(&self) -> &TenantName {
         &self.plan.tenant
@@ -106,8 +107,10 @@ impl Operation for Ending {
     fn reads(&self) -> Reads {
         let back = self.used.iter().filter(|used| used.take_back);
         Reads {
-            values: back.map(|used| used.metadata.value_id).collect(),
+            values: back.map(|used| used.metadata.value_id).chain(self.perhaps_captured()).collect(),
             runs: vec![self.plan.run_id],
+            // They were chosen before the steps, which take their time: no generation says that they are there still.
+            data_keys: self.new_values.iter().map(|row| row.data_key_id).collect(),
             ..Reads::default()
         }
     }
@@ -116,40 +119,49 @@ impl Operation for Ending {
         self.held.hold(data_key);
     }
 
-    fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<bool> {
         let now = rows.now();
         let with_intent = self.plan.flow.has_intent();
         // A commit whose result was not heard may have happened: its entries are not written a second time.
         let known = rows.run(self.plan.run_id).filter(|_| self.unheard).and_then(|run| run.outcome);
         let ended = known.is_some_and(|outcome| with_intent || outcome != RunOutcome::Completed);
         if ended && (with_intent || self.ended != Ended::Well) {
-            return Decision::Answer(());
+            return Decision::Answer(self.perhaps_captured().all(|value_id| rows.value(value_id).is_some()));
         }
         let resealed = self.resealed(rows);
         if !resealed.is_empty() {
             return Decision::NeedDataKeys(resealed);
         }
+        // What would be sealed under a data key that has ended would open for nobody: it is not captured, and nobody gets a key.
+        let may_capture = self.new_values.iter().all(|row| rows.has_data_key(row.data_key_id));
         let (mut entries, mut states) = (Vec::new(), BTreeMap::new());
         for used in &self.used {
             let back = used.take_back.then(|| self.take_back(used, rows, &mut states)).flatten();
             entries.extend(self.outcome(used, back, now));
         }
-        entries.extend(self.captures.iter().map(|entry| Entry { time: now, ..entry.clone() }));
+        let captures = self.captures.iter().filter(|_| may_capture);
+        entries.extend(captures.map(|entry| Entry { time: now, ..entry.clone() }));
         let run =
             (with_intent || self.ended != Ended::Well).then(|| self.plan.row(Some(self.ended.of_run()), Some(now)));
         let changes = Changes {
             entries: entries.into_iter().map(Arc::new).collect(),
             states: states.into_values().collect(),
-            new_values: self.new_values.clone(),
+            new_values: self.new_values.iter().filter(|_| may_capture).cloned().collect(),
             runs: run.into_iter().collect(),
-            idempotency: self.idempotency.iter().cloned().collect(),
+            // The answer that is kept would name them.
+            idempotency: self.idempotency.iter().filter(|_| may_capture).cloned().collect(),
             ..Changes::default()
         };
-        Decision::Write(changes, ())
+        Decision::Write(changes, may_capture)
     }
 }
 
 impl Ending {
+    /// The new values that a hand-in before this one may have written.
+    fn perhaps_captured(&self) -> impl Iterator<Item = ValueId> {
+        self.new_values.iter().filter(|_| self.unheard).map(|row| row.metadata.value_id)
+    }
+
     /// The entries of an input's second phase. With a relay there is always one; else only where something is to be said:
     /// that it failed, or that its state changed once more.
     fn outcome(&self, used: &Used, state: Option<ValueState>, now: Timestamp) -> Vec<Entry> {

@@ -121,7 +121,9 @@ impl Runner {
             tokio::time::sleep(PAUSE * again).await;
             let deadline = inner.clock.now().plus(PATIENCE);
             match inner.committer.submit(Ending { deadline, unheard, ..ending.clone() }).await {
-                Ok(_) => return Ok(()),
+                Ok(done) if done.output => return Ok(()),
+                // Its data key ended while the steps went on. The outcome is recorded, as below.
+                Ok(_) => return Err(store::Error::Late),
                 Err(error @ (store::Error::Overloaded | store::Error::Late | store::Error::Unavailable)) => {
                     unheard |= !matches!(error, store::Error::Overloaded);
                     last = error;

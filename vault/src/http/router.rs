@@ -13,7 +13,7 @@ use super::problem::{Code, Problem};
 use super::route::{Admits, Route};
 use super::routes::{
     approvals, apps, captures, certificates, credentials, destinations, flows, frames, health, kek_states, keks, log,
-    log_files, lost_versions, runs, shapes, tenants, values,
+    log_files, lost_versions, pin_guesses, runs, shapes, tenants, values,
 };
 use super::sealed;
 use super::state::State;
@@ -174,7 +174,7 @@ fn value_routes() -> [Route; 7] {
     ]
 }
 
-fn administrative_routes() -> [Route; 14] {
+fn administrative_routes() -> [Route; 15] {
     [
         Route::put("/v1/apps/{name}", OPERATOR, "Applies an app's document", apps::apply)
             .reads_toml()
@@ -195,6 +195,9 @@ fn administrative_routes() -> [Route; 14] {
         Route::get("/v1/tenants", OPERATOR, "Lists tenants", tenants::list)
             .query(LIST)
             .answers_list::<tenants::TenantSummary>(),
+        Route::post("/v1/pin-guesses/forget", OPERATOR, "Takes back that PINs were refused", pin_guesses::forget)
+            .reads::<pin_guesses::ForgetPins>()
+            .answers::<pin_guesses::ForgottenPins>(200),
         Route::post("/v1/tenants/{tenant}/seal", CUSTODIAN, "Closes a tenant", tenants::seal)
             .answers::<tenants::TenantSummary>(200),
         Route::post("/v1/tenants/{tenant}/unseal", CUSTODIAN, "Opens it again", tenants::unseal)

@@ -146,19 +146,13 @@ impl SealedNode {
             }
             Err(error @ (Error::WrongRootKey | Error::OtherRootKind { .. })) => {
                 let tries = inner.tries.refuse(by.address, (Instant::now(), inner.clock.now()));
-                tracing::warn!(address = %by.address, tries, "a passphrase for the root key was refused");
+                tracing::warn!(address = %by.address, tries, %error, "a passphrase for the root key was refused");
                 tokio::spawn(async move {
                     tokio::time::sleep(PAUSE).await;
                     drop(turn);
                 });
-                Err(match error {
-                    // It says which kind was noted when it was made: then no passphrase will do.
-                    Error::OtherRootKind { .. } => {
-                        let why = format!("{error}: set root_key in the settings to what it was made with");
-                        Problem::new(Code::Validation).with_place("passphrase", "other_kind", why)
-                    }
-                    _ => Problem::invalid("passphrase", "wrong"),
-                })
+                // Whoever reaches the node hears no more: how the root key is kept is nobody's to learn here, and the note of it is no seal's.
+                Err(Problem::invalid("passphrase", "wrong"))
             }
             Err(error) => Err(error.into()),
         }

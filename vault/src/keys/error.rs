@@ -24,7 +24,7 @@ pub enum Error {
     #[error("the root key is not the one of this key store")]
     WrongRootKey,
     /// The root key does not open the key store, and is of another kind than the one it was made with.
-    #[error("the key store was made with {made_with}, and {given} does not open it")]
+    #[error("the key store was noted as made with {made_with}, and {given} does not open it")]
     OtherRootKind {
         /// What it was made with, or what its root key was rotated to.
         made_with: super::RootKind,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{
-    DataKeyRow, HsmKek, KekRecord, KekState, KeyRecords, Keys, LostDataKey, ProviderRecord, RecordsError, RootKeySource,
+    DataKeyRow, Guess, HsmKek, KekRecord, KekState, KeyRecords, Keys, LostDataKey, ProviderRecord, RecordsError,
+    RootKeySource,
 };
 use crate::crypto::LockedKey;
 use crate::domain::{Clock, DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, TenantName, Timestamp};
@@ -120,8 +121,8 @@ impl KeyRecords for Records {
         Ok(None)
     }
 
-    async fn guess(&self, _: &TenantName, _: &str) -> Result<bool, RecordsError> {
-        Ok(true)
+    async fn guess(&self, _: &TenantName, _: &str) -> Result<Guess, RecordsError> {
+        Ok(Guess::Counted)
     }
 
     async fn guess_back(&self, _: &TenantName, _: &str) -> Result<(), RecordsError> {
@@ -187,7 +188,7 @@ impl KeyRecords for Blind<'_> {
         self.0.lost_data_key(tenant, id).await
     }
 
-    async fn guess(&self, by: &TenantName, token: &str) -> Result<bool, RecordsError> {
+    async fn guess(&self, by: &TenantName, token: &str) -> Result<Guess, RecordsError> {
         self.0.guess(by, token).await
     }
 

@@ -3,7 +3,7 @@
 
 use super::records::DataKeyRow;
 use super::{Error, KeyRecords, Keys, MacPurpose, RecordsError};
-use crate::domain::{DataKeyId, KekId, TenantName, lp};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName, lp};
 
 /// The mark of a data key that ended so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub struct LostDataKey {
     pub kek_id: KekId,
     /// That KEK's version.
     pub kek_version: u32,
+    /// What it was for. This and the next serve the purge alone, and stand outside the MAC.
+    pub class: DataKeyClass,
+    /// When.
+    pub epoch: Epoch,
     /// HMAC under the key store's key `data-key`.
     pub mac: [u8; 32],
 }
@@ -24,8 +28,8 @@ impl Keys {
     /// The mark of a data key that is to end with its KEK version.
     #[must_use]
     pub fn mark_lost(&self, row: &DataKeyRow) -> LostDataKey {
-        let DataKeyRow { tenant, data_key_id, kek_id, kek_version, .. } = row.clone();
-        let mark = LostDataKey { tenant, data_key_id, kek_id, kek_version, mac: [0; 32] };
+        let DataKeyRow { tenant, data_key_id, kek_id, kek_version, class, epoch, .. } = row.clone();
+        let mark = LostDataKey { tenant, data_key_id, kek_id, kek_version, class, epoch, mac: [0; 32] };
         let mac = self.mac(MacPurpose::DataKey).mac(&self.marked(&mark));
         LostDataKey { mac, ..mark }
     }

@@ -55,7 +55,7 @@ pub use lost::LostDataKey;
 pub use macs::MacPurpose;
 pub use medium::{Answer, Medium};
 pub use opening::SealedKeys;
-pub use records::{DataKeyRow, KekRecord, KeyRecords, RecordsError};
+pub use records::{DataKeyRow, Guess, KekRecord, KeyRecords, RecordsError};
 
 use crate::domain::{Clock, InstallationId, Realm, TenantName};
 use key_store::KeyStore;

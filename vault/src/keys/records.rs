@@ -89,6 +89,15 @@ pub enum RecordsError {
     Retired,
 }
 
+/// Whether one more PIN may be tried at a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guess {
+    /// It may, and it is counted.
+    Counted,
+    /// No other before this moment.
+    NotBefore(Timestamp),
+}
+
 /// Where the records of keys are kept; store/ implements it.
 pub trait KeyRecords: Send + Sync {
     /// The data keys of a tenant, class and epoch, the newest first: several only where a KEK was compromised or
@@ -136,10 +145,10 @@ pub trait KeyRecords: Send + Sync {
     fn token_keks(&self) -> impl Future<Output = Result<Vec<HsmKek>, RecordsError>> + Send;
 
     /// Counts one more PIN that was brought by somebody and was never accepted at the token of this serial number, durably and for
-    /// all nodes, before it is tried; false if no other may be.
-    fn guess(&self, by: &TenantName, token: &str) -> impl Future<Output = Result<bool, RecordsError>> + Send;
+    /// all nodes, before it is tried.
+    fn guess(&self, by: &TenantName, token: &str) -> impl Future<Output = Result<Guess, RecordsError>> + Send;
 
-    /// One that was counted was not refused: it is taken back.
+    /// One that was counted was not tried: it is taken back.
     fn guess_back(&self, by: &TenantName, token: &str) -> impl Future<Output = Result<(), RecordsError>> + Send;
 
     /// A PIN was accepted: those before are forgotten.

@@ -62,6 +62,7 @@ pub(in crate::store) struct Wanted {
     pub(in crate::store) idempotency: BTreeMap<TenantName, BTreeSet<[u8; 32]>>,
     pub(in crate::store) encs: BTreeMap<(TenantName, CaptureSessionId), BTreeSet<[u8; 32]>>,
     pub(in crate::store) runs: BTreeMap<TenantName, BTreeSet<RunId>>,
+    pub(in crate::store) data_keys: BTreeMap<TenantName, BTreeSet<DataKeyId>>,
 }
 
 impl Wanted {
@@ -76,6 +77,7 @@ impl Wanted {
             idempotency: BTreeMap::new(),
             encs: BTreeMap::new(),
             runs: BTreeMap::new(),
+            data_keys: BTreeMap::new(),
         }
     }
 }
@@ -95,6 +97,8 @@ pub(in crate::store) struct Loaded {
     pub(in crate::store) idempotency: Vec<IdempotencyRow>,
     pub(in crate::store) encs: Vec<(TenantName, CaptureSessionId, [u8; 32])>,
     pub(in crate::store) runs: Vec<RunRow>,
+    /// Those that are there, and stay until the batch ends.
+    pub(in crate::store) data_keys: Vec<(TenantName, DataKeyId)>,
 }
 
 impl Loaded {
@@ -110,6 +114,7 @@ impl Loaded {
             idempotency: Vec::new(),
             encs: Vec::new(),
             runs: Vec::new(),
+            data_keys: Vec::new(),
         }
     }
 }
@@ -158,6 +163,7 @@ pub(in crate::store) struct WriteSet {
     pub(in crate::store) removed_data_keys: Vec<(TenantName, DataKeyId)>,
     /// Of each tenant one after the other.
     pub(in crate::store) lost_data_keys: Vec<LostDataKey>,
+    pub(in crate::store) forgotten_guesses: Vec<(TenantName, String)>,
     pub(in crate::store) capture_keys: Vec<CaptureKeyRow>,
     /// By how much each tenant's generation grows.
     pub(in crate::store) generations: BTreeMap<TenantName, u64>,
@@ -180,6 +186,7 @@ impl WriteSet {
             && self.data_keys.is_empty()
             && self.removed_data_keys.is_empty()
             && self.lost_data_keys.is_empty()
+            && self.forgotten_guesses.is_empty()
             && self.capture_keys.is_empty()
             && self.generations.is_empty()
     }

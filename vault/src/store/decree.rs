@@ -1,9 +1,10 @@
 //! Several rows that decide, written in one commit or not at all: each over the version that was read, each with its entry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::administration::{Administrator, in_both_logs};
-use super::committer::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
+use super::committer::operation::{A_REQUEST, Asker, Changes, Decision, Generation, Operation, Reads, Rows};
 use super::rows::{DecidingRow, Table};
 use super::{Committer, Error};
 use crate::access_log::{Action, Entry, Outcome, Receipt};
@@ -21,6 +22,8 @@ pub(in crate::store) struct Decree {
     erased: Vec<DataKeyId>,
     /// Data keys that end with a KEK version that is lost.
     lost: Vec<LostDataKey>,
+    /// How long whoever submits it waits; as long as a request does where nothing is said.
+    patience: Option<Duration>,
     /// After this moment it is too late, by the batch's clock.
     until: Option<Timestamp>,
 }
@@ -28,7 +31,15 @@ pub(in crate::store) struct Decree {
 impl Decree {
     /// Nothing yet.
     pub(in crate::store) const fn new(by: Administrator) -> Self {
-        Self { by, rows: Vec::new(), rests_on: Vec::new(), erased: Vec::new(), lost: Vec::new(), until: None }
+        Self {
+            by,
+            rows: Vec::new(),
+            rests_on: Vec::new(),
+            erased: Vec::new(),
+            lost: Vec::new(),
+            patience: None,
+            until: None,
+        }
     }
 
     /// An entry of this decree.
@@ -70,6 +81,12 @@ impl Decree {
         self
     }
 
+    /// It may take longer than a request: what it writes is much, and whoever asked waits for it.
+    pub(in crate::store) const fn patient(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
     /// The receipt of its first row's entry once all of it is durable; nothing if a row was changed meanwhile or it is too late.
     pub(in crate::store) async fn submit(self, committer: &Committer) -> Result<Option<Receipt>, Error> {
         let done = committer.submit(self).await?;
@@ -94,6 +111,10 @@ impl Operation for Decree {
 
     fn deadline(&self) -> Timestamp {
         self.by.deadline
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience.unwrap_or(A_REQUEST)
     }
 
     fn moves(&self) -> bool {

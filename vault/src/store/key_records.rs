@@ -7,7 +7,7 @@ use super::records::Body;
 use super::rows::{DataKeyRow, Table};
 use super::{Error, Store, engine};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, KeyProviderId, Tenant, TenantName};
-use crate::keys::{HsmKek, KekRecord, KekState, KeyRecords, LostDataKey, ProviderRecord, RecordsError};
+use crate::keys::{Guess, HsmKek, KekRecord, KekState, KeyRecords, LostDataKey, ProviderRecord, RecordsError};
 
 /// Values are counted up to here.
 pub(in crate::store) const MOST_COUNTED: u64 = 1_000_000;
@@ -84,7 +84,7 @@ impl KeyRecords for Store {
         Ok(found)
     }
 
-    async fn guess(&self, by: &TenantName, token: &str) -> Result<bool, RecordsError> {
+    async fn guess(&self, by: &TenantName, token: &str) -> Result<Guess, RecordsError> {
         Self::guess(self, by, token).await.map_err(records)
     }
 

@@ -17,8 +17,10 @@ use crate::domain::text::hex;
 use crate::domain::{DataKeyClass, DataKeyId, KekId, TenantName};
 use crate::keys::{KekEnd, KekRecord, KekState, Looked, NotAsked, Seen};
 
-/// So many rows of values, and of data keys, are looked at in one reading.
-const LOOK: u32 = 1024;
+/// So many rows of values, and of data keys, are looked at in one reading. In tests a few, so that there are several.
+const LOOK: u32 = if cfg!(test) { 64 } else { 8192 };
+/// So many rows of values are looked at in all, whichever data keys they rest on: what is counted is told to a person who waits.
+const MOST_LOOKED: u64 = if cfg!(test) { 512 } else { MOST_COUNTED };
 
 /// Sums over the classes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -163,7 +165,9 @@ pub(in crate::store) async fn end(
     let now = store.clock().now();
     let record = ApprovalRecord { completed_at: Some(now), ..given };
     let deadline = now.plus(PATIENCE);
-    let mut decree = Decree::new(Administrator { generation: None, deadline, ..by.clone() }).until(record.expires_at);
+    let mut decree = Decree::new(Administrator { generation: None, deadline, ..by.clone() })
+        .until(record.expires_at)
+        .patient(PATIENCE);
     decree.rest_on(Table::Credentials, asker, asker_at);
     let entry = entry(&decree, (&kek, &ended), &losses, &record)?;
     let lost = KekRecord { state: KekState::Lost, ended: Some(ended), ..kek };
@@ -182,7 +186,7 @@ pub(in crate::store) async fn end(
     Ok(Approved::Done { record, receipt: Some(receipt) })
 }
 
-/// How long the commit may take: what was waited for before has used up what the request had.
+/// How long the commit may take: what was waited for before has used up what the request had, and thousands of data keys may go.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The part after `key.` of the entry that says that a version is lost.
@@ -247,20 +251,21 @@ async fn losses(
             }
         }
     }
-    let mut by_class: BTreeMap<DataKeyClass, (u64, u64)> = BTreeMap::new();
+    let mut by_class: BTreeMap<DataKeyClass, (u64, Counted)> = BTreeMap::new();
     let mut times: BTreeMap<(DataKeyClass, u64), Vec<&DataKeyRow>> = BTreeMap::new();
     for row in &rows {
         by_class.entry(row.class).or_default().0 += 1;
         times.entry((row.class, row.epoch.0)).or_default().push(row);
     }
+    let mut looked = 0;
     for ((class, _), keys) in times.into_iter().filter(|((class, _), _)| class.is_of_values()) {
         let seen = &mut by_class.entry(class).or_default().1;
-        *seen = (*seen + values(&keys, MOST_COUNTED.saturating_sub(*seen), tenant, store).await?).min(MOST_COUNTED);
+        looked += count(&keys, MOST_LOOKED.saturating_sub(looked), (tenant, seen), store).await?;
     }
     Ok((rows, by_class.into_iter().map(|(class, counts)| loss(class, counts)).collect()))
 }
 
-fn loss(class: DataKeyClass, (data_keys, values): (u64, u64)) -> LostClass {
+fn loss(class: DataKeyClass, (data_keys, Counted { values, at_least }): (u64, Counted)) -> LostClass {
     let holds = match class {
         DataKeyClass::SensitiveAuthentication | DataKeyClass::Session | DataKeyClass::Stored => None,
         DataKeyClass::Capture => Some("key pairs that browsers seal to: values on their way are sent again"),
@@ -274,25 +279,43 @@ fn loss(class: DataKeyClass, (data_keys, values): (u64, u64)) -> LostClass {
         class: class.as_str().to_owned(),
         data_keys,
         values: holds.is_none().then_some(values),
-        values_at_least: holds.is_none() && values >= MOST_COUNTED,
+        values_at_least: holds.is_none() && at_least,
         holds: holds.map(str::to_owned),
     }
 }
 
-/// How many values rest on data keys of one class and epoch; `most` says "at least so many".
-async fn values(keys: &[&DataKeyRow], most: u64, tenant: &TenantName, store: &Store) -> Result<u64, Error> {
+/// Values of a class.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    values: u64,
+    /// That these are so many or more: not all were looked at.
+    at_least: bool,
+}
+
+/// Counts the values that rest on data keys of one class and epoch; how many rows were looked at, `most` of them at most. The other
+/// data keys of that time may have many more.
+async fn count(
+    keys: &[&DataKeyRow],
+    most: u64,
+    (tenant, seen): (&TenantName, &mut Counted),
+    store: &Store,
+) -> Result<u64, Error> {
     let Some(first) = keys.first() else { return Ok(0) };
     let ids: BTreeSet<DataKeyId> = keys.iter().map(|row| row.data_key_id).collect();
     let (after, before) = resealing::ids_of(first);
-    let (mut after, mut count) = (after.as_bytes().to_vec(), 0);
-    while count < most {
-        let seen = store.seals((&after, before.as_bytes()), LOOK, tenant).await?;
-        let Some(last) = seen.last() else { break };
+    let (mut after, mut looked) = (after.as_bytes().to_vec(), 0);
+    loop {
+        let rows = store.seals((&after, before.as_bytes()), LOOK, tenant).await?;
+        let Some(last) = rows.last() else { return Ok(looked) };
+        if looked >= most {
+            seen.at_least = true;
+            return Ok(looked);
+        }
         after.clone_from(&last.key);
-        let seals = seen.iter().filter_map(|row| row.seals);
+        looked += rows.len() as u64;
+        let seals = rows.iter().filter_map(|row| row.seals);
         let its =
             seals.filter(|seals| ids.contains(&seals.data_key) || seals.state.is_some_and(|id| ids.contains(&id)));
-        count += its.count() as u64;
+        seen.values += its.count() as u64;
     }
-    Ok(count.min(most))
 }

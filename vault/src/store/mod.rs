@@ -32,7 +32,7 @@ pub mod node_key;
 mod old_approvals;
 pub mod once;
 pub mod own_batches;
-mod pin_guesses;
+pub mod pin_guesses;
 mod postgres;
 pub mod records;
 mod refused_pins;

@@ -3,10 +3,17 @@
 //!
 //! The rows decide nothing about a value, and hold nothing of a PIN: they are not authenticated.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::administration::{Administrator, in_both_logs};
+use super::committer::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
+use super::tenants::Ground;
 use super::{Error, Store, engine};
+use crate::access_log::{Action, Entry, Outcome};
+use crate::crypto::DataKey;
 use crate::domain::{TenantName, Timestamp};
+use crate::keys::Guess;
 
 /// So many are tried, then no other until one of theirs is accepted or the time below is over: a token allows three and more.
 pub(in crate::store) const NEW_PINS: u32 = 2;
@@ -21,13 +28,14 @@ fn horizon(now: Timestamp) -> Timestamp {
 }
 
 impl Store {
-    /// Counts one more before it is tried; false, and nothing is counted, if no other may be.
-    pub(in crate::store) async fn guess(&self, by: &TenantName, token: &str) -> Result<bool, Error> {
+    /// Counts one more before it is tried; nothing is counted if no other may be.
+    pub(in crate::store) async fn guess(&self, by: &TenantName, token: &str) -> Result<Guess, Error> {
         let now = self.clock().now();
-        engine!(self, guess((by, token), NEW_PINS, now, horizon(now)))
+        let last = engine!(self, guess((by, token), NEW_PINS, now, horizon(now)))?;
+        Ok(last.map_or(Guess::Counted, |last| Guess::NotBefore(last.plus(REMEMBERED))))
     }
 
-    /// One that was counted was not refused: nobody tried it, or the token did not answer.
+    /// One that was counted was not tried.
     pub(in crate::store) async fn guess_back(&self, by: &TenantName, token: &str) -> Result<(), Error> {
         engine!(self, guess_back(by, token))
     }
@@ -44,5 +52,65 @@ impl Store {
     pub async fn purge_guesses(&self) -> Result<u64, Error> {
         // It cannot be undone.
         engine!(self, purge_guesses(horizon(self.clock().surely())))
+    }
+}
+
+/// Takes the count back of PINs that a tenant brought for a token, so that another may be tried at once; those that were counted.
+/// `by` acts for the installation: the count guards a token that may be somebody else's, and no custodian's own word ends it. For
+/// tenants that are being made, `by.tenant` is the installation.
+///
+/// # Errors
+/// [`Error::Database`]; those of the committer.
+pub async fn forget(by: Administrator, token: String, ground: Ground<'_>) -> Result<Option<u64>, Error> {
+    let Some((tried, _)) = ground.store.guesses(&by.tenant, &token).await? else { return Ok(None) };
+    ground.committer.submit(Forgetting { by, token, tried }).await?;
+    Ok(Some(tried))
+}
+
+impl Store {
+    async fn guesses(&self, by: &TenantName, token: &str) -> Result<Option<(u64, Timestamp)>, Error> {
+        engine!(self, guesses(by, token))
+    }
+}
+
+/// The count goes in the commit of the entry that says who took it back.
+struct Forgetting {
+    by: Administrator,
+    token: String,
+    tried: u64,
+}
+
+impl Operation for Forgetting {
+    type Output = ();
+
+    fn tenant(&self) -> &TenantName {
+        &self.by.tenant
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        // It rests on no setting, and on who asks alone.
+        None
+    }
+
+    fn asker(&self) -> Option<Asker> {
+        self.by.asker()
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.by.deadline
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::default()
+    }
+
+    fn hold(&mut self, _: Arc<DataKey>) {}
+
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
+        let action = Action::Key("provider.pins-forgotten");
+        let mut entry = Entry::new(self.by.tenant.clone(), rows.now(), action, Outcome::Allowed, &self.by.context);
+        entry.facts = vec![("tokenSerial", self.token.clone()), ("tried", self.tried.to_string())];
+        let forgotten_guesses = vec![self.token.clone()];
+        Decision::Write(Changes { entries: in_both_logs(entry), forgotten_guesses, ..Changes::default() }, ())
     }
 }

@@ -352,7 +352,7 @@ impl Operation for Slice {
     }
 
     fn reads(&self) -> Reads {
-        Reads { values: self.values.clone(), ..Reads::default() }
+        Reads { values: self.values.clone(), data_keys: vec![self.new], ..Reads::default() }
     }
 
     fn hold(&mut self, data_key: Arc<DataKey>) {
@@ -362,6 +362,10 @@ impl Operation for Slice {
     fn decide(&mut self, rows: &dyn Rows) -> Decision<(u64, u64)> {
         let (old, new) = (self.old.data_key_id, self.new);
         let key = |id| self.held.get(&self.by.tenant, id);
+        // It ended since the walk chose it, with its KEK version: its values wait for the next pass, which finds another.
+        if !rows.has_data_key(new) {
+            return Decision::Answer((0, 0));
+        }
         let (Some(old), Some(new)) = (key(old), key(new)) else { return Decision::NeedDataKeys(vec![old, new]) };
         let mut changes = Changes::default();
         let mut refused = 0;

@@ -213,3 +213,37 @@ async fn an_outcome_is_recorded_without_its_captures_when_it_comes_too_late_for_
     assert_eq!(bench.runner.run(&flow, run_id).await.unwrap().state, "completed");
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn what_a_response_gave_is_not_captured_under_a_data_key_that_ended_meanwhile() {
+    let bench = Arc::new(Bench::start().await);
+    let (port, calls, gate) = gated(Some(r#"{"id":"5555555555554444"}"#), 0).await;
+    let flow = with(&charge(port), TYPED, "secure = \"card\"").replace("timeout_seconds = 1", "timeout_seconds = 30");
+    bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
+    let flow = bench.vault.flow("charge").await;
+    let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
+    let captured = bench.vault.entries("value.captured").await.len();
+    let running = {
+        let (bench, flow, inputs) = (Arc::clone(&bench), flow.clone(), inputs.clone());
+        tokio::spawn(async move { bench.repeat(&flow, inputs, Some("k")).await })
+    };
+    while calls.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // As on another node: this one opened it before, and has it in its memory.
+    bench
+        .vault
+        .meddle("DELETE FROM data_keys WHERE class IN ('session', 'stored'); UPDATE secure_values SET uses = uses")
+        .await;
+    gate.add_permits(1);
+    let told = running.await.unwrap();
+    assert!(matches!(told, Err(RunError::Store { run_id: Some(_), error: crate::store::Error::Late })), "{told:?}");
+    assert_eq!(bench.vault.entries("value.captured").await.len(), captured, "nothing was captured");
+    let outcomes = bench.vault.entries("relay.outcome").await;
+    assert!(outcomes.len() == 2 && outcomes.iter().all(|entry| entry.outcome == "allowed"));
+    bench.vault.clock.advance(Duration::from_secs(70));
+    let again = bench.repeat(&flow, inputs, Some("k")).await;
+    let Err(RunError::Repeated(Repeated::OutcomeUnknown(Some(run_id)))) = again else { panic!("{again:?}") };
+    assert_eq!(bench.runner.run(&flow, run_id).await.unwrap().state, "completed");
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "and no repeat asks again");
+}

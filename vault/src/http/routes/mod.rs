@@ -18,6 +18,7 @@ pub(super) mod keks;
 pub(crate) mod log;
 pub(crate) mod log_files;
 pub(super) mod lost_versions;
+pub(super) mod pin_guesses;
 pub(super) mod runs;
 pub(super) mod shapes;
 pub(super) mod tenants;

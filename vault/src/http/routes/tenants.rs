@@ -123,7 +123,7 @@ fn wanted(body: &CreateTenant, now: Timestamp) -> Result<Tenant, Problem> {
 }
 
 /// A tenant's own operator sees that tenant only.
-async fn installation_only(state: &State, caller: &Caller) -> Result<(), Problem> {
+pub(super) async fn installation_only(state: &State, caller: &Caller) -> Result<(), Problem> {
     if state.is_installations(caller).await? { Ok(()) } else { Err(refuse(state, caller).await) }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::domain::TenantName;
-use crate::keys::{Error, HsmRefusal, KeyRecords};
+use crate::domain::{TenantName, Timestamp};
+use crate::keys::{Error, Guess, KeyRecords, RecordsError};
 
 /// How long the door waits for the count.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -39,8 +39,8 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
         (Arc::new(may_try), Self { records, by, asked, counted: None })
     }
 
-    /// Waits for the attempt and answers its questions. It stays counted if the PIN was refused, and where this node ends before it
-    /// hears of it: the token may have counted it.
+    /// Waits for the attempt and answers its questions. Once its login was let go it stays counted, unless the PIN was accepted: of one
+    /// that was not answered, or whose module died in it, or whose node did, nobody knows whether the token counted it.
     pub(super) async fn counted_while<T>(
         mut self,
         attempt: impl Future<Output = Result<(T, hsm::TokenInfo), Error>>,
@@ -52,19 +52,28 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
                 Some((serial, answer)) = self.asked.recv() => {
                     let may_try = self.may_try(serial).await;
                     // It waits no longer: then nothing is tried.
-                    let _ = answer.send(may_try);
+                    if answer.send(may_try).is_err() {
+                        self.not_tried().await;
+                    }
                 }
             }
         };
-        let settled = match (&done, &self.counted) {
-            (Ok((_, token)), _) => self.records.guesses_over(self.by, &token.serial).await,
-            (Err(Error::HsmRefused(HsmRefusal { member: "pin", .. })), _) | (Err(_), None) => Ok(()),
-            (Err(_), Some(serial)) => self.records.guess_back(self.by, serial).await,
-        };
+        if let Ok((_, token)) = &done {
+            self.settle(self.records.guesses_over(self.by, &token.serial).await);
+        }
+        done
+    }
+
+    async fn not_tried(&mut self) {
+        if let Some(serial) = self.counted.take() {
+            self.settle(self.records.guess_back(self.by, &serial).await);
+        }
+    }
+
+    fn settle(&self, settled: Result<(), RecordsError>) {
         if let Err(error) = settled {
             tracing::warn!(tenant = %self.by, %error, "a PIN that was not refused stays counted as one that was, for a day");
         }
-        done
     }
 
     async fn may_try(&mut self, serial: String) -> Result<(), String> {
@@ -72,20 +81,26 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
             return Ok(());
         }
         match self.records.guess(self.by, &serial).await {
-            Ok(true) => {
+            Ok(Guess::Counted) => {
                 self.counted = Some(serial);
                 Ok(())
             }
-            Ok(false) => {
-                Err("two PINs that were brought for it were refused at this token: no other is tried for a day"
-                    .to_owned())
-            }
+            Ok(Guess::NotBefore(until)) => Err(refusal(&serial, self.by, until)),
             Err(error) => {
                 tracing::error!(tenant = %self.by, %error, "guesses of a PIN could not be counted");
                 Err(uncounted())
             }
         }
     }
+}
+
+fn refusal(serial: &str, by: &TenantName, until: Timestamp) -> String {
+    let tenant = if by.is_system() { String::new() } else { format!(" --tenant {by}") };
+    format!(
+        "two PINs that were brought for it were refused at this token, or not answered: no other is tried before {until}, or before \
+         an operator of the installation takes that back (`siv tenant forget-pins --serial {serial}{tenant}`). First make sure of \
+         the PIN at the token itself"
+    )
 }
 
 fn uncounted() -> String {

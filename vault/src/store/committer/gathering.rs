@@ -149,6 +149,7 @@ pub(super) fn merge(
     set.data_keys.extend(changes.data_keys);
     set.removed_data_keys.extend(changes.removed_data_keys.into_iter().map(|id| (tenant.clone(), id)));
     set.lost_data_keys.extend(changes.lost_data_keys);
+    set.forgotten_guesses.extend(changes.forgotten_guesses.into_iter().map(|token| (tenant.clone(), token)));
     set.capture_keys.extend(changes.capture_keys);
     for tenant in bumped {
         *set.generations.entry(tenant).or_default() += 1;

@@ -16,6 +16,9 @@ use crate::store::rows::{CaptureKeyRow, DataKeyRow, DecidingRow, IdempotencyRow,
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Generation(pub u64);
 
+/// How long a request waits for its commit.
+pub(in crate::store) const A_REQUEST: Duration = Duration::from_millis(1800);
+
 /// The credential that asked for an administrative act.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asker {
@@ -40,6 +43,9 @@ pub struct Reads {
     pub rows: Vec<(Table, String)>,
     /// Runs.
     pub runs: Vec<crate::domain::RunId>,
+    /// Data keys that it seals under, if it carries no generation that says they are there: those found are there until the
+    /// batch is durable.
+    pub data_keys: Vec<DataKeyId>,
 }
 
 /// A value as the batch sees it, all changes of earlier operations of the same batch included.
@@ -69,6 +75,8 @@ pub trait Rows {
     fn row(&self, table: Table, key: &str) -> Option<&DecidingRow>;
     /// A run.
     fn run(&self, run_id: crate::domain::RunId) -> Option<&RunRow>;
+    /// Whether a data key that was asked for is there: what is sealed under one that is gone opens for nobody.
+    fn has_data_key(&self, id: DataKeyId) -> bool;
 }
 
 /// What an operation writes. All of it, its entries included, is durable before anything of it is released.
@@ -98,6 +106,8 @@ pub struct Changes {
     pub removed_data_keys: Vec<DataKeyId>,
     /// Data keys to remove, and to mark, with the KEK version that wraps them. Unless each is there under it, nothing is written.
     pub lost_data_keys: Vec<LostDataKey>,
+    /// Serial numbers of tokens at which no PINs count any more that the operation's tenant brought.
+    pub forgotten_guesses: Vec<String>,
     /// Capture key pairs.
     pub capture_keys: Vec<CaptureKeyRow>,
     /// Whether the tenant's generation grows (any change of tenants, apps, flows, destinations, credentials, keks).
@@ -140,7 +150,7 @@ pub trait Operation: Send + 'static {
     /// How long its caller waits at most, for all rounds and keys together. A request is answered within two seconds, or
     /// it is 503 (promise 3): the rest of them is for saying so. The vault's own work has more time.
     fn patience(&self) -> Duration {
-        Duration::from_millis(1800)
+        A_REQUEST
     }
 
     /// How many entries it is likely to write: what it takes of the queue.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::operation::{Asker, Changes, Generation, ReadValue, Reads, Rows};
-use crate::domain::{CaptureSessionId, RunId, TenantName, Timestamp, ValueId};
+use crate::domain::{CaptureSessionId, DataKeyId, RunId, TenantName, Timestamp, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, Wanted};
 use crate::store::records::{Body as _, StoredCredential};
@@ -20,6 +20,7 @@ struct TenantRows {
     idempotency: HashMap<[u8; 32], IdempotencyRow>,
     encs: HashSet<(CaptureSessionId, [u8; 32])>,
     runs: HashMap<RunId, RunRow>,
+    data_keys: HashSet<DataKeyId>,
     /// Rows and values that are not what was written.
     refused_rows: HashSet<(Table, String)>,
     refused_values: HashSet<ValueId>,
@@ -67,6 +68,9 @@ pub(super) fn want(wanted: &mut Wanted, (reads, asker): (Reads, Option<Asker>), 
     if !reads.runs.is_empty() {
         wanted.runs.entry(tenant.clone()).or_default().extend(reads.runs);
     }
+    if !reads.data_keys.is_empty() {
+        wanted.data_keys.entry(tenant.clone()).or_default().extend(reads.data_keys);
+    }
 }
 
 impl Overlay {
@@ -102,6 +106,9 @@ impl Overlay {
         }
         for row in loaded.runs {
             overlay.of(&row.tenant).runs.insert(row.run_id, row.clone());
+        }
+        for (tenant, id) in loaded.data_keys {
+            overlay.of(&tenant).data_keys.insert(id);
         }
         overlay
     }
@@ -193,6 +200,9 @@ impl Overlay {
         rows.encs.extend(changes.encs.iter().map(|(session, enc, _)| (*session, *enc)));
         rows.idempotency.extend(changes.idempotency.iter().map(|row| (row.lookup, row.clone())));
         rows.runs.extend(changes.runs.iter().map(|row| (row.run_id, row.clone())));
+        for id in changes.removed_data_keys.iter().chain(changes.lost_data_keys.iter().map(|mark| &mark.data_key_id)) {
+            rows.data_keys.remove(id);
+        }
     }
 }
 
@@ -237,5 +247,9 @@ impl Rows for View<'_> {
 
     fn run(&self, run_id: RunId) -> Option<&RunRow> {
         self.rows()?.runs.get(&run_id)
+    }
+
+    fn has_data_key(&self, id: DataKeyId) -> bool {
+        self.rows().is_some_and(|rows| rows.data_keys.contains(&id))
     }
 }

@@ -1,12 +1,12 @@
-//! One version of a key whose token is lost: two custodians end it with what only it opens, and nothing else. Guesses of PINs,
-//! which tokens count, are counted for all nodes.
+//! One version of a key whose token is lost: two custodians end it with what only it opens, and nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::vault::{NOW, Vault, demo};
 use super::{on_every_engine, on_sqlite};
 use crate::access_log::{Destroyed, DestructionCertificate, Leaf};
-use crate::domain::{CredentialId, DataKeyClass, DataKeyId, KekId, TenantName, ValueId};
+use crate::domain::{CredentialId, DataKeyClass, DataKeyId, KekId, RetentionClass, TenantName, ValueId};
 use crate::keys::KeyRecords as _;
 use crate::keys::{self, DataKeyRow, KekRecord, KekState, LostDataKey, NotAsked, ProviderRecord, Seen};
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct};
@@ -14,6 +14,7 @@ use crate::store::kek_rotation;
 use crate::store::kek_states::{Changed, versions};
 use crate::store::lost_version::{self, Asked, Losing};
 use crate::store::records::Body as _;
+use crate::store::rows::ValueRow;
 use crate::store::{Changes, Error};
 
 on_every_engine!(
@@ -24,7 +25,8 @@ on_every_engine!(
     a_data_key_that_somebody_took_away_is_not_said_to_be_lost,
     a_data_key_that_somebody_made_name_a_lost_version_ends_with_none,
     what_keeps_a_node_from_asking_a_token_is_no_silence_of_it,
-    guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart,
+    many_values_beside_a_lost_version_do_not_hold_its_count_up,
+    a_mark_goes_when_the_time_of_its_class_is_over,
 );
 
 mod of_approvals {
@@ -293,31 +295,62 @@ async fn what_keeps_a_node_from_asking_a_token_is_no_silence_of_it(vault: Vault)
     assert!(matches!(scene.approve(&asked).await, Approved::Done { .. }));
 }
 
-async fn guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart(vault: Vault) {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    let (guest, owner): (TenantName, TenantName) = ("guest".parse().unwrap(), "owner".parse().unwrap());
-    let (other, _committer) = vault.second_node().await;
-    assert!(vault.store.guess(&guest, "17").await.unwrap());
-    assert!(other.guess(&guest, "17").await.unwrap());
-    for store in [&vault.store, &other] {
-        assert!(!store.guess(&guest, "17").await.unwrap(), "two in all");
+async fn many_values_beside_a_lost_version_do_not_hold_its_count_up(vault: Vault) {
+    let scene = Scene::of(vault).await;
+    let (vault, beside) = (&scene.vault, scene.beside);
+    let exactly = scene.losing().await.total();
+    assert_eq!((exactly.values, exactly.at_least), (1, false));
+    // Of the same day, under a data key that stays.
+    for _ in 0..3 {
+        let value = || ValueRow { data_key_id: beside, ..vault.value(RetentionClass::Stored, None) };
+        let rows: Vec<Arc<ValueRow>> = (0..250).map(|_| value().into()).collect();
+        vault.write(move || Changes { new_values: rows.clone(), ..Changes::default() }).await.unwrap();
     }
-    assert!(other.guess(&guest, "18").await.unwrap() && other.guess(&owner, "17").await.unwrap(), "each by itself");
-    let vault = vault.killed_and_started().await;
-    assert!(!vault.store.guess(&guest, "17").await.unwrap(), "a restart forgets none");
-    // One that nobody tried is taken back; one that was accepted ends them.
-    vault.store.guess_back(&guest, "17").await.unwrap();
-    assert!(vault.store.guess(&guest, "17").await.unwrap() && !vault.store.guess(&guest, "17").await.unwrap());
-    vault.store.guesses_over(&guest, "17").await.unwrap();
-    assert!(vault.store.guess(&guest, "17").await.unwrap() && vault.store.guess(&guest, "17").await.unwrap());
-    // Those of many at once are not more.
-    let many = futures_util::future::join_all((0..8).map(|_| vault.store.guess(&guest, "19"))).await;
-    assert_eq!(many.into_iter().filter(|may| matches!(may, Ok(true))).count(), 2);
-    assert_eq!(vault.store.purge_guesses().await.unwrap(), 0);
-    vault.clock.advance(DAY);
-    assert!(vault.store.guess(&guest, "17").await.unwrap(), "after a day");
-    assert_eq!(vault.store.purge_guesses().await.unwrap(), 3);
-    assert_eq!(vault.number("SELECT count(*) FROM pin_guesses").await, 1);
+    let losing = scene.losing().await;
+    assert!(losing.total().values <= 1 && losing.total().at_least, "not all were looked at, and it says so");
+    let stored = losing.losses.iter().find(|loss| loss.class == "stored").unwrap();
+    assert!(stored.values_at_least);
+    let asked = scene.ask(losing.act().unwrap()).await;
+    let Approved::Done { receipt, .. } = scene.approve(&asked).await else { panic!("it is not done") };
+    let entry = vault.store.entry_at(&demo(), &receipt.unwrap().position).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&entry.leaf).into_owned();
+    assert!(said.contains("valuesAtLeast"), "{said}");
+}
+
+async fn a_mark_goes_when_the_time_of_its_class_is_over(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let now = vault.clock.now();
+    let mut marks = Vec::new();
+    // More than one statement takes on SQLite.
+    for class in [DataKeyClass::Stored, DataKeyClass::SensitiveAuthentication] {
+        for part in 0..70 {
+            let at = now.plus(Duration::from_secs(part * 24 * 60 * 60));
+            let id = vault.keys.data_key_to_seal(&vault.store, &demo(), class, at).await.unwrap().id();
+            marks.push(vault.keys.mark_lost(&vault.store.load_data_key(&demo(), id).await.unwrap().unwrap()));
+        }
+    }
+    let written = marks.clone();
+    vault.write(move || Changes { lost_data_keys: written.clone(), ..Changes::default() }).await.unwrap();
+    assert_eq!(vault.number("SELECT count(*) FROM lost_data_keys").await, 140);
+    assert_eq!(
+        vault.number("SELECT count(*) FROM data_keys WHERE class IN ('stored', 'sensitive-authentication')").await,
+        0
+    );
+    // Once more: nothing is there any more, and none is marked twice.
+    let again = marks.clone();
+    assert!(vault.write(move || Changes { lost_data_keys: again.clone(), ..Changes::default() }).await.is_err());
+    vault.clock.advance(Duration::from_secs(10 * 24 * 60 * 60));
+    vault.committer.purge().await.unwrap();
+    let left = vault.number("SELECT count(*) FROM lost_data_keys").await;
+    assert!((70 + 59..=70 + 61).contains(&left), "{left}");
+    vault.clock.advance(Duration::from_secs(70 * 24 * 60 * 60));
+    vault.committer.purge().await.unwrap();
+    assert_eq!(
+        vault.number("SELECT count(*) FROM lost_data_keys WHERE class = 'stored'").await,
+        70,
+        "its values may live on"
+    );
+    assert_eq!(vault.number("SELECT count(*) FROM lost_data_keys").await, 70);
 }
 
 async fn one_tenants_error_keeps_no_others_old_approvals(vault: Vault) {

@@ -57,12 +57,12 @@ impl Vault {
         self.store.value(&demo(), value_id).await.unwrap().unwrap()
     }
 
-    async fn row(&self, value_id: ValueId) -> Arc<ValueRow> {
+    pub(super) async fn row(&self, value_id: ValueId) -> Arc<ValueRow> {
         self.read(value_id).await.row
     }
 
     /// Whether row and state are authentic under the data key that they name.
-    async fn is_genuine(&self, value_id: ValueId) -> bool {
+    pub(super) async fn is_genuine(&self, value_id: ValueId) -> bool {
         let value = self.read(value_id).await;
         let data_key = self.keys.data_key(&self.store, &demo(), value.row.data_key_id).await.unwrap();
         let state = value.state.as_ref().is_none_or(|stored| {
@@ -116,7 +116,7 @@ impl Vault {
         resealing::left(&demo(), &self.store).await.unwrap().into_values().collect()
     }
 
-    async fn pass(&self, remove: bool) -> Passed {
+    pub(super) async fn pass(&self, remove: bool) -> Passed {
         resealing::pass(&self.by(), remove, &Semaphore::new(1), self.ground()).await.unwrap()
     }
 

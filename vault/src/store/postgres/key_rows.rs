@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-use super::column::{Columns, int, millis};
+use super::column::{Columns, column, int, millis};
 use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName};
 use crate::store::Error;
 use crate::store::rows::{CaptureKeyRow, DataKeyRow};
@@ -152,6 +152,22 @@ pub(super) async fn count_values(most: u64, tenant: &TenantName, connection: &mu
             .fetch_one(connection)
             .await?;
     Ok(count.unsigned_abs())
+}
+
+/// Which of these data keys are there: they stay until the transaction ends.
+pub(super) async fn hold_data_keys(
+    ids: &[DataKeyId],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<Vec<DataKeyId>, Error> {
+    let rows = sqlx::query(
+        "SELECT data_key_id FROM data_keys WHERE tenant = $1 AND data_key_id = ANY($2) ORDER BY data_key_id FOR KEY SHARE",
+    )
+    .bind(tenant.as_str())
+    .bind(column(ids, |id| &id.as_bytes()[..]))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Columns::of("data_keys", row).id("data_key_id", DataKeyId::from_bytes)).collect()
 }
 
 /// Removes a data key that no longer opens because its erasure key is gone.

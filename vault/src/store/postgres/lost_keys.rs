@@ -3,8 +3,8 @@
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::column::{Columns, column};
-use crate::domain::{DataKeyId, KekId, TenantName};
+use super::column::{Columns, column, int};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName};
 use crate::keys::LostDataKey;
 use crate::store::Error;
 
@@ -30,18 +30,34 @@ pub(super) async fn write(lost: &[LostDataKey], connection: &mut PgConnection) -
             return Err(sqlx::Error::RowNotFound);
         }
         sqlx::query(
-            "INSERT INTO lost_data_keys (tenant, data_key_id, kek_id, kek_version, mac) \
-             SELECT $1, l.* FROM unnest($2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[]) AS l",
+            "INSERT INTO lost_data_keys (tenant, data_key_id, kek_id, kek_version, mac, class, epoch) \
+             SELECT $1, l.* FROM unnest($2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::text[], $7::bigint[]) AS l",
         )
         .bind(first.tenant.as_str())
         .bind(&ids)
         .bind(&keks)
         .bind(&versions)
         .bind(column(marks, |mark| &mark.mac[..]))
+        .bind(column(marks, |mark| mark.class.as_str()))
+        .bind(column(marks, |mark| int(mark.epoch.0)))
         .execute(&mut *connection)
         .await?;
     }
     Ok(())
+}
+
+/// Removes the marks of a class up to an epoch: what their data keys sealed would be gone by now in any case.
+pub(super) async fn remove_erased(
+    class: DataKeyClass,
+    newest: Epoch,
+    connection: &mut PgConnection,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query("DELETE FROM lost_data_keys WHERE class = $1 AND epoch <= $2")
+        .bind(class.as_str())
+        .bind(int(newest.0))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 impl PostgresStore {
@@ -68,6 +84,8 @@ async fn mark(id: DataKeyId, tenant: &TenantName, connection: &mut PgConnection)
         data_key_id: id,
         kek_id: columns.id("kek_id", KekId::from_bytes)?,
         kek_version: columns.number("kek_version")?,
+        class: columns.word("class")?,
+        epoch: Epoch(columns.number("epoch")?),
         mac: columns.bytes("mac")?,
     }))
 }

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::column::{Columns, int, millis};
-use super::{PostgresStore, key_rows};
+use super::{PostgresStore, key_rows, lost_keys};
 use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
@@ -162,6 +162,7 @@ async fn purge(
             gone += key_rows::remove_erased_capture_keys(*epoch, connection).await?;
         }
         gone += key_rows::remove_erased_data_keys(*class, *epoch, connection).await?;
+        gone += lost_keys::remove_erased(*class, *epoch, connection).await?;
     }
     Ok(gone)
 }

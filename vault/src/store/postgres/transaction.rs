@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{batch_write, deciding, generations, key_rows, lost_keys, requests, values, within, within_any};
+use super::{
+    batch_write, deciding, generations, key_rows, lost_keys, pin_guesses, requests, values, within, within_any,
+};
 use crate::domain::{Clock, DataKeyId, Realm, TenantName, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, LoadedValue, Wanted, WriteSet};
@@ -125,6 +127,11 @@ async fn load(
         let ids: Vec<_> = ids.iter().copied().collect();
         loaded.runs.extend(requests::lock_runs(&ids, tenant, connection).await?);
     }
+    for (tenant, ids) in &wanted.data_keys {
+        let ids: Vec<_> = ids.iter().copied().collect();
+        let there = key_rows::hold_data_keys(&ids, tenant, connection).await?;
+        loaded.data_keys.extend(there.into_iter().map(|id| (tenant.clone(), id)));
+    }
     Ok(loaded)
 }
 
@@ -182,6 +189,9 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
         key_rows::remove_data_key(*id, tenant, connection).await?;
     }
     lost_keys::write(&set.lost_data_keys, connection).await?;
+    for (by, token) in &set.forgotten_guesses {
+        pin_guesses::forget(by, token, connection).await?;
+    }
     for row in &set.capture_keys {
         key_rows::insert_capture_key(row, connection).await?;
     }

@@ -158,6 +158,19 @@ pub(super) async fn count_values(
     Ok(count.unsigned_abs())
 }
 
+/// Whether a data key is there: nobody else writes before the transaction ends.
+pub(super) async fn is_there(
+    id: DataKeyId,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM data_keys WHERE tenant = ? AND data_key_id = ?)")
+        .bind(tenant.as_str())
+        .bind(&id.as_bytes()[..])
+        .fetch_one(connection)
+        .await
+}
+
 /// Removes a data key that no longer opens because its erasure key is gone.
 pub(super) async fn remove_data_key(
     id: DataKeyId,

@@ -3,38 +3,65 @@
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::column::Columns;
-use crate::domain::{DataKeyId, KekId, TenantName};
+use super::column::{Columns, int};
+use super::sql::{self, Texts, texts};
+use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName};
 use crate::keys::LostDataKey;
 use crate::store::Error;
 
-/// Removes each and marks it. One that is not there under its KEK version any more: [`sqlx::Error::RowNotFound`].
+const REMOVE: Texts =
+    texts!("DELETE FROM data_keys WHERE (tenant, data_key_id, kek_id, kek_version) IN (VALUES ", "(?,?,?,?)", ")");
+const MARK: Texts = texts!(
+    "INSERT INTO lost_data_keys (tenant, data_key_id, kek_id, kek_version, class, epoch, mac) VALUES ",
+    "(?,?,?,?,?,?,?)",
+    ""
+);
+
+/// Removes them and marks them, several with one statement: nobody else writes meanwhile. If one is not there under its KEK version
+/// any more: [`sqlx::Error::RowNotFound`].
 pub(super) async fn write(lost: &[LostDataKey], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    for mark in lost {
-        let done = sqlx::query(
-            "DELETE FROM data_keys WHERE tenant = ? AND data_key_id = ? AND kek_id = ? AND kek_version = ?",
-        )
-        .bind(mark.tenant.as_str())
-        .bind(&mark.data_key_id.as_bytes()[..])
-        .bind(&mark.kek_id.as_bytes()[..])
-        .bind(mark.kek_version)
-        .execute(&mut *connection)
-        .await?;
-        if done.rows_affected() != 1 {
+    for (text, part) in sql::parts(&REMOVE, lost) {
+        let mut query = sqlx::query(text);
+        for mark in part {
+            query = query
+                .bind(mark.tenant.as_str())
+                .bind(&mark.data_key_id.as_bytes()[..])
+                .bind(&mark.kek_id.as_bytes()[..])
+                .bind(mark.kek_version);
+        }
+        if query.execute(&mut *connection).await?.rows_affected() != part.len() as u64 {
             return Err(sqlx::Error::RowNotFound);
         }
-        sqlx::query(
-            "INSERT INTO lost_data_keys (tenant, data_key_id, kek_id, kek_version, mac) VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(mark.tenant.as_str())
-        .bind(&mark.data_key_id.as_bytes()[..])
-        .bind(&mark.kek_id.as_bytes()[..])
-        .bind(mark.kek_version)
-        .bind(&mark.mac[..])
-        .execute(&mut *connection)
-        .await?;
+    }
+    for (text, part) in sql::parts(&MARK, lost) {
+        let mut query = sqlx::query(text);
+        for mark in part {
+            query = query
+                .bind(mark.tenant.as_str())
+                .bind(&mark.data_key_id.as_bytes()[..])
+                .bind(&mark.kek_id.as_bytes()[..])
+                .bind(mark.kek_version)
+                .bind(mark.class.as_str())
+                .bind(int(mark.epoch.0))
+                .bind(&mark.mac[..]);
+        }
+        query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Removes the marks of a class up to an epoch: what their data keys sealed would be gone by now in any case.
+pub(super) async fn remove_erased(
+    class: DataKeyClass,
+    newest: Epoch,
+    connection: &mut SqliteConnection,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query("DELETE FROM lost_data_keys WHERE class = ? AND epoch <= ?")
+        .bind(class.as_str())
+        .bind(int(newest.0))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 impl SqliteStore {
@@ -56,6 +83,8 @@ impl SqliteStore {
             data_key_id: id,
             kek_id: columns.id("kek_id", KekId::from_bytes)?,
             kek_version: columns.number("kek_version")?,
+            class: columns.word("class")?,
+            epoch: Epoch(columns.number("epoch")?),
             mac: columns.bytes("mac")?,
         }))
     }

@@ -8,14 +8,14 @@ use crate::domain::{TenantName, Timestamp};
 use crate::store::Error;
 
 impl SqliteStore {
-    /// Counts one more, unless there are `most` already that are not older than `horizon`.
+    /// Counts one more, unless there are `most` already that are not older than `horizon`: then it says when the last was begun.
     pub(in crate::store) async fn guess(
         &self,
         place: (&TenantName, &str),
         most: u32,
         now: Timestamp,
         horizon: Timestamp,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Timestamp>, Error> {
         let mut writer = self.writer().await;
         let mut batch = writer.begin().await?;
         let done = guess(place, most, (now, horizon), &mut batch.transaction).await.map_err(Error::from);
@@ -36,9 +36,18 @@ impl SqliteStore {
     pub(in crate::store) async fn guesses_over(&self, by: &TenantName, token: &str) -> Result<(), Error> {
         let mut writer = self.writer().await;
         let mut batch = writer.begin().await?;
-        let done = guesses_over(by, token, &mut batch.transaction).await.map_err(Error::from);
+        let done = forget(by, token, &mut batch.transaction).await.map_err(Error::from);
         let done = batch.finish(done).await;
         writer.settle(done).await
+    }
+
+    /// How many there are, and when the last was begun.
+    pub(in crate::store) async fn guesses(
+        &self,
+        by: &TenantName,
+        token: &str,
+    ) -> Result<Option<(u64, Timestamp)>, Error> {
+        Ok(counted(by, token, &mut *self.reader().await?).await?)
     }
 
     /// Removes what was last begun before `horizon`; how many.
@@ -56,7 +65,7 @@ async fn guess(
     most: u32,
     (now, horizon): (Timestamp, Timestamp),
     connection: &mut SqliteConnection,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<Timestamp>, sqlx::Error> {
     let done = sqlx::query(
         "INSERT INTO pin_guesses AS g (tenant, token, tried, last) VALUES (?1, ?2, 1, ?3) \
          ON CONFLICT (tenant, token) DO UPDATE SET tried = CASE WHEN g.last <= ?4 THEN 1 ELSE g.tried + 1 END, last = ?3 \
@@ -67,9 +76,28 @@ async fn guess(
     .bind(millis(now))
     .bind(millis(horizon))
     .bind(int(u64::from(most)))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(done.rows_affected() == 1)
+    if done.rows_affected() == 1 {
+        return Ok(None);
+    }
+    let (_, last) = counted(by, token, connection).await?.unwrap_or((0, now));
+    Ok(Some(last))
+}
+
+/// How many there are, and when the last was begun.
+async fn counted(
+    by: &TenantName,
+    token: &str,
+    connection: &mut SqliteConnection,
+) -> Result<Option<(u64, Timestamp)>, sqlx::Error> {
+    let row: Option<(i64, i64)> =
+        sqlx::query_as("SELECT tried, last FROM pin_guesses WHERE tenant = ?1 AND token = ?2")
+            .bind(by.as_str())
+            .bind(token)
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.map(|(tried, last)| (tried.unsigned_abs(), Timestamp::from_millis(last.unsigned_abs()))))
 }
 
 async fn guess_back(by: &TenantName, token: &str, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
@@ -81,7 +109,7 @@ async fn guess_back(by: &TenantName, token: &str, connection: &mut SqliteConnect
         .map(|_| ())
 }
 
-async fn guesses_over(by: &TenantName, token: &str, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn forget(by: &TenantName, token: &str, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM pin_guesses WHERE tenant = ?1 AND token = ?2")
         .bind(by.as_str())
         .bind(token)

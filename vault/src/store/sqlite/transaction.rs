@@ -3,7 +3,7 @@
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::column::Columns;
-use super::{boots, deciding, key_rows, log_write, lost_keys, requests, values};
+use super::{boots, deciding, key_rows, log_write, lost_keys, pin_guesses, requests, values};
 use crate::domain::{Clock, Realm, TenantName, ValueId};
 use crate::store::Error;
 use crate::store::batch::{Loaded, Wanted, WriteSet};
@@ -50,6 +50,12 @@ impl SqliteBatch<'_> {
             let ids: Vec<_> = ids.iter().copied().collect();
             loaded.runs.extend(requests::read_runs(&ids, tenant, connection).await?);
         }
+        for (tenant, ids) in &wanted.data_keys {
+            for id in ids {
+                let there = key_rows::is_there(*id, tenant, connection).await?;
+                loaded.data_keys.extend(there.then(|| (tenant.clone(), *id)));
+            }
+        }
         Ok(loaded)
     }
 
@@ -85,6 +91,9 @@ impl SqliteBatch<'_> {
             key_rows::remove_data_key(*id, tenant, connection).await?;
         }
         lost_keys::write(&set.lost_data_keys, connection).await?;
+        for (by, token) in &set.forgotten_guesses {
+            pin_guesses::forget(by, token, connection).await?;
+        }
         for row in &set.capture_keys {
             key_rows::insert_capture_key(row, connection).await?;
         }
