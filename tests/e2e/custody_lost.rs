@@ -91,13 +91,17 @@ fn refused(custody: &Custody, customer: &Customer, arguments: &[&str]) -> String
 
 /// A token is silent after so long: the shortest that may be set.
 const SOON: &str = "hsm_lost_after_seconds = 5";
+const SILENT: Duration = Duration::from_secs(5);
 
-/// Asks until its silence is heard: a node that still has a login says nothing of a loss. What was printed then.
+/// Asks until its silence is heard: a node that still has a login says nothing of a loss. It was waited for all the time, through
+/// attempts that failed. What was printed then.
 async fn heard_as_silent(custody: &Custody, credential: &str, arguments: &[&str]) -> Output {
     let end = Instant::now() + LONG;
     loop {
+        let asked = Instant::now();
         let said = custody.command(credential, &[&["keys"], arguments].concat());
         if said.status.success() {
+            assert!(asked.elapsed() >= SILENT, "after {:?}: {}", asked.elapsed(), text(&said));
             return said;
         }
         assert!(Instant::now() < end, "it is not silent: {}", text(&said));
@@ -218,8 +222,8 @@ fn in_a_file_of_its_own(label: &str) -> Token {
 async fn a_token_that_is_slow_or_comes_back_and_a_node_that_cannot_ask_it_end_no_version() {
     let slow = in_a_file_of_its_own("slow");
     let next = Token::labelled(Provider::Kryoptic, "next", PIN);
-    // Time for an attempt after the longest pause between two, though it be slow.
-    let custody = Custody::with_settings(&[&slow, &next], "hsm_lost_after_seconds = 8");
+    // Time for two attempts after the longest pause before each, though one be slow.
+    let custody = Custody::with_settings(&[&slow, &next], "hsm_lost_after_seconds = 10");
     let acme = custody.customer_in("acme", (&slow, "slow", PIN), 0);
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
     let into = custody.options(&next, "next", PIN);
@@ -251,12 +255,13 @@ async fn a_token_that_is_slow_or_comes_back_and_a_node_that_cannot_ask_it_end_no
     fs::rename(slow.folder().join("genuine.so"), &slow.module).unwrap();
     assert!(is_there());
 
-    // Silent when it was asked for; it is back, slowly, before the second custodian approves.
+    // Silent when it was asked for; it is back, not at once, before the second custodian approves.
     let moved = |from: &str, to: &str| fs::rename(slow.folder().join(from), slow.folder().join(to)).unwrap();
     moved("tokens", "away");
     let asked = heard_as_silent(&custody, &acme.custodian, &["lost", "1", "--json"]).await;
     let asked: Value = serde_json::from_slice(&asked.stdout).unwrap();
-    slow.inject("C_Initialize delay=3000\n");
+    // One attempt fails, and the next takes its time: neither is silence.
+    slow.inject("C_Initialize rv=0x5 times=1\nC_Login delay=1500\n");
     moved("away", "tokens");
     let id = asked["approval"]["approvalId"].as_str().unwrap();
     let why = text(&custody.command(&acme.second, &["keys", "approve", id]));

@@ -91,7 +91,7 @@ fn of_the_looks_of_one_tenant_only_the_one_whose_turn_it_is_holds_a_thread() {
     // One for the look that waits for the token, one for everybody else.
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(2).build().unwrap();
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let keys = open(dir.path(), &Clock::held(NOW)).await.unwrap();
         let launch = hsm::Launch {
@@ -111,7 +111,7 @@ fn of_the_looks_of_one_tenant_only_the_one_whose_turn_it_is_holds_a_thread() {
         let looks = async {
             let looks =
                 futures_util::future::join(hsm.look(&records, &tenant, &kek), hsm.look(&records, &tenant, &kek));
-            panic!("it said something: {:?}", looks.await)
+            panic!("it said something: {:?}", looks.await);
         };
         let other = async {
             while hsm.hosts().is_empty() {
@@ -122,12 +122,13 @@ fn of_the_looks_of_one_tenant_only_the_one_whose_turn_it_is_holds_a_thread() {
             tokio::time::timeout(Duration::from_secs(10), tokio::task::spawn_blocking(|| ())).await
         };
         tokio::select! {
-            () = looks => {}
-            done = other => assert!(done.is_ok(), "both threads were held"),
+            () = looks => unreachable!("it has no end"),
+            done = other => done,
         }
     });
-    // Whoever waits for the token has no end of its own.
+    // Whoever waits for the token is not waited for.
     runtime.shutdown_background();
+    assert!(done.is_ok(), "both threads were held");
 }
 
 #[test]
