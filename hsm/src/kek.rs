@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -96,21 +97,20 @@ impl Kek {
         if *selector == KekSelector::default() {
             return Err(HsmError::Configuration("a KEK is named by label, id or both".to_owned()).into());
         }
-        let of = |class| session.find_objects(&template(class, selector));
-        let (secret, private) = (of(ObjectClass::SECRET_KEY)?, of(ObjectClass::PRIVATE_KEY)?);
-        let opens = match (&secret[..], &private[..]) {
-            ([one], []) | ([], [one]) => *one,
-            ([], []) => return Err(HsmError::KekNotFound.into()),
-            _ => return Err(HsmError::KekAmbiguous(secret.len() + private.len()).into()),
+        let Named { opening, public } = Named::of(session, selector)?;
+        let opens = match opening[..] {
+            [one] => one,
+            [] => return Err(HsmError::KekNotFound.into()),
+            _ => return Err(HsmError::KekAmbiguous(opening.len()).into()),
         };
         let kind = kind(session, opens)?;
         let closes = if kind == KekKind::Aes256 {
             opens
         } else {
-            match &of(ObjectClass::PUBLIC_KEY)?[..] {
-                [one] => *one,
+            match public[..] {
+                [one] => one,
                 [] => return Err(unfit("its public half is not in the token")),
-                many => return Err(HsmError::KekAmbiguous(many.len()).into()),
+                _ => return Err(HsmError::KekAmbiguous(public.len()).into()),
             }
         };
         let kek = Self { opens, closes, kind };
@@ -237,10 +237,41 @@ fn names(selector: &KekSelector) -> impl Iterator<Item = Attribute> {
     label.into_iter().chain(id)
 }
 
-fn template(class: ObjectClass, selector: &KekSelector) -> Vec<Attribute> {
-    let mut wanted = vec![Attribute::Class(class), Attribute::Token(true)];
-    wanted.extend(names(selector));
-    wanted
+/// The keys of one label and id in a token.
+#[derive(Default)]
+struct Named {
+    /// Secret and private ones.
+    opening: Vec<ObjectHandle>,
+    public: Vec<ObjectHandle>,
+}
+
+impl Named {
+    /// One search, whatever the kind of key: where a module reads all that its token holds for each, as SoftHSM does, that is most of
+    /// what a worker's start costs in a full token.
+    fn of(session: &Session, selector: &KekSelector) -> Result<Self, Fault> {
+        let mut wanted = vec![Attribute::Token(true)];
+        wanted.extend(names(selector));
+        let mut named = Self::default();
+        for object in session.find_objects(&wanted)? {
+            match class(session, object)? {
+                Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => named.opening.push(object),
+                Some(ObjectClass::PUBLIC_KEY) => named.public.push(object),
+                _ => {}
+            }
+        }
+        Ok(named)
+    }
+}
+
+/// Nothing of a class that is a vendor's own.
+fn class(session: &Session, object: ObjectHandle) -> Result<Option<ObjectClass>, Fault> {
+    match session.get_attributes(object, &[AttributeType::Class]) {
+        Ok(said) => {
+            Ok(said.into_iter().find_map(|said| if let Attribute::Class(class) = said { Some(class) } else { None }))
+        }
+        Err(Error::NotSupported) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn kind(session: &Session, key: ObjectHandle) -> Result<KekKind, Fault> {

@@ -51,6 +51,16 @@ pub fn memory(pid: u32) -> f64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
+/// Gigabytes of the machine's memory that are in use and could not be had.
+pub fn memory_in_use() -> f64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    (kilobytes("MemTotal:") - kilobytes("MemAvailable:")) / 1e6
+}
+
 /// Bytes that a process had written to its disk.
 pub fn written(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();

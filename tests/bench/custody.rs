@@ -1,33 +1,70 @@
-//! A tenant whose key lies in a token (SoftHSM) beside one of the built-in KMS: warm, right after a start, and when its data
-//! keys are wrapped anew.
+//! A tenant whose key lies in a token (SoftHSM) beside one of the built-in KMS, and many such tenants right after a start and when
+//! their data keys are wrapped anew.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
-use tests::Token;
-use tests::token::{LABEL, PIN, Provider};
+use tests::token::{PIN, Provider};
+use tests::{Actor, Token};
 
+use super::cold::{self, Cold};
 use super::figures::Spread;
 use super::flags::Flags;
-use super::load;
 use super::measure;
-use super::request::{self, Target};
+use super::request;
 use super::stage::{FEW, Stage};
-use super::vault::Vault;
+use super::vault::{TENANT, Vault};
 
 /// Clients of the closed loops.
 const CLIENTS: usize = 64;
+
+/// Tenants that share a token. SoftHSM opens every object of all its tokens when it is initialised, and reads every object of one
+/// token for each look for a key.
+const TO_A_TOKEN: usize = 20;
+/// Tenants that ask at once right after a start, the second time.
+const AT_ONCE: usize = 16;
+/// Tenants whose keys are rotated and rewrapped.
+const ROTATED: usize = 100;
 
 /// What was measured.
 pub struct Custody {
     /// Rates of the token's tenant over those of the other: captures, uses.
     pub warm: [Spread; 2],
-    /// Tenants with keys in the token.
-    pub tenants: usize,
-    /// Milliseconds from `siv is ready` until each of them had captured a value, one after the other.
-    pub cold: f64,
-    /// Data keys wrapped anew a second, each unwrapped and read back.
-    pub rewrapped: f64,
+    /// Tenants with keys in tokens, and how many tokens.
+    pub tenants: [usize; 2],
+    /// One start after which they ask one after the other, and one after which several ask at once.
+    pub cold: Vec<Cold>,
+    /// Data keys wrapped anew, each unwrapped and read back: of many tenants, and of one that has many.
+    pub rewrapped: [Rewrapped; 2],
+}
+
+/// Data keys that were wrapped anew.
+#[derive(Clone, Copy, Default)]
+pub struct Rewrapped {
+    /// How many.
+    pub moved: u64,
+    /// In how many requests.
+    pub requests: usize,
+    /// How long they took.
+    seconds: f64,
+}
+
+impl Rewrapped {
+    /// Data keys a second.
+    #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    pub fn rate(self) -> f64 {
+        self.moved as f64 / self.seconds.max(1e-9)
+    }
+
+    /// Rotates a tenant's key, which is not measured, and wraps its data keys under the new one.
+    async fn add(&mut self, custodian: &Actor) {
+        custodian.post("/v1/keks/rotate", &json!({})).await.expect(201);
+        let begun = Instant::now();
+        let done = custodian.post("/v1/keks/rewrap", &json!({})).await.expect(200);
+        self.seconds += begun.elapsed().as_secs_f64();
+        self.moved += done.json()["moved"].as_u64().unwrap_or(0);
+        self.requests += 1;
+    }
 }
 
 /// Runs all of it on a vault of its own.
@@ -36,16 +73,45 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Custody {
     let mut vault = Vault::start_in(Some(&token), "custody", FEW, &stage.databases, &stage.cards).await;
     let warm = warm(&vault, stage, flags).await;
     let names: Vec<String> = (0..flags.tenants).map(|at| format!("tenant-{at}")).collect();
+    let tokens = names.len().div_ceil(TO_A_TOKEN);
+    let labels: Vec<String> = (0..tokens).map(|at| format!("customer-{at}")).collect();
+    labels.iter().for_each(|label| token.another(label));
     let mut apps = Vec::with_capacity(names.len());
     for (at, name) in names.iter().enumerate() {
-        apps.push(vault.tenant(name, Some(&token)).await);
+        apps.push(vault.tenant(name, Some(described(&token, &labels[at % tokens]))).await);
         if at % 100 == 99 {
-            eprintln!("  {} of {} tenants have a key in the token", at + 1, names.len());
+            eprintln!("  {} of {} tenants have a key in a token", at + 1, names.len());
         }
     }
-    let (cold, rewrapped) = (cold(&mut vault, &apps, stage).await, rewrapped(&vault, &names).await);
+    let mut cold = Vec::new();
+    for at_once in [1, AT_ONCE] {
+        cold.extend(cold::run(&mut vault, &apps, at_once, stage).await);
+    }
+    let mut of_many = Rewrapped::default();
+    for name in names.iter().take(ROTATED) {
+        of_many.add(&vault.custodian(name).await).await;
+    }
+    let of_one = of_one(&vault, if flags.quick { 2 } else { 100 }).await;
     vault.stop();
-    Custody { warm, tenants: names.len(), cold, rewrapped }
+    Custody { warm, tenants: [names.len(), tokens], cold, rewrapped: [of_many, of_one] }
+}
+
+/// Of a tenant with so many data keys and more. A day brings it one of each class; here as many compromises do, after each of which
+/// values are sealed under another.
+async fn of_one(vault: &Vault, data_keys: u32) -> Rewrapped {
+    let (custodian, shop) = (vault.custodian(TENANT).await, vault.app());
+    for version in 1..=data_keys {
+        custodian.post("/v1/keks/rotate", &json!({})).await.expect(201);
+        let compromised = json!({"version": version, "state": "compromised"});
+        custodian.post("/v1/keks/state", &compromised).await.expect(200);
+        shop.post("/v1/values", &request::items(1)).await.expect(200);
+        custodian.post("/v1/keks/rewrap", &json!({})).await.expect(200);
+        let destroyed = json!({"version": version, "state": "destroyed"});
+        custodian.post("/v1/keks/state", &destroyed).await.expect(200);
+    }
+    let mut rewrapped = Rewrapped::default();
+    rewrapped.add(&custodian).await;
+    rewrapped
 }
 
 async fn warm(vault: &Vault, stage: &mut Stage, flags: &Flags) -> [Spread; 2] {
@@ -75,41 +141,7 @@ async fn warm(vault: &Vault, stage: &mut Stage, flags: &Flags) -> [Spread; 2] {
     ratios.map(|ratios| Spread::of(ratios.into_iter()))
 }
 
-/// Starts the node anew, and lets every tenant capture once.
-async fn cold(vault: &mut Vault, apps: &[String], stage: &mut Stage) -> f64 {
-    vault.stop();
-    if let Err(why) = vault.start_again() {
-        stage.void.push(format!("a start with keys in a token failed: {why}"));
-        return 0.0;
-    }
-    let begun = Instant::now();
-    for app in apps {
-        let target = vault.capture_of(app);
-        let target = Target { fill: request::only(1, target.fill), ..target };
-        let slice = load::closed(&target, 1, Duration::from_secs(10)).await;
-        if slice.done != 1 {
-            stage.judge("custody, a first capture", &slice);
-        }
-    }
-    begun.elapsed().as_secs_f64() * 1000.0
-}
-
-/// Rotates the key of each tenant and wraps its data keys under the new one.
-#[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
-async fn rewrapped(vault: &Vault, tenants: &[String]) -> f64 {
-    let (mut moved, mut seconds) = (0, 0.0);
-    for tenant in tenants {
-        let custodian = vault.custodian(tenant).await;
-        custodian.post("/v1/keks/rotate", &json!({})).await.expect(201);
-        let begun = Instant::now();
-        let done = custodian.post("/v1/keks/rewrap", &json!({})).await.expect(200);
-        seconds += begun.elapsed().as_secs_f64();
-        moved += done.json()["moved"].as_u64().unwrap_or(0);
-    }
-    moved as f64 / f64::max(seconds, 1e-9)
-}
-
-/// What a request says of the token.
-pub fn described(token: &Token) -> serde_json::Value {
-    json!({"module": token.module, "token": LABEL, "pin": PIN})
+/// What a request says of the token of this label.
+pub fn described(token: &Token, label: &str) -> serde_json::Value {
+    json!({"module": token.module, "token": label, "pin": PIN})
 }

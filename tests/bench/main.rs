@@ -5,6 +5,7 @@
 
 mod bulk;
 mod chart;
+mod cold;
 mod connection;
 mod copying;
 mod cost;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::bulk;
+use super::custody::Custody;
 use super::figures::{Row, Spread, Table};
 use super::flags::{Engine, Flags};
 use super::goals;
@@ -74,18 +75,7 @@ fn phases(result: &Results, flags: &Flags) -> Vec<String> {
             percent(growth.bulk)
         ));
     }
-    if let Some(custody) = &result.custody {
-        lines.push(format!(
-            "A tenant with its key in a token (SoftHSM) over one of the built-in KMS, warm, at 64 clients: captures {}, uses {}. \
-             Right after a start {} such tenants, each with a worker of its own, captured a value one after the other in \
-             {:.0} ms. Rewrap in the token: {:.0} data keys a second, each read back.",
-            percent(custody.warm[0]),
-            percent(custody.warm[1]),
-            custody.tenants,
-            custody.cold,
-            custody.rewrapped
-        ));
-    }
+    lines.extend(result.custody.iter().flat_map(custody));
     if let Some(start) = &result.start {
         lines.push(format!(
             "Start to ready: {:.0} ms ({:.0} to {:.0}); {:.0} MB then.",
@@ -186,4 +176,40 @@ fn written(row: &Row, engine: Engine) -> String {
         (Engine::Sqlite, None) if row.name != BARE => format!("{:.0}", row.disk()),
         _ => String::new(),
     }
+}
+
+/// Keys in tokens: warm, right after a start, rewrapped.
+fn custody(custody: &Custody) -> Vec<String> {
+    let [tenants, tokens] = custody.tenants;
+    let mut lines = vec![format!(
+        "A tenant with its key in a token (SoftHSM) over one of the built-in KMS, warm, at 64 clients: captures {}, uses {}.",
+        percent(custody.warm[0]),
+        percent(custody.warm[1])
+    )];
+    lines.extend(custody.cold.iter().map(|cold| {
+        format!(
+            "Right after a start {tenants} such tenants in {tokens} tokens, {} at once, had each captured a value after {:.1} s: a tenant's \
+             took p50 {:.0} ms, p99 {:.0} ms, and was refused {} times in all. At most {} workers ran, and {:.1} GB of the machine \
+             were in use, {:.1} before the start.",
+            cold.at_once,
+            cold.whole,
+            cold.each[0],
+            cold.each[1],
+            cold.refused,
+            cold.workers,
+            cold.memory[0],
+            cold.memory[1]
+        )
+    }));
+    let [many, one] = custody.rewrapped;
+    lines.push(format!(
+        "Rewrap in the token, each data key read back: {:.0} a second ({} in {} requests, each of a tenant); {:.0} a second ({} of one \
+         tenant in one request).",
+        many.rate(),
+        many.moved,
+        many.requests,
+        one.rate(),
+        one.moved
+    ));
+    lines
 }

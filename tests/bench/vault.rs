@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::installation::{FLOW, SETTINGS};
+use tests::token::LABEL;
 use tests::{Actor, Installation, Serving, Token};
 
 use super::custody;
@@ -12,7 +13,7 @@ use super::load;
 use super::request::{self, Cards, Target};
 
 /// The tenant that is measured.
-const TENANT: &str = "bench";
+pub const TENANT: &str = "bench";
 /// Items of one request of the bulk route.
 pub const BULK: usize = 1_000;
 
@@ -98,7 +99,7 @@ impl Vault {
             cards,
             stored: Vec::new(),
         };
-        vault.app = vault.tenant(TENANT, token).await;
+        vault.app = vault.tenant(TENANT, token.map(|token| custody::described(token, LABEL))).await;
         vault.auditor = vault.credential(TENANT, "auditor", "").await;
         for (flow, document, place) in [("card-summary", FLOW, 0), ("reveal-card", REVEAL, 1)] {
             vault.apply(&format!("flows/{flow}"), TENANT, document).await;
@@ -112,11 +113,11 @@ impl Vault {
         Actor::new(&self.serving().private, Some(&self.operator))
     }
 
-    /// Makes a tenant with an app; the app's credential.
-    pub async fn tenant(&self, name: &str, token: Option<&Token>) -> String {
+    /// Makes a tenant with an app, its key in the token that is described; the app's credential.
+    pub async fn tenant(&self, name: &str, token: Option<Value>) -> String {
         let mut tenant = json!({"name": name, "keyProvider": "local", "cacheSeconds": 300, "reveal": true});
         if let Some(token) = token {
-            (tenant["keyProvider"], tenant["hsm"]) = ("hsm".into(), custody::described(token));
+            (tenant["keyProvider"], tenant["hsm"]) = ("hsm".into(), token);
         }
         self.operator().post("/v1/tenants", &tenant).await.expect(201);
         let app = if name == TENANT { "shop" } else { name };
@@ -197,12 +198,7 @@ impl Vault {
 
     /// A capture of one value by the app's server.
     pub fn capture(&self) -> Target {
-        self.capture_of(&self.app)
-    }
-
-    /// The same by another tenant's.
-    pub fn capture_of(&self, app: &str) -> Target {
-        let target = self.target("siv capture, server side", "/v1/values", app, &request::items(1));
+        let target = self.target("siv capture, server side", "/v1/values", &self.app, &request::items(1));
         Target { proof: "secureValueKey", keep_one_of: 100, ..target }
     }
 

@@ -2,12 +2,16 @@
 //! stands in the way of nothing else.
 
 use std::fs;
+use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::custody::{Custody, Customer, text, until, words};
 use tests::token::{PIN, Provider, Token};
 
 const HOST: &str = "acquirer.example";
+/// So generous that only what never comes meets it.
+const LONG: Duration = Duration::from_secs(180);
 
 fn destination(custody: &Custody, secret: &str) -> Result<(), String> {
     let file = custody.file("secret", "of-the-acquirer");
@@ -85,13 +89,23 @@ fn refused(custody: &Custody, customer: &Customer, arguments: &[&str]) -> String
     text(&done)
 }
 
-/// A token is silent after so long.
-const SOON: &str = "hsm_lost_after_seconds = 8";
+/// A token is silent after so long: the shortest that may be set.
+const SOON: &str = "hsm_lost_after_seconds = 5";
+const SILENT: Duration = Duration::from_secs(5);
 
-/// Asks until its silence is heard: a node that still has a login says nothing of a loss.
-async fn heard_as_silent(custody: &Custody, customer: &Customer) {
-    let dry = ["keys", "lost", "1", "--dry-run"];
-    until("it is silent", || async { custody.command(&customer.custodian, &dry).status.success() }).await;
+/// Asks until its silence is heard: a node that still has a login says nothing of a loss. It was waited for all the time, through
+/// attempts that failed. What was printed then.
+async fn heard_as_silent(custody: &Custody, credential: &str, arguments: &[&str]) -> Output {
+    let end = Instant::now() + LONG;
+    loop {
+        let asked = Instant::now();
+        let said = custody.command(credential, &[&["keys"], arguments].concat());
+        if said.status.success() {
+            assert!(asked.elapsed() >= SILENT, "after {:?}: {}", asked.elapsed(), text(&said));
+            return said;
+        }
+        assert!(Instant::now() < end, "it is not silent: {}", text(&said));
+    }
 }
 
 /// The PINs in the key store's folder.
@@ -129,7 +143,7 @@ async fn a_version_whose_token_never_comes_back_ends_by_two_persons_and_its_tena
     until("its token is away", || async { custody.read(&acme, &key).await.status == 503 }).await;
     assert!(refused(&custody, &acme, &["state", "1", "destroyed"]).contains("in_use"));
 
-    heard_as_silent(&custody, &acme).await;
+    heard_as_silent(&custody, &acme.custodian, &["lost", "1", "--dry-run"]).await;
     let asked = custody.keys(&acme, &["lost", "1"]);
     let classes: Vec<&str> =
         asked["losses"].as_array().unwrap().iter().map(|loss| loss["class"].as_str().unwrap()).collect();
@@ -146,17 +160,15 @@ async fn a_version_whose_token_never_comes_back_ends_by_two_persons_and_its_tena
     moved("away", "tokens");
     let (id, digest) =
         (asked["approval"]["approvalId"].as_str().unwrap(), asked["approval"]["digest"].as_str().unwrap());
-    let approve =
-        |more: &[&str]| custody.command(&acme.second, &[&["keys", "approve", id, "--digest", digest], more].concat());
+    let approve = ["approve", id, "--digest", digest];
     until("it is back", || async { custody.read(&acme, &key).await.status == 200 }).await;
-    let why = text(&approve(&[]));
+    let why = text(&custody.command(&acme.second, &[&["keys"], &approve[..]].concat()));
     assert!(why.contains("answers"), "{why}");
     assert_eq!(custody.keys(&acme, &["list"])["data"][0]["state"], "deactivated");
     moved("tokens", "away");
-    heard_as_silent(&custody, &acme).await;
     let file = custody.folder().join("certificate.json").display().to_string();
-    let given = approve(&["--out", &file]);
-    assert!(given.status.success() && text(&given).contains("stated lost"), "{}", text(&given));
+    let given = heard_as_silent(&custody, &acme.second, &[&approve[..], &["--out", &file]].concat()).await;
+    assert!(text(&given).contains("stated lost"), "{}", text(&given));
 
     let listed = custody.keys(&acme, &["list"])["data"][0].clone();
     assert_eq!(
@@ -210,7 +222,8 @@ fn in_a_file_of_its_own(label: &str) -> Token {
 async fn a_token_that_is_slow_or_comes_back_and_a_node_that_cannot_ask_it_end_no_version() {
     let slow = in_a_file_of_its_own("slow");
     let next = Token::labelled(Provider::Kryoptic, "next", PIN);
-    let custody = Custody::with_settings(&[&slow, &next], SOON);
+    // Time for two attempts after the longest pause before each, though one be slow.
+    let custody = Custody::with_settings(&[&slow, &next], "hsm_lost_after_seconds = 10");
     let acme = custody.customer_in("acme", (&slow, "slow", PIN), 0);
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
     let into = custody.options(&next, "next", PIN);
@@ -242,12 +255,13 @@ async fn a_token_that_is_slow_or_comes_back_and_a_node_that_cannot_ask_it_end_no
     fs::rename(slow.folder().join("genuine.so"), &slow.module).unwrap();
     assert!(is_there());
 
-    // Silent when it was asked for; it is back, slowly, before the second custodian approves.
+    // Silent when it was asked for; it is back, not at once, before the second custodian approves.
     let moved = |from: &str, to: &str| fs::rename(slow.folder().join(from), slow.folder().join(to)).unwrap();
     moved("tokens", "away");
-    heard_as_silent(&custody, &acme).await;
-    let asked = custody.keys(&acme, &["lost", "1"]);
-    slow.inject("C_Initialize delay=3000\n");
+    let asked = heard_as_silent(&custody, &acme.custodian, &["lost", "1", "--json"]).await;
+    let asked: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    // One attempt fails, and the next takes its time: neither is silence.
+    slow.inject("C_Initialize rv=0x5 times=1\nC_Login delay=1500\n");
     moved("away", "tokens");
     let id = asked["approval"]["approvalId"].as_str().unwrap();
     let why = text(&custody.command(&acme.second, &["keys", "approve", id]));

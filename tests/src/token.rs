@@ -143,6 +143,12 @@ impl Token {
         }
     }
 
+    /// One more token of SoftHSM in the same folder, with the same PIN.
+    pub fn another(&self, label: &str) {
+        let pins = ["--so-pin", SO_PIN, "--pin", &self.pin];
+        self.run("softhsm2-util", &[&["--init-token", "--free", "--label", label][..], &pins].concat());
+    }
+
     /// The same token behind the module that injects faults.
     pub fn shimmed(provider: Provider) -> Self {
         Self::new(provider).behind_faults()

@@ -19,6 +19,24 @@ fn two_keys_of_one_label_are_both_refused() {
 }
 
 #[test]
+fn a_key_is_found_by_one_search_whatever_its_kind_and_whatever_else_has_its_name() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let host = token.host();
+    for kind in [KekKind::Aes256, KekKind::Rsa3072] {
+        let selector = named(&format!("{kind:?}"));
+        host.create_kek(&selector, kind, LONG).unwrap();
+        // Neither a secret nor half of a pair.
+        let (label, file) = (selector.label.clone().unwrap_or_default(), token.folder().join("data"));
+        std::fs::write(&file, b"a note").unwrap();
+        token.logged_in(&["--write-object", &file.display().to_string(), "--type", "data", "--label", &label]);
+        let by_label = hsm::KekSelector { id: None, ..selector };
+        let before = token.calls("C_FindObjectsInit");
+        assert_eq!(host.describe(&by_label, LONG).map(|said| said.kind), Ok(kind));
+        assert_eq!(token.calls("C_FindObjectsInit"), before + 1);
+    }
+}
+
+#[test]
 fn an_absent_key_is_said_to_be_absent_and_tears_nothing_down() {
     for provider in BOTH {
         let token = Token::new(provider);

@@ -278,7 +278,7 @@ impl Store {
     /// [`Error::Tampered`], also if the row is gone though an entry speaks of it; [`Error::Database`].
     pub async fn row(&self, table: Table, tenant: &TenantName, key: &str) -> Result<Option<DecidingRow>, Error> {
         let (found, said) = engine!(self, row(table, key, tenant))?;
-        if !said.is_empty() && !old_approvals::may_be_gone(table, key, &said, self.clock().now()) {
+        if found.is_none() && old_approvals::is_missing(table, key, &said, self.clock().now()) {
             return Err(Error::Tampered(table.as_str()));
         }
         found.map(|stored| self.inner.seal.check(stored)).transpose()

@@ -23,9 +23,10 @@ fn horizon(now: Timestamp) -> Timestamp {
     Timestamp::from_millis(now.as_millis().saturating_sub(back))
 }
 
-/// Whether a row that entries speak of, `said` the newest of them, may be absent because it went by the clock.
-pub(in crate::store) fn may_be_gone(table: Table, key: &str, said: &[Vec<u8>], now: Timestamp) -> bool {
-    table == Table::Approvals && is_old(key, now) && !is_carried_out_here(said)
+/// Whether somebody took away a row that is not there: entries speak of it, `said` the newest of them, and it did not go by the clock.
+pub(in crate::store) fn is_missing(table: Table, key: &str, said: &[Vec<u8>], now: Timestamp) -> bool {
+    let may_be_gone = || table == Table::Approvals && is_old(key, now) && !is_carried_out_here(said);
+    !said.is_empty() && !may_be_gone()
 }
 
 /// Whether an approval was asked for before the horizon: an id begins with its time.

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::running::Running;
 use super::silence::{Heard, login};
-use super::{AT_ONCE, CALL};
+use super::{AT_ONCE, CALL, HsmKek, HsmSetup};
 use crate::domain::{Clock, KeyProviderId, TenantName};
 use crate::keys::Seen;
-use crate::keys::fixture::{NOW, open};
+use crate::keys::fixture::{NOW, Records, open, tenant};
 
 #[tokio::test]
 async fn a_key_that_takes_long_holds_up_the_next_one_of_its_own_tenant_and_nobody_elses() {
@@ -84,6 +84,51 @@ async fn calls_that_wait_for_their_workers_take_no_turn_of_those_whose_worker_is
     };
     let (waited, ()) = futures_util::future::join(waiting, watching).await;
     assert!(waited.iter().all(Result::is_err));
+}
+
+#[test]
+fn of_the_looks_of_one_tenant_only_the_one_whose_turn_it_is_holds_a_thread() {
+    // One for the look that waits for the token, one for everybody else.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(2).build().unwrap();
+    let done = runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = open(dir.path(), &Clock::held(NOW)).await.unwrap();
+        let launch = hsm::Launch {
+            program: "/bin/sleep".into(),
+            arguments: vec!["600".into()],
+            environment: Vec::new(),
+            crew: hsm::Crew::new(1),
+        };
+        // Longer than this test.
+        keys.use_hsms(HsmSetup { launch, modules: None, lost_after: Duration::from_secs(60) });
+        let provider = keys.silent_token(&tenant(), NOW).await;
+        let records = Records::with_kek(&keys).await;
+        records.providers.lock().unwrap().push((1, provider.clone()));
+        let mut kek = records.keks.lock().unwrap().pop().unwrap();
+        kek.hsm = Some(Box::new(HsmKek::in_no_token(provider.provider_id)));
+        let (hsm, tenant) = (&keys.inner.provider.hsm, tenant());
+        let looks = async {
+            let looks =
+                futures_util::future::join(hsm.look(&records, &tenant, &kek), hsm.look(&records, &tenant, &kek));
+            panic!("it said something: {:?}", looks.await);
+        };
+        let other = async {
+            while hsm.hosts().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // The second would have come as far by then.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::timeout(Duration::from_secs(10), tokio::task::spawn_blocking(|| ())).await
+        };
+        tokio::select! {
+            () = looks => unreachable!("it has no end"),
+            done = other => done,
+        }
+    });
+    // Whoever waits for the token is not waited for.
+    runtime.shutdown_background();
+    assert!(done.is_ok(), "both threads were held");
 }
 
 #[test]

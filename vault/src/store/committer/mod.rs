@@ -44,6 +44,9 @@ const QUEUE: u32 = 4096;
 const ENTRIES_OF_A_PLACE: usize = 4;
 /// So often an operation may come back for keys.
 const ROUNDS: usize = 3;
+/// What is kept for writing an entry of what its caller may wait in all. A token whose worker has to be started first is waited for
+/// until then: as long as by any other call of it, and what is refused meanwhile has its names.
+const WRITING: Duration = Duration::from_millis(400);
 /// How long the vault's own work may take.
 pub(in crate::store) const OWN_WORK: Duration = Duration::from_secs(30);
 
@@ -216,9 +219,10 @@ impl Committer {
     async fn fetch_opening_key(&self, tenant: &TenantName, openings: &mut OpeningKeys, until: Instant) {
         let (keys, store) = (&self.inner.keys, &self.inner.store);
         let key = keys.data_key_to_seal(store, tenant, DataKeyClass::LogOpening, self.inner.clock.now());
-        // Half of what is left: the entry itself is still to be written.
-        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
-        let key = match tokio::time::timeout_at(half, key).await {
+        // The entry itself is still to be written.
+        let left = until.saturating_duration_since(Instant::now());
+        let wait = Instant::now() + left.saturating_sub(WRITING).max(left / 2);
+        let key = match tokio::time::timeout_at(wait, key).await {
             Ok(Ok(key)) => Some(key),
             Ok(Err(error)) => {
                 tracing::debug!(%tenant, %error, "openings cannot be sealed");

@@ -3,7 +3,7 @@
 
 use sqlx::PgConnection;
 
-use super::batch_write::words;
+use super::batch_write::{entry_columns, value_columns, words};
 use super::column::{int, millis};
 use crate::access_log::Batch;
 use crate::store::batch::EntryRow;
@@ -12,11 +12,8 @@ use crate::store::rows::ValueRow;
 /// From so many rows on.
 pub(super) const MANY: usize = 128;
 
-const VALUES: &str = "COPY secure_values (tenant, value_id, app, field, kind, retention, created, expires, uses, session, \
-     subject, flows, purposes, verifier, pepper_id, data_key_id, sealed, purge_after) FROM STDIN BINARY";
-const ENTRIES: &str = "COPY access_log (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, flow, app, \
-     object, object_version, state_version, leaf, opening_key, on_behalf_of, address, actor_name, reference) FROM STDIN \
-     BINARY";
+const VALUES: &str = concat!("COPY secure_values (", value_columns!(), ") FROM STDIN BINARY");
+const ENTRIES: &str = concat!("COPY access_log (", entry_columns!(), ") FROM STDIN BINARY");
 
 /// What every stream begins with: signature, no flags, no extension.
 const HEAD: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";

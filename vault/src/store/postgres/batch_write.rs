@@ -14,10 +14,30 @@ use crate::domain::{BootId, CaptureSessionId, TenantName, Timestamp};
 use crate::store::batch::{EntryRow, WriteSet};
 use crate::store::rows::{RunOutcome, RunRow, ValueRow};
 
+/// The columns of new values, in the order in which a statement and a copy give them.
+macro_rules! value_columns {
+    () => {
+        "tenant, value_id, app, field, kind, retention, created, expires, uses, session, subject, flows, purposes, verifier, \
+         pepper_id, data_key_id, sealed, purge_after"
+    };
+}
+
+/// The same of entries.
+macro_rules! entry_columns {
+    () => {
+        "tenant, boot, lane, number, time, action, outcome, value_id, actor_id, flow, app, object, object_version, \
+         state_version, leaf, opening_key, on_behalf_of, address, actor_name, reference"
+    };
+}
+
+pub(super) use {entry_columns, value_columns};
+
 /// Arrays that are shorter than the others are filled up with nothing: `coalesce` puts what all rows have in common there.
 /// A number that is taken breaks a primary key, and all of it; it is never ignored.
-const WRITE: &str = "WITH new_values AS (INSERT INTO secure_values (tenant, value_id, app, field, kind, retention, created, expires, \
-     uses, session, subject, flows, purposes, verifier, pepper_id, data_key_id, sealed, purge_after) SELECT \
+const WRITE: &str = concat!(
+    "WITH new_values AS (INSERT INTO secure_values (",
+    value_columns!(),
+    ") SELECT \
      coalesce(v.tenant, $2), v.value_id, coalesce(v.app, $5), coalesce(v.field, $7), coalesce(v.kind, $9), \
      coalesce(v.retention, $11), v.created, coalesce(v.expires, $14), coalesce(v.uses, $16), coalesce(v.session, \
      $18), coalesce(v.subject, $20), coalesce(v.flows, $22), coalesce(v.purposes, $24), v.verifier, \
@@ -29,9 +49,9 @@ const WRITE: &str = "WITH new_values AS (INSERT INTO secure_values (tenant, valu
      app, flow, flow_version, credential_id, started, deadline, outcome, code, finished) SELECT * FROM \
      unnest($31::text[], $32::bytea[], $33::text[], $34::text[], $35::bigint[], $36::bytea[], $37::bigint[], \
      $38::bigint[], $39::text[], $40::text[], $41::bigint[]) ON CONFLICT (tenant, run_id) DO UPDATE SET outcome = \
-     excluded.outcome, code = excluded.code, finished = excluded.finished), entries AS (INSERT INTO access_log \
-     (tenant, boot, lane, number, time, action, outcome, value_id, actor_id, flow, app, object, object_version, \
-     state_version, leaf, opening_key, on_behalf_of, address, actor_name, reference) SELECT coalesce(e.tenant, $45), \
+     excluded.outcome, code = excluded.code, finished = excluded.finished), entries AS (INSERT INTO access_log (",
+    entry_columns!(),
+    ") SELECT coalesce(e.tenant, $45), \
      $42, $43, e.number, coalesce(e.time, $48), coalesce(e.action, $50), coalesce(e.outcome, $52), e.value_id, \
      coalesce(e.actor_id, $55), coalesce(e.flow, $57), coalesce(e.app, $59), e.object, e.object_version, \
      coalesce(e.state_version, $63), e.leaf, coalesce(e.opening_key, $66), e.one, e.two, e.three, e.four FROM \
@@ -44,7 +64,8 @@ const WRITE: &str = "WITH new_values AS (INSERT INTO secure_values (tenant, valu
      g(tenant, first, count, salt, hash)), encs AS (INSERT INTO capture_encs (tenant, session, enc, expires) SELECT * \
      FROM unnest($83::text[], $84::bytea[], $85::bytea[], $86::bigint[])) INSERT INTO log_batches (tenant, boot, \
      lane, first, count, time, previous, root, signature) SELECT $77::text, $42::bytea, $43::bigint, $71::bigint, \
-     $78::bigint, $79::bigint, $80::bytea, $81::bytea, $82::bytea WHERE $78 > 0";
+     $78::bigint, $79::bigint, $80::bytea, $81::bytea, $82::bytea WHERE $78 > 0"
+);
 const INSERT_LANE: &str =
     "INSERT INTO log_lanes (tenant, boot, lane, opened, next, previous) VALUES ($1, $2, $3, $4, 0, $5)";
 

@@ -202,25 +202,6 @@ pub(super) async fn last_words(
     Ok(found.bind(tenant.as_str()).bind(object).fetch_all(connection).await?)
 }
 
-/// Whether an entry speaks of a row that is not there: then somebody took it away. Sessions go by the clock.
-pub(super) async fn is_missing(
-    table: Table,
-    key: &str,
-    tenant: &TenantName,
-    connection: &mut PgConnection,
-) -> Result<bool, Error> {
-    if table == Table::CaptureSessions {
-        return Ok(false);
-    }
-    let object = format!("{}/{key}", table.as_str());
-    let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM access_log WHERE tenant = $1 AND object = $2 LIMIT 1")
-        .bind(tenant.as_str())
-        .bind(object)
-        .fetch_optional(connection)
-        .await?;
-    Ok(found.is_some())
-}
-
 /// Rows as a batch writes them: with the version that must be there now; 0 is none.
 pub(super) type Changed = BTreeMap<(Table, TenantName, String), (u64, SealedRow)>;
 

@@ -8,10 +8,10 @@ use super::{
     batch_write, deciding, generations, key_rows, lost_keys, pin_guesses, requests, values, within, within_any,
 };
 use crate::domain::{Clock, DataKeyId, Realm, TenantName, ValueId};
-use crate::store::Error;
 use crate::store::batch::{Loaded, LoadedValue, Wanted, WriteSet};
 use crate::store::fault::NotWritten;
 use crate::store::rows::IdempotencyRow;
+use crate::store::{Error, old_approvals};
 
 /// A transaction with what it holds.
 pub(in crate::store) struct PostgresBatch<'c> {
@@ -233,7 +233,11 @@ async fn load_rows(wanted: &Wanted, loaded: &mut Loaded, connection: &mut PgConn
         let found = deciding::lock_and_read(*table, &asked, tenant, connection).await?;
         for key in keys {
             let there = found.iter().any(|stored| stored.sealed.row.key == *key);
-            if !there && deciding::is_missing(*table, key, tenant, connection).await? {
+            if there {
+                continue;
+            }
+            let said = deciding::last_words(*table, key, tenant, connection).await?;
+            if old_approvals::is_missing(*table, key, &said, loaded.now) {
                 loaded.missing.push((*table, tenant.clone(), key.clone()));
             }
         }

@@ -160,25 +160,6 @@ pub(super) async fn last_words(
     Ok(found.bind(tenant.as_str()).bind(object).fetch_all(connection).await?)
 }
 
-/// Whether an entry speaks of a row that is not there: then somebody took it away. Sessions go by the clock.
-pub(super) async fn is_missing(
-    table: Table,
-    key: &str,
-    tenant: &TenantName,
-    connection: &mut SqliteConnection,
-) -> Result<bool, Error> {
-    if table == Table::CaptureSessions {
-        return Ok(false);
-    }
-    let object = format!("{}/{key}", table.as_str());
-    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM access_log WHERE tenant = ? AND object = ? LIMIT 1")
-        .bind(tenant.as_str())
-        .bind(object)
-        .fetch_optional(connection)
-        .await?;
-    Ok(found.is_some())
-}
-
 /// Writes a row over version `base`, or a new one if that is 0. Not exactly so: [`sqlx::Error::RowNotFound`].
 pub(super) async fn write(sealed: &SealedRow, base: u64, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let SealedRow { row, mac, mac_key_id } = sealed;

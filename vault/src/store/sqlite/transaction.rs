@@ -5,9 +5,9 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use super::column::Columns;
 use super::{boots, deciding, key_rows, log_write, lost_keys, pin_guesses, requests, values};
 use crate::domain::{Clock, Realm, TenantName, ValueId};
-use crate::store::Error;
 use crate::store::batch::{Loaded, Wanted, WriteSet};
 use crate::store::committer::operation::Generation;
+use crate::store::{Error, old_approvals};
 
 /// A transaction that holds the database's only write lock.
 pub(in crate::store) struct SqliteBatch<'c> {
@@ -140,7 +140,11 @@ async fn load_rows(wanted: &Wanted, loaded: &mut Loaded, connection: &mut Sqlite
         let found = deciding::read(*table, &asked, tenant, connection).await?;
         for key in keys {
             let there = found.iter().any(|stored| stored.sealed.row.key == *key);
-            if !there && deciding::is_missing(*table, key, tenant, connection).await? {
+            if there {
+                continue;
+            }
+            let said = deciding::last_words(*table, key, tenant, connection).await?;
+            if old_approvals::is_missing(*table, key, &said, loaded.now) {
                 loaded.missing.push((*table, tenant.clone(), key.clone()));
             }
         }
