@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 use uuid::Uuid;
 
-use super::edge::{CarriesPlaintext, Peer};
+use super::edge::{CarriesPlaintext, FoundNoRoom, Peer};
 use super::metrics::Metrics;
 use super::problem::{Code, Problem, render};
 use super::settings::Settings;
@@ -194,7 +194,9 @@ async fn admit(desk: &Arc<Desk>, mut request: Request, route: Route) -> Response
     };
     let place = Place::new(Arc::clone(desk), Arc::clone(room));
     if let Err(problem) = place.take_again() {
-        return problem.into_response();
+        let mut response = problem.into_response();
+        response.extensions_mut().insert(FoundNoRoom);
+        return response;
     }
     request.extensions_mut().insert(place.clone());
     let response = in_time(desk, request, route).await;

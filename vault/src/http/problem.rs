@@ -262,7 +262,8 @@ pub(crate) fn render(mut response: Response, request_id: Option<RequestId>) -> R
     let code = problem.code;
     // For whoever counts it.
     response.extensions_mut().insert(code);
-    if code.status() >= 500 {
+    // What was refused for want of room is counted: a crowd must not fill the log, nor wait for its writing.
+    if code.status() >= 500 && code != Code::Overloaded {
         let id = request_id.map(|id| id.to_string());
         let cause = problem.cause.as_deref();
         tracing::warn!(code = code.as_str(), request_id = id.as_deref(), cause, "request failed");

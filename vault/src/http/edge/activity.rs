@@ -34,6 +34,10 @@ pub(super) const PACE: Pace = Pace {
     untaken: Duration::from_secs(10),
 };
 
+/// So long a connection of HTTP/1 rests whose request found no room, from its answer on. Who waits as `Retry-After` says
+/// does not notice; who asks again at once waits in its socket, where it costs nothing. Refusing costs about half of what
+/// serving does: a crowd that is refused as fast as it asks would leave little for those that are let in.
+pub(super) const REST: Duration = Duration::from_millis(250);
 /// How often it is looked whether something is still in flight.
 const LOOK: Duration = Duration::from_millis(20);
 /// What hyper's read buffer has room for, in bytes, until a longer request makes it grow.
@@ -57,6 +61,8 @@ pub(super) struct Activity {
     /// The read buffer was larger once than it is made: what lies where in it is not known.
     grown: AtomicBool,
     ambiguous: AtomicBool,
+    /// Until when nothing is read.
+    rests: Mutex<Option<Instant>>,
     since: Mutex<Instant>,
     /// When the client last took something.
     moved: Mutex<Instant>,
@@ -75,6 +81,7 @@ impl Activity {
             offered: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
+            rests: Mutex::new(None),
             since: Mutex::new(Instant::now()),
             moved: Mutex::new(Instant::now()),
             worn: Notify::new(),
@@ -125,6 +132,17 @@ impl Activity {
         if room > READ_BUFFER {
             self.grown.store(true, Ordering::Release);
         }
+    }
+
+    /// A request found no room: nothing more is read for a moment.
+    pub(super) fn rest(&self) {
+        *self.rests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now() + REST);
+    }
+
+    /// Until when nothing is read, if that is still to come. Said once.
+    pub(super) fn take_rest(&self) -> Option<Instant> {
+        let rests = self.rests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        rests.filter(|until| *until > Instant::now())
     }
 
     /// The head just read has both a length and a transfer coding (RFC 9112 section 6.1).

@@ -1,4 +1,4 @@
-//! Reads along: wipes the read buffer after a plaintext, and finds request heads that two readers could cut differently (RFC 9112 section 6.1): a length and a transfer coding together.
+//! Reads along: rests where a request found no room, wipes the read buffer after a plaintext, and finds request heads that two readers could cut differently (RFC 9112 section 6.1): a length and a transfer coding together.
 //!
 //! hyper drops the length, reads the coding and closes afterwards; we refuse with 400, and for that the bytes must be seen:
 //! every head of the connection, also one that came together with what stands before it. So the bodies are measured too.
@@ -6,9 +6,10 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::activity::Activity;
 use super::wiped::wipe;
@@ -24,11 +25,24 @@ pub(super) struct Watched<I> {
     activity: Arc<Activity>,
     head: Head,
     traces: Traces,
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Watched<I> {
     pub(super) fn new(inner: I, activity: Arc<Activity>) -> Self {
-        Self { inner, activity, head: Head::default(), traces: Traces::default() }
+        Self { inner, activity, head: Head::default(), traces: Traces::default(), rest: None }
+    }
+
+    /// Whether it may be read: not while it rests.
+    fn poll_rested(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(until) = self.activity.take_rest() {
+            self.rest = Some(Box::pin(tokio::time::sleep_until(until)));
+        }
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(cx));
+            self.rest = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -220,6 +234,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             // with that request's bytes in it (promise 10).
             this.traces.wipe(buf);
         }
+        ready!(this.poll_rested(cx));
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
         if matches!(polled, Poll::Ready(Ok(()))) {

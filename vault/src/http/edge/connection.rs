@@ -44,6 +44,10 @@ const LONGEST_HEAD: usize = 32 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CarriesPlaintext;
 
+/// Marks an answer to a request for which there was no room: its connection rests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoundNoRoom;
+
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub SocketAddr);
@@ -160,6 +164,10 @@ async fn answer(
     let may_hold = response.extensions().get::<CarriesPlaintext>().is_some()
         || has_body && (version == Version::HTTP_11 || response.status().as_u16() >= 400);
     let lingers = may_hold && (!activity.stain() || version != Version::HTTP_11);
+    // In HTTP/2 others of its requests may be served.
+    if version < Version::HTTP_2 && response.extensions().get::<FoundNoRoom>().is_some() {
+        activity.rest();
+    }
     // What may be left of a body would be read as the next head; in HTTP/2 only the stream ends.
     let cut = (leftover.drain(Arc::clone(&guard)) || refused) && version < Version::HTTP_2;
     let last = version < Version::HTTP_2 && activity.is_last();

@@ -10,5 +10,5 @@ mod tests;
 pub mod tls;
 mod wiped;
 
-pub(super) use connection::{CarriesPlaintext, Peer};
+pub(super) use connection::{CarriesPlaintext, FoundNoRoom, Peer};
 pub use listener::Listener;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::activity::{PACE, Pace};
+use super::activity::{PACE, Pace, REST};
+use super::connection::FoundNoRoom;
 use super::listener::{Listener, accept};
 
 /// What is waited for comes, on however slow a machine; only what never comes takes so long.
@@ -71,6 +72,7 @@ async fn start_with(most_connections: usize, pace: Pace) -> Edge {
         .route("/fine", get(|| async { "fine" }))
         .route("/body", post(|body: String| async move { body.len().to_string() }))
         .route("/refused", post(|| async { http::StatusCode::UNAUTHORIZED }))
+        .route("/full", get(|| async { Extension(FoundNoRoom) }))
         .route("/slow", get(slow))
         .route("/endless", get(unread));
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -108,6 +110,26 @@ async fn an_idle_connection_is_closed_after_its_answer() {
     // How long it may be idle is `PACE`; here it is closed at all, with a client that would keep it.
     let answer = edge.exchange(b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(answer.ends_with("fine"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_connection_whose_request_found_no_room_rests_before_its_next_one() {
+    let edge = start(16).await;
+    let mut buffer = vec![0; 4096];
+    for (path, rests) in [("/fine", false), ("/full", true)] {
+        let mut stream = edge.connect().await;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+        assert_ne!(stream.read(&mut buffer).await.unwrap(), 0);
+        let answered = std::time::Instant::now();
+        stream.write_all(b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let early = tokio::time::timeout(REST / 2, stream.read(&mut buffer)).await;
+        assert_eq!(early.is_err(), rests, "{path}");
+        if rests {
+            assert_ne!(stream.read(&mut buffer).await.unwrap(), 0, "it goes on afterwards");
+            // Its end is taken a moment after the answer was sent off, not before.
+            assert!(answered.elapsed() > REST - REST / 4, "{:?}", answered.elapsed());
+        }
+    }
 }
 
 #[tokio::test]
