@@ -263,12 +263,14 @@ impl Named {
     }
 }
 
-/// Nothing of a class that is a vendor's own.
+/// Nothing of a class that is a vendor's own. An object that does not say its class may be the key that is looked for: it is
+/// never taken for absent, because absence ends keys.
 fn class(session: &Session, object: ObjectHandle) -> Result<Option<ObjectClass>, Fault> {
     match session.get_attributes(object, &[AttributeType::Class]) {
-        Ok(said) => {
-            Ok(said.into_iter().find_map(|said| if let Attribute::Class(class) = said { Some(class) } else { None }))
-        }
+        Ok(said) => said
+            .into_iter()
+            .find_map(|said| if let Attribute::Class(class) = said { Some(Some(class)) } else { None })
+            .ok_or_else(|| unfit("the module does not say what kind of object has its name")),
         Err(Error::NotSupported) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -222,8 +222,8 @@ fn in_a_file_of_its_own(label: &str) -> Token {
 async fn a_token_that_is_slow_or_comes_back_and_a_node_that_cannot_ask_it_end_no_version() {
     let slow = in_a_file_of_its_own("slow");
     let next = Token::labelled(Provider::Kryoptic, "next", PIN);
-    // Time for two attempts after the longest pause before each, though one be slow.
-    let custody = Custody::with_settings(&[&slow, &next], "hsm_lost_after_seconds = 10");
+    // Time for two attempts after the longest pause before each, though one be slow, on a machine that is busy.
+    let custody = Custody::with_settings(&[&slow, &next], "hsm_lost_after_seconds = 20");
     let acme = custody.customer_in("acme", (&slow, "slow", PIN), 0);
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
     let into = custody.options(&next, "next", PIN);

@@ -10,6 +10,7 @@ use http::header::{WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use super::edge::FoundNoRoom;
 use crate::domain::{RequestId, RunId};
 use crate::store::idempotency::Answer;
 
@@ -262,8 +263,8 @@ pub(crate) fn render(mut response: Response, request_id: Option<RequestId>) -> R
     let code = problem.code;
     // For whoever counts it.
     response.extensions_mut().insert(code);
-    // What was refused for want of room is counted: a crowd must not fill the log, nor wait for its writing.
-    if code.status() >= 500 && code != Code::Overloaded {
+    // What found no room is counted: a crowd must not fill the log, nor wait for its writing.
+    if code.status() >= 500 && response.extensions().get::<FoundNoRoom>().is_none() {
         let id = request_id.map(|id| id.to_string());
         let cause = problem.cause.as_deref();
         tracing::warn!(code = code.as_str(), request_id = id.as_deref(), cause, "request failed");

@@ -98,11 +98,32 @@ fn refusal(serial: &str, by: &TenantName, until: Timestamp) -> String {
     let tenant = if by.is_system() { String::new() } else { format!(" --tenant {by}") };
     format!(
         "two PINs that were brought for it were refused at this token, or not answered: no other is tried before {until}, or before \
-         an operator of the installation takes that back (`siv tenant forget-pins --serial {serial}{tenant}`). First make sure of \
-         the PIN at the token itself"
+         an operator of the installation takes that back (`siv tenant forget-pins --serial {}{tenant}`). First make sure of \
+         the PIN at the token itself",
+        as_argument(serial)
     )
+}
+
+/// A serial number as it may stand in a command: who rules a token chooses its sixteen bytes.
+fn as_argument(serial: &str) -> &str {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !serial.is_empty() && serial.bytes().all(is_plain) { serial } else { "SERIAL" }
 }
 
 fn uncounted() -> String {
     "how many PINs were tried at this token could not be counted, so this one was not: try again".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_number_that_a_shell_would_read_is_not_put_into_a_command() {
+        let told = |serial| refusal(serial, &"acme".parse().unwrap(), Timestamp::from_millis(0));
+        assert!(told("0f3b-7").contains("--serial 0f3b-7 --tenant acme`"));
+        for strange in [";sh</tmp/x", "a b", "$(id)", ""] {
+            assert!(told(strange).contains("--serial SERIAL --tenant acme`"), "{strange}");
+        }
+    }
 }
