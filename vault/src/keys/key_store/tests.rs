@@ -195,9 +195,9 @@ async fn a_root_key_of_another_kind_is_told_which_kind_the_key_store_was_made_wi
     let absent = || RootKeySource::File(dir.path().join("absent"));
     for source in [RootKeySource::File(file.clone()), absent(), RootKeySource::Systemd(file.clone())] {
         let why = told(&by_phrase, source).await;
-        assert!(why.starts_with("the key store was made with a passphrase, and a "), "{why}");
+        assert!(why.starts_with("the key store was noted as made with a passphrase, and a "), "{why}");
     }
-    assert!(told(&by_file, phrase()).await.contains("made with a key file, and a passphrase"));
+    assert!(told(&by_file, phrase()).await.contains("noted as made with a key file, and a passphrase"));
     // The same kind and another key, and the same key handed over in another way.
     assert!(told(&by_phrase, RootKeySource::Passphrase("other".into())).await.contains("is not the one"));
     assert!(told(&by_file, absent()).await.contains("opening the root key's file"));
