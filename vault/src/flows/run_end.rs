@@ -110,7 +110,12 @@ impl Operation for Ending {
             values: back.map(|used| used.metadata.value_id).chain(self.perhaps_captured()).collect(),
             runs: vec![self.plan.run_id],
             // They were chosen before the steps, which take their time: no generation says that they are there still.
-            data_keys: self.new_values.iter().map(|row| row.data_key_id).collect(),
+            data_keys: self
+                .new_values
+                .iter()
+                .map(|row| row.data_key_id)
+                .chain(self.idempotency.iter().map(|row| row.data_key_id))
+                .collect(),
             ..Reads::default()
         }
     }
@@ -126,7 +131,9 @@ impl Operation for Ending {
         let known = rows.run(self.plan.run_id).filter(|_| self.unheard).and_then(|run| run.outcome);
         let ended = known.is_some_and(|outcome| with_intent || outcome != RunOutcome::Completed);
         if ended && (with_intent || self.ended != Ended::Well) {
-            return Decision::Answer(self.perhaps_captured().all(|value_id| rows.value(value_id).is_some()));
+            let opens =
+                |row: &Arc<ValueRow>| rows.value(row.metadata.value_id).is_some() && rows.has_data_key(row.data_key_id);
+            return Decision::Answer(!self.unheard || self.new_values.iter().all(opens));
         }
         let resealed = self.resealed(rows);
         if !resealed.is_empty() {
@@ -148,8 +155,13 @@ impl Operation for Ending {
             states: states.into_values().collect(),
             new_values: self.new_values.iter().filter(|_| may_capture).cloned().collect(),
             runs: run.into_iter().collect(),
-            // The answer that is kept would name them.
-            idempotency: self.idempotency.iter().filter(|_| may_capture).cloned().collect(),
+            // The answer that is kept would name them; and one whose own data key has ended could be given to nobody.
+            idempotency: self
+                .idempotency
+                .iter()
+                .filter(|row| may_capture && rows.has_data_key(row.data_key_id))
+                .cloned()
+                .collect(),
             ..Changes::default()
         };
         Decision::Write(changes, may_capture)

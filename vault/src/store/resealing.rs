@@ -140,21 +140,20 @@ impl<'t> Walk<'t> {
 /// Moves everything that one data key sealed; true if there was nothing, and nothing that might be its.
 async fn empty(by: &Administrator, row: &DataKeyRow, walk: &mut Walk<'_>, ground: Ground<'_>) -> Result<bool, Error> {
     let (after, before) = ids_of(row);
-    let (mut after, mut under, mut hidden) = (after.as_bytes().to_vec(), None, false);
+    let (mut after, mut is_empty, mut hidden) = (after.as_bytes().to_vec(), true, false);
     loop {
         let _turn = walk.turn().await?;
         let seen = ground.store.seals((&after, before.as_bytes()), LOOK, &by.tenant).await?;
-        let Some(last) = seen.last() else { return Ok(under.is_none() && !hidden) };
+        let Some(last) = seen.last() else { return Ok(is_empty && !hidden) };
         after.clone_from(&last.key);
         let (readable, hides) = walk.readable(&seen, &by.tenant);
         hidden |= hides;
         let its = readable.into_iter().filter(|seals| seals.rest_on(row.data_key_id));
         let ids: Vec<ValueId> = its.map(|seals| seals.value_id).collect();
         for slice in ids.chunks(SLICE) {
-            let new = match under {
-                Some(new) => new,
-                None => *under.insert(replacement(row, ground).await?),
-            };
+            is_empty = false;
+            // Asked for each slice: a pass may take long, and another node may retire meanwhile what this one began with.
+            let new = replacement(row, ground).await?;
             move_slice(by, (row, new), slice.to_vec(), &mut walk.passed, ground).await?;
         }
     }
