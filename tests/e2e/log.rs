@@ -130,3 +130,11 @@ async fn the_public_key_and_the_checkpoint_are_those_of_dev_json() {
     let origin = vkey.text.split('+').next().unwrap();
     assert_eq!(checkpoint.text.lines().next().unwrap(), origin);
 }
+
+#[tokio::test]
+async fn a_filter_that_no_entry_can_meet_is_refused_and_not_answered_with_nothing() {
+    let siv = Siv::start();
+    let refused = siv.auditor().get("/v1/log/entries?outcome=refused").await.expect(422);
+    assert_eq!(refused.json()["errors"][0]["field"], "outcome", "{}", refused.text);
+    siv.auditor().get("/v1/log/entries?outcome=denied").await.expect(200);
+}

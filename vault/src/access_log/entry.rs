@@ -87,6 +87,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Allowed, Self::Denied, Self::Failed, Self::Unknown];
+
     /// The name in entries.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -180,6 +180,7 @@ pub(super) async fn approve(
                           when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is \
                           lost for good, `siv keys shred --token-lost` says so"
                 .to_owned(),
+            (_, "completed") if out.is_some() => format!("{act} is done; no certificate is made for it"),
             (_, "completed") => format!("{act} is done"),
             _ => format!("{act} can be done: who asked for it says it again, with the PIN, before it expires"),
         };

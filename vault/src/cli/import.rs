@@ -105,7 +105,9 @@ impl Command {
             "importId": done.import_id, "resumed": resumed, "captured": done.captured, "rejected": done.rejected,
             "out": self.out.display().to_string(),
         });
-        let text = format!("{} values are captured; their keys are in {}", done.captured, self.out.display());
+        let values =
+            if done.captured == 1 { "value is captured; its key is" } else { "values are captured; their keys are" };
+        let text = format!("{} {values} in {}", done.captured, self.out.display());
         output.sentence(&summary, &text);
         if done.rejected > 0 {
             let place = self.rejects.map_or_else(|| "above".to_owned(), |file| format!("in {}", file.display()));

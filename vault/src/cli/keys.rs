@@ -274,9 +274,9 @@ async fn meant(client: &Client, named: Option<TenantName>) -> Result<TenantName,
 }
 
 fn rewrapped(done: &Value, dry_run: bool) -> String {
-    let verb = if dry_run { "would be" } else { "are" };
+    let (verb, still) = if dry_run { ("would be", "would still name") } else { ("are", "still name") };
     format!(
-        "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} still name another version",
+        "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} {still} another version",
         done["moved"], done["kept"], done["erased"], done["left"]
     )
 }

@@ -33,7 +33,8 @@ fn fault(error: &Value) -> String {
     let text = |name: &str| error.get(name).and_then(Value::as_str);
     let Some(code) = text("code") else { return error.as_str().map_or_else(|| error.to_string(), str::to_owned) };
     let item = error.get("index").and_then(Value::as_u64).map(|index| format!("[{index}]")).unwrap_or_default();
-    let place = text("detail").map(|detail| format!(" ({detail})")).unwrap_or_default();
+    let how = (code == "time").then_some("write it as 2026-11-27T00:00:00Z");
+    let place = text("detail").or(how).map(|detail| format!(" ({detail})")).unwrap_or_default();
     format!("{}{item}: {code}{place}", text("field").unwrap_or("request"))
 }
 
@@ -69,7 +70,8 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
         }
         // The end of a key begins in the database, and goes on by itself when its token is back.
         "kms.unavailable" => {
-            "try again when the key provider answers; the end of a key that was begun goes on by itself (`siv keys list`)"
+            "try again when the key provider answers; the end of a key that was begun goes on by itself (`siv keys list`). If its \
+             token is there: the variables of its module (such as SOFTHSM2_CONF) belong in the environment of `siv serve`"
         }
         "tenant.sealed" if detail.contains("root key") => "bring it with `siv unseal`",
         "tenant.sealed" if detail.contains("destroyed") => {

@@ -37,13 +37,18 @@ fn filter(query: &Query) -> Result<EntryFilter, Problem> {
         let text = query.get::<String>(name)?;
         text.map(|text| Timestamp::from_rfc3339(&text).ok_or_else(|| Problem::invalid(name, "time"))).transpose()
     };
+    // Of a word that no entry has, an empty list would look like nothing having happened.
+    let outcome = query.get::<String>("outcome")?;
+    if outcome.as_deref().is_some_and(|named| Outcome::ALL.iter().all(|one| one.as_str() != named)) {
+        return Err(Problem::invalid("outcome", "unknown"));
+    }
     Ok(EntryFilter {
         value_id: query.get("valueId")?,
         actor: query.get("actor")?,
         flow: query.get("flow")?,
         app: query.get("app")?,
         action: query.get("action")?,
-        outcome: query.get("outcome")?,
+        outcome,
         from: time("from")?,
         to: time("to")?,
     })
