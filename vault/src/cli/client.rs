@@ -283,6 +283,8 @@ fn http_client() -> Result<reqwest::Client, Failure> {
         .connect_timeout(Duration::from_secs(5))
         // Between two pieces of an answer: an export of a large log takes as long as it takes.
         .read_timeout(Duration::from_secs(120))
+        // The vault ends a connection that was idle for a second; a request sent into that end would be lost.
+        .pool_idle_timeout(Duration::from_millis(500))
         .build()
         .map_err(|error| Failure::new("the HTTP client did not start").because(error))
 }
