@@ -6,7 +6,7 @@ PROFILE := --profile ci --locked
 # Where cargo builds; the tests of hsm look for the module of tests/kryoptic beside it.
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 # Tests wait for sockets, tokens and deadlines more than they compute: so many run at once.
-export RUST_TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
+export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 # How much `make test-long` does.
 ROUNDS  ?= 50
 CASES   ?= 2000
