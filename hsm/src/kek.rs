@@ -267,10 +267,10 @@ impl Named {
 /// never taken for absent, because absence ends keys.
 fn class(session: &Session, object: ObjectHandle) -> Result<Option<ObjectClass>, Fault> {
     match session.get_attributes(object, &[AttributeType::Class]) {
-        Ok(said) => said
-            .into_iter()
-            .find_map(|said| if let Attribute::Class(class) = said { Some(Some(class)) } else { None })
-            .ok_or_else(|| unfit("the module does not say what kind of object has its name")),
+        Ok(said) => match said.first() {
+            Some(Attribute::Class(class)) => Ok(Some(*class)),
+            _ => Err(unfit("the module does not say what kind of object has its name")),
+        },
         Err(Error::NotSupported) => Ok(None),
         Err(error) => Err(error.into()),
     }

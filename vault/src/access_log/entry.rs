@@ -87,8 +87,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Every one.
-    pub const ALL: [Self; 4] = [Self::Allowed, Self::Denied, Self::Failed, Self::Unknown];
+    /// The names of all.
+    pub const NAMES: [&str; 4] =
+        [Self::Allowed.as_str(), Self::Denied.as_str(), Self::Failed.as_str(), Self::Unknown.as_str()];
 
     /// The name in entries.
     #[must_use]

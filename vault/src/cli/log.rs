@@ -129,13 +129,12 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
     let trusted = trusted(vkey)?;
     let since = since.map(read).transpose()?;
     let report = bundle::verify(&Folder::new(dir), &trusted, since.as_deref()).map_err(|fault| {
-        let why = super::installation::chain(&fault);
-        let next = if why.contains("another log") {
+        let next = if fault.is_of_another_log() {
             "give the keys (`siv log vkey`) and the older checkpoint of the log that this bundle is of; where they are, do not rely on it"
         } else {
             "do not rely on this bundle; export again, and if it still fails, treat the log as altered"
         };
-        Failure::new(format!("{} does not hold", dir.display())).because(why).so(next)
+        Failure::new(format!("{} does not hold", dir.display())).because(super::installation::chain(&fault)).so(next)
     })?;
     output.record(&summary(&report));
     Ok(())

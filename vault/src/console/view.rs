@@ -3,8 +3,10 @@
 use askama::Template;
 use serde_json::Value;
 
+use crate::access_log::Outcome;
+
 /// The outcomes an entry can have.
-pub(super) const OUTCOMES: [&str; 4] = ["allowed", "denied", "failed", "unknown"];
+pub(super) const OUTCOMES: [&str; 4] = Outcome::NAMES;
 /// The actions worth a suggestion.
 pub(super) const ACTIONS: [&str; 14] = [
     "value.captured",

@@ -133,7 +133,7 @@ impl Operation for Ending {
         if ended && (with_intent || self.ended != Ended::Well) {
             let opens =
                 |row: &Arc<ValueRow>| rows.value(row.metadata.value_id).is_some() && rows.has_data_key(row.data_key_id);
-            return Decision::Answer(!self.unheard || self.new_values.iter().all(opens));
+            return Decision::Answer(self.new_values.iter().all(opens));
         }
         let resealed = self.resealed(rows);
         if !resealed.is_empty() {

@@ -160,3 +160,11 @@ pub enum Fault {
         found: Option<[u8; 32]>,
     },
 }
+
+impl Fault {
+    /// Whether what the bundle was held to, a key or an older checkpoint, is of another log: then nothing is said of the bundle.
+    #[must_use]
+    pub const fn is_of_another_log(&self) -> bool {
+        matches!(self, Self::Checkpoint { error: Error::Origin } | Self::Since { error: Error::Origin })
+    }
+}

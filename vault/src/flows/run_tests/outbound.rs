@@ -176,12 +176,22 @@ async fn a_right_password_is_no_failure_though_the_destination_stays_silent() {
     }
 }
 
-/// The database is away for longer than what a response field gave may be captured.
-#[tokio::test]
-async fn an_outcome_is_recorded_without_its_captures_when_it_comes_too_late_for_them() {
+/// A charge that is under way, with a key to repeat it: its destination was asked, and answers for a permit of `gate`.
+struct UnderWay {
+    bench: Arc<Bench>,
+    flow: Caller,
+    inputs: Value,
+    /// How many values had been captured before.
+    captured: usize,
+    calls: Arc<AtomicU32>,
+    gate: Arc<Semaphore>,
+    running: tokio::task::JoinHandle<Result<Answer, RunError>>,
+}
+
+async fn under_way(body: &'static str, id: &str) -> UnderWay {
     let bench = Arc::new(Bench::start().await);
-    let (port, calls, gate) = gated(Some(r#"{"id":"5555555555554444"}"#), 0).await;
-    let flow = with(&charge(port), TYPED, "secure = \"card\"").replace("timeout_seconds = 1", "timeout_seconds = 30");
+    let (port, calls, gate) = gated(Some(body), 0).await;
+    let flow = with(&charge(port), TYPED, id).replace("timeout_seconds = 1", "timeout_seconds = 30");
     bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
     let flow = bench.vault.flow("charge").await;
     let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
@@ -193,6 +203,14 @@ async fn an_outcome_is_recorded_without_its_captures_when_it_comes_too_late_for_
     while calls.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    UnderWay { bench, flow, inputs, captured, calls, gate, running }
+}
+
+/// The database is away for longer than what a response field gave may be captured.
+#[tokio::test]
+async fn an_outcome_is_recorded_without_its_captures_when_it_comes_too_late_for_them() {
+    let UnderWay { bench, flow, inputs, captured, calls, gate, running } =
+        under_way(r#"{"id":"5555555555554444"}"#, "secure = \"card\"").await;
     let away = bench.vault.hold_the_writer().await;
     gate.add_permits(1);
     let told = running.await.unwrap();
@@ -216,20 +234,8 @@ async fn an_outcome_is_recorded_without_its_captures_when_it_comes_too_late_for_
 
 #[tokio::test]
 async fn what_a_response_gave_is_not_captured_under_a_data_key_that_ended_meanwhile() {
-    let bench = Arc::new(Bench::start().await);
-    let (port, calls, gate) = gated(Some(r#"{"id":"5555555555554444"}"#), 0).await;
-    let flow = with(&charge(port), TYPED, "secure = \"card\"").replace("timeout_seconds = 1", "timeout_seconds = 30");
-    bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
-    let flow = bench.vault.flow("charge").await;
-    let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
-    let captured = bench.vault.entries("value.captured").await.len();
-    let running = {
-        let (bench, flow, inputs) = (Arc::clone(&bench), flow.clone(), inputs.clone());
-        tokio::spawn(async move { bench.repeat(&flow, inputs, Some("k")).await })
-    };
-    while calls.load(Ordering::SeqCst) == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let UnderWay { bench, flow, inputs, captured, calls, gate, running } =
+        under_way(r#"{"id":"5555555555554444"}"#, "secure = \"card\"").await;
     // As on another node: this one opened it before, and has it in its memory.
     bench
         .vault
@@ -246,4 +252,18 @@ async fn what_a_response_gave_is_not_captured_under_a_data_key_that_ended_meanwh
     let Err(RunError::Repeated(Repeated::OutcomeUnknown(Some(run_id)))) = again else { panic!("{again:?}") };
     assert_eq!(bench.runner.run(&flow, run_id).await.unwrap().state, "completed");
     assert_eq!(calls.load(Ordering::SeqCst), 1, "and no repeat asks again");
+}
+
+#[tokio::test]
+async fn an_answer_that_could_be_given_to_nobody_is_not_kept() {
+    let UnderWay { bench, flow, inputs, calls, gate, running, .. } = under_way(r#"{"id":"ch_1"}"#, TYPED).await;
+    // As on another node: what its answer would be kept under ends.
+    bench.vault.meddle("DELETE FROM data_keys WHERE class LIKE 'idempotency%'").await;
+    gate.add_permits(1);
+    let told = running.await.unwrap();
+    assert!(told.is_ok(), "it is done, and who asked is told: {told:?}");
+    // Its record is as it was when the run began.
+    bench.vault.meddle("UPDATE idempotency SET status = status WHERE status = 102").await;
+    assert!(bench.repeat(&flow, inputs, Some("k")).await.is_err());
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "no repeat asks again");
 }

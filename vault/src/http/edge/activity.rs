@@ -35,8 +35,8 @@ pub(super) const PACE: Pace = Pace {
 };
 
 /// So long a connection of HTTP/1 rests whose request found no room, from its answer on. Who waits as `Retry-After` says
-/// does not notice; who asks again at once waits in its socket, where it costs nothing. Refusing costs about half of what
-/// serving does: a crowd that is refused as fast as it asks would leave little for those that are let in.
+/// does not notice; who asks again at once waits in its socket, where it costs nothing. Refusing takes
+/// a head, a route and an answer too: a crowd that is refused as fast as it asks would leave little for those let in.
 pub(super) const REST: Duration = Duration::from_millis(250);
 /// How often it is looked whether something is still in flight.
 const LOOK: Duration = Duration::from_millis(20);

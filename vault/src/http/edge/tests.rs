@@ -1,19 +1,22 @@
 //! The edge over real sockets: what a connection may do, and how it ends.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::stream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::activity::{PACE, Pace, REST};
+use super::activity::{Activity, PACE, Pace, REST};
+use super::ambiguity::Watched;
 use super::connection::FoundNoRoom;
 use super::listener::{Listener, accept};
 
@@ -130,6 +133,23 @@ async fn a_connection_whose_request_found_no_room_rests_before_its_next_one() {
             assert!(answered.elapsed() > REST - REST / 4, "{:?}", answered.elapsed());
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_read_before_is_wiped_though_a_connection_rests() {
+    let (activity, (mut client, server)) = (Activity::new(PACE), tokio::io::duplex(64));
+    let mut watched = Watched::new(server, Arc::clone(&activity));
+    let mut room = [0; 64];
+    let mut poll = |room: &mut [u8]| {
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(&mut watched).poll_read(&mut context, &mut ReadBuf::new(room)).is_ready()
+    };
+    client.write_all(b"4242").await.unwrap();
+    assert!(poll(&mut room) && room[..4] == *b"4242");
+    assert!(activity.stain());
+    activity.rest();
+    client.write_all(b"55").await.unwrap();
+    assert!(!poll(&mut room) && room == [0; 64], "nothing is read, and nothing stays");
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ fn filter(query: &Query) -> Result<EntryFilter, Problem> {
     };
     // Of a word that no entry has, an empty list would look like nothing having happened.
     let outcome = query.get::<String>("outcome")?;
-    if outcome.as_deref().is_some_and(|named| Outcome::ALL.iter().all(|one| one.as_str() != named)) {
+    if outcome.as_deref().is_some_and(|named| !Outcome::NAMES.contains(&named)) {
         return Err(Problem::invalid("outcome", "unknown"));
     }
     Ok(EntryFilter {

@@ -9,6 +9,8 @@ use crate::domain::{DataKeyClass, DataKeyId, Epoch, KekId, TenantName};
 use crate::keys::LostDataKey;
 use crate::store::Error;
 
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
 const REMOVE: Texts =
     texts!("DELETE FROM data_keys WHERE (tenant, data_key_id, kek_id, kek_version) IN (VALUES ", "(?,?,?,?)", ")");
 const MARK: Texts = texts!(
@@ -21,33 +23,27 @@ const MARK: Texts = texts!(
 /// any more: [`sqlx::Error::RowNotFound`].
 pub(super) async fn write(lost: &[LostDataKey], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     for (text, part) in sql::parts(&REMOVE, lost) {
-        let mut query = sqlx::query(text);
-        for mark in part {
-            query = query
-                .bind(mark.tenant.as_str())
-                .bind(&mark.data_key_id.as_bytes()[..])
-                .bind(&mark.kek_id.as_bytes()[..])
-                .bind(mark.kek_version);
-        }
+        let query = part.iter().fold(sqlx::query(text), bind_key);
         if query.execute(&mut *connection).await?.rows_affected() != part.len() as u64 {
             return Err(sqlx::Error::RowNotFound);
         }
     }
     for (text, part) in sql::parts(&MARK, lost) {
-        let mut query = sqlx::query(text);
-        for mark in part {
-            query = query
-                .bind(mark.tenant.as_str())
-                .bind(&mark.data_key_id.as_bytes()[..])
-                .bind(&mark.kek_id.as_bytes()[..])
-                .bind(mark.kek_version)
-                .bind(mark.class.as_str())
-                .bind(int(mark.epoch.0))
-                .bind(&mark.mac[..]);
-        }
+        let marked =
+            |query, mark| bind_key(query, mark).bind(mark.class.as_str()).bind(int(mark.epoch.0)).bind(&mark.mac[..]);
+        let query = part.iter().fold(sqlx::query(text), marked);
         query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// A data key and what wraps it, as both statements begin.
+fn bind_key<'q>(query: Query<'q>, mark: &'q LostDataKey) -> Query<'q> {
+    query
+        .bind(mark.tenant.as_str())
+        .bind(&mark.data_key_id.as_bytes()[..])
+        .bind(&mark.kek_id.as_bytes()[..])
+        .bind(mark.kek_version)
 }
 
 /// Removes the marks of a class up to an epoch: what their data keys sealed would be gone by now in any case.
