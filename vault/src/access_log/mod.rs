@@ -24,7 +24,7 @@ pub use checkpoint::Checkpoint;
 pub use commitment::{Commitment, Opening, Personal, Salts};
 pub use destruction::{Destroyed, DestructionCertificate, EndOfKek, LostClass};
 pub use destruction_proof::{CertificateFault, ProvenDestruction};
-pub use entry::{Action, Entry, ObjectVersion, Outcome};
+pub use entry::{Action, Entry, OUTCOMES, ObjectVersion, Outcome};
 pub use error::Error;
 pub use health::{Distrust, LogHealth, SelfCheck};
 pub use leaf::{Leaf, ParsedEntry};

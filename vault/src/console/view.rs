@@ -3,10 +3,8 @@
 use askama::Template;
 use serde_json::Value;
 
-use crate::access_log::Outcome;
+pub(super) use crate::access_log::OUTCOMES;
 
-/// The outcomes an entry can have.
-pub(super) const OUTCOMES: [&str; 4] = Outcome::NAMES;
 /// The actions worth a suggestion.
 pub(super) const ACTIONS: [&str; 14] = [
     "value.captured",

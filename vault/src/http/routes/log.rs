@@ -5,7 +5,7 @@ use axum::extract::State as Shared;
 use http::Uri;
 use serde_json::{Value, json};
 
-use crate::access_log::{Action, Entry, Leaf, Outcome};
+use crate::access_log::{Action, Entry, Leaf, OUTCOMES, Outcome};
 use crate::domain::Timestamp;
 use crate::http::authentication::{Auditor, By};
 use crate::http::listing::{Listed, Next, Query};
@@ -39,7 +39,7 @@ fn filter(query: &Query) -> Result<EntryFilter, Problem> {
     };
     // Of a word that no entry has, an empty list would look like nothing having happened.
     let outcome = query.get::<String>("outcome")?;
-    if outcome.as_deref().is_some_and(|named| !Outcome::NAMES.contains(&named)) {
+    if outcome.as_deref().is_some_and(|named| !OUTCOMES.contains(&named)) {
         return Err(Problem::invalid("outcome", "unknown"));
     }
     Ok(EntryFilter {

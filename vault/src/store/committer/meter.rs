@@ -1,6 +1,6 @@
 //! What the committer counts: batches, how large and how long, what came back, which entries became durable.
 
-use crate::access_log::Outcome;
+use crate::access_log::OUTCOMES;
 use crate::domain::meter::{Counter, Histogram};
 use crate::store::batch::{EntryRow, WriteSet};
 
@@ -43,7 +43,7 @@ pub struct Meter {
     pub unknown: Counter,
     /// Lanes opened after the first one.
     pub lanes: Counter,
-    entries: [[Counter; Outcome::NAMES.len()]; ACTIONS.len()],
+    entries: [[Counter; OUTCOMES.len()]; ACTIONS.len()],
     /// Values stored.
     pub values: Counter,
 }
@@ -79,7 +79,7 @@ impl Meter {
     /// Each action and outcome with its count.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         ACTIONS.iter().zip(&self.entries).flat_map(|(action, counts)| {
-            Outcome::NAMES.iter().zip(counts).map(|(outcome, count)| (*action, *outcome, count.get()))
+            OUTCOMES.iter().zip(counts).map(|(outcome, count)| (*action, *outcome, count.get()))
         })
     }
 
@@ -89,8 +89,8 @@ impl Meter {
             Some(("key", _)) => ACTIONS.len() - 1,
             _ => ACTIONS.iter().position(|known| *known == action).unwrap_or(ACTIONS.len() - 2),
         };
-        let names = Outcome::NAMES;
-        let outcome = names.iter().position(|known| *known == row.entry.outcome.as_str()).unwrap_or(names.len() - 1);
+        let named = row.entry.outcome.as_str();
+        let outcome = OUTCOMES.iter().position(|known| *known == named).unwrap_or(OUTCOMES.len() - 1);
         &self.entries[group(&row.action)][outcome]
     }
 }
