@@ -80,6 +80,17 @@ impl Wanted {
             data_keys: BTreeMap::new(),
         }
     }
+
+    /// True if nothing is asked for but whose settings hold.
+    pub(in crate::store) fn is_nothing(&self) -> bool {
+        self.moving.is_empty()
+            && self.values.is_empty()
+            && self.rows.is_empty()
+            && self.idempotency.is_empty()
+            && self.encs.is_empty()
+            && self.runs.is_empty()
+            && self.data_keys.is_empty()
+    }
 }
 
 /// What was found.
@@ -117,6 +128,19 @@ impl Loaded {
             data_keys: Vec::new(),
         }
     }
+}
+
+/// What became of a set that was written in one statement.
+#[derive(Debug)]
+pub(in crate::store) enum Appended {
+    /// It is durable.
+    Durable,
+    /// Nothing of it was written: what it was decided under does not hold, or nobody was asked.
+    Not,
+    /// Nothing of it was written: the engine refused a row, or gave up.
+    Refused(sqlx::Error),
+    /// Nobody knows.
+    Unknown(sqlx::Error),
 }
 
 /// An entry with its leaf, the columns of it that serve look-ups, and the seals of its openings.
@@ -174,10 +198,14 @@ pub(in crate::store) struct WriteSet {
 impl WriteSet {
     /// True if there is nothing to commit.
     pub(in crate::store) fn is_empty(&self) -> bool {
-        self.batch.is_none()
-            && self.new_values.is_empty()
-            && self.resealed.is_empty()
+        self.batch.is_none() && self.new_values.is_empty() && self.only_adds()
+    }
+
+    /// True if it has nothing but new values and entries: no row that is there is changed by it.
+    pub(in crate::store) fn only_adds(&self) -> bool {
+        self.resealed.is_empty()
             && self.states.is_empty()
+            && self.postponed.is_empty()
             && self.removed.is_empty()
             && self.encs.is_empty()
             && self.idempotency.is_empty()

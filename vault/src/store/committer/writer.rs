@@ -220,15 +220,19 @@ impl BatchWriter {
 
     /// One transaction: reads, decides, writes, commits.
     async fn transact(&mut self, jobs: Vec<Box<dyn Queued>>, writer: &mut Writer<'_>) -> Transacted {
-        let mut batch = match writer.begin().await {
-            Ok(batch) => batch,
-            Err(error) => return Transacted::NotRead(jobs, error),
-        };
         let mut wanted = Wanted::by(self.identity.boot());
         for job in &jobs {
             overlay::want(&mut wanted, (job.reads(), job.asker()), job.tenant());
             wanted.moving.extend(job.moving());
         }
+        let jobs = match self.append(jobs, &wanted, writer).await {
+            Ok(transacted) => return transacted,
+            Err(jobs) => jobs,
+        };
+        let mut batch = match writer.begin().await {
+            Ok(batch) => batch,
+            Err(error) => return Transacted::NotRead(jobs, error),
+        };
         let loaded = match batch.load(&wanted, self.store.keys().realm(), self.store.clock()).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -267,7 +271,7 @@ impl BatchWriter {
         }
     }
 
-    fn gather(&self, jobs: Vec<Box<dyn Queued>>, overlay: &mut Overlay, now: Timestamp) -> Gathered {
+    pub(super) fn gather(&self, jobs: Vec<Box<dyn Queued>>, overlay: &mut Overlay, now: Timestamp) -> Gathered {
         let numbering = Numbering::new(self.lane.draft(), &self.announced, &self.identity, now, jobs.len());
         Gathered::of(jobs, overlay, numbering, &self.store.inner.seal)
     }
@@ -366,7 +370,7 @@ impl BatchWriter {
 }
 
 /// How a batch's transaction ended.
-enum Transacted {
+pub(super) enum Transacted {
     /// With the batch's clock.
     Committed(Gathered, Timestamp),
     NotRead(Vec<Box<dyn Queued>>, Error),

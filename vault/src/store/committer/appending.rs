@@ -1,0 +1,64 @@
+//! A batch that only adds, on an engine that is a round trip away: decided under what its operations were decided under, at
+//! the moment this node counts on to, and written by a statement that writes nothing unless both hold. What a transaction
+//! would read first is thereby judged with the writing, under the same locks; where it does not hold, that transaction is
+//! made instead, and nothing of this attempt is left.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+
+use super::operation::Generation;
+use super::overlay::Overlay;
+use super::queued::Queued;
+use super::writer::{BatchWriter, Transacted};
+use crate::domain::TenantName;
+use crate::store::batch::{Appended, Loaded, Wanted};
+use crate::store::fault::NotWritten;
+use crate::store::writer::Writer;
+
+/// With more entries a batch is copied (`COPY`), which takes a transaction.
+const MOST: usize = 128;
+
+impl BatchWriter {
+    /// How it ended, or the operations for a transaction.
+    pub(super) async fn append(
+        &mut self,
+        jobs: Vec<Box<dyn Queued>>,
+        wanted: &Wanted,
+        writer: &mut Writer<'_>,
+    ) -> Result<Transacted, Vec<Box<dyn Queued>>> {
+        if !self.store.has_others() || !wanted.is_nothing() {
+            return Err(jobs);
+        }
+        let Some(under) = agreed(&jobs) else { return Err(jobs) };
+        let now = self.store.clock().now();
+        let loaded = Loaded { generations: under.clone(), ..Loaded::at(now) };
+        let gathered = self.gather(jobs, &mut Overlay::new(loaded, now, &self.store.inner.seal), now);
+        let appended = match &gathered.set {
+            Ok(set) if writer.takes(set) => writer.append(set, &under, now).await,
+            _ => Appended::Not,
+        };
+        match appended {
+            Appended::Durable => Ok(Transacted::Committed(gathered, now)),
+            Appended::Not => Err(gathered.into_jobs()),
+            Appended::Refused(error) => Ok(Transacted::NotWritten(gathered, NotWritten::Database(error))),
+            Appended::Unknown(error) => Ok(Transacted::Unknown(gathered, error)),
+        }
+    }
+}
+
+/// The generation of each tenant under which all of its operations were decided; `None` if one does not say, if two differ,
+/// or if there are too many entries.
+fn agreed(jobs: &[Box<dyn Queued>]) -> Option<BTreeMap<TenantName, Generation>> {
+    let mut under = BTreeMap::new();
+    let mut entries = 0;
+    for job in jobs {
+        let generation = job.generation()?;
+        entries += job.entries();
+        match under.entry(job.tenant().clone()) {
+            Vacant(place) => drop(place.insert(generation)),
+            Occupied(place) if *place.get() == generation => {}
+            Occupied(_) => return None,
+        }
+    }
+    (entries < MOST).then_some(under)
+}
