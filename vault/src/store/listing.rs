@@ -1,4 +1,7 @@
-//! Entries of the access log as lists: what is asked, what comes back.
+//! Entries of the access log as lists: what is asked, how far it is searched for, what comes back.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::access_log::{Leaf, Opening, ParsedEntry, Position};
@@ -6,7 +9,7 @@ use crate::domain::text::hex;
 use crate::domain::{AppName, DataKeyId, FlowName, TenantName, Timestamp, ValueId};
 
 /// Which entries are asked for; an empty filter is all of them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryFilter {
     /// Entries of this value.
     pub value_id: Option<ValueId>,
@@ -108,8 +111,69 @@ pub struct Page {
 pub(in crate::store) struct Listing {
     /// The log's size; newest first, the end of what was looked at.
     pub(in crate::store) size: u64,
+    /// Up to here it was looked; newest first, down to here.
+    pub(in crate::store) searched: u64,
     pub(in crate::store) integrated: Vec<RawEntry>,
     pub(in crate::store) waiting: Vec<RawEntry>,
+}
+
+/// So many indices a search looks at first, and so much longer each next stretch of it is.
+const FIRST: u64 = 1_000;
+const LONGER: u64 = 4;
+/// A search that took so long begins no other stretch: a short page now, with a place to go on from, is worth more than a
+/// full one that the engine gives up on.
+const SEARCHING: Duration = Duration::from_millis(500);
+
+/// The indices a page is searched in, one stretch after the other. An engine that sorts before it counts reads a stretch to
+/// its end for the few entries of a page.
+pub(in crate::store) struct Stretches {
+    rest: Range<u64>,
+    next: u64,
+    until: Option<Instant>,
+}
+
+impl Stretches {
+    /// Where every entry passes, as many indices as the page has entries; where an index names the entries, all at once.
+    pub(in crate::store) fn of(indices: Range<u64>, filter: &EntryFilter, limit: usize) -> Self {
+        let next = if *filter == EntryFilter::default() {
+            limit as u64
+        } else if filter.value_id.is_some() {
+            u64::MAX
+        } else {
+            FIRST
+        };
+        Self { rest: indices, next, until: None }
+    }
+
+    /// The next one, from the oldest on.
+    pub(in crate::store) fn oldest(&mut self) -> Option<Range<u64>> {
+        let from = self.rest.start;
+        self.rest.start = from.saturating_add(self.length()?);
+        Some(from..self.rest.start)
+    }
+
+    /// The next one, from the newest on.
+    pub(in crate::store) fn newest(&mut self) -> Option<Range<u64>> {
+        let to = self.rest.end;
+        self.rest.end = to.saturating_sub(self.length()?);
+        Some(self.rest.end..to)
+    }
+
+    /// What was not looked at.
+    pub(in crate::store) const fn rest(&self) -> &Range<u64> {
+        &self.rest
+    }
+
+    fn length(&mut self) -> Option<u64> {
+        let left = self.rest.end.saturating_sub(self.rest.start);
+        let now = Instant::now();
+        if left == 0 || now > *self.until.get_or_insert(now + SEARCHING) {
+            return None;
+        }
+        let length = self.next.min(left);
+        self.next = self.next.saturating_mul(LONGER);
+        Some(length)
+    }
 }
 
 /// Where a list goes on: the next index, and the place after which entries wait.
@@ -139,5 +203,50 @@ impl std::str::FromStr for Cursor {
             Ok(Position::from_bytes(bytes))
         };
         Ok(Self { index, after: after.map(read).transpose()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn searched(mut stretches: Stretches, next: impl Fn(&mut Stretches) -> Option<Range<u64>>) -> Vec<Range<u64>> {
+        std::iter::from_fn(|| next(&mut stretches)).collect()
+    }
+
+    fn denied() -> EntryFilter {
+        EntryFilter { outcome: Some("denied".into()), ..EntryFilter::default() }
+    }
+
+    #[test]
+    fn a_page_of_everything_is_as_many_indices_as_it_has_entries() {
+        let mut all = Stretches::of(7..50_007, &EntryFilter::default(), 100);
+        assert_eq!(all.oldest(), Some(7..107));
+        assert_eq!(all.rest(), &(107..50_007));
+    }
+
+    #[test]
+    fn a_search_grows_until_it_is_as_long_as_it_may_be() {
+        let oldest = searched(Stretches::of(10..6_010, &denied(), 100), Stretches::oldest);
+        assert_eq!(oldest, [10..1_010, 1_010..5_010, 5_010..6_010]);
+        let newest = searched(Stretches::of(10..6_010, &denied(), 100), Stretches::newest);
+        assert_eq!(newest, [5_010..6_010, 1_010..5_010, 10..1_010]);
+        assert!(searched(Stretches::of(5..5, &denied(), 100), Stretches::oldest).is_empty());
+    }
+
+    #[test]
+    fn a_search_whose_time_is_over_stops_where_it_is() {
+        let mut slow = Stretches::of(0..50_000, &denied(), 100);
+        assert_eq!(slow.oldest(), Some(0..1_000));
+        slow.until = Some(Instant::now());
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(slow.oldest(), None);
+        assert_eq!(slow.rest().start, 1_000);
+    }
+
+    #[test]
+    fn what_an_index_names_is_not_searched_for() {
+        let of_value = EntryFilter { value_id: Some(ValueId::from_bytes([7; 16])), ..denied() };
+        assert_eq!(searched(Stretches::of(0..50_000, &of_value, 1), Stretches::oldest), [0..50_000]);
     }
 }

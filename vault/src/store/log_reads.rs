@@ -45,13 +45,16 @@ impl Store {
             Some(replica) => replica.listing(tenant, filter, (start, limit, LONGEST_SEARCH)).await,
             None => None,
         };
-        let Listing { size, integrated: mut raw, waiting } = match listed {
+        let Listing { size, searched, integrated: mut raw, waiting } = match listed {
             Some(listing) => listing,
             None => engine!(self, listing(tenant, filter, start, limit, LONGEST_SEARCH))?,
         };
-        let end = size.min(start.index.saturating_add(LONGEST_SEARCH));
         let mut next = Cursor {
-            index: if raw.len() < limit { end } else { raw.last().and_then(|e| e.index).unwrap_or(end) + 1 },
+            index: if raw.len() < limit {
+                searched
+            } else {
+                raw.last().and_then(|entry| entry.index).unwrap_or(searched) + 1
+            },
             ..start
         };
         // What stood on an earlier page while it waited is not shown once more.
@@ -86,11 +89,10 @@ impl Store {
             Some(replica) => replica.newest(tenant, filter, (before, limit, LONGEST_SEARCH)).await,
             None => None,
         };
-        let Listing { size, integrated, waiting } = match listed {
+        let Listing { searched, integrated, waiting, .. } = match listed {
             Some(listing) => listing,
             None => engine!(self, newest(tenant, filter, before, limit, LONGEST_SEARCH))?,
         };
-        let searched = size.saturating_sub(LONGEST_SEARCH);
         let full = integrated.len() == limit;
         let from = if full { integrated.last().and_then(|entry| entry.index).unwrap_or(searched) } else { searched };
         let raw = waiting.into_iter().rev().chain(integrated).collect();

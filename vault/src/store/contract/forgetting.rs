@@ -88,15 +88,15 @@ async fn a_repeat_in_the_batch_that_takes_its_first_back_is_begun(vault: Vault) 
     let (first, (), repeated, ()) = tokio::join!(
         vault.write(Changes::default),
         async {
-            after(30).await;
+            after(200).await;
             undone.carry_out(&vault.committer, &vault.clock).await;
         },
         async {
-            after(60).await;
+            after(400).await;
             vault.committer.submit(repeat).await.unwrap().output
         },
         async {
-            after(200).await;
+            after(900).await;
             drop(held);
         },
     );

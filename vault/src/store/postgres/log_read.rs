@@ -9,7 +9,7 @@ use super::integration;
 use crate::access_log::Position;
 use crate::domain::{BootId, DataKeyId, TenantName};
 use crate::store::Error;
-use crate::store::listing::{Cursor, EntryColumns, EntryFilter, Listing, RawEntry};
+use crate::store::listing::{Cursor, EntryColumns, EntryFilter, Listing, RawEntry, Stretches};
 
 macro_rules! columns {
     () => {
@@ -159,11 +159,17 @@ impl PostgresStore {
             let size = integration::head(log, connection).await?.map_or(0, |head| head.size);
             let end = size.min(start.index.saturating_add(longest));
             let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
-            let integrated = integrated(text, log, filter, start.index..end, limit, connection).await?;
-            let is_last = integrated.len() < limit && end >= size;
+            let (mut found, mut stretches) = (Vec::new(), Stretches::of(start.index..end, filter, limit));
+            while found.len() < limit
+                && let Some(indices) = stretches.oldest()
+            {
+                found.extend(integrated(text, log, filter, indices, limit - found.len(), connection).await?);
+            }
+            let searched = stretches.rest().start;
+            let is_last = found.len() < limit && searched >= size;
             let waiting =
                 if is_last { waiting(log, filter, start.after, limit, connection).await? } else { Vec::new() };
-            Ok(Listing { size, integrated, waiting })
+            Ok(Listing { size, searched, integrated: found, waiting })
         })
     }
 
@@ -181,12 +187,18 @@ impl PostgresStore {
             let size = integration::head(log, connection).await?.map_or(0, |head| head.size);
             let end = before.map_or(size, |before| before.min(size));
             let from = end.saturating_sub(longest);
-            let integrated = integrated(INTEGRATED_NEWEST, log, filter, from..end, limit, connection).await?;
+            let (mut found, mut stretches) = (Vec::new(), Stretches::of(from..end, filter, limit));
+            while found.len() < limit
+                && let Some(indices) = stretches.newest()
+            {
+                let left = limit - found.len();
+                found.extend(integrated(INTEGRATED_NEWEST, log, filter, indices, left, connection).await?);
+            }
             let waiting = match before {
                 None => waiting(log, filter, None, limit, connection).await?,
                 Some(_) => Vec::new(),
             };
-            Ok(Listing { size: end, integrated, waiting })
+            Ok(Listing { size: end, searched: stretches.rest().end, integrated: found, waiting })
         })
     }
 

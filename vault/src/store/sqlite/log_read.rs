@@ -161,7 +161,7 @@ impl SqliteStore {
         let is_last = integrated.len() < limit && end >= size;
         let waiting = if is_last { waiting(log, filter, start.after, limit, &mut snapshot).await? } else { Vec::new() };
         snapshot.commit().await?;
-        Ok(Listing { size, integrated, waiting })
+        Ok(Listing { size, searched: end, integrated, waiting })
     }
 
     /// A page's entries, newest first: those below `before` of at most `longest` indices; without it the newest, and
@@ -185,7 +185,7 @@ impl SqliteStore {
             Some(_) => Vec::new(),
         };
         snapshot.commit().await?;
-        Ok(Listing { size: end, integrated, waiting })
+        Ok(Listing { size: end, searched: from, integrated, waiting })
     }
 
     /// The entry at a place.
