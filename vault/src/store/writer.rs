@@ -1,6 +1,7 @@
 //! The connection that writes, of whichever engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::sync::MutexGuard;
 
@@ -47,16 +48,17 @@ impl Writer<'_> {
         matches!(self, Self::Postgres(_)) && postgres::Writer::takes(set)
     }
 
-    /// Writes new values and entries in one round trip, if what they were decided under holds still. SQLite has no round trips.
+    /// Writes new values and entries in one round trip, if what they were decided under holds still: generations, and the
+    /// moment, from which the server's clock may be so far. SQLite has no round trips.
     pub(in crate::store) async fn append(
         &mut self,
         set: &WriteSet,
         under: &BTreeMap<TenantName, Generation>,
-        now: Timestamp,
+        moment: (Timestamp, Duration),
     ) -> Appended {
         match self {
             Self::Sqlite(_) => Appended::Not,
-            Self::Postgres(writer) => writer.append(set, under, now).await,
+            Self::Postgres(writer) => writer.append(set, under, moment).await,
         }
     }
 

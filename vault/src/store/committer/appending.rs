@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry::{Occupied, Vacant};
+use std::time::{Duration, Instant};
 
 use super::operation::Generation;
 use super::overlay::Overlay;
@@ -17,6 +18,11 @@ use crate::store::writer::Writer;
 
 /// With more entries a batch is copied (`COPY`), which takes a transaction.
 const MOST: usize = 128;
+/// So far the server's clock may be from the moment a batch was judged by. This process counts on from what the server said
+/// last: more is a wait for a lock, or a clock that was set.
+const APART: Duration = Duration::from_millis(250);
+/// After an attempt that came to nothing none is made for so long: what it was about may last, and was worked for twice.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl BatchWriter {
     /// How it ended, or the operations for a transaction.
@@ -26,20 +32,24 @@ impl BatchWriter {
         wanted: &Wanted,
         writer: &mut Writer<'_>,
     ) -> Result<Transacted, Vec<Box<dyn Queued>>> {
-        if !self.store.has_others() || !wanted.is_nothing() {
+        if !self.store.has_others() || !wanted.is_nothing() || Instant::now() < self.appends_from {
             return Err(jobs);
         }
         let Some(under) = agreed(&jobs) else { return Err(jobs) };
-        let now = self.store.clock().now();
+        let clock = self.store.clock();
+        let (now, apart) = (clock.now(), if clock.is_held() { Duration::MAX } else { APART });
         let loaded = Loaded { generations: under.clone(), ..Loaded::at(now) };
         let gathered = self.gather(jobs, &mut Overlay::new(loaded, now, &self.store.inner.seal), now);
-        let appended = match &gathered.set {
-            Ok(set) if writer.takes(set) => writer.append(set, &under, now).await,
-            _ => Appended::Not,
+        let set = match &gathered.set {
+            Ok(set) if writer.takes(set) => set,
+            _ => return Err(gathered.into_jobs()),
         };
-        match appended {
+        match writer.append(set, &under, (now, apart)).await {
             Appended::Durable => Ok(Transacted::Committed(gathered, now)),
-            Appended::Not => Err(gathered.into_jobs()),
+            Appended::Not => {
+                self.appends_from = Instant::now() + PAUSE;
+                Err(gathered.into_jobs())
+            }
             Appended::Refused(error) => Ok(Transacted::NotWritten(gathered, NotWritten::Database(error))),
             Appended::Unknown(error) => Ok(Transacted::Unknown(gathered, error)),
         }

@@ -57,6 +57,8 @@ pub(super) struct BatchWriter {
     pub(super) busy: PutOff,
     /// What the last transactions took.
     usual: Duration,
+    /// From when on a batch that only adds is tried in one statement.
+    pub(super) appends_from: Instant,
 }
 
 impl BatchWriter {
@@ -71,6 +73,7 @@ impl BatchWriter {
             announced: BTreeSet::new(),
             busy: PutOff::default(),
             usual: Duration::ZERO,
+            appends_from: Instant::now(),
         }
     }
 

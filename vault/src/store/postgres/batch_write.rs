@@ -2,6 +2,7 @@
 //! trip where there were five; its parts do not see each other, and none of them needs to.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgHasArrayType};
 use sqlx::query::Query;
@@ -100,10 +101,6 @@ const APPEND: &str = statement!(
 const INSERT_LANE: &str =
     "INSERT INTO log_lanes (tenant, boot, lane, opened, next, previous) VALUES ($1, $2, $3, $4, 0, $5)";
 
-/// So far the moment a batch was judged by may be from the server's when it is written, in milliseconds. This process counts
-/// on from what the server said last: more is a wait for a lock, or a clock that was set.
-const APART: i64 = 250;
-
 /// No batch: what is written without an entry.
 const NONE: Batch = Batch {
     boot: BootId::from_bytes([0; 16]),
@@ -157,12 +154,13 @@ pub(super) fn fits(set: &WriteSet) -> bool {
     goes_on && set.only_adds() && set.new_values.len() < batch_copy::MANY && set.entries.len() < batch_copy::MANY
 }
 
-/// Writes new values and entries, and commits them, in one round trip: if what they were decided under holds still. Else
-/// nothing is written, and the answer is false.
+/// Writes new values and entries, and commits them, in one round trip: if what they were decided under holds still, and the
+/// server's clock is not further than so from the moment they were judged by. Else nothing is written, and the answer is
+/// false.
 pub(super) async fn append(
     set: &WriteSet,
     under: &BTreeMap<TenantName, Generation>,
-    now: Timestamp,
+    (now, apart): (Timestamp, Duration),
     connection: &mut PgConnection,
 ) -> Result<bool, sqlx::Error> {
     let Some((batch, groups)) = &set.batch else { return Ok(false) };
@@ -174,7 +172,7 @@ pub(super) async fn append(
         .bind(TenantName::SYSTEM)
         .bind(&batch.boot.as_bytes()[..])
         .bind(millis(now))
-        .bind(APART);
+        .bind(i64::try_from(apart.as_millis()).unwrap_or(i64::MAX));
     query.fetch_one(connection).await?.try_get("yes")
 }
 

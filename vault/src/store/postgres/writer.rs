@@ -93,11 +93,11 @@ impl Writer {
         &mut self,
         set: &WriteSet,
         under: &BTreeMap<TenantName, Generation>,
-        now: Timestamp,
+        moment: (Timestamp, Duration),
     ) -> Appended {
         // A server that is not there is found so by the transaction that is begun instead.
         let Ok(connection) = self.ready().await else { return Appended::Not };
-        let done = within(batch_write::append(set, under, now, connection)).await;
+        let done = within(batch_write::append(set, under, moment, connection)).await;
         self.is_doubtful = false;
         #[cfg(test)]
         let done = if std::mem::take(&mut self.loses_answer) { Err(sqlx::Error::WorkerCrashed) } else { done };
