@@ -44,8 +44,13 @@ impl BatchWriter {
             Ok(set) if writer.takes(set) => set,
             _ => return Err(gathered.into_jobs()),
         };
+        let (began, meter) = (Instant::now(), &self.store.meter().committer);
         match writer.append(set, &under, (now, apart)).await {
-            Appended::Durable => Ok(Transacted::Committed(gathered, now)),
+            Appended::Durable => {
+                meter.commits.took(began.elapsed());
+                meter.statements.inc();
+                Ok(Transacted::Committed(gathered, now))
+            }
             Appended::Not => {
                 self.appends_from = Instant::now() + PAUSE;
                 Err(gathered.into_jobs())
