@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
 
+use super::approvals::{self, counted, text};
 use super::client::{Client, tenant_query};
 use super::failure::Failure;
 use super::output::Output;
@@ -78,23 +79,6 @@ pub(super) async fn state(
     Ok(())
 }
 
-/// What a second custodian has to see before they approve; `--json` has all of it.
-pub(super) const APPROVAL: [&str; 13] = [
-    "approvalId",
-    "act",
-    "state",
-    "secondsLeft",
-    "requestedBy",
-    "keks",
-    "tokenLost",
-    "losses",
-    "seen",
-    "cacheSeconds",
-    "keyProvider",
-    "hsm",
-    "digest",
-];
-
 /// Asks for the end of a tenant, or tells what it would be.
 pub(super) async fn shred(
     client: &Client,
@@ -129,13 +113,7 @@ pub(super) async fn lost(
     Output::progress("its token is waited for first, half a minute if it is silent");
     let asked = client.post("/v1/keks/lost", &tenant_query(tenant), &wish).await?;
     let losses = asked["losses"].as_array().cloned().unwrap_or_default();
-    let line = |loss: &Value| {
-        let what = match loss["holds"].as_str() {
-            Some(words) => words.to_owned(),
-            None => format!("{} values", counted(loss)),
-        };
-        format!("\n  {}: {} data keys, {what}", text(loss, "class"), loss["dataKeys"])
-    };
+    let line = |loss: &Value| format!("\n  {}", approvals::lost(loss));
     let extent = format!(
         "{}. With version {} of the key {}, {} data keys and {} values of the tenant {} could be opened never again:{}",
         text(&asked, "seen"),
@@ -154,14 +132,42 @@ pub(super) async fn lost(
     Ok(())
 }
 
+/// What is approved, and how that was said.
+pub(super) struct Approving {
+    pub(super) approval: ApprovalId,
+    pub(super) digest: Option<String>,
+    pub(super) yes: bool,
+}
+
+/// Shows what would be approved and, on a terminal, asks. Approved is what was shown: the digest of it, unless another was named.
+async fn shown(
+    client: &Client,
+    output: &Output,
+    Approving { approval, digest, yes }: &Approving,
+    tenant: Option<&TenantName>,
+) -> Result<Value, Failure> {
+    let listed = client.list("/v1/approvals", &tenant_query(tenant)).await?;
+    let id = approval.to_string();
+    let mut all = listed["data"].as_array().into_iter().flatten();
+    let found = all.find(|approval| approval["approvalId"] == *id);
+    // What the vault refuses in any case is not asked about.
+    let is_meant = |found: &Value| digest.as_ref().is_none_or(|digest| found["digest"] == **digest);
+    if let Some(found) = found {
+        approvals::show(output, found, *yes || !is_meant(found))?;
+    }
+    let seen = found.and_then(|found| found["digest"].as_str());
+    Ok(digest.as_deref().or(seen).map_or_else(|| json!({}), |digest| json!({ "digest": digest })))
+}
+
 /// Approves. Where that ended keys, the certificate is fetched with its proof.
 pub(super) async fn approve(
     client: &Client,
     output: &Output,
-    (approval, digest): (ApprovalId, Option<String>),
+    approving: Approving,
     (tenant, out): (Option<&TenantName>, Option<PathBuf>),
 ) -> Result<(), Failure> {
-    let body = digest.map_or_else(|| json!({}), |digest| json!({ "digest": digest }));
+    let body = shown(client, output, &approving, tenant).await?;
+    let approval = approving.approval;
     // Before anything is destroyed: whether the file can be made.
     let file = out.as_deref().map(create).transpose()?;
     let answer = client.post(&format!("/v1/approvals/{approval}"), &tenant_query(tenant), &body).await;
@@ -219,12 +225,6 @@ pub(super) async fn approve(
         &format!("approved: no key of the tenant is used any more, on any node. They ended so:{ends}"),
     );
     Ok(())
-}
-
-/// A count of values as a person reads it.
-fn counted(document: &Value) -> String {
-    let count = document["values"].to_string();
-    if document["valuesAtLeast"] == true { format!("{count} or more") } else { count }
 }
 
 /// Whose end a certificate is of.
@@ -295,8 +295,4 @@ fn fill(mut file: File, path: &Path, certificate: &Value) -> Result<(), Failure>
     let bytes = serde_json::to_vec_pretty(certificate).unwrap_or_default();
     let written = file.write_all(&bytes).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
     written.map_err(|error| Failure::new(format!("{} could not be written", path.display())).because(error))
-}
-
-fn text<'a>(value: &'a Value, member: &str) -> &'a str {
-    value.get(member).and_then(Value::as_str).unwrap_or("-")
 }

@@ -102,9 +102,42 @@ impl Output {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 
+    /// The same without colour: for standard error, which may go elsewhere than what this one asked about.
+    pub(super) const fn plain(&self) -> Self {
+        Self { json: self.json, colour: false }
+    }
+
     /// `text` in the one colour there is.
     pub(super) fn emphasis(&self, text: &str) -> String {
         if self.colour { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// A title and lines of two columns under it; a name that is the one above is not said again.
+pub(super) struct Lines {
+    title: String,
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Lines {
+    pub(super) fn under(title: impl Into<String>) -> Self {
+        Self { title: title.into(), lines: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, name: &'static str, text: impl Into<String>) {
+        self.lines.push((name, text.into()));
+    }
+
+    /// All of it, without a line's end behind it.
+    pub(super) fn text(&self, output: &Output) -> String {
+        let width = self.lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let (mut text, mut above) = (output.emphasis(&plain(&self.title)), "");
+        for (name, value) in &self.lines {
+            let shown = if *name == above { "" } else { *name };
+            let _ = write!(text, "\n  {shown:width$}  {}", plain(value));
+            above = name;
+        }
+        text
     }
 }
 

@@ -33,6 +33,8 @@ const LONGEST: u16 = 300;
 pub(crate) struct ApprovalSummary {
     #[schema(value_type = String)]
     approval_id: ApprovalId,
+    /// Whose key it is about.
+    tenant: String,
     /// `shred-tenant`, `lose-version`, `leave-strict` or `leave-token`.
     act: &'static str,
     /// Key versions that would be destroyed, the one that is lost, or the one that is left, as `id.version`.
@@ -54,6 +56,8 @@ pub(crate) struct ApprovalSummary {
     /// `requested`, `approved` (it is being done), `completed` or `expired`.
     state: &'static str,
     requested_by: String,
+    /// The name of that credential.
+    requested_by_name: Option<String>,
     #[schema(value_type = String)]
     requested_at: Timestamp,
     #[schema(value_type = String)]
@@ -61,6 +65,8 @@ pub(crate) struct ApprovalSummary {
     /// Seconds until then; 0 when it is over.
     seconds_left: u64,
     approved_by: Option<String>,
+    /// The name of that credential.
+    approved_by_name: Option<String>,
     #[schema(value_type = String)]
     approved_at: Option<Timestamp>,
     #[schema(value_type = String)]
@@ -145,8 +151,10 @@ impl ApprovalSummary {
                 }
             }
         }
+        let name = |id| caller.tenant.credentials.get(&id).map(|(_, stored)| stored.record.name.clone());
         Self {
             approval_id: record.approval_id,
+            tenant: caller.tenant_name().to_string(),
             act: record.act.as_str(),
             keks,
             cache_seconds,
@@ -158,10 +166,12 @@ impl ApprovalSummary {
             digest: record.digest(caller.tenant_name(), state.rooms().keys.realm()),
             state: record.state(state.now()),
             requested_by: record.requested_by.to_string(),
+            requested_by_name: name(record.requested_by),
             requested_at: record.requested_at,
             expires_at: record.expires_at,
             seconds_left: record.expires_at.since(state.now()).as_secs(),
             approved_by: record.approved_by.map(|id| id.to_string()),
+            approved_by_name: record.approved_by.and_then(name),
             approved_at: record.approved_at,
             completed_at: record.completed_at,
         }

@@ -1,0 +1,68 @@
+//! What needs two custodians, as they meet it on the command line: what each is shown, asked and told.
+
+use serde_json::Value;
+use tests::custody::{Custody, Customer, text};
+
+/// What becomes of the only request there is.
+fn only(custody: &Custody, customer: &Customer) -> Value {
+    let listed = custody.keys(customer, &["approvals"]);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
+    listed["data"][0].clone()
+}
+
+fn id(asked: &Value) -> &str {
+    asked["approval"]["approvalId"].as_str().unwrap()
+}
+
+#[test]
+fn a_custodian_reads_what_it_is_about_before_approving_it_and_is_asked_on_a_terminal() {
+    let custody = Custody::of(&[]);
+    let acme = custody.customer("acme", &[], 0);
+    let nothing = custody.command(&acme.custodian, &["keys", "approvals"]);
+    assert!(text(&nothing).contains("nothing was asked for"), "{}", text(&nothing));
+    let asked = custody.keys(&acme, &["cache", "60"]);
+    let listed = custody.command(&acme.second, &["keys", "approvals"]);
+    let block = text(&listed);
+    let approve = format!("siv keys approve {}", id(&asked));
+    for said in ["acme", "60 seconds at most", "custodian (", "23 h 59 min left", "waits for a second", &*approve] {
+        assert!(block.contains(said), "{said}: {block}");
+    }
+    assert!(block.lines().all(|line| line.chars().count() <= 100), "{block}");
+
+    // A person is asked. What is typed is no yes: nothing is approved.
+    let arguments = ["keys", "approve", id(&asked)];
+    for typed in ["no\n", "\n", ""] {
+        let told = custody.typed(&acme.second, &arguments, typed);
+        let said = text(&told);
+        assert!(!told.status.success() && said.contains("nothing was approved"), "{typed:?}: {said}");
+        assert!(said.contains("60 seconds at most") && said.contains("[yes/no]"), "{said}");
+        assert_eq!(only(&custody, &acme)["state"], "requested");
+    }
+    let told = custody.typed(&acme.second, &arguments, "yes\n");
+    assert!(told.status.success() && text(&told).contains("leave-strict is done"), "{}", text(&told));
+    let done = only(&custody, &acme);
+    assert_eq!((&done["state"], &done["tenant"]), (&"completed".into(), &"acme".into()), "{done}");
+    assert_eq!(done["approvedByName"], "custodian");
+}
+
+#[test]
+fn who_says_yes_before_and_who_has_no_terminal_are_not_asked() {
+    let custody = Custody::of(&[]);
+    let acme = custody.customer("acme", &[], 0);
+    let asked = custody.keys(&acme, &["cache", "60"]);
+    let told = custody.typed(&acme.second, &["keys", "approve", id(&asked), "--yes"], "");
+    assert!(told.status.success() && !text(&told).contains("[yes/no]"), "{}", text(&told));
+    custody.keys(&acme, &["cache", "0"]);
+    let asked = custody.keys(&acme, &["cache", "30"]);
+    let told = custody.command(&acme.second, &["keys", "approve", id(&asked)]);
+    assert!(told.status.success() && !text(&told).contains("[yes/no]"), "{}", text(&told));
+    // It is shown all the same, beside the result and not in it.
+    let [result, shown] = [&told.stdout, &told.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(shown.contains("30 seconds at most"), "{shown}");
+    assert_eq!(result.trim(), "approved: leave-strict is done");
+    // Of another digest than that of what is shown nothing is done.
+    custody.keys(&acme, &["cache", "0"]);
+    let asked = custody.keys(&acme, &["cache", "20"]);
+    let told = custody.typed(&acme.second, &["keys", "approve", id(&asked), "--digest", "00"], "yes\n");
+    assert!(!told.status.success() && text(&told).contains("approval: digest"), "{}", text(&told));
+}
