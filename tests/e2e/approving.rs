@@ -66,3 +66,57 @@ fn who_says_yes_before_and_who_has_no_terminal_are_not_asked() {
     let told = custody.typed(&acme.second, &["keys", "approve", id(&asked), "--digest", "00"], "yes\n");
     assert!(!told.status.success() && text(&told).contains("approval: digest"), "{}", text(&told));
 }
+
+#[tokio::test]
+async fn a_request_that_nothing_can_come_of_does_not_say_that_it_waits() {
+    let custody = Custody::of(&[]);
+    let acme = custody.customer("acme", &[], 60);
+    let block = || text(&custody.command(&acme.custodian, &["keys", "approvals"]));
+    custody.keys(&acme, &["shred"]);
+    assert_eq!(only(&custody, &acme)["state"], "requested");
+    // Another key than those that it names.
+    custody.keys(&acme, &["rotate"]);
+    assert_eq!(only(&custody, &acme)["state"], "changed");
+    let said = block();
+    assert!(said.contains("void: keys or settings are others") && said.contains("siv keys shred …"), "{said}");
+    assert!(!said.contains("siv keys approve"), "{said}");
+    // Another asker than one that still holds.
+    let asked = custody.command(&acme.second, &["keys", "shred", "--json"]);
+    let asked: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let asker = asked["approval"]["requestedBy"].as_str().unwrap();
+    let gone = custody.operate(&["credential", "revoke", asker, "--tenant", "acme"]);
+    assert!(gone.status.success(), "{}", text(&gone));
+    let listed = custody.keys(&acme, &["approvals"]);
+    let states: Vec<_> = listed["data"].as_array().unwrap().iter().map(|asked| &asked["state"]).collect();
+    assert_eq!(states, ["changed", "withdrawn"], "{listed}");
+    assert!(block().contains("the credential that asked does not hold"), "{}", block());
+}
+
+#[tokio::test]
+async fn a_request_is_withdrawn_by_either_custodian_and_the_log_says_by_whom() {
+    let custody = Custody::of(&[]);
+    let acme = custody.customer("acme", &[], 0);
+    for who in [&acme.custodian, &acme.second] {
+        let asked = custody.keys(&acme, &["cache", "60"]);
+        let stranger = custody.command(&acme.auditor, &["keys", "withdraw", id(&asked)]);
+        assert!(!stranger.status.success() && text(&stranger).contains("policy.denied"), "{}", text(&stranger));
+        let withdrawn = custody.command(who, &["keys", "withdraw", id(&asked)]);
+        assert!(withdrawn.status.success(), "{}", text(&withdrawn));
+        for (credential, act) in [(&acme.second, "approve"), (&acme.custodian, "withdraw")] {
+            let late = custody.command(credential, &["keys", act, id(&asked)]);
+            assert!(!late.status.success() && text(&late).contains("approval: withdrawn"), "{act}: {}", text(&late));
+        }
+    }
+    let listed = custody.keys(&acme, &["approvals"]);
+    let listed = listed["data"].as_array().unwrap();
+    let [own, others] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!(own["withdrawnBy"], own["requestedBy"]);
+    assert_ne!(others["withdrawnBy"], others["requestedBy"]);
+    let entries = custody.entries(&acme, "key.approval.withdrawn").await;
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    for (entry, asked) in entries.iter().zip(listed) {
+        assert_eq!((&entry["actor"]["id"], &entry["facts"]["approval"]), (&asked["withdrawnBy"], &asked["approvalId"]));
+    }
+    let block = text(&custody.command(&acme.custodian, &["keys", "approvals"]));
+    assert!(block.contains("withdrawn by custodian ("), "{block}");
+}

@@ -2,8 +2,11 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::domain::{ApprovalId, TenantName};
+
+use super::client::{Client, tenant_query};
 use super::failure::Failure;
 use super::output::{Lines, Output};
 
@@ -28,6 +31,18 @@ pub(super) fn show(output: &Output, approval: &Value, yes: bool) -> Result<(), F
     }
     Output::progress(&block(approval).text(&output.plain()));
     if asks { agreed() } else { Ok(()) }
+}
+
+/// Takes a request back.
+pub(super) async fn withdraw(
+    client: &Client,
+    output: &Output,
+    approval: ApprovalId,
+    tenant: Option<&TenantName>,
+) -> Result<(), Failure> {
+    let done = client.post(&format!("/v1/approvals/{approval}/withdraw"), &tenant_query(tenant), &json!({})).await?;
+    output.sentence(&done, &format!("withdrawn: nothing comes of the request {approval} any more"));
+    Ok(())
 }
 
 /// Whether a person sits there: who reads the question can answer it.
@@ -136,6 +151,11 @@ fn state(approval: &Value) -> String {
         "approved" => "approved: it is being done".to_owned(),
         "completed" => format!("completed, {}", time(approval, "completedAt")),
         "expired" => "expired: its time was over before it was done".to_owned(),
+        "withdrawn" if approval["withdrawnBy"].is_string() => {
+            format!("withdrawn by {}, {}", person(approval, "withdrawnBy"), time(approval, "withdrawnAt"))
+        }
+        "withdrawn" => "withdrawn: the credential that asked does not hold any more".to_owned(),
+        "changed" => "void: keys or settings are others than when it was asked for".to_owned(),
         other => other.to_owned(),
     }
 }
@@ -149,10 +169,14 @@ fn is_open(approval: &Value) -> bool {
 fn next(approval: &Value, keks: &[&str]) -> Vec<String> {
     let (id, act) = (text(approval, "approvalId"), text(approval, "act"));
     match (text(approval, "state"), act) {
-        ("requested", _) => vec![format!("siv keys approve {id}  (as another custodian)")],
-        ("approved", "leave-token") => {
-            vec!["siv keys rotate …  (the same as when it was asked for, by who asked)".to_owned()]
-        }
+        ("requested", _) => vec![
+            format!("siv keys approve {id}  (as another custodian)"),
+            format!("siv keys withdraw {id}  (if nobody wants it)"),
+        ],
+        ("approved", "leave-token") => vec![
+            "siv keys rotate …  (the same as when it was asked for, by who asked)".to_owned(),
+            format!("siv keys withdraw {id}  (if nobody wants it)"),
+        ],
         ("completed", "lose-version") => {
             keks.iter().map(|kek| format!("siv keys certificate --lost {kek} --out FILE")).collect()
         }
@@ -204,8 +228,6 @@ pub(super) fn text<'a>(value: &'a Value, member: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::config::Environment;
 

@@ -152,6 +152,17 @@ pub(super) enum Command {
         #[arg(long)]
         tenant: Option<TenantName>,
     },
+    /// Take back what was asked for and is not done yet: your own request, or another custodian's.
+    #[command(
+        after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys withdraw 01a2146f-d512-7f7b-8eec-658cb376cb51"
+    )]
+    Withdraw {
+        /// The request's id, as `siv keys approvals` shows it.
+        approval: ApprovalId,
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
     /// Fetch the certificate of the tenant's destruction, of a deleted value's, or of a version that is lost.
     #[command(
         after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys certificate --value 01a2146f-d4f5-7bf4-a949-55757b467b2e --out certificate.json\n  \
@@ -236,6 +247,9 @@ impl Command {
             }
             Self::Approvals { tenant } => {
                 approvals::list(output, &client.list("/v1/approvals", &tenant_query(tenant.as_ref())).await?);
+            }
+            Self::Withdraw { approval, tenant } => {
+                approvals::withdraw(client, output, approval, tenant.as_ref()).await?;
             }
             Self::Certificate { value, lost, out, tenant } => {
                 let of = custody::Of::named(value, lost);

@@ -16,7 +16,7 @@ use crate::http::json::{Json as Body, OptionalJson};
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
-use crate::store::approvals::{self, ApprovalRecord, Approved, Place, TwoPersonAct};
+use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct, Withdrawn};
 use crate::store::idempotency::Answer;
 use crate::store::records::Body as _;
 use crate::store::rows::Table;
@@ -53,7 +53,8 @@ pub(crate) struct ApprovalSummary {
     hsm: Option<TokenSummary>,
     /// SHA-256 over the act: what the second custodian can compare.
     digest: String,
-    /// `requested`, `approved` (it is being done), `completed` or `expired`.
+    /// `requested`, `approved` (it is being done, or waits for who asked), `completed`, `expired`, `withdrawn` (by a custodian, or
+    /// since the credential that asked does not hold any more) or `changed` (keys or settings are others by now).
     state: &'static str,
     requested_by: String,
     /// The name of that credential.
@@ -71,6 +72,12 @@ pub(crate) struct ApprovalSummary {
     approved_at: Option<Timestamp>,
     #[schema(value_type = String)]
     completed_at: Option<Timestamp>,
+    /// The custodian who took it back.
+    withdrawn_by: Option<String>,
+    /// The name of that credential.
+    withdrawn_by_name: Option<String>,
+    #[schema(value_type = String)]
+    withdrawn_at: Option<Timestamp>,
 }
 
 /// What becomes unopenable of one class of data keys.
@@ -164,7 +171,7 @@ impl ApprovalSummary {
             key_provider,
             hsm,
             digest: record.digest(caller.tenant_name(), state.rooms().keys.realm()),
-            state: record.state(state.now()),
+            state: approvals::standing(record, &caller.tenant, state.now()),
             requested_by: record.requested_by.to_string(),
             requested_by_name: name(record.requested_by),
             requested_at: record.requested_at,
@@ -174,6 +181,9 @@ impl ApprovalSummary {
             approved_by_name: record.approved_by.and_then(name),
             approved_at: record.approved_at,
             completed_at: record.completed_at,
+            withdrawn_by: record.withdrawn_by.map(|id| id.to_string()),
+            withdrawn_by_name: record.withdrawn_by.and_then(name),
+            withdrawn_at: record.withdrawn_at,
         }
     }
 }
@@ -248,10 +258,29 @@ pub(crate) async fn approve(
             let why = "whoever asked cannot approve: another custodian must".to_owned();
             Err(deny(&state, &caller, "approval.second_person").await.with_place("approval", "second_person", why))
         }
-        Approved::Over(why) => {
-            Err(Problem::new(Code::Conflict).with_place("approval", why.as_str(), why.words().to_owned()))
-        }
+        Approved::Over(why) => Err(over(why)),
     }
+}
+
+/// Takes back what was asked for and is not done: any custodian of the tenant may.
+pub(crate) async fn withdraw(
+    Shared(state): Shared<State>,
+    By(caller, _): By<Custodian>,
+    Path(id): Path<String>,
+) -> Result<Json<ApprovalSummary>, Problem> {
+    let id: ApprovalId = id.parse().map_err(|_| Problem::new(Code::NotFound))?;
+    let (doing, by) = (state.clone(), state.administrator(&caller.tenant, &caller));
+    let custodian = caller.credential.credential_id;
+    let work = async move { Ok(approvals::withdraw(&by, custodian, id, doing.ground()).await?) };
+    match state.to_the_end(work).await? {
+        Withdrawn::Done(record) => Ok(Json(ApprovalSummary::of(&record, &caller, &state))),
+        Withdrawn::Absent => Err(Problem::new(Code::NotFound)),
+        Withdrawn::Over(why) => Err(over(why)),
+    }
+}
+
+fn over(why: Over) -> Problem {
+    Problem::new(Code::Conflict).with_place("approval", why.as_str(), why.words().to_owned())
 }
 
 /// Decides on the tenant's present settings, and anew while they move.
