@@ -112,6 +112,9 @@ fn about(approval: &Value, lines: &mut Lines) {
             if let Some(label) = hsm["kek"].as_str() {
                 lines.add("its key", format!("{label}, which is there already"));
             }
+            if let Some(what) = hsm["waived"].as_str() {
+                lines.add("waived", what);
+            }
         }
         _ => {}
     }

@@ -29,7 +29,11 @@ pub(super) async fn rotate(
             _ => "and then you say this command again, with the PIN",
         };
         let tenant = text(&done, "tenant");
-        format!("leaving its token gives another place the key of {tenant}. {}\n{then}", second(approval))
+        let what = match approval["hsm"]["waived"].as_str() {
+            Some(what) => format!("of the key that {tenant} is to rest on is waived {what}"),
+            None => format!("leaving its token gives another place the key of {tenant}"),
+        };
+        format!("{what}. {}\n{then}", second(approval))
     } else {
         let verb = if wish["dryRun"] == true { "would be" } else { "is" };
         let place = match done["token"].as_str() {
@@ -37,7 +41,8 @@ pub(super) async fn rotate(
             None => "in the built-in KMS".to_owned(),
         };
         let first = if done["takesTwo"] == true { ", once a second custodian has approved it" } else { "" };
-        format!("version {} of the key {} {verb} active {place}{first}", done["version"], text(&done, "kekId"))
+        let waived = done["waived"].as_str().map(|what| format!(". Waived: {what}")).unwrap_or_default();
+        format!("version {} of the key {} {verb} active {place}{first}{waived}", done["version"], text(&done, "kekId"))
     };
     output.sentence(&done, &sentence);
     Ok(())

@@ -12,6 +12,9 @@ use crate::domain::TenantName;
 
 use super::failure::Failure;
 
+/// Columns of a line's text under a title.
+const WIDEST: usize = 86;
+
 /// Where and how a command prints.
 #[derive(Debug, Clone)]
 pub(super) struct Output {
@@ -133,12 +136,30 @@ impl Lines {
         let width = self.lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let (mut text, mut above) = (output.emphasis(&plain(&self.title)), "");
         for (name, value) in &self.lines {
-            let shown = if *name == above { "" } else { *name };
-            let _ = write!(text, "\n  {shown:width$}  {}", plain(value));
-            above = name;
+            for part in wrapped(&plain(value)) {
+                let shown = if *name == above { "" } else { *name };
+                let _ = write!(text, "\n  {shown:width$}  {part}");
+                above = name;
+            }
         }
         text
     }
+}
+
+/// `text` in lines that a terminal holds, broken between words.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + word.chars().count() < WIDEST => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// A JSON value as a person reads it.

@@ -16,6 +16,7 @@ use crate::http::json::{Json as Body, OptionalJson};
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
+use crate::keys::WAIVED;
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct, Withdrawn};
 use crate::store::idempotency::Answer;
 use crate::store::records::Body as _;
@@ -121,6 +122,8 @@ pub(crate) struct TokenSummary {
     kek: Option<String>,
     /// Whether that key is taken on though somebody may know its bytes.
     waive: bool,
+    /// What is waived then, in words.
+    waived: Option<&'static str>,
 }
 
 /// What was asked for and is not done before a second custodian approved.
@@ -154,7 +157,8 @@ impl ApprovalSummary {
                 keks.push(kek.clone());
                 key_provider = Some(if *place == Place::Local { "local" } else { "hsm" });
                 if let Place::Hsm { module, token, serial, kek, waive } = place.clone() {
-                    hsm = Some(TokenSummary { module, token, serial, kek, waive });
+                    let waived = waive.then_some(WAIVED);
+                    hsm = Some(TokenSummary { module, token, serial, kek, waive, waived });
                 }
             }
         }

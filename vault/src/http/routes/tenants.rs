@@ -16,6 +16,7 @@ use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
+use crate::keys::HsmWish;
 use crate::store::administration::{Act, Switch};
 use crate::store::idempotency::Answer;
 use crate::store::{Caller, TenantCatalog, tenants};
@@ -52,6 +53,9 @@ pub(crate) struct TenantSummary {
     shredded: bool,
     #[schema(value_type = String)]
     created_at: Timestamp,
+    /// In the answer to its making, where something was waived for its key: what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waived: Option<&'static str>,
 }
 
 impl From<&TenantCatalog> for TenantSummary {
@@ -73,6 +77,7 @@ impl From<&Tenant> for TenantSummary {
             sealed: tenant.sealed,
             shredded: false,
             created_at: tenant.created_at,
+            waived: None,
         }
     }
 }
@@ -94,12 +99,13 @@ pub(crate) async fn create(
             return Err(Problem::new(Code::Conflict).with_place("name", "taken", why));
         }
         let (by, ground) = (doing.installation(&by), doing.ground());
+        let waived = wish.as_ref().and_then(HsmWish::waived);
         let tenant = match wish {
             Some(wish) => tenants::create_in_hsm(tenant, wish, &by, ground).await?,
             None => tenants::create(tenant, &by, ground).await?,
         };
         doing.rooms().catalog.refresh(&tenant.name);
-        Ok(Answer::json(201, &TenantSummary::from(&tenant))?)
+        Ok(Answer::json(201, &TenantSummary { waived, ..TenantSummary::from(&tenant) })?)
     };
     creation.once(&state, &caller, "POST /v1/tenants", raw, made).await
 }
