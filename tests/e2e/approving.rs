@@ -120,3 +120,21 @@ async fn a_request_is_withdrawn_by_either_custodian_and_the_log_says_by_whom() {
     let block = text(&custody.command(&acme.custodian, &["keys", "approvals"]));
     assert!(block.contains("withdrawn by custodian ("), "{block}");
 }
+
+#[tokio::test]
+async fn a_list_of_the_log_says_which_version_of_a_key_in_which_token_an_entry_is_about() {
+    use tests::token::{LABEL, PIN, Provider, Token};
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
+    custody.keys(&acme, &["rotate"]);
+    custody.keys(&acme, &["cache", "60"]);
+    let rows = |action: &str| text(&custody.command(&acme.auditor, &["log", "entries", "--action", action]));
+    let made = rows("key.kek.rotated");
+    assert!(
+        made.contains("about") && made.contains("version 2 of ") && made.contains(&format!("token {LABEL}")),
+        "{made}"
+    );
+    assert!(rows("key.approval.requested").contains("leave-strict, 60 s"), "{}", rows("key.approval.requested"));
+    assert!(rows("admin.app.applied").contains("app acme"), "{}", rows("admin.app.applied"));
+}

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::access_log::about;
 use crate::cli::client::{Client, tenant_query};
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
@@ -10,7 +11,8 @@ use crate::domain::TenantName;
 
 /// Entries that one request asks for at most.
 const PART: usize = 1_000;
-const COLUMNS: [&str; 9] = ["index", "time", "action", "outcome", "actor", "flow", "value", "purpose", "note"];
+const COLUMNS: [&str; 10] =
+    ["index", "time", "action", "outcome", "actor", "flow", "value", "purpose", "about", "note"];
 
 /// List entries of the log, oldest first. Reading it is an entry too.
 ///
@@ -121,6 +123,7 @@ fn row(entry: &Value) -> Value {
         "flow": text("/flow/name").or_else(|| text("/app")).unwrap_or_default(),
         "value": text("/valueId").unwrap_or_default(),
         "purpose": text("/purpose").unwrap_or_default(),
+        "about": about(entry),
         "note": note(entry),
     })
 }
