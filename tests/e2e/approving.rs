@@ -138,3 +138,21 @@ async fn a_list_of_the_log_says_which_version_of_a_key_in_which_token_an_entry_i
     assert!(rows("key.approval.requested").contains("leave-strict, 60 s"), "{}", rows("key.approval.requested"));
     assert!(rows("admin.app.applied").contains("app acme"), "{}", rows("admin.app.applied"));
 }
+
+#[tokio::test]
+async fn a_custodian_sees_that_the_tenant_is_sealed_and_what_its_key_is_called_in_the_token() {
+    use tests::token::{LABEL, PIN, Provider, Token};
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
+    let table = || text(&custody.command(&acme.custodian, &["keys", "list"]));
+    assert!(table().contains("siv-acme-1") && !table().contains("sealed)"), "{}", table());
+    let kek = custody.keys(&acme, &["list"])["data"][0].clone();
+    assert_eq!((&kek["label"], &kek["sealed"]), (&"siv-acme-1".into(), &false.into()), "{kek}");
+    custody.keys(&acme, &["seal"]);
+    assert!(table().contains("acme (sealed)") && table().contains("siv keys unseal"), "{}", table());
+    let kek = custody.keys(&acme, &["list"])["data"][0].clone();
+    assert_eq!((&kek["tenant"], &kek["sealed"]), (&"acme".into(), &true.into()), "{kek}");
+    custody.keys(&acme, &["unseal"]);
+    assert!(!table().contains("sealed"), "{}", table());
+}

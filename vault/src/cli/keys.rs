@@ -211,10 +211,7 @@ impl Command {
     pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Failure> {
         match self {
             Self::List { tenant } => {
-                let keks = client.list("/v1/keks", &tenant_query(tenant.as_ref())).await?;
-                let place = ["kekId", "version", "state", "dataKeysLeft", "keyProvider", "token", "serial"];
-                let columns = [&place[..], &["mechanism", "createdAt"]].concat();
-                output.table(&keks, &columns);
+                list(output, client.list("/v1/keks", &tenant_query(tenant.as_ref())).await?);
             }
             Self::Rotate { tenant, dry_run, key_provider, token } => {
                 let query = tenant_query(tenant.as_ref());
@@ -266,6 +263,25 @@ impl Command {
             Self::Unseal { tenant } => switch(client, output, tenant, ("unseal", "is unsealed")).await?,
         }
         Ok(())
+    }
+}
+
+/// A tenant's keys; that it is sealed stands beside each, since every key then serves nobody.
+fn list(output: &Output, mut keks: Value) {
+    let lines = keks["data"].as_array_mut().into_iter().flatten();
+    let sealed = lines.filter(|kek| kek["sealed"] == true).fold(None, |_, kek| {
+        let tenant = kek["tenant"].as_str().unwrap_or_default().to_owned();
+        if !output.is_json() {
+            kek["tenant"] = Value::from(format!("{tenant} (sealed)"));
+        }
+        Some(tenant)
+    });
+    let place = ["tenant", "kekId", "version", "state", "dataKeysLeft", "keyProvider", "token", "serial", "label"];
+    output.table(&keks, &[&place[..], &["mechanism", "createdAt"]].concat());
+    if let Some(tenant) = sealed.filter(|_| !output.is_json()) {
+        Output::progress(&format!(
+            "tenant {tenant} is sealed: nothing is captured or opened; `siv keys unseal` ends that, unless its keys are destroyed"
+        ));
     }
 }
 

@@ -31,6 +31,8 @@ use crate::store::{Caller, Error, TenantCatalog, resealing};
 pub(crate) struct KekSummary {
     /// Whose key it is: a credential belongs to one tenant, and learns here which.
     tenant: String,
+    /// Whether a custodian sealed that tenant: then nothing is captured or opened.
+    sealed: bool,
     #[schema(value_type = String)]
     kek_id: KekId,
     version: u32,
@@ -44,6 +46,8 @@ pub(crate) struct KekSummary {
     /// Label and serial number of the token.
     token: Option<String>,
     serial: Option<String>,
+    /// What the key is called in the token.
+    label: Option<String>,
     /// How its key ended, once it is destroyed.
     ended: Option<&'static str>,
     /// In a list, of a version that was compromised: data keys of before on which values may still rest. At 0 the compromise is over.
@@ -59,6 +63,7 @@ impl KekSummary {
         let (token, serial) = provider.map(|(_, at)| (at.token.label.clone(), at.token.serial.clone())).unzip();
         Self {
             tenant: settings.tenant.name.to_string(),
+            sealed: settings.tenant.sealed,
             kek_id: record.kek_id,
             version: record.version,
             mechanism: record.mechanism.clone(),
@@ -67,6 +72,7 @@ impl KekSummary {
             key_provider: if record.hsm.is_some() { "hsm" } else { "local" },
             token: token.flatten(),
             serial: serial.flatten(),
+            label: record.hsm.as_ref().map(|hsm| hsm.label().to_owned()),
             ended: record.ended.as_ref().map(|end| end.how.as_str()),
             data_keys_left: None,
             waived: None,
