@@ -158,6 +158,24 @@ async fn the_log_is_listed_from_the_command_line_with_the_filters_of_the_interfa
     let (rows, told) = (String::from_utf8_lossy(&table.stdout).into_owned(), said(&table));
     assert!(rows.contains("value.captured") && rows.lines().count() == 2, "{rows}");
     assert!(told.contains("--cursor"), "{told}");
+    // Of a word that no entry has an empty table would look like nothing having happened.
+    for (option, word, told) in [
+        ("--action", "key.rotated", "key.kek.rotated, "),
+        ("--action", "key.", "key.kek.rotated, "),
+        ("--action", "opened", "known begin with value, relay"),
+        ("--outcome", "refused", "allowed, denied, failed, unknown"),
+    ] {
+        let refused = served.command(&auditor, &["log", "entries", option, word]);
+        let said = said(&refused);
+        assert!(!refused.status.success() && said.contains(": unknown (") && said.contains(told), "{word}: {said}");
+        let member = option.trim_start_matches('-');
+        let answer = served.auditor().get(&format!("/v1/log/entries?{member}={word}")).await;
+        assert_eq!(answer.refusal(), (422, "validation".to_owned()));
+        assert!(!answer.text.contains(&format!("\"{word}\"")), "input is not repeated: {}", answer.text);
+    }
+    let none = served.command(&auditor, &["log", "entries", "--action", "key.kek.lost"]);
+    assert!(none.status.success(), "{}", said(&none));
+    assert_eq!(String::from_utf8_lossy(&none.stdout), "no entries match\n");
     let refused = served.command(&auditor, &["log", "entries", "--from", "yesterday"]);
     assert!(said(&refused).contains("from: time"), "{}", said(&refused));
 }

@@ -3,26 +3,8 @@
 use askama::Template;
 use serde_json::Value;
 
-pub(super) use crate::access_log::OUTCOMES;
+pub(super) use crate::access_log::{ACTIONS, OUTCOMES};
 use crate::access_log::{about, short};
-
-/// The actions worth a suggestion.
-pub(super) const ACTIONS: [&str; 14] = [
-    "value.captured",
-    "value.dereferenced",
-    "value.revealed",
-    "value.deleted",
-    "value.extended",
-    "value.expired",
-    "relay.intent",
-    "relay.outcome",
-    "access.denied",
-    "log.read",
-    "node.started",
-    "node.stopped",
-    "admin.flow.applied",
-    "admin.credential.created",
-];
 
 /// Who looks, and at which page.
 #[derive(Debug, Clone)]

@@ -37,7 +37,7 @@ pub(in crate::cli) struct Command {
     /// Entries of this app.
     #[arg(long)]
     app: Option<String>,
-    /// Entries of this action, like value.dereferenced.
+    /// Entries of this action, like value.dereferenced; docs/api.md lists all there are.
     #[arg(long)]
     action: Option<String>,
     /// Entries of this outcome: allowed, denied, failed or unknown.
@@ -83,7 +83,12 @@ impl Command {
             output.record(&json!({ "data": entries, "page": { "next": cursor } }));
             return Ok(());
         }
-        output.table(&Value::from_iter(entries.iter().map(row)), &COLUMNS);
+        if entries.is_empty() {
+            // A part of a long log may hold none, and the next one some.
+            output.line(if cursor.is_none() { "no entries match" } else { "no entries match so far" });
+        } else {
+            output.table(&Value::from_iter(entries.iter().map(row)), &COLUMNS);
+        }
         if let Some(cursor) = cursor.filter(|cursor| cursor.chars().all(|c| c.is_ascii_graphic())) {
             Output::progress(&format!("there may be more: say the same with --cursor {cursor}"));
         }
