@@ -62,7 +62,14 @@ fn who_says_yes_before_and_who_has_no_terminal_are_not_asked() {
     assert_eq!(result.trim(), "approved: leave-strict is done");
     // Of another digest than that of what is shown nothing is done.
     custody.keys(&acme, &["cache", "0"]);
+    let far = custody.command(&acme.custodian, &["keys", "cache", "301"]);
+    assert!(text(&far).contains("cacheSeconds: range (0 to 300)"), "{}", text(&far));
     let asked = custody.keys(&acme, &["cache", "20"]);
+    // Of one's own request there is no certificate yet.
+    let out = custody.folder().join("certificate.json").display().to_string();
+    let own = custody.command(&acme.custodian, &["keys", "approve", id(&asked), "--out", &out]);
+    assert!(!own.status.success() && text(&own).contains("there is no certificate yet"), "{}", text(&own));
+    assert!(!std::path::Path::new(&out).exists());
     let told = custody.typed(&acme.second, &["keys", "approve", id(&asked), "--digest", "00"], "yes\n");
     assert!(!told.status.success() && text(&told).contains("approval: digest"), "{}", text(&told));
 }

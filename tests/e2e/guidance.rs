@@ -181,6 +181,30 @@ async fn the_log_is_listed_from_the_command_line_with_the_filters_of_the_interfa
 }
 
 #[tokio::test]
+async fn what_a_bundle_is_held_to_is_looked_at_before_the_bundle() {
+    let served = Served::on_sqlite();
+    served.put("card-number").await.unwrap();
+    served.verify_log().unwrap();
+    let auditor = served.auditor().bearer().to_owned();
+    let place = |name: &str| served.folder().join(name).display().to_string();
+    let (bundle, vkey, garbage) = (place("held"), place("held.vkey"), place("garbage"));
+    fs::write(&vkey, served.auditor().get("/v1/log/vkey").await.expect(200).text).unwrap();
+    fs::write(&garbage, "2026-11-01T00:00:00Z\n").unwrap();
+    let exported = served.command(&auditor, &["log", "export", "--out", &bundle]);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let verify = |more: &[&str]| said(&served.command(&auditor, &[&["log", "verify", &bundle], more].concat()));
+    for since in [&garbage, "2026-11-01T00:00:00Z"] {
+        let told = verify(&["--vkey", &vkey, "--since", since]);
+        assert!(told.contains("--since names the file of a checkpoint") && told.contains("--from 2026"), "{told}");
+        assert!(!told.contains("do not rely") && !told.contains("does not hold"), "{told}");
+    }
+    let told = verify(&["--vkey", &place("absent")]);
+    assert!(told.contains("  next  name the file that `siv log vkey` filled"), "{told}");
+    let kept = format!("{bundle}/checkpoint");
+    assert_eq!(verify(&["--vkey", &vkey, "--since", &kept]), "");
+}
+
+#[tokio::test]
 async fn refusals_name_what_is_wrong_and_what_to_do() {
     let served = Served::on_sqlite();
     let operator = served.operator().bearer().to_owned();

@@ -183,7 +183,10 @@ pub(super) async fn approve(
         // It holds nothing.
         let _ = std::fs::remove_file(path);
     }
-    let mut given = answer?;
+    let mut given = answer.map_err(|failure| match &out {
+        Some(path) => failure.noting(&format!("there is no certificate yet: {} is not written", path.display())),
+        None => failure,
+    })?;
     if !is_ended(&given) {
         let act = text(&given, "act");
         let what = match (is_shredding(&given), text(&given, "state")) {
@@ -195,6 +198,9 @@ pub(super) async fn approve(
             (_, "completed") => format!("{act} is done"),
             _ => format!("{act} can be done: who asked for it says it again, with the PIN, before it expires"),
         };
+        let waits = out.as_deref().filter(|_| text(&given, "state") != "completed");
+        let no_file = waits.map(|path| format!(". There is no certificate yet: {} is not written", path.display()));
+        let what = what + &no_file.unwrap_or_default();
         output.sentence(&given, &format!("approved: {what}"));
         return Ok(());
     }

@@ -82,7 +82,10 @@ impl Token {
 
 /// A PIN that others on this machine can read is none.
 fn read_pin(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("{} cannot be read", path.display())).because(error);
+    let failed = |error: std::io::Error| {
+        let failure = Failure::new(format!("the PIN's file {} cannot be read", path.display())).because(error);
+        failure.so("write the token's user PIN into a file of mode 0400, and name that with --pin-file")
+    };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() || metadata.mode() & 0o077 != 0 {

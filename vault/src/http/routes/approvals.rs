@@ -26,7 +26,7 @@ use crate::store::{Caller, Error};
 /// How often an act is decided anew when settings move under it.
 const ANEW: usize = 5;
 /// The longest that opened data keys may stay in memory, in seconds.
-const LONGEST: u16 = 300;
+pub(super) const LONGEST: u16 = 300;
 
 /// An approval that was asked for or given.
 #[derive(Serialize, ToSchema)]
@@ -328,6 +328,11 @@ impl CacheTime {
     }
 }
 
+/// That so many seconds are too many.
+pub(super) fn out_of_range() -> Problem {
+    Problem::new(Code::Validation).with_place("cacheSeconds", "range", format!("0 to {LONGEST}"))
+}
+
 /// Sets how long opened data keys may stay in memory. To leave 0 takes a second custodian.
 pub(crate) async fn set_cache(
     Shared(state): Shared<State>,
@@ -341,7 +346,7 @@ pub(crate) async fn set_cache(
     }
     let (seconds, tenant) = (body.cache_seconds, caller.tenant.tenant.clone());
     if seconds > LONGEST {
-        return Err(Problem::invalid("cacheSeconds", "range"));
+        return Err(out_of_range());
     }
     if tenant.cache_seconds == 0 && seconds > 0 {
         let (doing, by) = (state.clone(), caller.clone());

@@ -14,6 +14,7 @@ use crate::http::creation::Creation;
 use crate::http::json::Json as Body;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
+use crate::http::routes::approvals::{LONGEST, out_of_range};
 use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
 use crate::keys::HsmWish;
@@ -122,8 +123,8 @@ fn wanted(body: &CreateTenant, now: Timestamp) -> Result<Tenant, Problem> {
         _ => {}
     }
     let cache_seconds = body.cache_seconds.unwrap_or(300);
-    if cache_seconds > 300 {
-        return Err(Problem::invalid("cacheSeconds", "range"));
+    if cache_seconds > LONGEST {
+        return Err(out_of_range());
     }
     Ok(Tenant { name, reveal: body.reveal, sealed: false, key_provider, cache_seconds, created_at: now })
 }

@@ -289,7 +289,11 @@ pub(super) fn in_use() -> Error {
 
 fn of_kek(error: HsmError) -> Error {
     let code = match &error {
-        HsmError::KekNotFound => "not_found",
+        HsmError::KekNotFound => {
+            let why =
+                format!("{error}: name one that is there, or leave out the key's label (--kek), and siv makes one");
+            return Error::HsmRefused(HsmRefusal::new("kek", "not_found", why));
+        }
         HsmError::KekAmbiguous(_) => "ambiguous",
         HsmError::KekUnfit(_) => "unfit",
         HsmError::Refused(_) | HsmError::ProfileUnavailable(_) => "refused",
