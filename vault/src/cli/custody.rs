@@ -188,19 +188,7 @@ pub(super) async fn approve(
         None => failure,
     })?;
     if !is_ended(&given) {
-        let act = text(&given, "act");
-        let what = match (is_shredding(&given), text(&given, "state")) {
-            (true, _) => "no key of the tenant is used any more, on any node. Some wait for their token, and end by themselves \
-                          when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is \
-                          lost for good, `siv keys shred --token-lost` says so"
-                .to_owned(),
-            (_, "completed") if out.is_some() => format!("{act} is done; no certificate is made for it"),
-            (_, "completed") => format!("{act} is done"),
-            _ => format!("{act} can be done: who asked for it says it again, with the PIN, before it expires"),
-        };
-        let waits = out.as_deref().filter(|_| text(&given, "state") != "completed");
-        let no_file = waits.map(|path| format!(". There is no certificate yet: {} is not written", path.display()));
-        let what = what + &no_file.unwrap_or_default();
+        let what = not_ended(&given, is_shredding(&given), out.as_deref());
         output.sentence(&given, &format!("approved: {what}"));
         return Ok(());
     }
@@ -236,6 +224,23 @@ pub(super) async fn approve(
         &format!("approved: no key of the tenant is used any more, on any node. They ended so:{ends}"),
     );
     Ok(())
+}
+
+/// What was approved where no key ended with it, or not yet.
+fn not_ended(given: &Value, is_shredding: bool, out: Option<&Path>) -> String {
+    let (act, state) = (text(given, "act"), text(given, "state"));
+    let what = match (is_shredding, state) {
+        (true, _) => "no key of the tenant is used any more, on any node. Some wait for their token, and end by themselves \
+                      when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is \
+                      lost for good, `siv keys shred --token-lost` says so"
+            .to_owned(),
+        (_, "completed") if out.is_some() => format!("{act} is done; no certificate is made for it"),
+        (_, "completed") => format!("{act} is done"),
+        _ => format!("{act} can be done: who asked for it says it again, with the PIN, before it expires"),
+    };
+    let waits = out.filter(|_| state != "completed");
+    let no_file = waits.map(|path| format!(". There is no certificate yet: {} is not written", path.display()));
+    what + &no_file.unwrap_or_default()
 }
 
 /// Whose end a certificate is of.

@@ -41,8 +41,8 @@ pub(super) struct Token {
     /// Label of a key-encryption key that is in the token already; without it one is made there.
     #[arg(long, value_name = "LABEL")]
     kek: Option<String>,
-    /// Take that key on though the token does not vouch for it: waived is that it was made there (CKA_LOCAL), never left it
-    /// (CKA_NEVER_EXTRACTABLE) and was never readable (CKA_ALWAYS_SENSITIVE). Somebody may know its bytes. A key that can be read or
+    /// Take that key on though the token does not vouch for it: waived is that it was made there (`CKA_LOCAL`), never left it
+    /// (`CKA_NEVER_EXTRACTABLE`) and was never readable (`CKA_ALWAYS_SENSITIVE`). Somebody may know its bytes. A key that can be read or
     /// taken out now is refused all the same. The log says what was waived. For a tenant with a token a second custodian approves.
     #[arg(long, requires = "kek")]
     waive: bool,
