@@ -7,8 +7,10 @@ pub enum HsmError {
     #[error("the HSM configuration cannot be used: {0}")]
     Configuration(String),
     /// No token answers to the selector. It may come back: a caller treats it as an outage.
-    #[error("no token matches the selector")]
-    TokenNotFound,
+    #[error(
+        "no token there has {0}: `pkcs11-tool --module MODULE --list-token-slots` shows those that the module sees there"
+    )]
+    TokenNotFound(String),
     /// Several tokens answer to the selector; none is used.
     #[error("{0} tokens match the selector, exactly one must")]
     TokenAmbiguous(usize),
@@ -56,7 +58,7 @@ impl HsmError {
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
-            Self::TokenNotFound
+            Self::TokenNotFound(_)
                 | Self::TokenAmbiguous(_)
                 | Self::Unavailable(_)
                 | Self::DeadlineExceeded
@@ -75,7 +77,7 @@ impl HsmError {
     pub(crate) fn to_wire(&self) -> (u8, String) {
         match self {
             Self::Configuration(d) => (1, d.clone()),
-            Self::TokenNotFound => (2, String::new()),
+            Self::TokenNotFound(d) => (2, d.clone()),
             Self::TokenAmbiguous(n) => (3, n.to_string()),
             Self::KekNotFound => (4, String::new()),
             Self::KekAmbiguous(n) => (5, n.to_string()),
@@ -96,7 +98,7 @@ impl HsmError {
     pub(crate) fn from_wire(code: u8, detail: String) -> Self {
         match code {
             1 => Self::Configuration(detail),
-            2 => Self::TokenNotFound,
+            2 => Self::TokenNotFound(detail),
             3 => Self::TokenAmbiguous(detail.parse().unwrap_or(0)),
             4 => Self::KekNotFound,
             5 => Self::KekAmbiguous(detail.parse().unwrap_or(0)),
@@ -124,7 +126,7 @@ mod tests {
         let text = || "detail".to_owned();
         let all = [
             HsmError::Configuration(text()),
-            HsmError::TokenNotFound,
+            HsmError::TokenNotFound(text()),
             HsmError::TokenAmbiguous(2),
             HsmError::KekNotFound,
             HsmError::KekAmbiguous(3),

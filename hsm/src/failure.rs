@@ -71,7 +71,7 @@ impl Fault {
             Self::Dead(..) => Class::Reinitialise,
             Self::Rubbish(_) => Class::Reinitialise,
             Self::Told(HsmError::KekNotFound) => Class::FindAgain,
-            Self::Told(HsmError::TokenNotFound | HsmError::Unavailable(_)) => Class::Reinitialise,
+            Self::Told(HsmError::TokenNotFound(_) | HsmError::Unavailable(_)) => Class::Reinitialise,
             Self::Told(HsmError::Quarantined(_)) => Class::Quarantine,
             Self::Told(_) => Class::Never,
         }

@@ -81,8 +81,8 @@ pub(crate) fn find(module: &Module, selector: &TokenSelector) -> Result<(Slot, T
         }
     }
     match found.len() {
-        1 => found.pop().ok_or(Fault::Told(HsmError::TokenNotFound)),
-        0 => Err(HsmError::TokenNotFound.into()),
+        1 => found.pop().ok_or_else(|| Fault::Told(HsmError::TokenNotFound(selector.to_string()))),
+        0 => Err(HsmError::TokenNotFound(selector.to_string()).into()),
         n => Err(HsmError::TokenAmbiguous(n).into()),
     }
 }

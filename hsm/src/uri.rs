@@ -24,6 +24,26 @@ pub struct TokenSelector {
     pub slot_id: Option<u64>,
 }
 
+impl fmt::Display for TokenSelector {
+    /// What a person named, without anything that could drive a terminal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |name: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!("{name} \"{}\"", value.escape_default()))
+        };
+        let slot = self.slot_id.map(|id| format!("slot {id}"));
+        let named = [
+            text("label", &self.label),
+            text("serial number", &self.serial),
+            text("manufacturer", &self.manufacturer),
+            text("model", &self.model),
+            slot,
+        ];
+        let named: Vec<_> = named.into_iter().flatten().collect();
+        f.write_str(if named.is_empty() { "any name" } else { "" })?;
+        f.write_str(&named.join(", "))
+    }
+}
+
 /// Which key: label, id, or both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

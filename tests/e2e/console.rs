@@ -39,6 +39,14 @@ async fn an_auditor_signs_in_finds_a_value_and_takes_a_bundle_home() {
     assert!(list.text.contains("value.captured"));
     assert!(list.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
     assert!(!list.text.contains("<script>") && !list.text.contains("style="));
+    for wrong in ["action=value.opened", "action=key.", "outcome=refused"] {
+        let refused = get(&person, &format!("/console/log?{wrong}"), &cookie).await.expect(422);
+        assert!(refused.text.contains("The filter was not understood"), "{wrong}");
+    }
+    let none = get(&person, "/console/log?action=key.kek.lost", &cookie).await.expect(200);
+    assert!(none.text.contains("No entries match"), "{}", none.text);
+    let keys = get(&person, "/console/log?action=key.kek.created", &cookie).await.expect(200);
+    assert!(keys.text.contains("About") && keys.text.contains("version 1 of "), "{}", keys.text);
     let entry = list.text.split("href=\"/console/entries/").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let page = get(&person, &format!("/console/entries/{entry}"), &cookie).await.expect(200);
     assert!(page.text.contains("In the tree of"), "the proof is shown");

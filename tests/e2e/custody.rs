@@ -160,14 +160,18 @@ async fn what_is_refused_leaves_neither_a_tenant_nor_a_key() {
     let named = [&good[..], &["--kek", "absent"]].concat();
     for (options, said) in [
         (with(3, "/usr/lib/softhsm/absent.so"), "hsm.module"),
-        (with(5, "another"), "hsm.token"),
+        (with(5, "another"), "hsm.token: unreachable (no token there has label \"another\": `pkcs11-tool"),
         (wrong, "hsm.pin"),
-        (named, "hsm.kek"),
+        (named, "or leave out the key's label (--kek)"),
     ] {
         let (done, told) = create("acme", &options);
         assert!(!done && told.contains(said), "{options:?}: {told}");
     }
     assert_eq!(token.calls("C_GenerateKey"), 0);
+    let mut missing = good.clone();
+    missing[7] = "no-such-file";
+    let (done, told) = create("acme", &missing);
+    assert!(!done && told.contains("  next  write the token's user PIN"), "{told}");
     // A key that turns out not to wrap is taken away again.
     token.inject("C_Encrypt rv=0x70\nC_WrapKey rv=0x70\nC_GenerateKeyPair rv=0x70");
     let (done, told) = create("acme", &good);

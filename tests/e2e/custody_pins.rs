@@ -15,8 +15,10 @@ async fn an_operator_takes_back_that_pins_were_refused_and_the_right_one_is_trie
     let token = Token::shimmed(Provider::SoftHsm);
     let custody = Custody::of(&[&token]);
     let guest = custody.customer("guest", &[], 0);
-    for pin in ["0000000005", "0000000006"] {
-        assert!(brings(&custody, &guest, &token, pin).unwrap_err().contains("hsm.pin"));
+    // Each refusal says how many more there are.
+    for (pin, left) in [("0000000005", "siv tries 1 more here"), ("0000000006", "siv tries no other here for a day")] {
+        let why = brings(&custody, &guest, &token, pin).unwrap_err();
+        assert!(why.contains("hsm.pin") && why.contains(left), "{why}");
     }
     let tried = token.calls("C_Login");
     let why = brings(&custody, &guest, &token, PIN).unwrap_err();
@@ -48,6 +50,7 @@ async fn an_operator_takes_back_that_pins_were_refused_and_the_right_one_is_trie
     assert!(brings(&custody, &guest, &token, PIN).is_err());
     let forgotten = custody.operate(&command);
     assert!(forgotten.status.success() && text(&forgotten).starts_with("2 PINs"), "{}", text(&forgotten));
+    assert!(text(&forgotten).contains("siv tries 2 now"), "{}", text(&forgotten));
     let entries = custody.entries(&guest, "key.provider.pins-forgotten").await;
     assert_eq!(entries.len(), 1, "{entries:?}");
     assert_eq!(entries[0]["facts"]["tried"], "2");

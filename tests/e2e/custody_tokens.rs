@@ -215,6 +215,7 @@ async fn a_key_that_somebody_may_know_is_taken_on_by_a_waiver_that_the_log_keeps
     };
     let made = custody.operate(&[&["tenant", "create", "brought"], &named("first")[..]].concat());
     assert!(made.status.success(), "{}", text(&made));
+    assert!(text(&made).contains("CKA_LOCAL"), "what is waived is said: {}", text(&made));
     let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
     let rotate = [&["rotate"], &named("second")[..]].concat();
     let asked = custody.keys(&acme, &rotate);
@@ -227,9 +228,16 @@ async fn a_key_that_somebody_may_know_is_taken_on_by_a_waiver_that_the_log_keeps
         requests[0]["facts"]["waived"], "reservations",
         "the second person reads it, and the log too: {requests:?}"
     );
+    // Who approves reads what is waived.
+    let block = text(&custody.command(&acme.second, &["keys", "approvals"]));
+    for said in
+        ["waived", "CKA_LOCAL", "CKA_NEVER_EXTRACTABLE", "CKA_ALWAYS_SENSITIVE", "second, which is there already"]
+    {
+        assert!(block.contains(said), "{said}: {block}");
+    }
     custody.approve(&acme, &asked);
-    let rotated = custody.keys(&acme, &rotate);
-    assert_eq!(rotated["version"], 2, "{rotated}");
+    let rotated = custody.command(&acme.custodian, &[&["keys"], &rotate[..]].concat());
+    assert!(text(&rotated).contains("version 2 ") && text(&rotated).contains("CKA_LOCAL"), "{}", text(&rotated));
     let entries = custody.entries(&acme, "key.kek.rotated").await;
     assert_eq!(entries[0]["facts"]["waived"], "reservations", "{entries:?}");
     assert!(entries[0]["facts"]["reservations"].as_str().unwrap().contains("CKA_LOCAL"), "{entries:?}");

@@ -158,8 +158,50 @@ async fn the_log_is_listed_from_the_command_line_with_the_filters_of_the_interfa
     let (rows, told) = (String::from_utf8_lossy(&table.stdout).into_owned(), said(&table));
     assert!(rows.contains("value.captured") && rows.lines().count() == 2, "{rows}");
     assert!(told.contains("--cursor"), "{told}");
+    // Of a word that no entry has an empty table would look like nothing having happened.
+    for (option, word, told) in [
+        ("--action", "key.rotated", "key.kek.rotated, "),
+        ("--action", "key.", "key.kek.rotated, "),
+        ("--action", "opened", "known begin with value, relay"),
+        ("--outcome", "refused", "allowed, denied, failed, unknown"),
+    ] {
+        let refused = served.command(&auditor, &["log", "entries", option, word]);
+        let said = said(&refused);
+        assert!(!refused.status.success() && said.contains(": unknown (") && said.contains(told), "{word}: {said}");
+        let member = option.trim_start_matches('-');
+        let answer = served.auditor().get(&format!("/v1/log/entries?{member}={word}")).await;
+        assert_eq!(answer.refusal(), (422, "validation".to_owned()));
+        assert!(!answer.text.contains(&format!("\"{word}\"")), "input is not repeated: {}", answer.text);
+    }
+    let none = served.command(&auditor, &["log", "entries", "--action", "key.kek.lost"]);
+    assert!(none.status.success(), "{}", said(&none));
+    assert_eq!(String::from_utf8_lossy(&none.stdout), "no entries match\n");
     let refused = served.command(&auditor, &["log", "entries", "--from", "yesterday"]);
     assert!(said(&refused).contains("from: time"), "{}", said(&refused));
+}
+
+#[tokio::test]
+async fn what_a_bundle_is_held_to_is_looked_at_before_the_bundle() {
+    let served = Served::on_sqlite();
+    served.put("card-number").await.unwrap();
+    served.verify_log().unwrap();
+    let auditor = served.auditor().bearer().to_owned();
+    let place = |name: &str| served.folder().join(name).display().to_string();
+    let (bundle, vkey, garbage) = (place("held"), place("held.vkey"), place("garbage"));
+    fs::write(&vkey, served.auditor().get("/v1/log/vkey").await.expect(200).text).unwrap();
+    fs::write(&garbage, "2026-11-01T00:00:00Z\n").unwrap();
+    let exported = served.command(&auditor, &["log", "export", "--out", &bundle]);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let verify = |more: &[&str]| said(&served.command(&auditor, &[&["log", "verify", &bundle], more].concat()));
+    for since in [&garbage, "2026-11-01T00:00:00Z"] {
+        let told = verify(&["--vkey", &vkey, "--since", since]);
+        assert!(told.contains("--since names the file of a checkpoint") && told.contains("--from 2026"), "{told}");
+        assert!(!told.contains("do not rely") && !told.contains("does not hold"), "{told}");
+    }
+    let told = verify(&["--vkey", &place("absent")]);
+    assert!(told.contains("  next  name the file that `siv log vkey` filled"), "{told}");
+    let kept = format!("{bundle}/checkpoint");
+    assert_eq!(verify(&["--vkey", &vkey, "--since", &kept]), "");
 }
 
 #[tokio::test]

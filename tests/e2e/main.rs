@@ -1,5 +1,6 @@
 //! The promises, over the real binary and real sockets.
 
+mod approving;
 mod bad_input;
 mod capture;
 mod command_line;

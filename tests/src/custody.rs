@@ -128,6 +128,25 @@ impl Custody {
         self.serving().command(credential, arguments)
     }
 
+    /// Runs such a command on a terminal, where this is typed.
+    pub fn typed(&self, credential: &str, arguments: &[&str], typed: &str) -> Output {
+        use std::io::Write as _;
+        use std::process::{Command, Stdio};
+        // No argument of ours has a space.
+        let line = format!("{} {}", binary().display(), arguments.join(" "));
+        let mut child = Command::new("script")
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env("SIV_URL", &self.serving().private)
+            .env("SIV_CREDENTIAL", credential)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("script of util-linux is there");
+        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
     fn done(&self, arguments: &[&str]) -> Output {
         let done = self.operate(arguments);
         assert!(done.status.success(), "{arguments:?}: {}", text(&done));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::ObjectVersion;
 use super::json::{canonical, write_canonical};
-use super::{Commitment, Entry, Error, Opening, Personal, Position, Salts, leaf_hash};
+use super::{Commitment, Entry, Error, Opening, Personal, Position, Salts, is_action, leaf_hash};
 use crate::domain::text::hex;
 use crate::domain::{
     ActorKind, AppName, CaptureSessionId, DataKeyId, FieldName, FieldType, FlowName, KekId, PurposeName, RequestId,
@@ -239,6 +239,7 @@ impl<'a> Members<'a> {
     fn of(entry: &'a Entry, position: &Position, openings: &[Opening; 4]) -> Self {
         let [on_behalf_of, address, actor_name, reference] = openings;
         let text = Cow::Borrowed::<str>;
+        debug_assert!(is_action(&entry.action.text()), "{} stands in no list that a filter goes by", entry.action);
         Self {
             time: entry.time,
             action: entry.action.text(),

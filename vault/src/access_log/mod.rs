@@ -1,5 +1,7 @@
 //! The tamper-evident access log: entries, RFC 6962 tree, C2SP checkpoints, proofs, offline verification. Pure: no I/O.
 
+mod about;
+mod actions;
 pub mod batch;
 pub mod bundle;
 pub mod checkpoint;
@@ -19,6 +21,8 @@ pub mod position;
 pub mod receipt;
 pub mod tree;
 
+pub use about::{about, short};
+pub use actions::{ACTIONS, actions_near, is_action};
 pub use batch::{Batch, Draft, Group, Lane};
 pub use checkpoint::Checkpoint;
 pub use commitment::{Commitment, Opening, Personal, Salts};

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
 
+use super::approvals::{self, counted, text};
 use super::client::{Client, tenant_query};
 use super::failure::Failure;
 use super::output::Output;
@@ -28,7 +29,11 @@ pub(super) async fn rotate(
             _ => "and then you say this command again, with the PIN",
         };
         let tenant = text(&done, "tenant");
-        format!("leaving its token gives another place the key of {tenant}. {}\n{then}", second(approval))
+        let what = match approval["hsm"]["waived"].as_str() {
+            Some(what) => format!("of the key that {tenant} is to rest on is waived {what}"),
+            None => format!("leaving its token gives another place the key of {tenant}"),
+        };
+        format!("{what}. {}\n{then}", second(approval))
     } else {
         let verb = if wish["dryRun"] == true { "would be" } else { "is" };
         let place = match done["token"].as_str() {
@@ -36,7 +41,8 @@ pub(super) async fn rotate(
             None => "in the built-in KMS".to_owned(),
         };
         let first = if done["takesTwo"] == true { ", once a second custodian has approved it" } else { "" };
-        format!("version {} of the key {} {verb} active {place}{first}", done["version"], text(&done, "kekId"))
+        let waived = done["waived"].as_str().map(|what| format!(". Waived: {what}")).unwrap_or_default();
+        format!("version {} of the key {} {verb} active {place}{first}{waived}", done["version"], text(&done, "kekId"))
     };
     output.sentence(&done, &sentence);
     Ok(())
@@ -78,23 +84,6 @@ pub(super) async fn state(
     Ok(())
 }
 
-/// What a second custodian has to see before they approve; `--json` has all of it.
-pub(super) const APPROVAL: [&str; 13] = [
-    "approvalId",
-    "act",
-    "state",
-    "secondsLeft",
-    "requestedBy",
-    "keks",
-    "tokenLost",
-    "losses",
-    "seen",
-    "cacheSeconds",
-    "keyProvider",
-    "hsm",
-    "digest",
-];
-
 /// Asks for the end of a tenant, or tells what it would be.
 pub(super) async fn shred(
     client: &Client,
@@ -129,13 +118,7 @@ pub(super) async fn lost(
     Output::progress("its token is waited for first, half a minute if it is silent");
     let asked = client.post("/v1/keks/lost", &tenant_query(tenant), &wish).await?;
     let losses = asked["losses"].as_array().cloned().unwrap_or_default();
-    let line = |loss: &Value| {
-        let what = match loss["holds"].as_str() {
-            Some(words) => words.to_owned(),
-            None => format!("{} values", counted(loss)),
-        };
-        format!("\n  {}: {} data keys, {what}", text(loss, "class"), loss["dataKeys"])
-    };
+    let line = |loss: &Value| format!("\n  {}", approvals::lost(loss));
     let extent = format!(
         "{}. With version {} of the key {}, {} data keys and {} values of the tenant {} could be opened never again:{}",
         text(&asked, "seen"),
@@ -154,14 +137,42 @@ pub(super) async fn lost(
     Ok(())
 }
 
+/// What is approved, and how that was said.
+pub(super) struct Approving {
+    pub(super) approval: ApprovalId,
+    pub(super) digest: Option<String>,
+    pub(super) yes: bool,
+}
+
+/// Shows what would be approved and, on a terminal, asks. Approved is what was shown: the digest of it, unless another was named.
+async fn shown(
+    client: &Client,
+    output: &Output,
+    Approving { approval, digest, yes }: &Approving,
+    tenant: Option<&TenantName>,
+) -> Result<Value, Failure> {
+    let listed = client.list("/v1/approvals", &tenant_query(tenant)).await?;
+    let id = approval.to_string();
+    let mut all = listed["data"].as_array().into_iter().flatten();
+    let found = all.find(|approval| approval["approvalId"] == *id);
+    // What the vault refuses in any case is not asked about.
+    let is_meant = |found: &Value| digest.as_ref().is_none_or(|digest| found["digest"] == **digest);
+    if let Some(found) = found {
+        approvals::show(output, found, *yes || !is_meant(found))?;
+    }
+    let seen = found.and_then(|found| found["digest"].as_str());
+    Ok(digest.as_deref().or(seen).map_or_else(|| json!({}), |digest| json!({ "digest": digest })))
+}
+
 /// Approves. Where that ended keys, the certificate is fetched with its proof.
 pub(super) async fn approve(
     client: &Client,
     output: &Output,
-    (approval, digest): (ApprovalId, Option<String>),
+    approving: Approving,
     (tenant, out): (Option<&TenantName>, Option<PathBuf>),
 ) -> Result<(), Failure> {
-    let body = digest.map_or_else(|| json!({}), |digest| json!({ "digest": digest }));
+    let body = shown(client, output, &approving, tenant).await?;
+    let approval = approving.approval;
     // Before anything is destroyed: whether the file can be made.
     let file = out.as_deref().map(create).transpose()?;
     let answer = client.post(&format!("/v1/approvals/{approval}"), &tenant_query(tenant), &body).await;
@@ -172,18 +183,12 @@ pub(super) async fn approve(
         // It holds nothing.
         let _ = std::fs::remove_file(path);
     }
-    let mut given = answer?;
+    let mut given = answer.map_err(|failure| match &out {
+        Some(path) => failure.noting(&format!("there is no certificate yet: {} is not written", path.display())),
+        None => failure,
+    })?;
     if !is_ended(&given) {
-        let act = text(&given, "act");
-        let what = match (is_shredding(&given), text(&given, "state")) {
-            (true, _) => "no key of the tenant is used any more, on any node. Some wait for their token, and end by themselves \
-                          when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is \
-                          lost for good, `siv keys shred --token-lost` says so"
-                .to_owned(),
-            (_, "completed") if out.is_some() => format!("{act} is done; no certificate is made for it"),
-            (_, "completed") => format!("{act} is done"),
-            _ => format!("{act} can be done: who asked for it says it again, with the PIN, before it expires"),
-        };
+        let what = not_ended(&given, is_shredding(&given), out.as_deref());
         output.sentence(&given, &format!("approved: {what}"));
         return Ok(());
     }
@@ -221,10 +226,21 @@ pub(super) async fn approve(
     Ok(())
 }
 
-/// A count of values as a person reads it.
-fn counted(document: &Value) -> String {
-    let count = document["values"].to_string();
-    if document["valuesAtLeast"] == true { format!("{count} or more") } else { count }
+/// What was approved where no key ended with it, or not yet.
+fn not_ended(given: &Value, is_shredding: bool, out: Option<&Path>) -> String {
+    let (act, state) = (text(given, "act"), text(given, "state"));
+    let what = match (is_shredding, state) {
+        (true, _) => "no key of the tenant is used any more, on any node. Some wait for their token, and end by themselves \
+                      when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is \
+                      lost for good, `siv keys shred --token-lost` says so"
+            .to_owned(),
+        (_, "completed") if out.is_some() => format!("{act} is done; no certificate is made for it"),
+        (_, "completed") => format!("{act} is done"),
+        _ => format!("{act} can be done: who asked for it says it again, with the PIN, before it expires"),
+    };
+    let waits = out.filter(|_| state != "completed");
+    let no_file = waits.map(|path| format!(". There is no certificate yet: {} is not written", path.display()));
+    what + &no_file.unwrap_or_default()
 }
 
 /// Whose end a certificate is of.
@@ -295,8 +311,4 @@ fn fill(mut file: File, path: &Path, certificate: &Value) -> Result<(), Failure>
     let bytes = serde_json::to_vec_pretty(certificate).unwrap_or_default();
     let written = file.write_all(&bytes).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
     written.map_err(|error| Failure::new(format!("{} could not be written", path.display())).because(error))
-}
-
-fn text<'a>(value: &'a Value, member: &str) -> &'a str {
-    value.get(member).and_then(Value::as_str).unwrap_or("-")
 }

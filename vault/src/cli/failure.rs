@@ -30,6 +30,13 @@ impl Failure {
         self
     }
 
+    /// One more thing that is so, behind why.
+    #[must_use]
+    pub(super) fn noting(mut self, note: &str) -> Self {
+        self.why = Some(self.why.map_or_else(|| note.to_owned(), |why| format!("{why}\n        {note}")));
+        self
+    }
+
     /// The three as JSON.
     pub(super) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({ "error": { "what": self.what, "why": self.why, "next": self.next } })

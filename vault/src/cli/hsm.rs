@@ -144,11 +144,17 @@ impl Check {
 fn refused(error: HsmError) -> Failure {
     let next = match &error {
         HsmError::Quarantined(_) => "look at the PIN before you try again: a token locks itself after a few wrong ones",
+        HsmError::Configuration(why) if why.contains("PIN file") => {
+            "write the token's user PIN into a file of your own of mode 0400, and name that with --pin-file"
+        }
         HsmError::Configuration(_) => "mend what it names",
-        HsmError::TokenNotFound | HsmError::TokenAmbiguous(_) => {
+        HsmError::TokenNotFound(_) | HsmError::TokenAmbiguous(_) => {
             "name the token's label and serial as its vendor's tool shows them; a module that needs a variable gets it by --env"
         }
-        HsmError::KekNotFound | HsmError::KekAmbiguous(_) | HsmError::KekUnfit(_) => {
+        HsmError::KekNotFound => {
+            "name one that is there, or leave out --kek: then profiles are tried on throw-away keys, and siv can make the key itself"
+        }
+        HsmError::KekAmbiguous(_) | HsmError::KekUnfit(_) => {
             "make one key of that label: AES-256, or RSA of 3072 bits and more, sensitive and not extractable"
         }
         _ => "a module that crashes or hangs cannot be used; --rounds 0 leaves the latency out",

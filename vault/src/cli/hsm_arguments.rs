@@ -41,8 +41,9 @@ pub(super) struct Token {
     /// Label of a key-encryption key that is in the token already; without it one is made there.
     #[arg(long, value_name = "LABEL")]
     kek: Option<String>,
-    /// Take that key on though the token does not vouch that it was made there and never left it: then somebody may know it. The log says
-    /// that it was waived. For a tenant with a token a second custodian approves.
+    /// Take that key on though the token does not vouch for it: waived is that it was made there (`CKA_LOCAL`), never left it
+    /// (`CKA_NEVER_EXTRACTABLE`) and was never readable (`CKA_ALWAYS_SENSITIVE`). Somebody may know its bytes. A key that can be read or
+    /// taken out now is refused all the same. The log says what was waived. For a tenant with a token a second custodian approves.
     #[arg(long, requires = "kek")]
     waive: bool,
 }
@@ -81,7 +82,10 @@ impl Token {
 
 /// A PIN that others on this machine can read is none.
 fn read_pin(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("{} cannot be read", path.display())).because(error);
+    let failed = |error: std::io::Error| {
+        let failure = Failure::new(format!("the PIN's file {} cannot be read", path.display())).because(error);
+        failure.so("write the token's user PIN into a file of mode 0400, and name that with --pin-file")
+    };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() || metadata.mode() & 0o077 != 0 {

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
 use crate::keys::KekState;
 
+use super::approvals;
 use super::client::{Client, tenant_query};
-use super::custody;
+use super::custody::{self, Approving};
 use super::failure::Failure;
 use super::hsm_arguments::{KeyProvider, Token};
 use super::output::Output;
@@ -122,15 +123,21 @@ pub(super) enum Command {
         dry_run: bool,
     },
     /// Approve what another custodian asked for, as the second person. It is done at once.
+    ///
+    /// What is approved is shown first, on standard error; on a terminal you are asked whether you want it.
     #[command(
-        after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys approve 01a2146f-d512-7f7b-8eec-658cb376cb51 --out certificate.json"
+        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys approve 01a2146f-d512-7f7b-8eec-658cb376cb51\n  \
+        SIV_CREDENTIAL=siv_cus_… siv keys approve 01a2146f-d512-7f7b-8eec-658cb376cb51 --yes --out certificate.json"
     )]
     Approve {
         /// The approval's id, as `siv keys approvals` shows it.
         approval: ApprovalId,
-        /// The act's digest, as the first custodian was told it: another act is refused.
+        /// The act's digest, as the first custodian was told it: another act is refused. Without it, that of the act that is shown.
         #[arg(long)]
         digest: Option<String>,
+        /// Do not ask on a terminal.
+        #[arg(long)]
+        yes: bool,
         /// Where the certificate of destruction goes, with its proof; it must not exist.
         #[arg(long)]
         out: Option<PathBuf>,
@@ -138,9 +145,20 @@ pub(super) enum Command {
         #[arg(long)]
         tenant: Option<TenantName>,
     },
-    /// List what was asked for and what became of it.
+    /// Show what was asked for, what became of it, and what to run next.
     #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys approvals")]
     Approvals {
+        /// The tenant, where the credential is not of one.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
+    /// Take back what was asked for and is not done yet: your own request, or another custodian's.
+    #[command(
+        after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys withdraw 01a2146f-d512-7f7b-8eec-658cb376cb51"
+    )]
+    Withdraw {
+        /// The request's id, as `siv keys approvals` shows it.
+        approval: ApprovalId,
         /// The tenant, where the credential is not of one.
         #[arg(long)]
         tenant: Option<TenantName>,
@@ -193,10 +211,7 @@ impl Command {
     pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Failure> {
         match self {
             Self::List { tenant } => {
-                let keks = client.list("/v1/keks", &tenant_query(tenant.as_ref())).await?;
-                let place = ["kekId", "version", "state", "dataKeysLeft", "keyProvider", "token", "serial"];
-                let columns = [&place[..], &["mechanism", "createdAt"]].concat();
-                output.table(&keks, &columns);
+                list(output, client.list("/v1/keks", &tenant_query(tenant.as_ref())).await?);
             }
             Self::Rotate { tenant, dry_run, key_provider, token } => {
                 let query = tenant_query(tenant.as_ref());
@@ -223,12 +238,15 @@ impl Command {
                 custody::lost(client, output, (kek, json!({ "version": version, "dryRun": dry_run })), tenant.as_ref())
                     .await?;
             }
-            Self::Approve { approval, digest, out, tenant } => {
-                custody::approve(client, output, (approval, digest), (tenant.as_ref(), out)).await?;
+            Self::Approve { approval, digest, yes, out, tenant } => {
+                let approving = Approving { approval, digest, yes };
+                custody::approve(client, output, approving, (tenant.as_ref(), out)).await?;
             }
             Self::Approvals { tenant } => {
-                let asked = client.list("/v1/approvals", &tenant_query(tenant.as_ref())).await?;
-                output.table(&asked, &custody::APPROVAL);
+                approvals::list(output, &client.list("/v1/approvals", &tenant_query(tenant.as_ref())).await?);
+            }
+            Self::Withdraw { approval, tenant } => {
+                approvals::withdraw(client, output, approval, tenant.as_ref()).await?;
             }
             Self::Certificate { value, lost, out, tenant } => {
                 let of = custody::Of::named(value, lost);
@@ -245,6 +263,25 @@ impl Command {
             Self::Unseal { tenant } => switch(client, output, tenant, ("unseal", "is unsealed")).await?,
         }
         Ok(())
+    }
+}
+
+/// A tenant's keys; that it is sealed stands beside each, since every key then serves nobody.
+fn list(output: &Output, mut keks: Value) {
+    let lines = keks["data"].as_array_mut().into_iter().flatten();
+    let sealed = lines.filter(|kek| kek["sealed"] == true).fold(None, |_, kek| {
+        let tenant = kek["tenant"].as_str().unwrap_or_default().to_owned();
+        if !output.is_json() {
+            kek["tenant"] = Value::from(format!("{tenant} (sealed)"));
+        }
+        Some(tenant)
+    });
+    let place = ["tenant", "kekId", "version", "state", "dataKeysLeft", "keyProvider", "token", "serial", "label"];
+    output.table(&keks, &[&place[..], &["mechanism", "createdAt"]].concat());
+    if let Some(tenant) = sealed.filter(|_| !output.is_json()) {
+        Output::progress(&format!(
+            "tenant {tenant} is sealed: nothing is captured or opened; `siv keys unseal` ends that, unless its keys are destroyed"
+        ));
     }
 }
 

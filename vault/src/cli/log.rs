@@ -10,8 +10,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::access_log::VerifierKey;
 use crate::access_log::bundle;
+use crate::access_log::{Checkpoint, Note, VerifierKey};
 use crate::config::Environment;
 use crate::domain::TenantName;
 
@@ -127,7 +127,7 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
         return Err(Failure::new(format!("{} is no folder", dir.display())).so("name one that `siv log export` filled"));
     }
     let trusted = trusted(vkey)?;
-    let since = since.map(read).transpose()?;
+    let since = since.map(older).transpose()?;
     let report = bundle::verify(&Folder::new(dir), &trusted, since.as_deref()).map_err(|fault| {
         let next = if fault.is_of_another_log() {
             "give the keys (`siv log vkey`) and the older checkpoint of the log that this bundle is of; where they are, do not rely on it"
@@ -140,6 +140,17 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
     Ok(())
 }
 
+/// An older checkpoint; what is none says nothing of the bundle.
+fn older(path: &Path) -> Result<String, Failure> {
+    let next = "--since names the file of a checkpoint that you kept, such as `checkpoint` in an older bundle; it takes no time: \
+                `siv log export --from 2026-11-01T00:00:00Z` does";
+    let text = read(path).map_err(|failure| failure.so(next))?;
+    let none = |error| Failure::new(format!("{} holds no checkpoint", path.display())).because(error).so(next);
+    let note = Note::parse(&text).map_err(none)?;
+    Checkpoint::parse_text(note.unverified_text()).map_err(none)?;
+    Ok(text)
+}
+
 fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::new(format!("{} cannot be read", path.display())).because(error))
@@ -147,11 +158,10 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 /// The keys in a file of verifier keys.
 fn trusted(vkey: &Path) -> Result<Vec<VerifierKey>, Failure> {
-    VerifierKey::parse_file(&read(vkey)?).map_err(|error| {
-        Failure::new(format!("{} holds no verifier key", vkey.display()))
-            .because(error)
-            .so("name the file that `siv log vkey` filled on the first day: one line, siv/…+…+…")
-    })
+    let next = "name the file that `siv log vkey` filled on the first day: one line, siv/…+…+…";
+    let text = read(vkey).map_err(|failure| failure.so(next))?;
+    VerifierKey::parse_file(&text)
+        .map_err(|error| Failure::new(format!("{} holds no verifier key", vkey.display())).because(error).so(next))
 }
 
 fn summary(report: &bundle::Report) -> Value {

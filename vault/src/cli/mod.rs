@@ -3,6 +3,7 @@
 //! Nothing here seals, opens or decides; a command reads its arguments, calls one verb and prints.
 
 mod app;
+mod approvals;
 mod bootstrap;
 mod client;
 mod credential;

@@ -12,6 +12,9 @@ use crate::domain::TenantName;
 
 use super::failure::Failure;
 
+/// Columns of a line's text under a title.
+const WIDEST: usize = 86;
+
 /// Where and how a command prints.
 #[derive(Debug, Clone)]
 pub(super) struct Output {
@@ -102,10 +105,61 @@ impl Output {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 
+    /// The same without colour: for standard error, which may go elsewhere than what this one asked about.
+    pub(super) const fn plain(&self) -> Self {
+        Self { json: self.json, colour: false }
+    }
+
     /// `text` in the one colour there is.
     pub(super) fn emphasis(&self, text: &str) -> String {
         if self.colour { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+/// A title and lines of two columns under it; a name that is the one above is not said again.
+pub(super) struct Lines {
+    title: String,
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Lines {
+    pub(super) fn under(title: impl Into<String>) -> Self {
+        Self { title: title.into(), lines: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, name: &'static str, text: impl Into<String>) {
+        self.lines.push((name, text.into()));
+    }
+
+    /// All of it, without a line's end behind it.
+    pub(super) fn text(&self, output: &Output) -> String {
+        let width = self.lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let (mut text, mut above) = (output.emphasis(&plain(&self.title)), "");
+        for (name, value) in &self.lines {
+            for part in wrapped(&plain(value)) {
+                let shown = if *name == above { "" } else { *name };
+                let _ = write!(text, "\n  {shown:width$}  {part}");
+                above = name;
+            }
+        }
+        text
+    }
+}
+
+/// `text` in lines that a terminal holds, broken between words.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + word.chars().count() < WIDEST => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// A JSON value as a person reads it.

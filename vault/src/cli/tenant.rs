@@ -66,8 +66,10 @@ impl Command {
             Self::ForgetPins { serial, tenant } => {
                 let body = json!({ "serial": serial, "tenant": tenant });
                 let done = client.post("/v1/pin-guesses/forget", &[], &body).await?;
-                let sentence =
-                    format!("{} PINs that were refused at the token {serial} count no more", done["forgotten"]);
+                let sentence = format!(
+                    "{} PINs that were refused at the token {serial} count no more; siv tries {} now. The token has a count of its own",
+                    done["forgotten"], done["left"]
+                );
                 output.sentence(&done, &sentence);
             }
             Self::List => {

@@ -9,7 +9,7 @@ use super::Desk;
 use super::page::{html, see};
 use super::person::Person;
 use super::view::{EntryPage, FormFilter, LogPage, NothingPage, Proof, Row};
-use crate::access_log::Leaf;
+use crate::access_log::{Leaf, OUTCOMES, is_action};
 use crate::domain::text::hex;
 use crate::domain::{Timestamp, ValueId};
 use crate::http::{Code, Problem};
@@ -35,9 +35,9 @@ pub(super) async fn list(State(desk): State<Desk>, person: Person, uri: Uri) -> 
     let form = FormFilter::from_query(query);
     let before = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "before");
     let before = before.map(|(_, before)| before.into_owned());
-    let Some(filter) = read(&form) else {
-        let why = "A value is a UUID; a time is a day like 2026-01-31 or 2026-01-31T09:30:00Z; names are lower case.";
-        return page(&person, form, None, Some(why), Vec::new(), None);
+    let filter = match read(&form) {
+        Ok(filter) => filter,
+        Err(why) => return page(&person, form, None, Some(why), Vec::new(), None),
     };
     if let Some(value_id) = filter.value_id {
         if let Err(problem) = note_history(&desk, &person, value_id).await {
@@ -134,17 +134,28 @@ fn nothing(person: &Person, heading: &'static str) -> Response {
     html(StatusCode::NOT_FOUND, &NothingPage { who: person.who("log"), heading, text })
 }
 
-fn read(form: &FormFilter) -> Option<EntryFilter> {
-    Some(EntryFilter {
-        value_id: member(&form.value_id)?,
-        actor: member(&form.actor)?,
-        flow: member(&form.flow)?,
-        app: member(&form.app)?,
-        action: member(&form.action)?,
-        outcome: member(&form.outcome)?,
-        from: time(&form.from)?,
-        to: time(&form.to)?,
-    })
+/// The filter, or what is wrong with it in words.
+fn read(form: &FormFilter) -> Result<EntryFilter, &'static str> {
+    // Of a word that no entry has, an empty list would look like nothing having happened.
+    if !form.action.is_empty() && !is_action(&form.action) {
+        return Err("No entry has this action. Choose one of those that the field offers.");
+    }
+    if !form.outcome.is_empty() && !OUTCOMES.contains(&&*form.outcome) {
+        return Err("An outcome is allowed, denied, failed or unknown.");
+    }
+    let read = || {
+        Some(EntryFilter {
+            value_id: member(&form.value_id)?,
+            actor: member(&form.actor)?,
+            flow: member(&form.flow)?,
+            app: member(&form.app)?,
+            action: member(&form.action)?,
+            outcome: member(&form.outcome)?,
+            from: time(&form.from)?,
+            to: time(&form.to)?,
+        })
+    };
+    read().ok_or("A value is a UUID; a time is a day like 2026-01-31 or 2026-01-31T09:30:00Z; names are lower case.")
 }
 
 /// Nothing is "any"; outside stands whether it could be read.

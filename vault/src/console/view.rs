@@ -3,25 +3,8 @@
 use askama::Template;
 use serde_json::Value;
 
-pub(super) use crate::access_log::OUTCOMES;
-
-/// The actions worth a suggestion.
-pub(super) const ACTIONS: [&str; 14] = [
-    "value.captured",
-    "value.dereferenced",
-    "value.revealed",
-    "value.deleted",
-    "value.extended",
-    "value.expired",
-    "relay.intent",
-    "relay.outcome",
-    "access.denied",
-    "log.read",
-    "node.started",
-    "node.stopped",
-    "admin.flow.applied",
-    "admin.credential.created",
-];
+pub(super) use crate::access_log::{ACTIONS, OUTCOMES};
+use crate::access_log::{about, short};
 
 /// Who looks, and at which page.
 #[derive(Debug, Clone)]
@@ -118,6 +101,7 @@ pub(super) struct Row {
     pub(super) field: String,
     pub(super) value_id: String,
     pub(super) value_short: String,
+    pub(super) about: String,
 }
 
 impl Row {
@@ -141,15 +125,8 @@ impl Row {
             field: text("/field"),
             value_short: short(&text("/valueId")),
             value_id: text("/valueId"),
+            about: about(entry),
         }
-    }
-}
-
-/// An id cut in the middle: beginning and end are what people compare.
-fn short(id: &str) -> String {
-    match (id.get(..8), id.len().checked_sub(4).and_then(|from| id.get(from..))) {
-        (Some(start), Some(end)) if id.len() > 18 => format!("{start}…{end}"),
-        _ => id.to_owned(),
     }
 }
 

@@ -26,7 +26,7 @@ impl From<store::Error> for Problem {
                 return Self::new(Code::Conflict).with_place("keyProvider".to_owned(), "begun", why.to_owned());
             }
             Error::TooManyOpen => {
-                let many = "sixteen requests of this credential wait for a second custodian: let them be approved, or wait a day";
+                let many = "sixteen requests of this credential wait for a second custodian: let them be approved, withdraw some (`siv keys withdraw`), or wait a day";
                 return Self::new(Code::RateLimited).saying(many).retry_after(3600);
             }
             Error::SecretsOutOfReach(names) => {

@@ -97,7 +97,7 @@ pub(crate) fn private_routes() -> Vec<Route> {
     routes
 }
 
-fn key_routes() -> [Route; 10] {
+fn key_routes() -> [Route; 11] {
     [
         Route::get("/v1/keks", CUSTODIAN, "Lists key-encryption keys", keks::list)
             .query(LIST)
@@ -143,6 +143,8 @@ fn key_routes() -> [Route; 10] {
         Route::post("/v1/approvals/{id}", CUSTODIAN, "Approves as a second custodian", approvals::approve)
             .may_read::<approvals::Approve>()
             .answers::<approvals::Given>(200),
+        Route::post("/v1/approvals/{id}/withdraw", CUSTODIAN, "Takes back what was asked for", approvals::withdraw)
+            .answers::<approvals::ApprovalSummary>(200),
     ]
 }
 

@@ -44,7 +44,7 @@ pub use data_keys::Rewrap;
 pub use error::Error;
 pub use heads::Head;
 pub use held::HeldKeys;
-pub use hsm_provider::{HsmNews, HsmPin, HsmRefusal, HsmSetup, HsmState, HsmWish, MadeKek, News, TriedToken};
+pub use hsm_provider::{HsmNews, HsmPin, HsmRefusal, HsmSetup, HsmState, HsmWish, MadeKek, News, TriedToken, WAIVED};
 pub use hsm_records::{HsmKek, ProviderRecord};
 pub use kek_end::{HowEnded, KekEnd, Looked, NotAsked, Seen, SeenToken, Statement};
 pub use kek_state::{KekState, UnknownState};

@@ -92,8 +92,8 @@ pub enum RecordsError {
 /// Whether one more PIN may be tried at a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guess {
-    /// It may, and it is counted.
-    Counted,
+    /// It may, and it is counted: so many more may be tried after it, if it is refused.
+    Counted(u32),
     /// No other before this moment.
     NotBefore(Timestamp),
 }

@@ -3,12 +3,14 @@
 //! The rows are authenticated as all rows that decide; that the two are not the same credential is judged on them.
 
 mod over;
+mod withdrawing;
 
 use std::time::Duration;
 
 pub use over::Over;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+pub use withdrawing::{Withdrawn, standing, withdraw};
 
 use super::administration::Administrator;
 use super::decree::Decree;
@@ -49,6 +51,12 @@ pub struct ApprovalRecord {
     pub approved_at: Option<Timestamp>,
     /// When what was approved was done to its end.
     pub completed_at: Option<Timestamp>,
+    /// Which custodian took it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn_by: Option<CredentialId>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn_at: Option<Timestamp>,
 }
 
 impl Body for ApprovalRecord {
@@ -70,6 +78,7 @@ impl ApprovalRecord {
         let ended = self.expires_at <= now;
         match (self.completed_at, self.approved_by, &self.act) {
             (Some(_), ..) => "completed",
+            _ if self.withdrawn_at.is_some() => "withdrawn",
             (None, None, _) if ended => "expired",
             // What a person has to carry out; the vault finishes the rest, however long it takes.
             (None, Some(_), TwoPersonAct::LeaveToken { .. }) if ended => "expired",
@@ -133,6 +142,8 @@ pub async fn request(
         approved_by: None,
         approved_at: None,
         completed_at: None,
+        withdrawn_by: None,
+        withdrawn_at: None,
     };
     let mut decree = Decree::new(by.clone());
     let entry = entry(&decree, "approval.requested", &record, by);
@@ -220,6 +231,9 @@ async fn over(
     let (tenant, now) = (&by.tenant, ground.store.clock().now());
     if digest.is_some_and(|digest| digest != asked.digest(tenant, &by.realm)) {
         return Ok(Some(Over::Digest));
+    }
+    if asked.withdrawn_at.is_some() {
+        return Ok(Some(Over::TakenBack));
     }
     if let Some(approver) = asked.approved_by {
         return Ok(Some(Over::Used).filter(|_| approver != custodian));

@@ -202,9 +202,13 @@ async fn succession(
 /// without a successor. A tenant whose keys are ended, or being ended, has none.
 async fn newest(tenant: &TenantName, store: &Store) -> Result<(u64, KekRecord), Error> {
     let found = kek_states::versions(tenant, store).await?;
-    let alive = found.into_iter().filter(|(_, kek)| kek.state.may_unwrap());
-    let newest = alive.max_by_key(|(_, kek)| (kek.state.may_wrap(), kek.created_at, kek.version));
+    let newest = found.into_iter().max_by_key(|(_, kek)| rank(kek)).filter(|(_, kek)| rank(kek).is_some());
     Ok(newest.ok_or(keys::Error::NoKek)?)
+}
+
+/// What a rotation goes by: the highest is succeeded to. None for a version that opens nothing any more.
+pub(in crate::store) fn rank(kek: &KekRecord) -> Option<(bool, Timestamp, u32)> {
+    kek.state.may_unwrap().then_some((kek.state.may_wrap(), kek.created_at, kek.version))
 }
 
 /// Wraps the tenant's data keys under its active KEK version, slice by slice. Stopped anywhere, it can be run again.

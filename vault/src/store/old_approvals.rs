@@ -50,6 +50,7 @@ fn is_over(record: &ApprovalRecord, now: Timestamp) -> bool {
     let ended = match record.state(now) {
         "completed" => record.completed_at,
         "expired" => Some(record.expires_at),
+        "withdrawn" => record.withdrawn_at,
         _ => None,
     };
     record.approval_id.time() < horizon(now) && ended.is_some_and(|end| end.plus(KEPT) <= now)

@@ -16,7 +16,7 @@ use crate::domain::{TenantName, Timestamp};
 use crate::keys::Guess;
 
 /// So many are tried, then no other until one of theirs is accepted or the time below is over: a token allows three and more.
-pub(in crate::store) const NEW_PINS: u32 = 2;
+pub const NEW_PINS: u32 = 2;
 
 /// So long after the last one they are remembered: as long as the approvals that a custodian would ask for meanwhile.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -32,7 +32,11 @@ impl Store {
     pub(in crate::store) async fn guess(&self, by: &TenantName, token: &str) -> Result<Guess, Error> {
         let now = self.clock().now();
         let last = engine!(self, guess((by, token), NEW_PINS, now, horizon(now)))?;
-        Ok(last.map_or(Guess::Counted, |last| Guess::NotBefore(last.plus(REMEMBERED))))
+        if let Some(last) = last {
+            return Ok(Guess::NotBefore(last.plus(REMEMBERED)));
+        }
+        let tried = self.guesses(by, token).await?.map_or(1, |(tried, _)| u32::try_from(tried).unwrap_or(NEW_PINS));
+        Ok(Guess::Counted(NEW_PINS.saturating_sub(tried)))
     }
 
     /// One that was counted was not tried.

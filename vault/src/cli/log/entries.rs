@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::access_log::about;
 use crate::cli::client::{Client, tenant_query};
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
@@ -10,7 +11,8 @@ use crate::domain::TenantName;
 
 /// Entries that one request asks for at most.
 const PART: usize = 1_000;
-const COLUMNS: [&str; 9] = ["index", "time", "action", "outcome", "actor", "flow", "value", "purpose", "note"];
+const COLUMNS: [&str; 10] =
+    ["index", "time", "action", "outcome", "actor", "flow", "value", "purpose", "about", "note"];
 
 /// List entries of the log, oldest first. Reading it is an entry too.
 ///
@@ -35,7 +37,7 @@ pub(in crate::cli) struct Command {
     /// Entries of this app.
     #[arg(long)]
     app: Option<String>,
-    /// Entries of this action, like value.dereferenced.
+    /// Entries of this action, like value.dereferenced; docs/api.md lists all there are.
     #[arg(long)]
     action: Option<String>,
     /// Entries of this outcome: allowed, denied, failed or unknown.
@@ -81,7 +83,12 @@ impl Command {
             output.record(&json!({ "data": entries, "page": { "next": cursor } }));
             return Ok(());
         }
-        output.table(&Value::from_iter(entries.iter().map(row)), &COLUMNS);
+        if entries.is_empty() {
+            // A part of a long log may hold none, and the next one some.
+            output.line(if cursor.is_none() { "no entries match" } else { "no entries match so far" });
+        } else {
+            output.table(&Value::from_iter(entries.iter().map(row)), &COLUMNS);
+        }
         if let Some(cursor) = cursor.filter(|cursor| cursor.chars().all(|c| c.is_ascii_graphic())) {
             Output::progress(&format!("there may be more: say the same with --cursor {cursor}"));
         }
@@ -121,6 +128,7 @@ fn row(entry: &Value) -> Value {
         "flow": text("/flow/name").or_else(|| text("/app")).unwrap_or_default(),
         "value": text("/valueId").unwrap_or_default(),
         "purpose": text("/purpose").unwrap_or_default(),
+        "about": about(entry),
         "note": note(entry),
     })
 }

@@ -16,7 +16,8 @@ use crate::http::json::{Json as Body, OptionalJson};
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
-use crate::store::approvals::{self, ApprovalRecord, Approved, Place, TwoPersonAct};
+use crate::keys::WAIVED;
+use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct, Withdrawn};
 use crate::store::idempotency::Answer;
 use crate::store::records::Body as _;
 use crate::store::rows::Table;
@@ -25,7 +26,7 @@ use crate::store::{Caller, Error};
 /// How often an act is decided anew when settings move under it.
 const ANEW: usize = 5;
 /// The longest that opened data keys may stay in memory, in seconds.
-const LONGEST: u16 = 300;
+pub(super) const LONGEST: u16 = 300;
 
 /// An approval that was asked for or given.
 #[derive(Serialize, ToSchema)]
@@ -33,6 +34,8 @@ const LONGEST: u16 = 300;
 pub(crate) struct ApprovalSummary {
     #[schema(value_type = String)]
     approval_id: ApprovalId,
+    /// Whose key it is about.
+    tenant: String,
     /// `shred-tenant`, `lose-version`, `leave-strict` or `leave-token`.
     act: &'static str,
     /// Key versions that would be destroyed, the one that is lost, or the one that is left, as `id.version`.
@@ -51,9 +54,12 @@ pub(crate) struct ApprovalSummary {
     hsm: Option<TokenSummary>,
     /// SHA-256 over the act: what the second custodian can compare.
     digest: String,
-    /// `requested`, `approved` (it is being done), `completed` or `expired`.
+    /// `requested`, `approved` (it is being done, or waits for who asked), `completed`, `expired`, `withdrawn` (by a custodian, or
+    /// since the credential that asked does not hold any more) or `changed` (keys or settings are others by now).
     state: &'static str,
     requested_by: String,
+    /// The name of that credential.
+    requested_by_name: Option<String>,
     #[schema(value_type = String)]
     requested_at: Timestamp,
     #[schema(value_type = String)]
@@ -61,10 +67,18 @@ pub(crate) struct ApprovalSummary {
     /// Seconds until then; 0 when it is over.
     seconds_left: u64,
     approved_by: Option<String>,
+    /// The name of that credential.
+    approved_by_name: Option<String>,
     #[schema(value_type = String)]
     approved_at: Option<Timestamp>,
     #[schema(value_type = String)]
     completed_at: Option<Timestamp>,
+    /// The custodian who took it back.
+    withdrawn_by: Option<String>,
+    /// The name of that credential.
+    withdrawn_by_name: Option<String>,
+    #[schema(value_type = String)]
+    withdrawn_at: Option<Timestamp>,
 }
 
 /// What becomes unopenable of one class of data keys.
@@ -108,6 +122,8 @@ pub(crate) struct TokenSummary {
     kek: Option<String>,
     /// Whether that key is taken on though somebody may know its bytes.
     waive: bool,
+    /// What is waived then, in words.
+    waived: Option<&'static str>,
 }
 
 /// What was asked for and is not done before a second custodian approved.
@@ -141,12 +157,15 @@ impl ApprovalSummary {
                 keks.push(kek.clone());
                 key_provider = Some(if *place == Place::Local { "local" } else { "hsm" });
                 if let Place::Hsm { module, token, serial, kek, waive } = place.clone() {
-                    hsm = Some(TokenSummary { module, token, serial, kek, waive });
+                    let waived = waive.then_some(WAIVED);
+                    hsm = Some(TokenSummary { module, token, serial, kek, waive, waived });
                 }
             }
         }
+        let name = |id| caller.tenant.credentials.get(&id).map(|(_, stored)| stored.record.name.clone());
         Self {
             approval_id: record.approval_id,
+            tenant: caller.tenant_name().to_string(),
             act: record.act.as_str(),
             keks,
             cache_seconds,
@@ -156,14 +175,19 @@ impl ApprovalSummary {
             key_provider,
             hsm,
             digest: record.digest(caller.tenant_name(), state.rooms().keys.realm()),
-            state: record.state(state.now()),
+            state: approvals::standing(record, &caller.tenant, state.now()),
             requested_by: record.requested_by.to_string(),
+            requested_by_name: name(record.requested_by),
             requested_at: record.requested_at,
             expires_at: record.expires_at,
             seconds_left: record.expires_at.since(state.now()).as_secs(),
             approved_by: record.approved_by.map(|id| id.to_string()),
+            approved_by_name: record.approved_by.and_then(name),
             approved_at: record.approved_at,
             completed_at: record.completed_at,
+            withdrawn_by: record.withdrawn_by.map(|id| id.to_string()),
+            withdrawn_by_name: record.withdrawn_by.and_then(name),
+            withdrawn_at: record.withdrawn_at,
         }
     }
 }
@@ -238,10 +262,29 @@ pub(crate) async fn approve(
             let why = "whoever asked cannot approve: another custodian must".to_owned();
             Err(deny(&state, &caller, "approval.second_person").await.with_place("approval", "second_person", why))
         }
-        Approved::Over(why) => {
-            Err(Problem::new(Code::Conflict).with_place("approval", why.as_str(), why.words().to_owned()))
-        }
+        Approved::Over(why) => Err(over(why)),
     }
+}
+
+/// Takes back what was asked for and is not done: any custodian of the tenant may.
+pub(crate) async fn withdraw(
+    Shared(state): Shared<State>,
+    By(caller, _): By<Custodian>,
+    Path(id): Path<String>,
+) -> Result<Json<ApprovalSummary>, Problem> {
+    let id: ApprovalId = id.parse().map_err(|_| Problem::new(Code::NotFound))?;
+    let (doing, by) = (state.clone(), state.administrator(&caller.tenant, &caller));
+    let custodian = caller.credential.credential_id;
+    let work = async move { Ok(approvals::withdraw(&by, custodian, id, doing.ground()).await?) };
+    match state.to_the_end(work).await? {
+        Withdrawn::Done(record) => Ok(Json(ApprovalSummary::of(&record, &caller, &state))),
+        Withdrawn::Absent => Err(Problem::new(Code::NotFound)),
+        Withdrawn::Over(why) => Err(over(why)),
+    }
+}
+
+fn over(why: Over) -> Problem {
+    Problem::new(Code::Conflict).with_place("approval", why.as_str(), why.words().to_owned())
 }
 
 /// Decides on the tenant's present settings, and anew while they move.
@@ -285,6 +328,11 @@ impl CacheTime {
     }
 }
 
+/// That so many seconds are too many.
+pub(super) fn out_of_range() -> Problem {
+    Problem::new(Code::Validation).with_place("cacheSeconds", "range", format!("0 to {LONGEST}"))
+}
+
 /// Sets how long opened data keys may stay in memory. To leave 0 takes a second custodian.
 pub(crate) async fn set_cache(
     Shared(state): Shared<State>,
@@ -298,7 +346,7 @@ pub(crate) async fn set_cache(
     }
     let (seconds, tenant) = (body.cache_seconds, caller.tenant.tenant.clone());
     if seconds > LONGEST {
-        return Err(Problem::invalid("cacheSeconds", "range"));
+        return Err(out_of_range());
     }
     if tenant.cache_seconds == 0 && seconds > 0 {
         let (doing, by) = (state.clone(), caller.clone());

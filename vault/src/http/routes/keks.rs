@@ -31,6 +31,8 @@ use crate::store::{Caller, Error, TenantCatalog, resealing};
 pub(crate) struct KekSummary {
     /// Whose key it is: a credential belongs to one tenant, and learns here which.
     tenant: String,
+    /// Whether a custodian sealed that tenant: then nothing is captured or opened.
+    sealed: bool,
     #[schema(value_type = String)]
     kek_id: KekId,
     version: u32,
@@ -44,10 +46,15 @@ pub(crate) struct KekSummary {
     /// Label and serial number of the token.
     token: Option<String>,
     serial: Option<String>,
+    /// What the key is called in the token.
+    label: Option<String>,
     /// How its key ended, once it is destroyed.
     ended: Option<&'static str>,
     /// In a list, of a version that was compromised: data keys of before on which values may still rest. At 0 the compromise is over.
     data_keys_left: Option<u64>,
+    /// In the answer to a rotation that waives something: what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waived: Option<&'static str>,
 }
 
 impl KekSummary {
@@ -56,6 +63,7 @@ impl KekSummary {
         let (token, serial) = provider.map(|(_, at)| (at.token.label.clone(), at.token.serial.clone())).unzip();
         Self {
             tenant: settings.tenant.name.to_string(),
+            sealed: settings.tenant.sealed,
             kek_id: record.kek_id,
             version: record.version,
             mechanism: record.mechanism.clone(),
@@ -64,8 +72,10 @@ impl KekSummary {
             key_provider: if record.hsm.is_some() { "hsm" } else { "local" },
             token: token.flatten(),
             serial: serial.flatten(),
+            label: record.hsm.as_ref().map(|hsm| hsm.label().to_owned()),
             ended: record.ended.as_ref().map(|end| end.how.as_str()),
             data_keys_left: None,
+            waived: None,
         }
     }
 }
@@ -131,6 +141,7 @@ pub(crate) async fn rotate(
     if body.dry_run {
         return planned(&state, &caller, target).await;
     }
+    let waived = waived(&target);
     let creation = despite_outage(creation, &state, &caller).await;
     let (doing, by, asking) = (state.clone(), state.administrator(&caller.tenant, &caller), caller.clone());
     let rotated = async move {
@@ -144,11 +155,19 @@ pub(crate) async fn rotate(
             kek => {
                 let kek = kek?;
                 let settings = doing.tenant(&by.tenant).await?;
-                Ok(Answer::json(201, &KekSummary::of(&settings, &kek))?)
+                Ok(Answer::json(201, &KekSummary { waived, ..KekSummary::of(&settings, &kek) })?)
             }
         }
     };
     creation.once(&state, &caller, "POST /v1/keks/rotate", raw, rotated).await
+}
+
+/// What is waived for a key that is to be taken on.
+fn waived(target: &Target) -> Option<&'static str> {
+    match target {
+        Target::Hsm(wish) => wish.waived(),
+        Target::Same | Target::Local => None,
+    }
 }
 
 /// A tenant whose keys are ended answers as a sealed one: nothing of it is opened, wrapped or moved ever again.
@@ -187,7 +206,7 @@ pub(crate) struct PlannedKek {
 /// Tells what would be made; a worker that was started for it is ended, whether or not anybody waits for the answer.
 async fn planned(state: &State, caller: &Caller, target: Target) -> Result<Response, Problem> {
     let (doing, by) = (state.clone(), state.administrator(&caller.tenant, caller));
-    let now = state.now();
+    let (now, waived) = (state.now(), waived(&target));
     let work = async move { Ok(kek_rotation::plan(&by, target, now, doing.ground()).await?) };
     let plan = state.to_the_end(work).await?;
     let Plan { present, mechanism, place, takes_two } = plan;
@@ -209,6 +228,7 @@ async fn planned(state: &State, caller: &Caller, target: Target) -> Result<Respo
             ..KekSummary::of(&caller.tenant, &KekRecord { hsm: None, ..next })
         },
     };
+    let kek = KekSummary { waived, ..kek };
     Ok(Json(PlannedKek { kek, takes_two, dry_run: true }).into_response())
 }
 

@@ -5,11 +5,11 @@ use axum::extract::State as Shared;
 use http::Uri;
 use serde_json::{Value, json};
 
-use crate::access_log::{Action, Entry, Leaf, OUTCOMES, Outcome};
+use crate::access_log::{Action, Entry, Leaf, OUTCOMES, Outcome, actions_near, is_action};
 use crate::domain::Timestamp;
 use crate::http::authentication::{Auditor, By};
 use crate::http::listing::{Listed, Next, Query};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
 use crate::store::{Caller, EntryFilter, StoredEntry};
 
@@ -38,16 +38,20 @@ fn filter(query: &Query) -> Result<EntryFilter, Problem> {
         text.map(|text| Timestamp::from_rfc3339(&text).ok_or_else(|| Problem::invalid(name, "time"))).transpose()
     };
     // Of a word that no entry has, an empty list would look like nothing having happened.
+    let action = query.get::<String>("action")?;
+    if let Some(named) = action.as_deref().filter(|named| !is_action(named)) {
+        return Err(Problem::new(Code::Validation).with_place("action", "unknown", actions_near(named)));
+    }
     let outcome = query.get::<String>("outcome")?;
     if outcome.as_deref().is_some_and(|named| !OUTCOMES.contains(&named)) {
-        return Err(Problem::invalid("outcome", "unknown"));
+        return Err(Problem::new(Code::Validation).with_place("outcome", "unknown", OUTCOMES.join(", ")));
     }
     Ok(EntryFilter {
         value_id: query.get("valueId")?,
         actor: query.get("actor")?,
         flow: query.get("flow")?,
         app: query.get("app")?,
-        action: query.get("action")?,
+        action,
         outcome,
         from: time("from")?,
         to: time("to")?,

@@ -36,6 +36,8 @@ pub(crate) struct ForgottenPins {
     serial: String,
     /// How many were counted.
     forgotten: u64,
+    /// How many may be tried now before the next refusal lasts a day.
+    left: u32,
 }
 
 /// Takes the count back, so that another PIN may be tried at once. Only an operator of the installation may: the count guards a
@@ -59,5 +61,5 @@ pub(crate) async fn forget(
     let forgetting = async move { Ok(pin_guesses::forget(by, token, doing.ground()).await?) };
     let forgotten = state.to_the_end(forgetting).await?;
     let forgotten = forgotten.ok_or_else(|| Problem::new(Code::NotFound).with_fault("serial", "unknown"))?;
-    Ok(Json(ForgottenPins { tenant, serial, forgotten }))
+    Ok(Json(ForgottenPins { tenant, serial, forgotten, left: pin_guesses::NEW_PINS }))
 }

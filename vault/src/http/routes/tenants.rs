@@ -14,8 +14,10 @@ use crate::http::creation::Creation;
 use crate::http::json::Json as Body;
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
+use crate::http::routes::approvals::{LONGEST, out_of_range};
 use crate::http::routes::hsm_members::HsmMembers;
 use crate::http::state::State;
+use crate::keys::HsmWish;
 use crate::store::administration::{Act, Switch};
 use crate::store::idempotency::Answer;
 use crate::store::{Caller, TenantCatalog, tenants};
@@ -52,6 +54,9 @@ pub(crate) struct TenantSummary {
     shredded: bool,
     #[schema(value_type = String)]
     created_at: Timestamp,
+    /// In the answer to its making, where something was waived for its key: what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waived: Option<&'static str>,
 }
 
 impl From<&TenantCatalog> for TenantSummary {
@@ -73,6 +78,7 @@ impl From<&Tenant> for TenantSummary {
             sealed: tenant.sealed,
             shredded: false,
             created_at: tenant.created_at,
+            waived: None,
         }
     }
 }
@@ -94,12 +100,13 @@ pub(crate) async fn create(
             return Err(Problem::new(Code::Conflict).with_place("name", "taken", why));
         }
         let (by, ground) = (doing.installation(&by), doing.ground());
+        let waived = wish.as_ref().and_then(HsmWish::waived);
         let tenant = match wish {
             Some(wish) => tenants::create_in_hsm(tenant, wish, &by, ground).await?,
             None => tenants::create(tenant, &by, ground).await?,
         };
         doing.rooms().catalog.refresh(&tenant.name);
-        Ok(Answer::json(201, &TenantSummary::from(&tenant))?)
+        Ok(Answer::json(201, &TenantSummary { waived, ..TenantSummary::from(&tenant) })?)
     };
     creation.once(&state, &caller, "POST /v1/tenants", raw, made).await
 }
@@ -116,8 +123,8 @@ fn wanted(body: &CreateTenant, now: Timestamp) -> Result<Tenant, Problem> {
         _ => {}
     }
     let cache_seconds = body.cache_seconds.unwrap_or(300);
-    if cache_seconds > 300 {
-        return Err(Problem::invalid("cacheSeconds", "range"));
+    if cache_seconds > LONGEST {
+        return Err(out_of_range());
     }
     Ok(Tenant { name, reveal: body.reveal, sealed: false, key_provider, cache_seconds, created_at: now })
 }

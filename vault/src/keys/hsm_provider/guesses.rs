@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::domain::{TenantName, Timestamp};
-use crate::keys::{Error, Guess, KeyRecords, RecordsError};
+use crate::keys::{Error, Guess, HsmRefusal, KeyRecords, RecordsError};
 
 /// How long the door waits for the count.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,6 +22,8 @@ pub(super) struct Guesses<'r, R> {
     by: &'r TenantName,
     asked: UnboundedReceiver<Question>,
     counted: Option<String>,
+    /// So many more may be tried after it.
+    left: u32,
 }
 
 impl<'r, R: KeyRecords> Guesses<'r, R> {
@@ -36,7 +38,7 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
             }
             answered.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(uncounted()))
         };
-        (Arc::new(may_try), Self { records, by, asked, counted: None })
+        (Arc::new(may_try), Self { records, by, asked, counted: None, left: 0 })
     }
 
     /// Waits for the attempt and answers its questions. Once its login was let go it stays counted, unless the PIN was accepted: of one
@@ -61,7 +63,18 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
         if let Ok((_, token)) = &done {
             self.settle(self.records.guesses_over(self.by, &token.serial).await);
         }
-        done
+        done.map_err(|error| self.told(error))
+    }
+
+    /// A refusal of the PIN with how many more may be tried.
+    fn told(&self, error: Error) -> Error {
+        match (error, &self.counted) {
+            (Error::HsmRefused(refusal), Some(serial)) if refusal.member == "pin" => {
+                let why = format!("{}. {}", refusal.why, left(self.left, serial, self.by));
+                Error::HsmRefused(HsmRefusal { why, ..refusal })
+            }
+            (error, _) => error,
+        }
     }
 
     async fn not_tried(&mut self) {
@@ -81,8 +94,8 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
             return Ok(());
         }
         match self.records.guess(self.by, &serial).await {
-            Ok(Guess::Counted) => {
-                self.counted = Some(serial);
+            Ok(Guess::Counted(left)) => {
+                (self.counted, self.left) = (Some(serial), left);
                 Ok(())
             }
             Ok(Guess::NotBefore(until)) => Err(refusal(&serial, self.by, until)),
@@ -95,13 +108,28 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
 }
 
 fn refusal(serial: &str, by: &TenantName, until: Timestamp) -> String {
-    let tenant = if by.is_system() { String::new() } else { format!(" --tenant {by}") };
     format!(
         "two PINs that were brought for it were refused at this token, or not answered: no other is tried before {until}, or before \
-         an operator of the installation takes that back (`siv tenant forget-pins --serial {}{tenant}`). First make sure of \
-         the PIN at the token itself",
-        as_argument(serial)
+         an operator of the installation takes that back (`{}`). First make sure of the PIN at the token itself",
+        forgetting(serial, by)
     )
+}
+
+/// How many more siv tries. The token's own count it does not say: whoever else guesses there counts too.
+fn left(left: u32, serial: &str, by: &TenantName) -> String {
+    match left {
+        0 => format!(
+            "siv tries no other here for a day, or until an operator of the installation takes that back (`{}`)",
+            forgetting(serial, by)
+        ),
+        left => format!("siv tries {left} more here within a day; the token has a count of its own, and locks"),
+    }
+}
+
+/// What an operator says to have PINs tried again.
+fn forgetting(serial: &str, by: &TenantName) -> String {
+    let tenant = if by.is_system() { String::new() } else { format!(" --tenant {by}") };
+    format!("siv tenant forget-pins --serial {}{tenant}", as_argument(serial))
 }
 
 /// A serial number as it may stand in a command: who rules a token chooses its sixteen bytes.

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 pub use making::MadeKek;
 pub use news::{HsmNews, HsmState, News};
-pub use onboarding::{HsmPin, HsmRefusal, HsmWish};
+pub use onboarding::{HsmPin, HsmRefusal, HsmWish, WAIVED};
 pub use trial::TriedToken;
 
 use super::hsm_records::HsmKek;

@@ -44,6 +44,18 @@ pub struct HsmWish {
     pub waive: bool,
 }
 
+/// What a waiver waives: which of these a key lacks stands in the entry that takes it on (`reservations`).
+pub const WAIVED: &str = "that the token vouches for the key: that it was made there (CKA_LOCAL), never left it \
+    (CKA_NEVER_EXTRACTABLE) and was never readable (CKA_ALWAYS_SENSITIVE); somebody may know its bytes";
+
+impl HsmWish {
+    /// What is waived for the key that is named, if something is.
+    #[must_use]
+    pub fn waived(&self) -> Option<&'static str> {
+        self.waive.then_some(WAIVED)
+    }
+}
+
 /// A PIN on its way: not shown by `Debug`, wiped on drop.
 #[derive(Clone)]
 pub struct HsmPin(pub(super) Zeroizing<Vec<u8>>);
@@ -277,7 +289,11 @@ pub(super) fn in_use() -> Error {
 
 fn of_kek(error: HsmError) -> Error {
     let code = match &error {
-        HsmError::KekNotFound => "not_found",
+        HsmError::KekNotFound => {
+            let why =
+                format!("{error}: name one that is there, or leave out the key's label (--kek), and siv makes one");
+            return Error::HsmRefused(HsmRefusal::new("kek", "not_found", why));
+        }
         HsmError::KekAmbiguous(_) => "ambiguous",
         HsmError::KekUnfit(_) => "unfit",
         HsmError::Refused(_) | HsmError::ProfileUnavailable(_) => "refused",

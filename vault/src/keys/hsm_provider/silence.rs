@@ -67,7 +67,7 @@ impl<'h> Wait<'h> {
         }
         match status.failure {
             Some(HsmError::Overloaded) | None => Err(HsmError::Overloaded),
-            Some(HsmError::TokenNotFound) => Ok(Heard::Silence(Seen::NoToken)),
+            Some(HsmError::TokenNotFound(_)) => Ok(Heard::Silence(Seen::NoToken)),
             Some(HsmError::DeadlineExceeded) => Ok(Heard::Silence(Seen::NoAnswer)),
             Some(HsmError::Unavailable(_) | HsmError::Protocol(_)) => Ok(Heard::Silence(Seen::Fails)),
             Some(HsmError::TokenAmbiguous(_)) => Ok(Heard::NotAsked(NotAsked::TokensAlike)),

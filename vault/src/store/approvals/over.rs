@@ -13,6 +13,8 @@ pub enum Over {
     Used,
     /// The credential that asked does not hold any more.
     Withdrawn,
+    /// A custodian took it back.
+    TakenBack,
     /// What it was asked for is not there any more as it was.
     Changed,
     /// The token that was stated to be lost answers.
@@ -29,7 +31,7 @@ impl Over {
             Self::Digest => "digest",
             Self::Expired => "expired",
             Self::Used => "used",
-            Self::Withdrawn => "withdrawn",
+            Self::Withdrawn | Self::TakenBack => "withdrawn",
             Self::Changed => "changed",
             Self::Answers => "answers",
             Self::NotAsked(_) => "not_asked",
@@ -44,6 +46,7 @@ impl Over {
             Self::Expired => "its time is over: ask again",
             Self::Used => "another custodian gave it already",
             Self::Withdrawn => "the credential that asked for it does not hold any more: ask again with another",
+            Self::TakenBack => "a custodian withdrew it: ask again, if it is still wanted",
             Self::NotAsked(why) => why.as_str(),
             Self::Changed => "keys or settings are others than when it was asked for: ask again",
             Self::Answers => {

@@ -6,7 +6,7 @@ use super::vault::{NOW, Vault, demo, tenant_row};
 use crate::domain::{DataKeyClass, Tenant, TenantName, Timestamp};
 use crate::keys::{HsmPin, HsmWish, KekRecord, KeyRecords as _, Rewrap};
 use crate::store::administration::{Act, Administrator};
-use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Permit, Place, TwoPersonAct};
+use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Permit, Place, TwoPersonAct, Withdrawn};
 use crate::store::committer::operation::Changes;
 use crate::store::kek_rotation::{self, Target};
 use crate::store::kek_states::versions;
@@ -20,6 +20,7 @@ on_every_engine!(
     a_data_key_that_is_gone_stays_gone_though_it_was_wrapped_anew_meanwhile,
     a_move_rests_on_the_credential_that_asked_for_it,
     one_credential_asks_for_sixteen_acts_and_for_no_more_until_some_are_over,
+    what_was_withdrawn_is_neither_approved_nor_carried_out_nor_counted,
 );
 
 async fn of_two_creations_of_a_tenant_one_gives_it_its_key(vault: Vault) {
@@ -106,6 +107,37 @@ async fn a_move_rests_on_the_credential_that_asked_for_it(vault: Vault) {
     assert!(matches!(moves(2, late).await, Err(Error::Conflict)));
     assert!(versions(&demo(), &vault.store).await.unwrap().iter().all(|(_, kek)| kek.version <= 2));
     assert!(moves(2, asked).await.is_ok(), "it is these two that held it up");
+}
+
+async fn what_was_withdrawn_is_neither_approved_nor_carried_out_nor_counted(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (one, two) = (vault.custodian().await, vault.custodian().await);
+    let kek = vault.move_into_token().await.row_key();
+    let place = Place::Hsm { module: "/m.so".to_owned(), token: None, serial: None, kek: None, waive: false };
+    let act = TwoPersonAct::LeaveToken { kek: kek.clone(), place };
+    let withdraw = async |by, asked: &ApprovalRecord| {
+        approvals::withdraw(&vault.by_custodian(by), by, asked.approval_id, vault.ground()).await.unwrap()
+    };
+    let asked = vault.asked(one, act.clone()).await;
+    assert!(matches!(withdraw(two, &asked).await, Withdrawn::Done(_)));
+    assert!(matches!(vault.approve(two, &asked).await, Approved::Over(Over::TakenBack)));
+    assert!(matches!(withdraw(one, &asked).await, Withdrawn::Over(Over::TakenBack)));
+    // An approval that waits for who asked is taken back with its request.
+    let asked = vault.asked(one, act.clone()).await;
+    assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
+    let given = async || approvals::given(&vault.by_custodian(one), &act, &vault.store).await.unwrap().is_some();
+    assert!(given().await);
+    assert!(matches!(withdraw(one, &asked).await, Withdrawn::Done(_)));
+    assert!(!given().await, "it cannot be carried out");
+    assert_eq!(vault.said("key.approval.withdrawn").await, 2);
+    // What is done cannot be taken back; what was takes no room.
+    let asked = vault.asked(one, TwoPersonAct::LeaveToken { kek, place: Place::Local }).await;
+    assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
+    assert!(matches!(withdraw(one, &asked).await, Withdrawn::Over(Over::Used)));
+    for cache_seconds in 1..=17 {
+        let asked = vault.asked(one, TwoPersonAct::LeaveStrict { cache_seconds, settings: 1 }).await;
+        assert!(matches!(withdraw(one, &asked).await, Withdrawn::Done(_)));
+    }
 }
 
 async fn one_credential_asks_for_sixteen_acts_and_for_no_more_until_some_are_over(vault: Vault) {

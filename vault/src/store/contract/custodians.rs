@@ -113,7 +113,7 @@ impl Vault {
         made
     }
 
-    async fn asked(&self, custodian: CredentialId, act: TwoPersonAct) -> ApprovalRecord {
+    pub(super) async fn asked(&self, custodian: CredentialId, act: TwoPersonAct) -> ApprovalRecord {
         approvals::request(&self.by_custodian(custodian), custodian, act, self.ground()).await.unwrap()
     }
 }

@@ -1,0 +1,101 @@
+//! What an entry is about, in a few words for a list: the version of a key, its token, the row that was changed, the tenant.
+//!
+//! It reads the JSON that readers are given; what is not there is not said.
+
+use serde_json::Value;
+
+/// The words; nothing where the other columns say it all.
+#[must_use]
+pub fn about(entry: &Value) -> String {
+    let fact = |name: &str| entry["facts"][name].as_str();
+    let mut parts = Vec::new();
+    // An act that takes two: what was asked for.
+    parts.extend(fact("act").map(str::to_owned));
+    parts.extend(version(entry));
+    parts.extend(row(entry));
+    let token = fact("tokenLabel").or_else(|| fact("tokenSerial"));
+    parts.extend(token.filter(|token| !token.is_empty()).map(|token| format!("token {token}")));
+    parts.extend(fact("seconds").map(|seconds| format!("{seconds} s")));
+    // A copy in the installation's log.
+    parts.extend(fact("tenant").map(|tenant| format!("tenant {tenant}")));
+    parts.extend(fact("how").map(str::to_owned));
+    parts.join(", ")
+}
+
+/// The version of a key, and the key.
+fn version(entry: &Value) -> Option<String> {
+    let fact = |name: &str| entry["facts"][name].as_str();
+    let row = entry["object"]["key"].as_str().filter(|_| entry["object"]["table"] == "keks");
+    let named = row.or_else(|| fact("kek")).and_then(|kek| kek.rsplit_once('.'));
+    let key = named.map(|(key, _)| key).or_else(|| entry["kekId"].as_str());
+    match (named.map(|(_, version)| version).or_else(|| fact("version")), key) {
+        (Some(version), Some(key)) => Some(format!("version {version} of {}", short(key))),
+        (Some(version), None) => Some(format!("version {version}")),
+        // Of what was sealed with a key its entry need not remind.
+        (None, Some(key)) if is_of_keys(entry) => Some(format!("key {}", short(key))),
+        _ => fact("keks").map(|keks| format!("{} versions", keks.split(' ').count())),
+    }
+}
+
+fn is_of_keys(entry: &Value) -> bool {
+    entry["action"].as_str().is_some_and(|action| action.starts_with("key."))
+}
+
+/// The row that was changed, where it is no key's.
+fn row(entry: &Value) -> Option<String> {
+    let noun = match entry["object"]["table"].as_str()? {
+        "tenants" => "tenant",
+        "apps" => "app",
+        "flows" => "flow",
+        "destinations" => "destination",
+        "credentials" => "credential",
+        _ => return None,
+    };
+    Some(format!("{noun} {}", short(entry["object"]["key"].as_str()?)))
+}
+
+/// An id cut in the middle: beginning and end are what people compare. A name stays as it is.
+#[must_use]
+pub fn short(id: &str) -> String {
+    let is_id = id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    match (id.get(..8), id.get(32..)) {
+        (Some(start), Some(end)) if is_id => format!("{start}…{end}"),
+        _ => id.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const KEY: &str = "01a2146f-03b7-7be0-9a4f-1c5d0c9f2b11";
+
+    #[test]
+    fn an_act_on_a_key_says_which_version_in_which_token() {
+        let object = json!({ "table": "keks", "key": format!("{KEY}.2"), "version": 1 });
+        let facts = json!({ "tokenLabel": "acme", "tokenSerial": "17" });
+        let made = json!({ "action": "key.kek.rotated", "kekId": KEY, "object": object, "facts": facts });
+        assert_eq!(about(&made), "version 2 of 01a2146f…2b11, token acme");
+        // The installation's copy names the tenant and no row.
+        let facts = json!({ "version": "2", "tokenSerial": "17", "tenant": "acme" });
+        let copy = json!({ "action": "key.kek.destroyed", "kekId": KEY, "facts": facts });
+        assert_eq!(about(&copy), "version 2 of 01a2146f…2b11, token 17, tenant acme");
+        let asked = json!({ "action": "key.approval.requested", "facts": { "act": "lose-version", "kek": format!("{KEY}.1") },
+            "object": { "table": "approvals", "key": KEY } });
+        assert_eq!(about(&asked), "lose-version, version 1 of 01a2146f…2b11");
+        let shred = json!({ "action": "key.approval.given", "facts": { "act": "shred-tenant", "keks": "a.1 a.2" } });
+        assert_eq!(about(&shred), "shred-tenant, 2 versions");
+    }
+
+    #[test]
+    fn an_administrative_act_names_its_row_and_a_value_nothing_twice() {
+        let applied = json!({ "action": "admin.flow.applied", "object": { "table": "flows", "key": "charge-card" } });
+        assert_eq!(about(&applied), "flow charge-card");
+        let long = "a-name-that-has-just-six-and-thirty-c";
+        assert_eq!(short(long), long);
+        assert_eq!(about(&json!({ "action": "value.captured", "kekId": KEY, "valueId": KEY })), "");
+        assert_eq!(about(&json!({ "altered": "leaf" })), "");
+    }
+}
