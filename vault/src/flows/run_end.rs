@@ -140,7 +140,7 @@ impl Operation for Ending {
             return Decision::NeedDataKeys(resealed);
         }
         // What would be sealed under a data key that has ended would open for nobody: it is not captured, and nobody gets a key.
-        let may_capture = self.new_values.iter().all(|row| rows.has_data_key(row.data_key_id));
+        let may_capture = self.new_values.iter().all(|row| rows.may_seal_under(row.data_key_id));
         let (mut entries, mut states) = (Vec::new(), BTreeMap::new());
         for used in &self.used {
             let back = used.take_back.then(|| self.take_back(used, rows, &mut states)).flatten();
@@ -159,7 +159,7 @@ impl Operation for Ending {
             idempotency: self
                 .idempotency
                 .iter()
-                .filter(|row| may_capture && rows.has_data_key(row.data_key_id))
+                .filter(|row| may_capture && rows.may_seal_under(row.data_key_id))
                 .cloned()
                 .collect(),
             ..Changes::default()

@@ -97,8 +97,8 @@ pub(in crate::store) struct Loaded {
     pub(in crate::store) idempotency: Vec<IdempotencyRow>,
     pub(in crate::store) encs: Vec<(TenantName, CaptureSessionId, [u8; 32])>,
     pub(in crate::store) runs: Vec<RunRow>,
-    /// Those that are there, and stay until the batch ends.
-    pub(in crate::store) data_keys: Vec<(TenantName, DataKeyId)>,
+    /// Those that are there, and whether each is open: so they stay until the batch ends.
+    pub(in crate::store) data_keys: Vec<(TenantName, DataKeyId, bool)>,
 }
 
 impl Loaded {
@@ -161,6 +161,8 @@ pub(in crate::store) struct WriteSet {
     pub(in crate::store) rows: BTreeMap<(Table, TenantName, String), (u64, SealedRow)>,
     pub(in crate::store) data_keys: Vec<DataKeyRow>,
     pub(in crate::store) removed_data_keys: Vec<(TenantName, DataKeyId)>,
+    pub(in crate::store) closed_data_keys: BTreeMap<TenantName, BTreeSet<DataKeyId>>,
+    pub(in crate::store) retired_data_keys: Vec<(TenantName, DataKeyId)>,
     /// Of each tenant one after the other.
     pub(in crate::store) lost_data_keys: Vec<LostDataKey>,
     pub(in crate::store) forgotten_guesses: Vec<(TenantName, String)>,
@@ -185,6 +187,8 @@ impl WriteSet {
             && self.rows.is_empty()
             && self.data_keys.is_empty()
             && self.removed_data_keys.is_empty()
+            && self.closed_data_keys.is_empty()
+            && self.retired_data_keys.is_empty()
             && self.lost_data_keys.is_empty()
             && self.forgotten_guesses.is_empty()
             && self.capture_keys.is_empty()
