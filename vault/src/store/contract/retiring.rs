@@ -1,6 +1,6 @@
 //! A data key goes only when nothing rests on it, whatever is written meanwhile.
 
-use std::sync::Arc;
+use std::cell::Cell;
 
 use tokio::sync::Semaphore;
 
@@ -50,23 +50,28 @@ async fn a_data_key_that_a_value_came_to_rest_on_is_not_taken_away_at_whatever_m
     vault.compromise(1).await;
     vault.pass(false).await;
     let (mut kept, mut refused) = (0, 0);
-    // After each of its readings the pass waits for its turn; then a value comes whose id is smaller than all that was read.
+    // After one of its readings the pass waits for its turn; then a value comes whose id is smaller than all that was read.
     for after in 0.. {
-        let turns = Semaphore::new(1);
+        let (turns, is_over) = (Semaphore::new(1), Cell::new(false));
         let came = async {
-            for _ in 0..after {
-                drop(turns.acquire().await.unwrap());
+            let mut turn = None;
+            for _ in 0..=after {
+                drop(turn.take());
+                while turns.available_permits() > 0 && !is_over.get() {
+                    tokio::task::yield_now().await;
+                }
+                turn = Some(turns.acquire().await.unwrap());
             }
-            let _turn = turns.acquire().await.unwrap();
             let there = vault.has(old).await;
             let mut row = ValueRow { data_key_id: old, ..vault.value(RetentionClass::Stored, None) };
             row.metadata.value_id = ValueId::from_bytes([0; 16]);
             (there, vault.seal(row, || ()).await)
         };
-        let by = vault.by();
-        let pass = resealing::pass(&by, true, &turns, vault.ground());
-        let (passed, (there, sealed)) = tokio::join!(pass, came);
-        passed.unwrap();
+        let pass = async {
+            resealing::pass(&vault.by(), true, &turns, vault.ground()).await.unwrap();
+            is_over.set(true);
+        };
+        let ((), (there, sealed)) = tokio::join!(pass, came);
         if sealed {
             assert!(vault.has(old).await, "a value rests on it that came after reading {after}");
             let place = vault.literal(&[0; 16]);
