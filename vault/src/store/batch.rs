@@ -62,6 +62,7 @@ pub(in crate::store) struct Wanted {
     pub(in crate::store) idempotency: BTreeMap<TenantName, BTreeSet<[u8; 32]>>,
     pub(in crate::store) encs: BTreeMap<(TenantName, CaptureSessionId), BTreeSet<[u8; 32]>>,
     pub(in crate::store) runs: BTreeMap<TenantName, BTreeSet<RunId>>,
+    pub(in crate::store) guesses: BTreeMap<TenantName, BTreeSet<String>>,
     pub(in crate::store) data_keys: BTreeMap<TenantName, BTreeSet<DataKeyId>>,
 }
 
@@ -77,6 +78,7 @@ impl Wanted {
             idempotency: BTreeMap::new(),
             encs: BTreeMap::new(),
             runs: BTreeMap::new(),
+            guesses: BTreeMap::new(),
             data_keys: BTreeMap::new(),
         }
     }
@@ -97,6 +99,8 @@ pub(in crate::store) struct Loaded {
     pub(in crate::store) idempotency: Vec<IdempotencyRow>,
     pub(in crate::store) encs: Vec<(TenantName, CaptureSessionId, [u8; 32])>,
     pub(in crate::store) runs: Vec<RunRow>,
+    /// Those that are there; they stay as they are until the batch ends.
+    pub(in crate::store) guesses: Vec<(TenantName, String, u64)>,
     /// Those that are there, and whether each is open: so they stay until the batch ends.
     pub(in crate::store) data_keys: Vec<(TenantName, DataKeyId, bool)>,
 }
@@ -114,6 +118,7 @@ impl Loaded {
             idempotency: Vec::new(),
             encs: Vec::new(),
             runs: Vec::new(),
+            guesses: Vec::new(),
             data_keys: Vec::new(),
         }
     }

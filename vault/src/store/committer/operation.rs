@@ -43,6 +43,8 @@ pub struct Reads {
     pub rows: Vec<(Table, String)>,
     /// Runs.
     pub runs: Vec<crate::domain::RunId>,
+    /// Serial numbers of tokens: how many PINs count there that its tenant brought.
+    pub guesses: Vec<String>,
     /// Data keys that it seals under, if it carries no generation that says they are there: those found are there until the
     /// batch is durable.
     pub data_keys: Vec<DataKeyId>,
@@ -75,6 +77,8 @@ pub trait Rows {
     fn row(&self, table: Table, key: &str) -> Option<&DecidingRow>;
     /// A run.
     fn run(&self, run_id: crate::domain::RunId) -> Option<&RunRow>;
+    /// How many PINs count at a token that was asked for, if any were brought.
+    fn guesses(&self, token: &str) -> Option<u64>;
     /// Whether a data key that was asked for is there: what is sealed under one that is gone opens for nobody.
     fn has_data_key(&self, id: DataKeyId) -> bool;
     /// Whether something may be sealed under it, too: it is there and not closed.

@@ -20,6 +20,7 @@ struct TenantRows {
     idempotency: HashMap<[u8; 32], IdempotencyRow>,
     encs: HashSet<(CaptureSessionId, [u8; 32])>,
     runs: HashMap<RunId, RunRow>,
+    guesses: HashMap<String, u64>,
     /// Whether each is open.
     data_keys: HashMap<DataKeyId, bool>,
     /// Rows and values that are not what was written.
@@ -69,6 +70,9 @@ pub(super) fn want(wanted: &mut Wanted, (reads, asker): (Reads, Option<Asker>), 
     if !reads.runs.is_empty() {
         wanted.runs.entry(tenant.clone()).or_default().extend(reads.runs);
     }
+    if !reads.guesses.is_empty() {
+        wanted.guesses.entry(tenant.clone()).or_default().extend(reads.guesses);
+    }
     if !reads.data_keys.is_empty() {
         wanted.data_keys.entry(tenant.clone()).or_default().extend(reads.data_keys);
     }
@@ -107,6 +111,9 @@ impl Overlay {
         }
         for row in loaded.runs {
             overlay.of(&row.tenant).runs.insert(row.run_id, row.clone());
+        }
+        for (tenant, token, tried) in loaded.guesses {
+            overlay.of(&tenant).guesses.insert(token, tried);
         }
         for (tenant, id, open) in loaded.data_keys {
             overlay.of(&tenant).data_keys.insert(id, open);
@@ -201,6 +208,9 @@ impl Overlay {
         rows.encs.extend(changes.encs.iter().map(|(session, enc, _)| (*session, *enc)));
         rows.idempotency.extend(changes.idempotency.iter().map(|row| (row.lookup, row.clone())));
         rows.runs.extend(changes.runs.iter().map(|row| (row.run_id, row.clone())));
+        for token in &changes.forgotten_guesses {
+            rows.guesses.remove(token);
+        }
         for id in &changes.closed_data_keys {
             rows.data_keys.entry(*id).and_modify(|open| *open = false);
         }
@@ -252,6 +262,10 @@ impl Rows for View<'_> {
 
     fn run(&self, run_id: RunId) -> Option<&RunRow> {
         self.rows()?.runs.get(&run_id)
+    }
+
+    fn guesses(&self, token: &str) -> Option<u64> {
+        self.rows()?.guesses.get(token).copied()
     }
 
     fn has_data_key(&self, id: DataKeyId) -> bool {

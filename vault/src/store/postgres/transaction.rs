@@ -127,6 +127,12 @@ async fn load(
         let ids: Vec<_> = ids.iter().copied().collect();
         loaded.runs.extend(requests::lock_runs(&ids, tenant, connection).await?);
     }
+    for (tenant, tokens) in &wanted.guesses {
+        for token in tokens {
+            let tried = pin_guesses::tried(tenant, token, connection).await?;
+            loaded.guesses.extend(tried.map(|tried| (tenant.clone(), token.clone(), tried)));
+        }
+    }
     for (tenant, ids) in &wanted.data_keys {
         let ids: Vec<_> = ids.iter().copied().collect();
         let there = key_rows::hold_data_keys(&ids, tenant, connection).await?;

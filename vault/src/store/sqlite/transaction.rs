@@ -50,6 +50,12 @@ impl SqliteBatch<'_> {
             let ids: Vec<_> = ids.iter().copied().collect();
             loaded.runs.extend(requests::read_runs(&ids, tenant, connection).await?);
         }
+        for (tenant, tokens) in &wanted.guesses {
+            for token in tokens {
+                let tried = pin_guesses::tried(tenant, token, connection).await?;
+                loaded.guesses.extend(tried.map(|tried| (tenant.clone(), token.clone(), tried)));
+            }
+        }
         for (tenant, ids) in &wanted.data_keys {
             for id in ids {
                 let open = key_rows::is_open(*id, tenant, connection).await?;
