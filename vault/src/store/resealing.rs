@@ -24,6 +24,7 @@ use crate::domain::{DataKeyId, TenantName, Timestamp, ValueId};
 use crate::keys::{self, Compromise, HeldKeys, KeyRecords};
 
 pub use over::left;
+pub(in crate::store) use retiring::close;
 
 /// So many values go in one commit: few enough that no request waits for it.
 const SLICE: usize = 128;

@@ -1,8 +1,9 @@
 //! A data key goes only when nothing rests on it, whatever is written meanwhile.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::vault::{Vault, demo, entry};
 use super::{on_every_engine, on_postgres};
@@ -19,6 +20,7 @@ on_every_engine!(
     a_data_key_that_a_value_came_to_rest_on_is_not_taken_away_at_whatever_moment_it_came,
     only_a_data_key_that_was_closed_is_retired,
     a_data_key_that_was_closed_opens_and_has_another_beside_it,
+    a_slice_goes_under_another_data_key_where_the_one_before_was_closed,
     a_row_that_was_made_to_look_like_a_data_key_of_values_is_not_taken_away,
 );
 
@@ -41,6 +43,14 @@ impl Vault {
     }
 }
 
+/// The turn after the next reading of a pass, or after its end.
+async fn next_turn<'t>(turns: &'t Semaphore, is_over: &Cell<bool>) -> SemaphorePermit<'t> {
+    while turns.available_permits() > 0 && !is_over.get() {
+        tokio::task::yield_now().await;
+    }
+    turns.acquire().await.unwrap()
+}
+
 async fn a_data_key_that_a_value_came_to_rest_on_is_not_taken_away_at_whatever_moment_it_came(vault: Vault) {
     let vault = vault.with_tenant().await;
     let old = vault.row(vault.captured(None).await).await.data_key_id;
@@ -57,10 +67,7 @@ async fn a_data_key_that_a_value_came_to_rest_on_is_not_taken_away_at_whatever_m
             let mut turn = None;
             for _ in 0..=after {
                 drop(turn.take());
-                while turns.available_permits() > 0 && !is_over.get() {
-                    tokio::task::yield_now().await;
-                }
-                turn = Some(turns.acquire().await.unwrap());
+                turn = Some(next_turn(&turns, &is_over).await);
             }
             let there = vault.has(old).await;
             let mut row = ValueRow { data_key_id: old, ..vault.value(RetentionClass::Stored, None) };
@@ -85,6 +92,41 @@ async fn a_data_key_that_a_value_came_to_rest_on_is_not_taken_away_at_whatever_m
     }
     assert!(kept >= 2 && refused == 1, "{kept} {refused}");
     assert!(!vault.has(old).await && vault.said("key.data-key.retired").await == 1);
+}
+
+async fn a_slice_goes_under_another_data_key_where_the_one_before_was_closed(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let mut values = Vec::new();
+    for _ in 0..MANY {
+        values.push(vault.captured(None).await);
+    }
+    let old = vault.row(values[0]).await.data_key_id;
+    vault.compromise(1).await;
+    let (turns, is_over) = (Semaphore::new(1), Cell::new(false));
+    let closed = async {
+        loop {
+            let _turn = next_turn(&turns, &is_over).await;
+            let now = vault.row(values[0]).await.data_key_id;
+            if now != old {
+                vault.close(vec![now]).await;
+                vault.keys.forget_tenant(&demo());
+                return now;
+            }
+        }
+    };
+    let pass = async {
+        let passed = resealing::pass(&vault.by(), false, &turns, vault.ground()).await.unwrap();
+        is_over.set(true);
+        passed
+    };
+    let (passed, first) = tokio::join!(pass, closed);
+    assert_eq!(passed.moved, MANY as u64, "all of them, in one pass");
+    let mut under = BTreeMap::<DataKeyId, usize>::new();
+    for value_id in values {
+        assert!(vault.is_genuine(value_id).await);
+        *under.entry(vault.row(value_id).await.data_key_id).or_default() += 1;
+    }
+    assert!(under.len() == 2 && under.contains_key(&first) && !under.contains_key(&old), "{under:?}");
 }
 
 async fn only_a_data_key_that_was_closed_is_retired(vault: Vault) {

@@ -36,13 +36,7 @@ pub(super) async fn retire(
         }
     }
     let open: Vec<DataKeyId> = genuine.iter().filter(|row| !row.closed).map(|row| row.data_key_id).collect();
-    if !open.is_empty() {
-        let close = OwnWork::new(by.tenant.clone(), deadline(ground), move || Changes {
-            closed_data_keys: open.clone(),
-            ..Changes::default()
-        });
-        ground.committer.submit(close).await?;
-    }
+    close(&by.tenant, open, ground).await?;
     let Some(needed) = data_keys_in_use(&by.tenant, walk, ground.store).await? else {
         tracing::error!(tenant = %by.tenant, "a value does not say which data key it needs: none is taken away");
         return Ok(());
@@ -59,6 +53,19 @@ pub(super) async fn retire(
         }
     }
     Ok(())
+}
+
+/// Closes data keys, after every batch that seals something under one of them.
+pub(in crate::store) async fn close(
+    tenant: &TenantName,
+    data_keys: Vec<DataKeyId>,
+    ground: Ground<'_>,
+) -> Result<(), Error> {
+    if data_keys.is_empty() {
+        return Ok(());
+    }
+    let changes = move || Changes { closed_data_keys: data_keys.clone(), ..Changes::default() };
+    ground.committer.submit(OwnWork::new(tenant.clone(), deadline(ground), changes)).await.map(|_| ())
 }
 
 /// The data keys that some value or state of a tenant needs: all of them are read, a bounded part at a time. Nothing if a row does
