@@ -69,6 +69,10 @@ async fn a_pin_in_whose_login_the_module_died_stays_counted() {
         assert!(why.contains("hsm.token"), "{why}");
     }
     assert_eq!(token.calls("C_Login"), tried + 2);
+    let entries = custody.entries(&guest, "key.provider.login-unanswered").await;
+    assert_eq!(entries.len(), 2, "the token may have counted each: {entries:?}");
+    assert!(entries.iter().all(|entry| entry["outcome"] == "unknown" && entry["facts"]["tokenLabel"] == LABEL));
+    assert_eq!(custody.entries(&guest, "key.provider.quarantined").await.len(), 0);
     token.inject("");
     // What this process remembers of silent logins ends with it; the count does not.
     custody.restart();
@@ -76,4 +80,6 @@ async fn a_pin_in_whose_login_the_module_died_stays_counted() {
     let why = brings(&custody, &guest, &token, PIN).unwrap_err();
     assert!(why.contains("no other is tried before 20"), "{why}");
     assert_eq!(token.calls("C_Login"), tried, "the token may have counted both");
+    let entries = custody.entries(&guest, "key.provider.login-unanswered").await;
+    assert_eq!(entries.len(), 2, "what was not tried has none");
 }

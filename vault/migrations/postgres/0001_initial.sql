@@ -54,6 +54,7 @@ CREATE TABLE data_keys (
     created     bigint           NOT NULL, -- when it was made
     era         bigint           NOT NULL, -- how many of the tenant's KEK versions were compromised by then
     part        bigint           NOT NULL, -- which of its class, epoch and era: another is begun when one has sealed much
+    closed      bigint           NOT NULL, -- 1 once nothing is sealed under it any more: only then it can be found to be needed by nothing
     PRIMARY KEY (tenant, data_key_id),
     UNIQUE (tenant, class, epoch, era, part)
 );

@@ -52,6 +52,7 @@ CREATE TABLE data_keys (
     created     INTEGER NOT NULL, -- when it was made
     era         INTEGER NOT NULL, -- how many of the tenant's KEK versions were compromised by then
     part        INTEGER NOT NULL, -- which of its class, epoch and era: another is begun when one has sealed much
+    closed      INTEGER NOT NULL, -- 1 once nothing is sealed under it any more: only then it can be found to be needed by nothing
     PRIMARY KEY (tenant, data_key_id),
     UNIQUE (tenant, class, epoch, era, part)
 ) STRICT, WITHOUT ROWID;

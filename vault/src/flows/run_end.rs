@@ -83,6 +83,8 @@ pub(super) struct Ending {
     /// Whether it was handed in before and nobody heard how that ended. Only then an outcome that stands there already may
     /// be its own: a run's row is not authenticated, and must not silence the entries of a first hand-in.
     pub(super) unheard: bool,
+    /// Data keys of what an earlier hand-in wrote, where it was sealed anew since: known once it was read.
+    pub(super) sealed_anew: Vec<DataKeyId>,
     /// Data keys of values that were sealed anew since their release.
     pub(super) held: HeldKeys,
 }
@@ -115,6 +117,7 @@ impl Operation for Ending {
                 .iter()
                 .map(|row| row.data_key_id)
                 .chain(self.idempotency.iter().map(|row| row.data_key_id))
+                .chain(self.sealed_anew.iter().copied())
                 .collect(),
             ..Reads::default()
         }
@@ -131,16 +134,14 @@ impl Operation for Ending {
         let known = rows.run(self.plan.run_id).filter(|_| self.unheard).and_then(|run| run.outcome);
         let ended = known.is_some_and(|outcome| with_intent || outcome != RunOutcome::Completed);
         if ended && (with_intent || self.ended != Ended::Well) {
-            let opens =
-                |row: &Arc<ValueRow>| rows.value(row.metadata.value_id).is_some() && rows.has_data_key(row.data_key_id);
-            return Decision::Answer(self.new_values.iter().all(opens));
+            return self.as_captured(rows);
         }
         let resealed = self.resealed(rows);
         if !resealed.is_empty() {
             return Decision::NeedDataKeys(resealed);
         }
         // What would be sealed under a data key that has ended would open for nobody: it is not captured, and nobody gets a key.
-        let may_capture = self.new_values.iter().all(|row| rows.has_data_key(row.data_key_id));
+        let may_capture = self.new_values.iter().all(|row| rows.may_seal_under(row.data_key_id));
         let (mut entries, mut states) = (Vec::new(), BTreeMap::new());
         for used in &self.used {
             let back = used.take_back.then(|| self.take_back(used, rows, &mut states)).flatten();
@@ -159,7 +160,7 @@ impl Operation for Ending {
             idempotency: self
                 .idempotency
                 .iter()
-                .filter(|row| may_capture && rows.has_data_key(row.data_key_id))
+                .filter(|row| may_capture && rows.may_seal_under(row.data_key_id))
                 .cloned()
                 .collect(),
             ..Changes::default()
@@ -172,6 +173,21 @@ impl Ending {
     /// The new values that a hand-in before this one may have written.
     fn perhaps_captured(&self) -> impl Iterator<Item = ValueId> {
         self.new_values.iter().filter(|_| self.unheard).map(|row| row.metadata.value_id)
+    }
+
+    /// Whether what an earlier hand-in wrote is there and opens: under the data key that it rests on now, which need not be the one
+    /// that it was written under. One that is not known yet is asked for, and the operation comes back.
+    fn as_captured(&mut self, rows: &dyn Rows) -> Decision<bool> {
+        let now = |row: &Arc<ValueRow>| rows.value(row.metadata.value_id).map(|value| value.row.data_key_id);
+        let rest_on: Vec<Option<DataKeyId>> = self.new_values.iter().map(now).collect();
+        let is_asked =
+            |id: &DataKeyId| self.sealed_anew.contains(id) || self.new_values.iter().any(|row| row.data_key_id == *id);
+        let unknown: Vec<DataKeyId> = rest_on.iter().flatten().filter(|id| !is_asked(id)).copied().collect();
+        if !unknown.is_empty() {
+            self.sealed_anew.extend(unknown);
+            return Decision::NeedDataKeys(Vec::new());
+        }
+        Decision::Answer(rest_on.iter().all(|id| id.is_some_and(|id| rows.has_data_key(id))))
     }
 
     /// The entries of an input's second phase. With a relay there is always one; else only where something is to be said:

@@ -77,8 +77,19 @@ impl Runner {
             let keys = &self.inner().keys;
             let (realm, held, deadline) = (keys.realm().clone(), keys.held(), now);
             let (plan, unheard) = (Arc::clone(&plan), false);
-            let ending =
-                Ending { plan, realm, used, ended, idempotency, new_values, captures, deadline, unheard, held };
+            let ending = Ending {
+                plan,
+                realm,
+                used,
+                ended,
+                idempotency,
+                new_values,
+                captures,
+                deadline,
+                unheard,
+                sealed_anew: Vec::new(),
+                held,
+            };
             self.end(ending).await.map_err(of_run)?;
         }
         result.map_err(|error| RunError::Flow { run_id: Some(plan.run_id), error })

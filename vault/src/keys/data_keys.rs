@@ -75,7 +75,7 @@ impl Keys {
         // Before anything is read: what a compromise spoils meanwhile must not become what seals.
         let ticket = self.inner.cache.ticket(tenant);
         let (row, compromise) = current_row(records, tenant, class, epoch).await?;
-        if let Some(row) = row.as_ref().filter(|row| !self.inner.tallies.is_spent_by(row.data_key_id))
+        if let Some(row) = row.as_ref().filter(|row| !row.closed && !self.inner.tallies.is_spent_by(row.data_key_id))
             && let Some(key) = self.opened_to_seal(records, row, (Use::Seals, ticket)).await?
         {
             return Ok(key);
@@ -113,7 +113,7 @@ impl Keys {
         }
         let (row, compromise) = current_row(records, tenant, class, epoch).await?;
         let opens = (Use::Opens, self.inner.cache.ticket(tenant));
-        if let Some(row) = &row
+        if let Some(row) = row.as_ref().filter(|row| !row.closed)
             && self.opened_to_seal(records, row, opens).await?.is_some()
         {
             return Ok(());
@@ -156,6 +156,7 @@ impl Keys {
             created,
             era: compromise.era(),
             part,
+            closed: false,
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Records {
     pub(super) keks: Mutex<Vec<KekRecord>>,
     pub(super) providers: Mutex<Vec<(u64, ProviderRecord)>>,
     pub(super) loads: AtomicU32,
+    /// PINs that count at any token.
+    pub(super) guesses: AtomicU32,
     pub(super) age: Mutex<Option<Duration>>,
     /// Whoever has unwrapped a key says so here, and waits before it is kept.
     pub(super) unwrapped: Mutex<Option<(Arc<Notify>, Arc<Notify>)>>,
@@ -122,10 +124,12 @@ impl KeyRecords for Records {
     }
 
     async fn guess(&self, _: &TenantName, _: &str) -> Result<Guess, RecordsError> {
+        self.guesses.fetch_add(1, Ordering::SeqCst);
         Ok(Guess::Counted(1))
     }
 
     async fn guess_back(&self, _: &TenantName, _: &str) -> Result<(), RecordsError> {
+        self.guesses.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
 

@@ -34,6 +34,9 @@ pub struct DataKeyRow {
     pub era: u32,
     /// Which of its class, epoch and era: another is begun when one has sealed much.
     pub part: u32,
+    /// Whether nothing is sealed under it any more. Not covered by its MAC: whoever writes to the database can so bring about no
+    /// more than that another one is begun.
+    pub closed: bool,
 }
 
 /// A version of a tenant's KEK: body of a row of `Table::Keks`, key `{id}.{version}`.

@@ -25,6 +25,7 @@ fn stored_data_key() {
         created: Timestamp::from_millis(1_795_489_236_007),
         era: 0,
         part: 0,
+        closed: false,
     };
     let context = wrapping::context(&realm, &row);
     let wrapped = envelope::seal_with_nonce(&nonce, &kek, &context, &data_key).unwrap();
@@ -62,6 +63,7 @@ fn stored_data_key_without_an_erasure_key() {
         created: Timestamp::from_millis(1_795_489_236_007),
         era: 0,
         part: 0,
+        closed: false,
     };
     let context = wrapping::context(&realm, &row);
     assert_eq!(context, bytes("context"));
@@ -92,6 +94,7 @@ fn a_damaged_data_key_is_refused() {
             created: Timestamp::from_millis(1_795_489_236_007),
             era: 0,
             part: 0,
+            closed: false,
         };
         assert!(wrapping::wrapped([&mac], erasure, &realm, &row).is_ok(), "{file}");
         for damaged in vectors::damages(&stored) {

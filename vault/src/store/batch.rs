@@ -62,6 +62,7 @@ pub(in crate::store) struct Wanted {
     pub(in crate::store) idempotency: BTreeMap<TenantName, BTreeSet<[u8; 32]>>,
     pub(in crate::store) encs: BTreeMap<(TenantName, CaptureSessionId), BTreeSet<[u8; 32]>>,
     pub(in crate::store) runs: BTreeMap<TenantName, BTreeSet<RunId>>,
+    pub(in crate::store) guesses: BTreeMap<TenantName, BTreeSet<String>>,
     pub(in crate::store) data_keys: BTreeMap<TenantName, BTreeSet<DataKeyId>>,
 }
 
@@ -77,6 +78,7 @@ impl Wanted {
             idempotency: BTreeMap::new(),
             encs: BTreeMap::new(),
             runs: BTreeMap::new(),
+            guesses: BTreeMap::new(),
             data_keys: BTreeMap::new(),
         }
     }
@@ -108,8 +110,10 @@ pub(in crate::store) struct Loaded {
     pub(in crate::store) idempotency: Vec<IdempotencyRow>,
     pub(in crate::store) encs: Vec<(TenantName, CaptureSessionId, [u8; 32])>,
     pub(in crate::store) runs: Vec<RunRow>,
-    /// Those that are there, and stay until the batch ends.
-    pub(in crate::store) data_keys: Vec<(TenantName, DataKeyId)>,
+    /// Those that are there; they stay as they are until the batch ends.
+    pub(in crate::store) guesses: Vec<(TenantName, String, u64)>,
+    /// Those that are there, and whether each is open: so they stay until the batch ends.
+    pub(in crate::store) data_keys: Vec<(TenantName, DataKeyId, bool)>,
 }
 
 impl Loaded {
@@ -125,6 +129,7 @@ impl Loaded {
             idempotency: Vec::new(),
             encs: Vec::new(),
             runs: Vec::new(),
+            guesses: Vec::new(),
             data_keys: Vec::new(),
         }
     }
@@ -185,6 +190,8 @@ pub(in crate::store) struct WriteSet {
     pub(in crate::store) rows: BTreeMap<(Table, TenantName, String), (u64, SealedRow)>,
     pub(in crate::store) data_keys: Vec<DataKeyRow>,
     pub(in crate::store) removed_data_keys: Vec<(TenantName, DataKeyId)>,
+    pub(in crate::store) closed_data_keys: BTreeMap<TenantName, BTreeSet<DataKeyId>>,
+    pub(in crate::store) retired_data_keys: Vec<(TenantName, DataKeyId)>,
     /// Of each tenant one after the other.
     pub(in crate::store) lost_data_keys: Vec<LostDataKey>,
     pub(in crate::store) forgotten_guesses: Vec<(TenantName, String)>,
@@ -213,6 +220,8 @@ impl WriteSet {
             && self.rows.is_empty()
             && self.data_keys.is_empty()
             && self.removed_data_keys.is_empty()
+            && self.closed_data_keys.is_empty()
+            && self.retired_data_keys.is_empty()
             && self.lost_data_keys.is_empty()
             && self.forgotten_guesses.is_empty()
             && self.capture_keys.is_empty()

@@ -122,7 +122,7 @@ pub async fn judge(
         Looked::NotAsked(why) => return Ok(Asked::NotAsked(why)),
         Looked::Answers | Looked::Gone(_) => return Ok(Asked::Answers),
     };
-    let (_, losses) = losses(&kek, tenant, ground).await?;
+    let losses = losses(&wrapped(&kek, tenant, ground).await?, tenant, ground.store).await?;
     Ok(Asked::Possible(Losing { kek, row, losses, seen }))
 }
 
@@ -153,7 +153,11 @@ pub(in crate::store) async fn end(
     if ended.seen.is_none_or(|now| now.is_answer() != seen.is_answer()) {
         return Ok(Approved::Over(Over::Changed));
     }
-    let (rows, losses) = losses(&kek, tenant, ground).await?;
+    let rows = wrapped(&kek, tenant, ground).await?;
+    // Values that are sealed anew, and what runs under way give, come to rest on none of them from now on: what is counted is what
+    // there is. (What is captured rests on the generation, which moves on with the act.)
+    resealing::close(tenant, rows.iter().map(|row| row.data_key_id).collect(), ground).await?;
+    let losses = losses(&rows, tenant, store).await?;
     // Nothing is wrapped under it any more: what is there now was there when it was asked, or fewer.
     if !losses.iter().all(|loss| told.iter().any(|told| is_within(loss, told))) {
         return Ok(Approved::Over(Over::Changed));
@@ -227,13 +231,13 @@ pub(in crate::store) fn told(losses: &[LostClass]) -> Result<String, Error> {
     serde_json::to_string(losses).map_err(|_| Error::Rule("losses must serialise"))
 }
 
-/// The data keys that a version wraps, and what they seal, by class. Each is held to its seal and MAC: a row that somebody made
+/// The data keys that a version wraps. Each is held to its seal and MAC: a row that somebody made
 /// name the version ends with none. Those whose erasure key's time is over ended with that.
-async fn losses(
+async fn wrapped(
     kek: &KekRecord,
     tenant: &TenantName,
     Ground { store, keys, .. }: Ground<'_>,
-) -> Result<(Vec<DataKeyRow>, Vec<LostClass>), Error> {
+) -> Result<Vec<DataKeyRow>, Error> {
     let (mut rows, mut after) = (Vec::new(), None);
     loop {
         let found = store.data_keys_after(tenant, after, LOOK).await?;
@@ -251,9 +255,14 @@ async fn losses(
             }
         }
     }
+    Ok(rows)
+}
+
+/// What data keys seal, by class.
+async fn losses(rows: &[DataKeyRow], tenant: &TenantName, store: &Store) -> Result<Vec<LostClass>, Error> {
     let mut by_class: BTreeMap<DataKeyClass, (u64, Counted)> = BTreeMap::new();
     let mut times: BTreeMap<(DataKeyClass, u64), Vec<&DataKeyRow>> = BTreeMap::new();
-    for row in &rows {
+    for row in rows {
         by_class.entry(row.class).or_default().0 += 1;
         times.entry((row.class, row.epoch.0)).or_default().push(row);
     }
@@ -264,7 +273,7 @@ async fn losses(
         let looked = looked.entry(class).or_default();
         *looked += count(&keys, MOST_LOOKED.saturating_sub(*looked), (tenant, seen), store).await?;
     }
-    Ok((rows, by_class.into_iter().map(|(class, counts)| loss(class, counts)).collect()))
+    Ok(by_class.into_iter().map(|(class, counts)| loss(class, counts)).collect())
 }
 
 fn loss(class: DataKeyClass, (data_keys, Counted { values, at_least }): (u64, Counted)) -> LostClass {

@@ -66,26 +66,18 @@ impl Store {
 /// # Errors
 /// [`Error::Database`]; those of the committer.
 pub async fn forget(by: Administrator, token: String, ground: Ground<'_>) -> Result<Option<u64>, Error> {
-    let Some((tried, _)) = ground.store.guesses(&by.tenant, &token).await? else { return Ok(None) };
-    ground.committer.submit(Forgetting { by, token, tried }).await?;
-    Ok(Some(tried))
+    ground.committer.submit(Forgetting { by, token }).await.map(|done| done.output)
 }
 
-impl Store {
-    async fn guesses(&self, by: &TenantName, token: &str) -> Result<Option<(u64, Timestamp)>, Error> {
-        engine!(self, guesses(by, token))
-    }
-}
-
-/// The count goes in the commit of the entry that says who took it back.
+/// The count goes in the commit of the entry that says who took it back; it is read, and held, in that very commit: of two who do so
+/// at once one finds nothing.
 struct Forgetting {
     by: Administrator,
     token: String,
-    tried: u64,
 }
 
 impl Operation for Forgetting {
-    type Output = ();
+    type Output = Option<u64>;
 
     fn tenant(&self) -> &TenantName {
         &self.by.tenant
@@ -105,16 +97,17 @@ impl Operation for Forgetting {
     }
 
     fn reads(&self) -> Reads {
-        Reads::default()
+        Reads { guesses: vec![self.token.clone()], ..Reads::default() }
     }
 
     fn hold(&mut self, _: Arc<DataKey>) {}
 
-    fn decide(&mut self, rows: &dyn Rows) -> Decision<()> {
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<Option<u64>> {
+        let Some(tried) = rows.guesses(&self.token) else { return Decision::Answer(None) };
         let action = Action::Key("provider.pins-forgotten");
         let mut entry = Entry::new(self.by.tenant.clone(), rows.now(), action, Outcome::Allowed, &self.by.context);
-        entry.facts = vec![("tokenSerial", self.token.clone()), ("tried", self.tried.to_string())];
+        entry.facts = vec![("tokenSerial", self.token.clone()), ("tried", tried.to_string())];
         let forgotten_guesses = vec![self.token.clone()];
-        Decision::Write(Changes { entries: in_both_logs(entry), forgotten_guesses, ..Changes::default() }, ())
+        Decision::Write(Changes { entries: in_both_logs(entry), forgotten_guesses, ..Changes::default() }, Some(tried))
     }
 }

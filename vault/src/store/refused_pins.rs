@@ -1,4 +1,5 @@
-//! A PIN that a token refused when somebody brought it: nothing of the attempt remains but its entry, and the token has counted it.
+//! A PIN that somebody brought and that a token refused, or did not answer: nothing of the attempt remains but its entry, and the token
+//! has counted it, or may have.
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ impl Attempt {
         Self { tenant: tenant.clone(), facts }
     }
 
-    /// How it ended; if the PIN was refused, after the entry that says whose it was.
+    /// How it ended; if the PIN was refused or not answered, after the entry that says whose it was.
     pub(in crate::store) async fn ended<T>(
         self,
         ended: Result<T, keys::Error>,
@@ -38,18 +39,25 @@ impl Attempt {
             Ok(made) => return Ok(made),
             Err(error) => error,
         };
-        if let keys::Error::HsmRefused(refusal) = &error
-            && refusal.member == "pin"
-        {
-            self.record(&refusal.why, by, ground).await;
+        if let keys::Error::HsmRefused(refusal) = &error {
+            if refusal.member == "pin" {
+                self.record(("provider.quarantined", Outcome::Failed), &refusal.why, by, ground).await;
+            } else if refusal.has_tried {
+                self.record(("provider.login-unanswered", Outcome::Unknown), &refusal.why, by, ground).await;
+            }
         }
         Err(error.into())
     }
 
-    async fn record(self, why: &str, by: &Administrator, ground: Ground<'_>) {
+    async fn record(
+        self,
+        (action, outcome): (&'static str, Outcome),
+        why: &str,
+        by: &Administrator,
+        ground: Ground<'_>,
+    ) {
         let now = ground.store.clock().now();
-        let action = Action::Key("provider.quarantined");
-        let mut entry = Entry::new(by.tenant.clone(), now, action, Outcome::Failed, &by.context);
+        let mut entry = Entry::new(by.tenant.clone(), now, Action::Key(action), outcome, &by.context);
         entry.facts = self.facts;
         entry.facts.push(("why", why.to_owned()));
         // The tenant that would be made has no log yet.
@@ -59,7 +67,7 @@ impl Attempt {
         let record = Record::new(by.tenant.clone(), in_both_logs(entry), now.plus(PATIENCE));
         // Who asked hears of the PIN in any case.
         if let Err(error) = ground.committer.submit(record).await {
-            tracing::error!(tenant = %self.tenant, %error, "the entry of a refused PIN could not be written");
+            tracing::error!(tenant = %self.tenant, %error, "the entry of a PIN that was tried could not be written");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! It goes on while values are read and used; stopped anywhere, it is run again and finds what is left.
 
 mod over;
+mod retiring;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 use super::administration::{Administrator, in_both_logs};
 use super::committer::operation::{Changes, Decision, Generation, Operation, ReadValue, Reads, Rows, current_state};
-use super::committer::own_work::OwnWork;
 use super::rows::{DataKeyRow, SealsRow, StateRow, ValueRow, ValueSeals};
 use super::tenants::Ground;
 use super::{Error, Store, engine};
@@ -24,6 +24,7 @@ use crate::domain::{DataKeyId, TenantName, Timestamp, ValueId};
 use crate::keys::{self, Compromise, HeldKeys, KeyRecords};
 
 pub use over::left;
+pub(in crate::store) use retiring::close;
 
 /// So many values go in one commit: few enough that no request waits for it.
 const SLICE: usize = 128;
@@ -87,17 +88,7 @@ pub async fn pass(by: &Administrator, remove: bool, turns: &Semaphore, ground: G
     }
     walk.passed.idle = idle.len() as u64;
     if remove && !idle.is_empty() {
-        // What is taken away opens nothing ever again: all values are asked, not only those of its time.
-        match data_keys_in_use(&by.tenant, &walk, ground.store).await? {
-            Some(needed) => {
-                for row in idle.into_iter().filter(|row| !needed.contains(&row.data_key_id)) {
-                    ground.committer.submit(retirement(by, row, ground)).await?;
-                }
-            }
-            None => {
-                tracing::error!(tenant = %by.tenant, "a value does not say which data key it needs: none is taken away");
-            }
-        }
+        retiring::retire(by, idle, &mut walk, ground).await?;
     }
     Ok(walk.passed())
 }
@@ -155,26 +146,6 @@ async fn empty(by: &Administrator, row: &DataKeyRow, walk: &mut Walk<'_>, ground
             // Asked for each slice: a pass may take long, and another node may retire meanwhile what this one began with.
             let new = replacement(row, ground).await?;
             move_slice(by, (row, new), slice.to_vec(), &mut walk.passed, ground).await?;
-        }
-    }
-}
-
-/// The data keys that some value or state of a tenant needs: all of them are read, a bounded part at a time. Nothing if a row does
-/// not say which it needs.
-async fn data_keys_in_use(
-    tenant: &TenantName,
-    walk: &Walk<'_>,
-    store: &Store,
-) -> Result<Option<BTreeSet<DataKeyId>>, Error> {
-    let (mut found, mut after) = (BTreeSet::new(), Vec::new());
-    loop {
-        let _turn = walk.turn().await?;
-        let seen = store.seals((&after, &[0xff; 32]), LOOK, tenant).await?;
-        let Some(last) = seen.last() else { return Ok(Some(found)) };
-        after.clone_from(&last.key);
-        for row in seen {
-            let Some(seals) = row.seals else { return Ok(None) };
-            found.extend([Some(seals.data_key), seals.state].into_iter().flatten());
         }
     }
 }
@@ -259,16 +230,6 @@ impl Store {
     ) -> Result<Vec<SealsRow>, Error> {
         engine!(self, seals(between, limit, tenant))
     }
-}
-
-/// The commit that takes a data key away.
-fn retirement(by: &Administrator, row: DataKeyRow, ground: Ground<'_>) -> OwnWork {
-    let (who, clock) = (by.clone(), ground.store.clock().clone());
-    OwnWork::new(by.tenant.clone(), deadline(ground), move || Changes {
-        entries: in_both_logs(entry(&who, &row, "data-key.retired", clock.now())),
-        removed_data_keys: vec![row.data_key_id],
-        ..Changes::default()
-    })
 }
 
 fn entry(by: &Administrator, row: &DataKeyRow, act: &'static str, now: Timestamp) -> Entry {
@@ -361,8 +322,8 @@ impl Operation for Slice {
     fn decide(&mut self, rows: &dyn Rows) -> Decision<(u64, u64)> {
         let (old, new) = (self.old.data_key_id, self.new);
         let key = |id| self.held.get(&self.by.tenant, id);
-        // It ended since the walk chose it, with its KEK version: its values wait for the next pass, which finds another.
-        if !rows.has_data_key(new) {
+        // It ended or was closed since the walk chose it: its values wait for the next pass, which finds another.
+        if !rows.may_seal_under(new) {
             return Decision::Answer((0, 0));
         }
         let (Some(old), Some(new)) = (key(old), key(new)) else { return Decision::NeedDataKeys(vec![old, new]) };

@@ -267,3 +267,25 @@ async fn an_answer_that_could_be_given_to_nobody_is_not_kept() {
     assert!(bench.repeat(&flow, inputs, Some("k")).await.is_err());
     assert_eq!(calls.load(Ordering::SeqCst), 1, "no repeat asks again");
 }
+
+/// What is captured is sealed anew in the very moment, and nobody hears of the commit: the next hand-in looks at what is there.
+#[tokio::test]
+async fn what_was_captured_is_told_so_where_it_rests_on_another_data_key_by_now_and_opens() {
+    const MOVED: &str = "UPDATE secure_values SET data_key_id = (SELECT data_key_id FROM data_keys WHERE tenant = NEW.tenant AND class = 'log-opening') \
+                         WHERE value_id = NEW.value_id;";
+    for (moved, is_captured) in [(MOVED, true), ("", false)] {
+        let UnderWay { bench, captured, calls, gate, running, .. } =
+            under_way(r#"{"id":"5555555555554444"}"#, "secure = \"card\"").await;
+        let meanwhile = format!(
+            "CREATE TRIGGER meanwhile AFTER INSERT ON secure_values BEGIN {moved} \
+             DELETE FROM data_keys WHERE data_key_id = NEW.data_key_id; END; UPDATE secure_values SET uses = uses"
+        );
+        bench.vault.meddle(meanwhile.leak()).await;
+        bench.vault.lose_the_next_answer(true).await;
+        gate.add_permits(1);
+        let told = running.await.unwrap();
+        assert_eq!(told.is_ok(), is_captured, "{told:?}");
+        assert_eq!(bench.vault.entries("value.captured").await.len(), captured + 1, "it is written, and written once");
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+}

@@ -52,33 +52,38 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
             tokio::select! {
                 done = &mut attempt => break done,
                 Some((serial, answer)) = self.asked.recv() => {
+                    let before = self.counted.clone();
                     let may_try = self.may_try(serial).await;
-                    // It waits no longer: then nothing is tried.
-                    if answer.send(may_try).is_err() {
-                        self.not_tried().await;
+                    // It waits no longer: then nothing is tried. What an earlier question counted may have been tried, and stays.
+                    if answer.send(may_try).is_err() && self.counted != before {
+                        self.not_tried(before).await;
                     }
                 }
             }
         };
-        if let Ok((_, token)) = &done {
-            self.settle(self.records.guesses_over(self.by, &token.serial).await);
+        match done {
+            Ok((done, token)) => {
+                self.settle(self.records.guesses_over(self.by, &token.serial).await);
+                Ok((done, token))
+            }
+            Err(error) => Err(self.told(error)),
         }
-        done.map_err(|error| self.told(error))
     }
 
-    /// A refusal of the PIN with how many more may be tried.
+    /// A refusal of the PIN with how many more may be tried; of anything else that came after the login was let go, that it did.
     fn told(&self, error: Error) -> Error {
         match (error, &self.counted) {
             (Error::HsmRefused(refusal), Some(serial)) if refusal.member == "pin" => {
                 let why = format!("{}. {}", refusal.why, left(self.left, serial, self.by));
                 Error::HsmRefused(HsmRefusal { why, ..refusal })
             }
-            (error, _) => error,
+            (error, Some(_)) => error.after_a_login(),
+            (error, None) => error,
         }
     }
 
-    async fn not_tried(&mut self) {
-        if let Some(serial) = self.counted.take() {
+    async fn not_tried(&mut self, before: Option<String>) {
+        if let Some(serial) = std::mem::replace(&mut self.counted, before) {
             self.settle(self.records.guess_back(self.by, &serial).await);
         }
     }
@@ -144,7 +149,51 @@ fn uncounted() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::keys::fixture::{Records, tenant};
+
+    /// An attempt that fails after its worker asked about tokens: whether each time somebody waited for the answer.
+    async fn failed(questions: &[(&str, bool)]) -> (u32, Error) {
+        let (records, by) = (Records::default(), tenant());
+        let (ask, asked) = unbounded_channel::<Question>();
+        let guesses = Guesses { records: &records, by: &by, asked, counted: None };
+        let attempt = async {
+            for (serial, is_waited_for) in questions {
+                let (answer, answered) = sync_channel(1);
+                let waiting = is_waited_for.then_some(answered);
+                ask.send(((*serial).to_owned(), answer)).unwrap();
+                // Between two looks at this attempt every question is answered that was asked before.
+                for _ in 0..8 {
+                    tokio::task::yield_now().await;
+                }
+                assert!(waiting.as_ref().is_none_or(|answered| answered.try_recv() == Ok(Ok(()))));
+                drop(waiting);
+            }
+            Err(Error::Ending)
+        };
+        let done: Result<((), hsm::TokenInfo), Error> = guesses.counted_while(attempt).await;
+        (records.guesses.load(Ordering::SeqCst), done.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn only_what_nobody_waited_for_and_this_very_question_counted_is_taken_back() {
+        let tried = |error: Error| matches!(error, Error::HsmRefused(refusal) if refusal.has_tried);
+        for (questions, counted) in [
+            (&[][..], 0),
+            (&[("17", true)], 1),
+            (&[("17", false)], 0),
+            // The worker was started again: its first login may have counted, whoever waits for the second answer.
+            (&[("17", true), ("17", false)], 1),
+            (&[("17", false), ("17", true)], 1),
+            (&[("17", true), ("18", false)], 1),
+            (&[("17", true), ("18", false), ("17", false)], 1),
+        ] {
+            let (left, error) = failed(questions).await;
+            assert_eq!((left, tried(error)), (counted, counted > 0), "{questions:?}");
+        }
+    }
 
     #[test]
     fn a_serial_number_that_a_shell_would_read_is_not_put_into_a_command() {

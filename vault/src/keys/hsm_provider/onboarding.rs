@@ -89,11 +89,25 @@ pub struct HsmRefusal {
     pub code: &'static str,
     /// In the words of the crate `hsm`, which repeats nothing secret.
     pub why: String,
+    /// Whether a login was let go of which nobody knows how it ended, if it was not refused: the token may have counted it.
+    pub has_tried: bool,
 }
 
 impl HsmRefusal {
     fn new(member: &'static str, code: &'static str, why: impl Into<String>) -> Self {
-        Self { member, code, why: why.into() }
+        Self { member, code, why: why.into(), has_tried: false }
+    }
+}
+
+impl Error {
+    /// What it means once a login was let go.
+    pub(super) fn after_a_login(self) -> Self {
+        let refusal = match self {
+            Self::HsmRefused(refusal) => refusal,
+            // The vault's own attempt broke off.
+            _ => HsmRefusal::new("token", "unreachable", "the login to it broke off: try again"),
+        };
+        Self::HsmRefused(HsmRefusal { has_tried: true, ..refusal })
     }
 }
 

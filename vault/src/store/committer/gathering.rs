@@ -148,6 +148,10 @@ pub(super) fn merge(
     }
     set.data_keys.extend(changes.data_keys);
     set.removed_data_keys.extend(changes.removed_data_keys.into_iter().map(|id| (tenant.clone(), id)));
+    if !changes.closed_data_keys.is_empty() {
+        set.closed_data_keys.entry(tenant.clone()).or_default().extend(changes.closed_data_keys);
+    }
+    set.retired_data_keys.extend(changes.retired_data_keys.into_iter().map(|id| (tenant.clone(), id)));
     set.lost_data_keys.extend(changes.lost_data_keys);
     set.forgotten_guesses.extend(changes.forgotten_guesses.into_iter().map(|token| (tenant.clone(), token)));
     set.capture_keys.extend(changes.capture_keys);

@@ -43,6 +43,8 @@ pub struct Reads {
     pub rows: Vec<(Table, String)>,
     /// Runs.
     pub runs: Vec<crate::domain::RunId>,
+    /// Serial numbers of tokens: how many PINs count there that its tenant brought.
+    pub guesses: Vec<String>,
     /// Data keys that it seals under, if it carries no generation that says they are there: those found are there until the
     /// batch is durable.
     pub data_keys: Vec<DataKeyId>,
@@ -75,8 +77,12 @@ pub trait Rows {
     fn row(&self, table: Table, key: &str) -> Option<&DecidingRow>;
     /// A run.
     fn run(&self, run_id: crate::domain::RunId) -> Option<&RunRow>;
+    /// How many PINs count at a token that was asked for, if any were brought.
+    fn guesses(&self, token: &str) -> Option<u64>;
     /// Whether a data key that was asked for is there: what is sealed under one that is gone opens for nobody.
     fn has_data_key(&self, id: DataKeyId) -> bool;
+    /// Whether something may be sealed under it, too: it is there and not closed.
+    fn may_seal_under(&self, id: DataKeyId) -> bool;
 }
 
 /// What an operation writes. All of it, its entries included, is durable before anything of it is released.
@@ -104,6 +110,11 @@ pub struct Changes {
     pub data_keys: Vec<DataKeyRow>,
     /// Data keys to remove: their erasure keys are gone.
     pub removed_data_keys: Vec<DataKeyId>,
+    /// Data keys to close: from then on nothing of another batch is sealed under them.
+    pub closed_data_keys: Vec<DataKeyId>,
+    /// Data keys to remove that nothing was found to need since they were closed. Unless each is there and closed, nothing is
+    /// written.
+    pub retired_data_keys: Vec<DataKeyId>,
     /// Data keys to remove, and to mark, with the KEK version that wraps them. Unless each is there under it, nothing is written.
     pub lost_data_keys: Vec<LostDataKey>,
     /// Serial numbers of tokens at which no PINs count any more that the operation's tenant brought.

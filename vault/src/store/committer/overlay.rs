@@ -20,7 +20,9 @@ struct TenantRows {
     idempotency: HashMap<[u8; 32], IdempotencyRow>,
     encs: HashSet<(CaptureSessionId, [u8; 32])>,
     runs: HashMap<RunId, RunRow>,
-    data_keys: HashSet<DataKeyId>,
+    guesses: HashMap<String, u64>,
+    /// Whether each is open.
+    data_keys: HashMap<DataKeyId, bool>,
     /// Rows and values that are not what was written.
     refused_rows: HashSet<(Table, String)>,
     refused_values: HashSet<ValueId>,
@@ -68,6 +70,9 @@ pub(super) fn want(wanted: &mut Wanted, (reads, asker): (Reads, Option<Asker>), 
     if !reads.runs.is_empty() {
         wanted.runs.entry(tenant.clone()).or_default().extend(reads.runs);
     }
+    if !reads.guesses.is_empty() {
+        wanted.guesses.entry(tenant.clone()).or_default().extend(reads.guesses);
+    }
     if !reads.data_keys.is_empty() {
         wanted.data_keys.entry(tenant.clone()).or_default().extend(reads.data_keys);
     }
@@ -107,8 +112,11 @@ impl Overlay {
         for row in loaded.runs {
             overlay.of(&row.tenant).runs.insert(row.run_id, row.clone());
         }
-        for (tenant, id) in loaded.data_keys {
-            overlay.of(&tenant).data_keys.insert(id);
+        for (tenant, token, tried) in loaded.guesses {
+            overlay.of(&tenant).guesses.insert(token, tried);
+        }
+        for (tenant, id, open) in loaded.data_keys {
+            overlay.of(&tenant).data_keys.insert(id, open);
         }
         overlay
     }
@@ -200,7 +208,14 @@ impl Overlay {
         rows.encs.extend(changes.encs.iter().map(|(session, enc, _)| (*session, *enc)));
         rows.idempotency.extend(changes.idempotency.iter().map(|row| (row.lookup, row.clone())));
         rows.runs.extend(changes.runs.iter().map(|row| (row.run_id, row.clone())));
-        for id in changes.removed_data_keys.iter().chain(changes.lost_data_keys.iter().map(|mark| &mark.data_key_id)) {
+        for token in &changes.forgotten_guesses {
+            rows.guesses.remove(token);
+        }
+        for id in &changes.closed_data_keys {
+            rows.data_keys.entry(*id).and_modify(|open| *open = false);
+        }
+        let lost = changes.lost_data_keys.iter().map(|mark| &mark.data_key_id);
+        for id in changes.removed_data_keys.iter().chain(&changes.retired_data_keys).chain(lost) {
             rows.data_keys.remove(id);
         }
     }
@@ -249,7 +264,15 @@ impl Rows for View<'_> {
         self.rows()?.runs.get(&run_id)
     }
 
+    fn guesses(&self, token: &str) -> Option<u64> {
+        self.rows()?.guesses.get(token).copied()
+    }
+
     fn has_data_key(&self, id: DataKeyId) -> bool {
-        self.rows().is_some_and(|rows| rows.data_keys.contains(&id))
+        self.rows().is_some_and(|rows| rows.data_keys.contains_key(&id))
+    }
+
+    fn may_seal_under(&self, id: DataKeyId) -> bool {
+        self.rows().is_some_and(|rows| rows.data_keys.get(&id) == Some(&true))
     }
 }

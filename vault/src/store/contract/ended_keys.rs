@@ -1,8 +1,6 @@
 //! What rests on no generation seals nothing under a data key that has ended meanwhile.
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use super::on_every_engine;
 use super::vault::{Vault, demo};
@@ -10,6 +8,7 @@ use crate::domain::{DataKeyId, RetentionClass};
 use crate::keys::KeyRecords as _;
 use crate::store::committer::operation::{Changes, Decision, Reads};
 use crate::store::resealing::Passed;
+use crate::store::rows::ValueRow;
 
 on_every_engine!(
     what_rests_on_no_generation_hears_that_its_data_key_has_ended,
@@ -18,16 +17,20 @@ on_every_engine!(
 );
 
 impl Vault {
-    /// Writes a value under a data key, as the end of a run does: only if it is there.
-    async fn seal_under(&self, id: DataKeyId, mut meanwhile: impl FnMut() + Send + 'static) -> bool {
-        let row =
-            Arc::new(crate::store::rows::ValueRow { data_key_id: id, ..self.value(RetentionClass::Stored, None) });
+    /// Writes a value under a data key, as the end of a run does: only if something may be sealed under it.
+    async fn seal_under(&self, id: DataKeyId, meanwhile: impl FnMut() + Send + 'static) -> bool {
+        self.seal(ValueRow { data_key_id: id, ..self.value(RetentionClass::Stored, None) }, meanwhile).await
+    }
+
+    /// Likewise this one.
+    pub(super) async fn seal(&self, row: ValueRow, mut meanwhile: impl FnMut() + Send + 'static) -> bool {
+        let (id, row) = (row.data_key_id, Arc::new(row));
         let reads = Reads { data_keys: vec![id], ..Reads::default() };
         let ask = self.ask(reads, move |rows, _| {
             meanwhile();
-            let there = rows.has_data_key(id);
-            let new_values = there.then(|| Arc::clone(&row)).into_iter().collect();
-            Decision::Write(Changes { new_values, ..Changes::default() }, there)
+            let may = rows.may_seal_under(id);
+            let new_values = may.then(|| Arc::clone(&row)).into_iter().collect();
+            Decision::Write(Changes { new_values, ..Changes::default() }, may)
         });
         self.committer.submit(ask).await.unwrap().output
     }
@@ -60,22 +63,18 @@ async fn a_data_key_that_something_is_sealed_under_stays_until_that_is_durable(v
     let vault = Arc::new(vault.with_tenant().await);
     let id = vault.data_keys().await[0];
     let delete = format!("DELETE FROM data_keys WHERE data_key_id = {}", vault.literal(id.as_bytes()));
-    let (ended, has_ended) = channel();
-    let (removing, before) = (Arc::clone(&vault), Arc::clone(&vault));
-    let mut remover = Some(move || {
-        let work = async {
-            removing.tamper(&delete).await;
-            let _ = ended.send(());
+    let (removing, remove) = (Arc::clone(&vault), delete.clone());
+    // Between its reading and its commit somebody wants to take the data key away.
+    let sealed = vault.seal_under(id, move || {
+        let (vault, sql) = (Arc::clone(&removing), remove.clone());
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(vault.tamper_at_once(&sql))
         };
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
-    });
-    // Between its reading and its commit somebody takes the data key away, and waits.
-    let sealed = before.seal_under(id, move || {
-        let Some(remove) = remover.take() else { return };
-        std::thread::spawn(remove);
-        assert!(has_ended.recv_timeout(Duration::from_millis(400)).is_err(), "it was taken away in between");
+        assert!(!std::thread::spawn(work).join().unwrap(), "it was taken away in between");
     });
     assert!(sealed.await);
+    assert!(vault.tamper_at_once(&delete).await, "nothing holds it any more");
 }
 
 async fn no_value_is_sealed_anew_under_a_data_key_that_has_ended(vault: Vault) {

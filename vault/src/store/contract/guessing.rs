@@ -6,11 +6,13 @@ use super::on_every_engine;
 use super::vault::{Vault, demo};
 use crate::domain::TenantName;
 use crate::keys::Guess;
+use crate::store::tenants::Ground;
 use crate::store::{Store, pin_guesses};
 
 on_every_engine!(
     guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart,
     an_operator_takes_a_count_of_pins_back_and_the_log_says_so,
+    of_two_operators_who_take_one_count_back_at_once_one_is_told_of_it,
 );
 
 async fn guesses_of_pins_are_counted_for_all_nodes_and_over_a_restart(vault: Vault) {
@@ -65,4 +67,22 @@ async fn an_operator_takes_a_count_of_pins_back_and_the_log_says_so(vault: Vault
         assert!(matches!(store.guess(who, token).await.unwrap(), Guess::NotBefore(_)), "no other's");
     }
     assert_eq!(vault.said("key.provider.pins-forgotten").await, 1);
+}
+
+async fn of_two_operators_who_take_one_count_back_at_once_one_is_told_of_it(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (store, committer) = vault.second_node().await;
+    let other = Ground { store: &store, committer: &committer, keys: &vault.keys };
+    // Of one node they may be in one batch.
+    for (round, other) in [vault.ground(), other, other, other].into_iter().enumerate() {
+        for _ in 0..=round % 2 {
+            assert_eq!(vault.store.guess(&demo(), "17").await.unwrap(), Guess::Counted);
+        }
+        let forget = |ground| pin_guesses::forget(vault.by(), "17".to_owned(), ground);
+        let (one, two) = tokio::join!(forget(vault.ground()), forget(other));
+        let mut told = [one.unwrap(), two.unwrap()];
+        told.sort_unstable();
+        assert_eq!(told, [None, Some(1 + round as u64 % 2)]);
+        assert_eq!(vault.said("key.provider.pins-forgotten").await, round + 1, "an entry for each that was taken back");
+    }
 }

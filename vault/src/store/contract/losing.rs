@@ -35,6 +35,8 @@ mod of_approvals {
     on_sqlite!(one_tenants_error_keeps_no_others_old_approvals);
 }
 
+mod at_once;
+
 /// A tenant that left a token which no node reaches: version 2, under which two data keys and a value are.
 struct Scene {
     vault: Vault,

@@ -24,6 +24,7 @@ pub(in crate::store) mod postgres;
 mod purging;
 mod racing;
 mod resealing;
+mod retiring;
 mod sessions;
 mod sharing;
 mod vault;

@@ -93,6 +93,26 @@ impl Vault {
         }
     }
 
+    /// The same without waiting for whoever holds what it is about: whether it was done.
+    pub(super) async fn tamper_at_once(&self, sql: &str) -> bool {
+        let sql: &'static str = sql.to_owned().leak();
+        let (done, is_held) = match &self.settings {
+            DatabaseSettings::Sqlite { path } => {
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::ZERO);
+                let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+                (connection.execute(sql).await.map(|_| ()), "database is locked")
+            }
+            DatabaseSettings::Postgres { address, .. } => {
+                let mut connection = postgres::connect(address).await;
+                connection.execute("SET lock_timeout = '100ms'").await.unwrap();
+                (connection.execute(sql).await.map(|_| ()), "lock timeout")
+            }
+        };
+        let refused = done.err().map(|error| error.to_string());
+        assert!(refused.as_ref().is_none_or(|why| why.contains(is_held)), "{refused:?}");
+        refused.is_none()
+    }
+
     /// `what` with a text in its bytes replaced, as the engine says it.
     pub(super) fn replaced(&self, what: &str, text: &str, by: &str) -> String {
         match self.settings {

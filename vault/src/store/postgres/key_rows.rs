@@ -11,8 +11,8 @@ use crate::store::rows::{CaptureKeyRow, DataKeyRow};
 /// Inserts a data key unless its class, epoch, era and part have one; gives the stored one.
 pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut PgConnection) -> Result<DataKeyRow, Error> {
     sqlx::query(
-        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era, part) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era, part, closed) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
     )
     .bind(row.tenant.as_str())
     .bind(&row.data_key_id.as_bytes()[..])
@@ -25,6 +25,7 @@ pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut PgConnect
     .bind(millis(row.created))
     .bind(i64::from(row.era))
     .bind(i64::from(row.part))
+    .bind(i64::from(row.closed))
     .execute(&mut *connection)
     .await?;
     let found = find_data_keys(row.class, row.epoch, &row.tenant, connection).await?;
@@ -154,20 +155,55 @@ pub(super) async fn count_values(most: u64, tenant: &TenantName, connection: &mu
     Ok(count.unsigned_abs())
 }
 
-/// Which of these data keys are there: they stay until the transaction ends.
+/// Which of these data keys are there, and whether each is open: so they stay until the transaction ends.
 pub(super) async fn hold_data_keys(
     ids: &[DataKeyId],
     tenant: &TenantName,
     connection: &mut PgConnection,
-) -> Result<Vec<DataKeyId>, Error> {
+) -> Result<Vec<(DataKeyId, bool)>, Error> {
     let rows = sqlx::query(
-        "SELECT data_key_id FROM data_keys WHERE tenant = $1 AND data_key_id = ANY($2) ORDER BY data_key_id FOR KEY SHARE",
+        "SELECT data_key_id, closed FROM data_keys WHERE tenant = $1 AND data_key_id = ANY($2) ORDER BY data_key_id FOR KEY SHARE",
     )
     .bind(tenant.as_str())
     .bind(column(ids, |id| &id.as_bytes()[..]))
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Columns::of("data_keys", row).id("data_key_id", DataKeyId::from_bytes)).collect()
+    let held = |row| {
+        let columns = Columns::of("data_keys", row);
+        Ok((columns.id("data_key_id", DataKeyId::from_bytes)?, columns.number::<u64>("closed")? == 0))
+    };
+    rows.iter().map(held).collect()
+}
+
+/// Closes data keys: first it waits for every batch that holds one of them. Changing a row alone would not wait, for it leaves the
+/// row's key as it is.
+pub(super) async fn close_data_keys(
+    ids: &[DataKeyId],
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    for text in [
+        "SELECT 1 FROM data_keys WHERE tenant = $1 AND data_key_id = ANY($2) ORDER BY data_key_id FOR UPDATE",
+        "UPDATE data_keys SET closed = 1 WHERE tenant = $1 AND data_key_id = ANY($2)",
+    ] {
+        let ids = column(ids, |id| &id.as_bytes()[..]);
+        sqlx::query(text).bind(tenant.as_str()).bind(ids).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Removes a data key that is closed. If it is not there or not closed: [`sqlx::Error::RowNotFound`].
+pub(super) async fn retire_data_key(
+    id: DataKeyId,
+    tenant: &TenantName,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    let done = sqlx::query("DELETE FROM data_keys WHERE tenant = $1 AND data_key_id = $2 AND closed = 1")
+        .bind(tenant.as_str())
+        .bind(&id.as_bytes()[..])
+        .execute(connection)
+        .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
 /// Removes a data key that no longer opens because its erasure key is gone.
@@ -198,6 +234,7 @@ fn data_key(row: &PgRow, tenant: &TenantName) -> Result<DataKeyRow, Error> {
         created: columns.time("created")?,
         era: columns.number("era")?,
         part: columns.number("part")?,
+        closed: columns.number::<u64>("closed")? != 0,
     })
 }
 

@@ -29,15 +29,6 @@ impl PostgresStore {
         super::writing!(self, |connection| forget(by, token, connection).await.map_err(Error::from))
     }
 
-    /// How many there are, and when the last was begun.
-    pub(in crate::store) async fn guesses(
-        &self,
-        by: &TenantName,
-        token: &str,
-    ) -> Result<Option<(u64, Timestamp)>, Error> {
-        super::reading!(self, |connection| counted(by, token, connection).await.map_err(Error::from))
-    }
-
     /// Removes what was last begun before `horizon`; how many.
     pub(in crate::store) async fn purge_guesses(&self, horizon: Timestamp) -> Result<u64, Error> {
         super::writing!(self, |connection| purge(horizon, connection).await.map_err(Error::from))
@@ -82,6 +73,21 @@ async fn counted(
             .fetch_optional(connection)
             .await?;
     Ok(row.map(|(tried, last)| (tried.unsigned_abs(), Timestamp::from_millis(last.unsigned_abs()))))
+}
+
+/// How many there are: the row is held until the transaction ends.
+pub(super) async fn tried(
+    by: &TenantName,
+    token: &str,
+    connection: &mut PgConnection,
+) -> Result<Option<u64>, sqlx::Error> {
+    let tried: Option<i64> =
+        sqlx::query_scalar("SELECT tried FROM pin_guesses WHERE tenant = $1 AND token = $2 FOR UPDATE")
+            .bind(by.as_str())
+            .bind(token)
+            .fetch_optional(connection)
+            .await?;
+    Ok(tried.map(i64::unsigned_abs))
 }
 
 async fn guess_back(by: &TenantName, token: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -127,10 +127,16 @@ async fn load(
         let ids: Vec<_> = ids.iter().copied().collect();
         loaded.runs.extend(requests::lock_runs(&ids, tenant, connection).await?);
     }
+    for (tenant, tokens) in &wanted.guesses {
+        for token in tokens {
+            let tried = pin_guesses::tried(tenant, token, connection).await?;
+            loaded.guesses.extend(tried.map(|tried| (tenant.clone(), token.clone(), tried)));
+        }
+    }
     for (tenant, ids) in &wanted.data_keys {
         let ids: Vec<_> = ids.iter().copied().collect();
         let there = key_rows::hold_data_keys(&ids, tenant, connection).await?;
-        loaded.data_keys.extend(there.into_iter().map(|id| (tenant.clone(), id)));
+        loaded.data_keys.extend(there.into_iter().map(|(id, open)| (tenant.clone(), id, open)));
     }
     Ok(loaded)
 }
@@ -187,6 +193,13 @@ async fn write(set: &WriteSet, held: &Held, connection: &mut PgConnection) -> Re
     }
     for (tenant, id) in &set.removed_data_keys {
         key_rows::remove_data_key(*id, tenant, connection).await?;
+    }
+    for (tenant, ids) in &set.closed_data_keys {
+        let ids: Vec<_> = ids.iter().copied().collect();
+        key_rows::close_data_keys(&ids, tenant, connection).await?;
+    }
+    for (tenant, id) in &set.retired_data_keys {
+        key_rows::retire_data_key(*id, tenant, connection).await?;
     }
     lost_keys::write(&set.lost_data_keys, connection).await?;
     for (by, token) in &set.forgotten_guesses {

@@ -11,8 +11,8 @@ use crate::store::rows::{CaptureKeyRow, DataKeyRow};
 /// Inserts a data key unless its class, epoch, era and part have one; gives the stored one.
 pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut SqliteConnection) -> Result<DataKeyRow, Error> {
     sqlx::query(
-        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era, part) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO data_keys (tenant, data_key_id, class, epoch, kek_id, kek_version, mechanism, sealed, created, era, part, closed) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )
     .bind(row.tenant.as_str())
     .bind(&row.data_key_id.as_bytes()[..])
@@ -25,6 +25,7 @@ pub(super) async fn insert_data_key(row: &DataKeyRow, connection: &mut SqliteCon
     .bind(millis(row.created))
     .bind(i64::from(row.era))
     .bind(i64::from(row.part))
+    .bind(i64::from(row.closed))
     .execute(&mut *connection)
     .await?;
     let found = find_data_keys(row.class, row.epoch, &row.tenant, connection).await?;
@@ -158,17 +159,45 @@ pub(super) async fn count_values(
     Ok(count.unsigned_abs())
 }
 
-/// Whether a data key is there: nobody else writes before the transaction ends.
-pub(super) async fn is_there(
+/// Whether a data key is open, if it is there: nobody else writes before the transaction ends.
+pub(super) async fn is_open(
     id: DataKeyId,
     tenant: &TenantName,
     connection: &mut SqliteConnection,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM data_keys WHERE tenant = ? AND data_key_id = ?)")
+) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar("SELECT closed = 0 FROM data_keys WHERE tenant = ? AND data_key_id = ?")
         .bind(tenant.as_str())
         .bind(&id.as_bytes()[..])
-        .fetch_one(connection)
+        .fetch_optional(connection)
         .await
+}
+
+/// Closes a data key.
+pub(super) async fn close_data_key(
+    id: DataKeyId,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE data_keys SET closed = 1 WHERE tenant = ? AND data_key_id = ?")
+        .bind(tenant.as_str())
+        .bind(&id.as_bytes()[..])
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+/// Removes a data key that is closed. If it is not there or not closed: [`sqlx::Error::RowNotFound`].
+pub(super) async fn retire_data_key(
+    id: DataKeyId,
+    tenant: &TenantName,
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    let done = sqlx::query("DELETE FROM data_keys WHERE tenant = ? AND data_key_id = ? AND closed = 1")
+        .bind(tenant.as_str())
+        .bind(&id.as_bytes()[..])
+        .execute(connection)
+        .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
 /// Removes a data key that no longer opens because its erasure key is gone.
@@ -199,6 +228,7 @@ fn data_key(row: &SqliteRow, tenant: &TenantName) -> Result<DataKeyRow, Error> {
         created: columns.time("created")?,
         era: columns.number("era")?,
         part: columns.number("part")?,
+        closed: columns.number::<u64>("closed")? != 0,
     })
 }
 

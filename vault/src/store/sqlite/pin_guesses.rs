@@ -41,15 +41,6 @@ impl SqliteStore {
         writer.settle(done).await
     }
 
-    /// How many there are, and when the last was begun.
-    pub(in crate::store) async fn guesses(
-        &self,
-        by: &TenantName,
-        token: &str,
-    ) -> Result<Option<(u64, Timestamp)>, Error> {
-        Ok(counted(by, token, &mut *self.reader().await?).await?)
-    }
-
     /// Removes what was last begun before `horizon`; how many.
     pub(in crate::store) async fn purge_guesses(&self, horizon: Timestamp) -> Result<u64, Error> {
         let mut writer = self.writer().await;
@@ -98,6 +89,20 @@ async fn counted(
             .fetch_optional(connection)
             .await?;
     Ok(row.map(|(tried, last)| (tried.unsigned_abs(), Timestamp::from_millis(last.unsigned_abs()))))
+}
+
+/// How many there are: nobody else writes before the transaction ends.
+pub(super) async fn tried(
+    by: &TenantName,
+    token: &str,
+    connection: &mut SqliteConnection,
+) -> Result<Option<u64>, sqlx::Error> {
+    let tried: Option<i64> = sqlx::query_scalar("SELECT tried FROM pin_guesses WHERE tenant = ?1 AND token = ?2")
+        .bind(by.as_str())
+        .bind(token)
+        .fetch_optional(connection)
+        .await?;
+    Ok(tried.map(i64::unsigned_abs))
 }
 
 async fn guess_back(by: &TenantName, token: &str, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {

@@ -50,10 +50,16 @@ impl SqliteBatch<'_> {
             let ids: Vec<_> = ids.iter().copied().collect();
             loaded.runs.extend(requests::read_runs(&ids, tenant, connection).await?);
         }
+        for (tenant, tokens) in &wanted.guesses {
+            for token in tokens {
+                let tried = pin_guesses::tried(tenant, token, connection).await?;
+                loaded.guesses.extend(tried.map(|tried| (tenant.clone(), token.clone(), tried)));
+            }
+        }
         for (tenant, ids) in &wanted.data_keys {
             for id in ids {
-                let there = key_rows::is_there(*id, tenant, connection).await?;
-                loaded.data_keys.extend(there.then(|| (tenant.clone(), *id)));
+                let open = key_rows::is_open(*id, tenant, connection).await?;
+                loaded.data_keys.extend(open.map(|open| (tenant.clone(), *id, open)));
             }
         }
         Ok(loaded)
@@ -89,6 +95,14 @@ impl SqliteBatch<'_> {
         }
         for (tenant, id) in &set.removed_data_keys {
             key_rows::remove_data_key(*id, tenant, connection).await?;
+        }
+        for (tenant, ids) in &set.closed_data_keys {
+            for id in ids {
+                key_rows::close_data_key(*id, tenant, connection).await?;
+            }
+        }
+        for (tenant, id) in &set.retired_data_keys {
+            key_rows::retire_data_key(*id, tenant, connection).await?;
         }
         lost_keys::write(&set.lost_data_keys, connection).await?;
         for (by, token) in &set.forgotten_guesses {
