@@ -83,15 +83,17 @@ impl Wanted {
         }
     }
 
-    /// True if nothing is asked for but whose settings hold.
+    /// True if nothing is asked for but whose settings hold. Each member is named, so that a new one is thought of.
     pub(in crate::store) fn is_nothing(&self) -> bool {
-        self.moving.is_empty()
-            && self.values.is_empty()
-            && self.rows.is_empty()
-            && self.idempotency.is_empty()
-            && self.encs.is_empty()
-            && self.runs.is_empty()
-            && self.data_keys.is_empty()
+        let Self { boot: _, tenants: _, moving, values, rows, idempotency, encs, runs, guesses, data_keys } = self;
+        moving.is_empty()
+            && values.is_empty()
+            && rows.is_empty()
+            && idempotency.is_empty()
+            && encs.is_empty()
+            && runs.is_empty()
+            && guesses.is_empty()
+            && data_keys.is_empty()
     }
 }
 
@@ -208,23 +210,45 @@ impl WriteSet {
         self.batch.is_none() && self.new_values.is_empty() && self.only_adds()
     }
 
-    /// True if it has nothing but new values and entries: no row that is there is changed by it.
+    /// True if it has nothing but new values and entries: no row that is there is changed by it. Each member is named, so that
+    /// a new one is thought of.
     pub(in crate::store) fn only_adds(&self) -> bool {
-        self.resealed.is_empty()
-            && self.states.is_empty()
-            && self.postponed.is_empty()
-            && self.removed.is_empty()
-            && self.encs.is_empty()
-            && self.idempotency.is_empty()
-            && self.runs.is_empty()
-            && self.rows.is_empty()
-            && self.data_keys.is_empty()
-            && self.removed_data_keys.is_empty()
-            && self.closed_data_keys.is_empty()
-            && self.retired_data_keys.is_empty()
-            && self.lost_data_keys.is_empty()
-            && self.forgotten_guesses.is_empty()
-            && self.capture_keys.is_empty()
-            && self.generations.is_empty()
+        let Self {
+            new_values: _,
+            entries: _,
+            batch: _,
+            resealed,
+            states,
+            postponed,
+            removed,
+            encs,
+            idempotency,
+            runs,
+            rows,
+            data_keys,
+            removed_data_keys,
+            closed_data_keys,
+            retired_data_keys,
+            lost_data_keys,
+            forgotten_guesses,
+            capture_keys,
+            generations,
+        } = self;
+        resealed.is_empty()
+            && states.is_empty()
+            && postponed.is_empty()
+            && removed.is_empty()
+            && encs.is_empty()
+            && idempotency.is_empty()
+            && runs.is_empty()
+            && rows.is_empty()
+            && data_keys.is_empty()
+            && removed_data_keys.is_empty()
+            && closed_data_keys.is_empty()
+            && retired_data_keys.is_empty()
+            && lost_data_keys.is_empty()
+            && forgotten_guesses.is_empty()
+            && capture_keys.is_empty()
+            && generations.is_empty()
     }
 }

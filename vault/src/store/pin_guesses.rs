@@ -31,12 +31,11 @@ impl Store {
     /// Counts one more before it is tried; nothing is counted if no other may be.
     pub(in crate::store) async fn guess(&self, by: &TenantName, token: &str) -> Result<Guess, Error> {
         let now = self.clock().now();
-        let last = engine!(self, guess((by, token), NEW_PINS, now, horizon(now)))?;
-        if let Some(last) = last {
-            return Ok(Guess::NotBefore(last.plus(REMEMBERED)));
-        }
-        let tried = self.guesses(by, token).await?.map_or(1, |(tried, _)| u32::try_from(tried).unwrap_or(NEW_PINS));
-        Ok(Guess::Counted(NEW_PINS.saturating_sub(tried)))
+        let counted = engine!(self, guess((by, token), NEW_PINS, now, horizon(now)))?;
+        Ok(match counted {
+            Ok(tried) => Guess::Counted(NEW_PINS.saturating_sub(u32::try_from(tried).unwrap_or(NEW_PINS))),
+            Err(last) => Guess::NotBefore(last.plus(REMEMBERED)),
+        })
     }
 
     /// One that was counted was not tried.

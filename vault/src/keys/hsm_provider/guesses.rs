@@ -75,7 +75,7 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
         match (error, &self.counted) {
             (Error::HsmRefused(refusal), Some(serial)) if refusal.member == "pin" => {
                 let why = format!("{}. {}", refusal.why, left(self.left, serial, self.by));
-                Error::HsmRefused(HsmRefusal { why, ..refusal })
+                Error::HsmRefused(HsmRefusal { why, has_tried: true, ..refusal })
             }
             (error, Some(_)) => error.after_a_login(),
             (error, None) => error,
@@ -158,7 +158,7 @@ mod tests {
     async fn failed(questions: &[(&str, bool)]) -> (u32, Error) {
         let (records, by) = (Records::default(), tenant());
         let (ask, asked) = unbounded_channel::<Question>();
-        let guesses = Guesses { records: &records, by: &by, asked, counted: None };
+        let guesses = Guesses { records: &records, by: &by, asked, counted: None, left: 0 };
         let attempt = async {
             for (serial, is_waited_for) in questions {
                 let (answer, answered) = sync_channel(1);

@@ -8,14 +8,15 @@ use crate::domain::{TenantName, Timestamp};
 use crate::store::Error;
 
 impl SqliteStore {
-    /// Counts one more, unless there are `most` already that are not older than `horizon`: then it says when the last was begun.
+    /// Counts one more, and says how many there are; unless there are `most` already that are not older than `horizon`: then it
+    /// says when the last was begun.
     pub(in crate::store) async fn guess(
         &self,
         place: (&TenantName, &str),
         most: u32,
         now: Timestamp,
         horizon: Timestamp,
-    ) -> Result<Option<Timestamp>, Error> {
+    ) -> Result<Result<u64, Timestamp>, Error> {
         let mut writer = self.writer().await;
         let mut batch = writer.begin().await?;
         let done = guess(place, most, (now, horizon), &mut batch.transaction).await.map_err(Error::from);
@@ -56,39 +57,28 @@ async fn guess(
     most: u32,
     (now, horizon): (Timestamp, Timestamp),
     connection: &mut SqliteConnection,
-) -> Result<Option<Timestamp>, sqlx::Error> {
-    let done = sqlx::query(
+) -> Result<Result<u64, Timestamp>, sqlx::Error> {
+    let tried: Option<i64> = sqlx::query_scalar(
         "INSERT INTO pin_guesses AS g (tenant, token, tried, last) VALUES (?1, ?2, 1, ?3) \
          ON CONFLICT (tenant, token) DO UPDATE SET tried = CASE WHEN g.last <= ?4 THEN 1 ELSE g.tried + 1 END, last = ?3 \
-         WHERE g.tried < ?5 OR g.last <= ?4",
+         WHERE g.tried < ?5 OR g.last <= ?4 RETURNING tried",
     )
     .bind(by.as_str())
     .bind(token)
     .bind(millis(now))
     .bind(millis(horizon))
     .bind(int(u64::from(most)))
-    .execute(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    if done.rows_affected() == 1 {
-        return Ok(None);
+    if let Some(tried) = tried {
+        return Ok(Ok(tried.unsigned_abs()));
     }
-    let (_, last) = counted(by, token, connection).await?.unwrap_or((0, now));
-    Ok(Some(last))
-}
-
-/// How many there are, and when the last was begun.
-async fn counted(
-    by: &TenantName,
-    token: &str,
-    connection: &mut SqliteConnection,
-) -> Result<Option<(u64, Timestamp)>, sqlx::Error> {
-    let row: Option<(i64, i64)> =
-        sqlx::query_as("SELECT tried, last FROM pin_guesses WHERE tenant = ?1 AND token = ?2")
-            .bind(by.as_str())
-            .bind(token)
-            .fetch_optional(connection)
-            .await?;
-    Ok(row.map(|(tried, last)| (tried.unsigned_abs(), Timestamp::from_millis(last.unsigned_abs()))))
+    let last: Option<i64> = sqlx::query_scalar("SELECT last FROM pin_guesses WHERE tenant = ?1 AND token = ?2")
+        .bind(by.as_str())
+        .bind(token)
+        .fetch_optional(connection)
+        .await?;
+    Ok(Err(last.map_or(now, |last| Timestamp::from_millis(last.unsigned_abs()))))
 }
 
 /// How many there are: nobody else writes before the transaction ends.
