@@ -93,8 +93,9 @@ fn a_token_a_key_or_a_module_that_is_not_there_is_named_and_the_way_on_too() {
     let token = Token::new("other");
     let pin = token.pin_file(PIN);
     for (more, said) in [
-        (&[][..], "no token matches"),
+        (&[][..], "no token there has label \"acme\": `pkcs11-tool --module"),
         (&["--token", "other", "--kek", "siv-kek-1"], "no key-encryption key"),
+        (&["--token", "other", "--kek", "siv-kek-1"], "or leave out --kek"),
         (
             &["--module", "/usr/lib/softhsm/absent.so"],
             "the module cannot be found: no file has this path on the machine",
