@@ -2,7 +2,7 @@
 //! like nothing having happened.
 
 /// All of them. An entry of another is refused where it is made, in a build that has checks.
-pub const ACTIONS: [&str; 59] = [
+pub const ACTIONS: [&str; 60] = [
     "value.captured",
     "value.dereferenced",
     "value.revealed",
@@ -58,6 +58,7 @@ pub const ACTIONS: [&str; 59] = [
     "key.provider.available",
     "key.provider.unavailable",
     "key.provider.quarantined",
+    "key.provider.login-unanswered",
     "key.provider.alarm",
     "key.provider.pins-forgotten",
     "key.tenant.shredded",
