@@ -180,12 +180,6 @@ impl Clock {
         }
     }
 
-    /// Whether it stands for every other clock too, the database's among them: a test's does.
-    #[must_use]
-    pub const fn is_held(&self) -> bool {
-        matches!(self, Self::Held(_))
-    }
-
     /// What the machine's own clock says, wherever the time comes from.
     fn machine(&self) -> Timestamp {
         match self {

@@ -82,19 +82,6 @@ impl Wanted {
             data_keys: BTreeMap::new(),
         }
     }
-
-    /// True if nothing is asked for but whose settings hold. Each member is named, so that a new one is thought of.
-    pub(in crate::store) fn is_nothing(&self) -> bool {
-        let Self { boot: _, tenants: _, moving, values, rows, idempotency, encs, runs, guesses, data_keys } = self;
-        moving.is_empty()
-            && values.is_empty()
-            && rows.is_empty()
-            && idempotency.is_empty()
-            && encs.is_empty()
-            && runs.is_empty()
-            && guesses.is_empty()
-            && data_keys.is_empty()
-    }
 }
 
 /// What was found.
@@ -135,19 +122,6 @@ impl Loaded {
             data_keys: Vec::new(),
         }
     }
-}
-
-/// What became of a set that was written in one statement.
-#[derive(Debug)]
-pub(in crate::store) enum Appended {
-    /// It is durable.
-    Durable,
-    /// Nothing of it was written: what it was decided under does not hold, or nobody was asked.
-    Not,
-    /// Nothing of it was written: the engine refused a row, or gave up.
-    Refused(sqlx::Error),
-    /// Nobody knows.
-    Unknown(sqlx::Error),
 }
 
 /// An entry with its leaf, the columns of it that serve look-ups, and the seals of its openings.
@@ -205,18 +179,12 @@ pub(in crate::store) struct WriteSet {
 }
 
 impl WriteSet {
-    /// True if there is nothing to commit.
+    /// True if there is nothing to commit. Each member is named, so that a new one is thought of.
     pub(in crate::store) fn is_empty(&self) -> bool {
-        self.batch.is_none() && self.new_values.is_empty() && self.only_adds()
-    }
-
-    /// True if it has nothing but new values and entries: no row that is there is changed by it. Each member is named, so that
-    /// a new one is thought of.
-    pub(in crate::store) fn only_adds(&self) -> bool {
+        // Entries stand in their batch.
         let Self {
-            new_values: _,
             entries: _,
-            batch: _,
+            new_values,
             resealed,
             states,
             postponed,
@@ -233,8 +201,11 @@ impl WriteSet {
             forgotten_guesses,
             capture_keys,
             generations,
+            batch,
         } = self;
-        resealed.is_empty()
+        batch.is_none()
+            && new_values.is_empty()
+            && resealed.is_empty()
             && states.is_empty()
             && postponed.is_empty()
             && removed.is_empty()

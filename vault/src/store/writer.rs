@@ -1,17 +1,15 @@
 //! The connection that writes, of whichever engine.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use tokio::sync::MutexGuard;
 
-use super::batch::{Appended, Loaded, Wanted, WriteSet};
-use super::committer::operation::Generation;
+use super::batch::{Loaded, Wanted, WriteSet};
 use super::fault::{Fault, NotWritten};
 use super::postgres::{self, PostgresBatch};
 use super::sqlite::{self, SqliteBatch};
 use super::{Engine, Error, Store};
-use crate::domain::{Clock, Realm, TenantName, Timestamp};
+use crate::domain::{Clock, Realm, TenantName};
 
 impl Store {
     /// The connection that writes; whoever holds it is alone in this node.
@@ -41,25 +39,6 @@ impl Writer<'_> {
             Self::Sqlite(writer) => Transaction::Sqlite(writer.begin().await?),
             Self::Postgres(writer) => Transaction::Postgres(writer.begin().await?),
         })
-    }
-
-    /// Whether [`Writer::append`] takes this set.
-    pub(in crate::store) fn takes(&self, set: &WriteSet) -> bool {
-        matches!(self, Self::Postgres(_)) && postgres::Writer::takes(set)
-    }
-
-    /// Writes new values and entries in one round trip, if what they were decided under holds still: generations, and the
-    /// moment, from which the server's clock may be so far. SQLite has no round trips.
-    pub(in crate::store) async fn append(
-        &mut self,
-        set: &WriteSet,
-        under: &BTreeMap<TenantName, Generation>,
-        moment: (Timestamp, Duration),
-    ) -> Appended {
-        match self {
-            Self::Sqlite(_) => Appended::Not,
-            Self::Postgres(writer) => writer.append(set, under, moment).await,
-        }
     }
 
     /// Says that this node waits to move tenants' generations on. Without other nodes there is nobody to say it to.

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Pace {
     pub(super) idle: Duration,
     /// Before the first request, the TLS handshake excluded.
     pub(super) first_request: Duration,
-    /// During an answer, a slow reader of an export included.
+    /// During an answer, beside what its size allows ([`SLOWEST`]).
     pub(super) longest_answer: Duration,
     /// Between two pieces of an answer that the client takes, once the connection is to end.
     pub(super) untaken: Duration,
@@ -38,6 +38,9 @@ pub(super) const PACE: Pace = Pace {
 /// does not notice; who asks again at once waits in its socket, where it costs nothing. Refusing takes
 /// a head, a route and an answer too: a crowd that is refused as fast as it asks would leave little for those let in.
 pub(super) const REST: Duration = Duration::from_millis(250);
+/// For so many bytes of an answer that were taken its connection may last a second longer: the export of a log takes as long as the log
+/// is large, and who reads as slowly as can be holds nothing for long.
+const SLOWEST: u64 = 64 * 1024;
 /// How often it is looked whether something is still in flight.
 const LOOK: Duration = Duration::from_millis(20);
 /// What hyper's read buffer has room for, in bytes, until a longer request makes it grow.
@@ -66,6 +69,8 @@ pub(super) struct Activity {
     since: Mutex<Instant>,
     /// When the client last took something.
     moved: Mutex<Instant>,
+    /// How many bytes of answers it was given since one last began or ended.
+    given: AtomicU64,
     /// Told when the connection may have to go at once.
     worn: Notify,
 }
@@ -84,6 +89,7 @@ impl Activity {
             rests: Mutex::new(None),
             since: Mutex::new(Instant::now()),
             moved: Mutex::new(Instant::now()),
+            given: AtomicU64::new(0),
             worn: Notify::new(),
         })
     }
@@ -163,7 +169,7 @@ impl Activity {
             let busy = self.in_flight() > 0;
             let allowance = match (busy, self.served()) {
                 (false, _) if self.is_worn() => return false,
-                (true, _) => self.pace.longest_answer,
+                (true, _) => self.longest_answer(),
                 (false, 0) => self.pace.first_request,
                 (false, _) => self.pace.idle,
             };
@@ -176,6 +182,10 @@ impl Activity {
                 () = self.worn.notified() => {}
             }
         }
+    }
+
+    fn longest_answer(&self) -> Duration {
+        self.pace.longest_answer + Duration::from_secs(self.given.load(Ordering::Acquire) / SLOWEST)
     }
 
     fn is_worn(&self) -> bool {
@@ -196,6 +206,7 @@ impl Activity {
     }
 
     fn touch(&self) {
+        self.given.store(0, Ordering::Release);
         now(&self.since);
         now(&self.moved);
     }
@@ -221,6 +232,11 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// So many bytes were handed over.
+    fn gave(&self, bytes: usize) {
+        self.activity.given.fetch_add(bytes as u64, Ordering::AcqRel);
+    }
+
     /// A piece was asked for: it is offered now, or the client waits for it.
     fn asked(&self, offered: bool) {
         now(&self.activity.moved);
@@ -262,6 +278,9 @@ impl HttpBody for Counted {
         let mut frame = self.body.frame();
         let polled = Future::poll(Pin::new(&mut frame), cx);
         self.guard.asked(polled.is_ready());
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.guard.gave(frame.data_ref().map_or(0, Bytes::len));
+        }
         polled
     }
 
@@ -330,6 +349,19 @@ mod tests {
         drop(untaken);
         assert_eq!(activity.offered.load(Ordering::Acquire), 0);
         assert!(activity.settled().await);
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_take_as_much_longer_as_it_is_large() {
+        let activity = Activity::new(Pace { longest_answer: Duration::from_millis(100), ..QUICK });
+        let export = activity.begin();
+        export.gave(2 * SLOWEST as usize - 1);
+        assert!(lasts(&activity, 800).await, "a second longer");
+        assert!(!lasts(&activity, 10_000).await, "and no more");
+        // What one answer had does not help the next.
+        drop(export);
+        let _next = activity.begin();
+        assert!(!lasts(&activity, 800).await);
     }
 
     #[test]

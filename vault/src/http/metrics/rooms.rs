@@ -21,7 +21,7 @@ pub(super) fn write_committer(state: &State, text: &mut Text) {
     family.histogram(&[], &meter.operations, ONES);
     let help = "A batch's transaction: reading, deciding, signing, writing, committing.";
     text.times("siv_committer_transaction_duration_seconds", help, &meter.transactions);
-    let help = "The commit of a batch alone: what the disk takes. Of a batch that is one statement, all of it.";
+    let help = "The commit of a batch alone: what the disk takes.";
     text.times("siv_committer_commit_duration_seconds", help, &meter.commits);
     let (queued, most) = state.rooms().committer.queued();
     text.gauge(
@@ -35,7 +35,6 @@ pub(super) fn write_committer(state: &State, text: &mut Text) {
         most as u64,
     );
     for (name, help, count) in [
-        ("siv_committer_statements_total", "Batches that were one statement.", &meter.statements),
         ("siv_committer_refused_total", "Operations refused because the queue was full.", &meter.refused),
         ("siv_committer_dropped_total", "Operations that were too late for their batch.", &meter.dropped),
         ("siv_committer_retries_total", "Transactions made anew because another one came between.", &meter.retried),

@@ -29,10 +29,8 @@ pub struct Meter {
     pub operations: Histogram,
     /// From the beginning of a batch's transaction until it is durable: reading, deciding, signing, writing, committing.
     pub transactions: Histogram,
-    /// The commit alone: what the disk takes. Of a batch that is one statement, all of it.
+    /// The commit alone: what the disk takes.
     pub commits: Histogram,
-    /// Batches that were one statement.
-    pub statements: Counter,
     /// Operations refused because the queue was full.
     pub refused: Counter,
     /// Operations that nobody waited for any more when their batch was due, or that were too late.
@@ -56,7 +54,6 @@ impl Default for Meter {
             operations: Histogram::of_sizes(),
             transactions: Histogram::of_times(),
             commits: Histogram::of_times(),
-            statements: Counter::default(),
             refused: Counter::default(),
             dropped: Counter::default(),
             retried: Counter::default(),

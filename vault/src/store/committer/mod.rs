@@ -1,7 +1,6 @@
 //! The committer: what is queued becomes one transaction and one fsync (docs/formats.md section 9).
 
 mod announcement;
-mod appending;
 mod clock_watch;
 mod gathered;
 mod gathering;

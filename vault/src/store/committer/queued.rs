@@ -86,8 +86,6 @@ pub(super) trait Queued: Send {
     /// It was seen to move these on.
     fn moves(&mut self, tenants: &[TenantName]);
     fn reads(&self) -> Reads;
-    /// How many entries it writes, as far as it says so.
-    fn entries(&self) -> usize;
     /// True if nobody waits for it any more: then it must not happen either.
     fn is_abandoned(&self) -> bool;
     fn opening_key(&self, tenant: &TenantName) -> Option<Option<Arc<DataKey>>>;
@@ -133,10 +131,6 @@ impl<O: Operation> Queued for Job<O> {
 
     fn reads(&self) -> Reads {
         self.operation.reads()
-    }
-
-    fn entries(&self) -> usize {
-        self.operation.entries()
     }
 
     fn is_abandoned(&self) -> bool {

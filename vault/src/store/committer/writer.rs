@@ -57,8 +57,6 @@ pub(super) struct BatchWriter {
     pub(super) busy: PutOff,
     /// What the last transactions took.
     usual: Duration,
-    /// From when on a batch that only adds is tried in one statement.
-    pub(super) appends_from: Instant,
 }
 
 impl BatchWriter {
@@ -73,7 +71,6 @@ impl BatchWriter {
             announced: BTreeSet::new(),
             busy: PutOff::default(),
             usual: Duration::ZERO,
-            appends_from: Instant::now(),
         }
     }
 
@@ -223,19 +220,15 @@ impl BatchWriter {
 
     /// One transaction: reads, decides, writes, commits.
     async fn transact(&mut self, jobs: Vec<Box<dyn Queued>>, writer: &mut Writer<'_>) -> Transacted {
+        let mut batch = match writer.begin().await {
+            Ok(batch) => batch,
+            Err(error) => return Transacted::NotRead(jobs, error),
+        };
         let mut wanted = Wanted::by(self.identity.boot());
         for job in &jobs {
             overlay::want(&mut wanted, (job.reads(), job.asker()), job.tenant());
             wanted.moving.extend(job.moving());
         }
-        let jobs = match self.append(jobs, &wanted, writer).await {
-            Ok(transacted) => return transacted,
-            Err(jobs) => jobs,
-        };
-        let mut batch = match writer.begin().await {
-            Ok(batch) => batch,
-            Err(error) => return Transacted::NotRead(jobs, error),
-        };
         let loaded = match batch.load(&wanted, self.store.keys().realm(), self.store.clock()).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -274,7 +267,7 @@ impl BatchWriter {
         }
     }
 
-    pub(super) fn gather(&self, jobs: Vec<Box<dyn Queued>>, overlay: &mut Overlay, now: Timestamp) -> Gathered {
+    fn gather(&self, jobs: Vec<Box<dyn Queued>>, overlay: &mut Overlay, now: Timestamp) -> Gathered {
         let numbering = Numbering::new(self.lane.draft(), &self.announced, &self.identity, now, jobs.len());
         Gathered::of(jobs, overlay, numbering, &self.store.inner.seal)
     }
@@ -373,7 +366,7 @@ impl BatchWriter {
 }
 
 /// How a batch's transaction ended.
-pub(super) enum Transacted {
+enum Transacted {
     /// With the batch's clock.
     Committed(Gathered, Timestamp),
     NotRead(Vec<Box<dyn Queued>>, Error),

@@ -156,12 +156,18 @@ async fn an_entry_that_only_looks_newest_refuses_the_value(vault: Vault) {
 
 async fn a_stale_generation_is_decided_anew(vault: Vault) {
     let vault = vault.with_tenant().await;
+    let decided = Arc::new(AtomicUsize::new(0));
     let at = |generation: u64| {
-        let mut ask = vault.ask(Reads::default(), |_, _| Decision::Write(Changes::default(), ()));
+        let decided = Arc::clone(&decided);
+        let mut ask = vault.ask(Reads::default(), move |_, _| {
+            decided.fetch_add(1, Ordering::SeqCst);
+            Decision::Write(Changes::default(), ())
+        });
         ask.generation = Some(Generation(generation));
         ask
     };
     assert!(matches!(vault.committer.submit(at(1)).await, Err(Error::Stale)));
+    assert_eq!(decided.load(Ordering::SeqCst), 0);
     vault.committer.submit(at(2)).await.unwrap();
     vault.decree(tenant_row(&demo(), 2, true)).await.unwrap();
     assert!(matches!(vault.committer.submit(at(2)).await, Err(Error::Stale)));

@@ -1,7 +1,6 @@
 //! What every engine must do: one suite of sentences, run over each engine there is.
 
 mod administering;
-mod appending;
 mod asking;
 mod bounds;
 mod claiming;

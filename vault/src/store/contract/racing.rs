@@ -11,7 +11,7 @@ use crate::access_log::Action;
 use crate::crypto::{StateCode, ValueState};
 use crate::domain::{DataKeyId, RetentionClass, Timestamp, ValueId};
 use crate::store::batch::{Wanted, WriteSet};
-use crate::store::committer::operation::{Changes, Decision, Generation, Reads, Rows, current_state};
+use crate::store::committer::operation::{Changes, Decision, Reads, Rows, current_state};
 use crate::store::fault::NotWritten;
 use crate::store::resealing;
 use crate::store::rows::{IdempotencyRow, StateRow};
@@ -306,24 +306,13 @@ async fn two_nodes_that_move_one_generation_on_do_not_wait_for_each_other(vault:
 async fn durability_that_is_weakened_while_a_node_runs_stops_its_writing() {
     let cluster = Cluster::start();
     let vault = Vault::of(&cluster).await.with_tenant().await;
-    // In a transaction, and in one statement.
-    for generation in [None, Some(vault.generation().await)] {
-        weakened(&vault, generation).await;
-    }
-}
-
-async fn weakened(vault: &Vault, generation: Option<Generation>) {
-    let write = || {
-        let read = || Changes { entries: vec![entry(&demo(), Action::LogRead).into()], ..Changes::default() };
-        let mut ask = vault.ask(Reads::default(), move |_, _| Decision::Write(read(), ()));
-        ask.generation = generation;
-        vault.committer.submit(ask)
-    };
+    let write =
+        || vault.write(|| Changes { entries: vec![entry(&demo(), Action::LogRead).into()], ..Changes::default() });
     write().await.unwrap();
     // A session keeps the strength of its own commits.
     vault.tamper("ALTER SYSTEM SET synchronous_commit = off").await;
     vault.tamper("SELECT pg_reload_conf()").await;
-    assert_eq!(settled(vault, "SELECT current_setting('synchronous_commit')", "off").await, "off");
+    assert_eq!(settled(&vault, "SELECT current_setting('synchronous_commit')", "off").await, "off");
     write().await.unwrap();
     for (weaken, ask) in [
         ("ALTER SYSTEM SET fsync = off", "SELECT current_setting('fsync')"),
@@ -331,13 +320,13 @@ async fn weakened(vault: &Vault, generation: Option<Generation>) {
     ] {
         vault.tamper(weaken).await;
         vault.tamper("SELECT pg_reload_conf()").await;
-        settled(vault, ask, "off").await;
+        settled(&vault, ask, "off").await;
         let refused = async { while write().await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(60), refused).await.expect("the running session sees it");
         assert!(matches!(write().await, Err(Error::Unavailable)), "{weaken}");
         vault.tamper("ALTER SYSTEM RESET ALL").await;
         vault.tamper("SELECT pg_reload_conf()").await;
-        settled(vault, ask, "on").await;
+        settled(&vault, ask, "on").await;
         let healed = async { while write().await.is_err() {} };
         tokio::time::timeout(Duration::from_secs(60), healed).await.expect("it goes on by itself");
     }

@@ -2,20 +2,16 @@
 //! trip where there were five; its parts do not see each other, and none of them needs to.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgHasArrayType};
 use sqlx::query::Query;
-use sqlx::{Encode, PgConnection, Postgres, Row, Type};
+use sqlx::{Encode, PgConnection, Postgres, Type};
 
 use super::batch_copy;
 use super::column::{column, int, millis};
-use super::durability::keeps_commits;
-use super::generations::{lock, share, under};
 use crate::access_log::{Batch, Group};
 use crate::domain::{BootId, CaptureSessionId, TenantName, Timestamp};
 use crate::store::batch::{EntryRow, WriteSet};
-use crate::store::committer::operation::Generation;
 use crate::store::rows::{RunOutcome, RunRow, ValueRow};
 
 /// The columns of new values, in the order in which a statement and a copy give them.
@@ -36,18 +32,12 @@ macro_rules! entry_columns {
 
 pub(super) use {entry_columns, value_columns};
 
-/// The statement, with what stands before its parts, what each of them is held to, and what stands around the last.
-///
 /// Arrays that are shorter than the others are filled up with nothing: `coalesce` puts what all rows have in common there.
 /// A number that is taken breaks a primary key, and all of it; it is never ignored.
-macro_rules! statement {
-    ($before:expr, $held_to:literal, ($from:literal, $and:literal, $after:literal)) => {
-        concat!(
-            "WITH ",
-            $before,
-            "new_values AS (INSERT INTO secure_values (",
-            value_columns!(),
-            ") SELECT \
+const WRITE: &str = concat!(
+    "WITH new_values AS (INSERT INTO secure_values (",
+    value_columns!(),
+    ") SELECT \
      coalesce(v.tenant, $2), v.value_id, coalesce(v.app, $5), coalesce(v.field, $7), coalesce(v.kind, $9), \
      coalesce(v.retention, $11), v.created, coalesce(v.expires, $14), coalesce(v.uses, $16), coalesce(v.session, \
      $18), coalesce(v.subject, $20), coalesce(v.flows, $22), coalesce(v.purposes, $24), v.verifier, \
@@ -55,48 +45,26 @@ macro_rules! statement {
      unnest($1::text[], $3::bytea[], $4::text[], $6::text[], $8::text[], $10::text[], $12::bigint[], $13::bigint[], \
      $15::bigint[], $17::bytea[], $19::bytea[], $21::text[], $23::text[], $25::bytea[], $26::bytea[], $28::bytea[], \
      $30::bytea[]) AS v(tenant, value_id, app, field, kind, retention, created, expires, uses, session, subject, \
-     flows, purposes, verifier, pepper_id, data_key_id, sealed)",
-            $held_to,
-            "), runs AS (INSERT INTO flow_runs (tenant, run_id, \
+     flows, purposes, verifier, pepper_id, data_key_id, sealed)), runs AS (INSERT INTO flow_runs (tenant, run_id, \
      app, flow, flow_version, credential_id, started, deadline, outcome, code, finished) SELECT * FROM \
      unnest($31::text[], $32::bytea[], $33::text[], $34::text[], $35::bigint[], $36::bytea[], $37::bigint[], \
-     $38::bigint[], $39::text[], $40::text[], $41::bigint[])",
-            $held_to,
-            " ON CONFLICT (tenant, run_id) DO UPDATE SET outcome = \
+     $38::bigint[], $39::text[], $40::text[], $41::bigint[]) ON CONFLICT (tenant, run_id) DO UPDATE SET outcome = \
      excluded.outcome, code = excluded.code, finished = excluded.finished), entries AS (INSERT INTO access_log (",
-            entry_columns!(),
-            ") SELECT coalesce(e.tenant, $45), \
+    entry_columns!(),
+    ") SELECT coalesce(e.tenant, $45), \
      $42, $43, e.number, coalesce(e.time, $48), coalesce(e.action, $50), coalesce(e.outcome, $52), e.value_id, \
      coalesce(e.actor_id, $55), coalesce(e.flow, $57), coalesce(e.app, $59), e.object, e.object_version, \
      coalesce(e.state_version, $63), e.leaf, coalesce(e.opening_key, $66), e.one, e.two, e.three, e.four FROM \
      unnest($44::text[], $46::bigint[], $47::bigint[], $49::text[], $51::text[], $53::bytea[], $54::text[], \
      $56::text[], $58::text[], $60::text[], $61::bigint[], $62::bigint[], $64::bytea[], $65::bytea[], $67::bytea[], \
      $68::bytea[], $69::bytea[], $70::bytea[]) AS e(tenant, number, time, action, outcome, value_id, actor_id, flow, \
-     app, object, object_version, state_version, leaf, opening_key, one, two, three, four)",
-            $held_to,
-            "), groups AS (INSERT INTO \
+     app, object, object_version, state_version, leaf, opening_key, one, two, three, four)), groups AS (INSERT INTO \
      log_groups (tenant, boot, lane, first, count, batch, salt, hash) SELECT g.tenant, $42, $43, g.first, g.count, \
      $71, g.salt, g.hash FROM unnest($72::text[], $73::bigint[], $74::bigint[], $75::bytea[], $76::bytea[]) AS \
-     g(tenant, first, count, salt, hash)",
-            $held_to,
-            "), encs AS (INSERT INTO capture_encs (tenant, session, enc, expires) SELECT * \
-     FROM unnest($83::text[], $84::bytea[], $85::bytea[], $86::bigint[])",
-            $held_to,
-            $from,
-            "INSERT INTO log_batches (tenant, boot, \
+     g(tenant, first, count, salt, hash)), encs AS (INSERT INTO capture_encs (tenant, session, enc, expires) SELECT * \
+     FROM unnest($83::text[], $84::bytea[], $85::bytea[], $86::bigint[])) INSERT INTO log_batches (tenant, boot, \
      lane, first, count, time, previous, root, signature) SELECT $77::text, $42::bytea, $43::bigint, $71::bigint, \
-     $78::bigint, $79::bigint, $80::bytea, $81::bytea, $82::bytea WHERE $78 > 0",
-            $and,
-            $after
-        )
-    };
-}
-const WRITE: &str = statement!("", "", (") ", "", ""));
-/// The same, held to the generations it was decided under: a transaction by itself.
-const APPEND: &str = statement!(
-    under!(),
-    " WHERE (SELECT yes FROM may)",
-    ("), signed AS (", " AND (SELECT yes FROM may)", ") SELECT yes FROM may")
+     $78::bigint, $79::bigint, $80::bytea, $81::bytea, $82::bytea WHERE $78 > 0"
 );
 const INSERT_LANE: &str =
     "INSERT INTO log_lanes (tenant, boot, lane, opened, next, previous) VALUES ($1, $2, $3, $4, 0, $5)";
@@ -133,8 +101,10 @@ pub(super) async fn write(set: &WriteSet, connection: &mut PgConnection) -> Resu
         entries = &[];
     }
     let runs: Vec<&RunRow> = set.runs.values().collect();
-    let query = bind(sqlx::query(WRITE), (&values, &runs, entries), (batch, groups), &set.encs);
-    query.execute(&mut *connection).await?;
+    let query = bind_runs(bind_values(sqlx::query(WRITE), &values), &runs);
+    let query = query.bind(&batch.boot.as_bytes()[..]).bind(i64::from(batch.lane));
+    let query = bind_batch(bind_entries(query, entries), batch, groups);
+    bind_encs(query, &set.encs).execute(&mut *connection).await?;
     if batch.first == 0 && batch.count > 0 {
         sqlx::query(INSERT_LANE)
             .bind(TenantName::SYSTEM)
@@ -146,47 +116,6 @@ pub(super) async fn write(set: &WriteSet, connection: &mut PgConnection) -> Resu
             .await?;
     }
     Ok(())
-}
-
-/// Whether a set can be written as [`append`] does.
-pub(super) fn fits(set: &WriteSet) -> bool {
-    let goes_on = set.batch.as_ref().is_some_and(|(batch, _)| batch.first > 0);
-    goes_on && set.only_adds() && set.new_values.len() < batch_copy::MANY && set.entries.len() < batch_copy::MANY
-}
-
-/// Writes new values and entries, and commits them, in one round trip: if what they were decided under holds still, and the
-/// server's clock is not further than so from the moment they were judged by. Else nothing is written, and the answer is
-/// false.
-pub(super) async fn append(
-    set: &WriteSet,
-    under: &BTreeMap<TenantName, Generation>,
-    (now, apart): (Timestamp, Duration),
-    connection: &mut PgConnection,
-) -> Result<bool, sqlx::Error> {
-    let Some((batch, groups)) = &set.batch else { return Ok(false) };
-    let values: Vec<&ValueRow> = set.new_values.values().map(AsRef::as_ref).collect();
-    let under: Vec<(&TenantName, &Generation)> = under.iter().collect();
-    let query = bind(sqlx::query(APPEND), (&values, &[], &set.entries), (batch, groups), &set.encs)
-        .bind(column(&under, |(tenant, _)| tenant.as_str()))
-        .bind(column(&under, |(_, generation)| int(generation.0)))
-        .bind(TenantName::SYSTEM)
-        .bind(&batch.boot.as_bytes()[..])
-        .bind(millis(now))
-        .bind(i64::try_from(apart.as_millis()).unwrap_or(i64::MAX));
-    query.fetch_one(connection).await?.try_get("yes")
-}
-
-type Rows<'q> = (&'q [&'q ValueRow], &'q [&'q RunRow], &'q [EntryRow]);
-
-fn bind<'q>(
-    query: Writing<'q>,
-    (values, runs, entries): Rows<'q>,
-    (batch, groups): (&'q Batch, &'q [Group]),
-    encs: &'q BTreeMap<(TenantName, CaptureSessionId, [u8; 32]), Timestamp>,
-) -> Writing<'q> {
-    let query = bind_runs(bind_values(query, values), runs);
-    let query = query.bind(&batch.boot.as_bytes()[..]).bind(i64::from(batch.lane));
-    bind_encs(bind_batch(bind_entries(query, entries), batch, groups), encs)
 }
 
 fn bind_values<'q>(query: Writing<'q>, rows: &'q [&'q ValueRow]) -> Writing<'q> {

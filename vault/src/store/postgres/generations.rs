@@ -21,24 +21,16 @@ const AWAITED: i64 = 400;
 /// generation is a tenant's that are not, because its generation is awaited. That is judged once, and by the server's clock;
 /// a time that lies too far ahead is of a clock that was wrong.
 macro_rules! lock {
-    ($which:literal, $strength:literal, $awaited:literal, ($tenants:literal, $system:literal, $boot:literal)) => {
+    ($which:literal, $strength:literal, $awaited:literal) => {
         concat!(
             "WITH awaited AS MATERIALIZED (SELECT tenant, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, until \
-             FROM awaited_generations WHERE tenant = ANY(",
-            $tenants,
-            ")), \
+             FROM awaited_generations WHERE tenant = ANY($1)), \
              waits AS MATERIALIZED (SELECT tenant FROM awaited WHERE until > now AND until <= now + 1000), \
-             generation AS (SELECT tenant, generation FROM generations WHERE tenant = ANY(",
-            $tenants,
-            ")",
+             generation AS (SELECT tenant, generation FROM generations WHERE tenant = ANY($1)",
             $which,
             " ORDER BY tenant ",
             $strength,
-            "), own AS (SELECT 1 FROM open_boots WHERE tenant = ",
-            $system,
-            " AND boot = ",
-            $boot,
-            " FOR SHARE) \
+            "), own AS (SELECT 1 FROM open_boots WHERE tenant = $2 AND boot = $3 FOR SHARE) \
              SELECT tenant, generation, NULL::bigint AS now, NULL::boolean AS keeps FROM generation UNION ALL \
              SELECT NULL, NULL, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, ",
             keeps_commits!(),
@@ -47,19 +39,12 @@ macro_rules! lock {
         )
     };
 }
-/// That many batches may hold them at once.
-macro_rules! share {
-    ($tenants:literal, $system:literal, $boot:literal) => {
-        lock!(
-            " AND NOT tenant = ANY (ARRAY(SELECT tenant FROM waits))",
-            "FOR SHARE",
-            " UNION ALL SELECT tenant, NULL, NULL, NULL FROM waits",
-            ($tenants, $system, $boot)
-        )
-    };
-}
-const SHARE: &str = share!("$1", "$2", "$3");
-const OWN: &str = lock!("", "FOR NO KEY UPDATE", "", ("$1", "$2", "$3"));
+const SHARE: &str = lock!(
+    " AND NOT tenant = ANY (ARRAY(SELECT tenant FROM waits))",
+    "FOR SHARE",
+    " UNION ALL SELECT tenant, NULL, NULL, NULL FROM waits"
+);
+const OWN: &str = lock!("", "FOR NO KEY UPDATE", "");
 const AWAIT: &str = "INSERT INTO awaited_generations AS a (tenant, until) \
      SELECT n.tenant, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2 FROM unnest($1::text[]) AS n(tenant) \
      ORDER BY n.tenant ON CONFLICT (tenant) DO UPDATE SET until = excluded.until";
@@ -67,23 +52,6 @@ const BUMP_GENERATION: &str = "WITH came AS (DELETE FROM awaited_generations WHE
      INSERT INTO generations AS g (tenant, generation) \
      SELECT n.tenant, n.step FROM unnest($1::text[], $2::bigint[]) AS n(tenant, step) ORDER BY n.tenant \
      ON CONFLICT (tenant) DO UPDATE SET generation = g.generation + excluded.generation";
-
-/// The first parts of a statement that writes only while the generations it was decided under hold: it holds them as
-/// [`hold`] does, and `may` says whether all are as they were ($87, $88), the boot ($89, $90) is open, the server keeps its
-/// commits and its clock says what the batch was judged by ($91), but for so many milliseconds ($92).
-macro_rules! under {
-    () => {
-        concat!(
-            "held AS MATERIALIZED (",
-            share!("$87", "$89", "$90"),
-            "), may AS MATERIALIZED (SELECT (SELECT count(*) = 1 AND coalesce(bool_and(keeps AND abs(now - $91) <= $92), \
-             false) FROM held WHERE tenant IS NULL) AND NOT EXISTS (SELECT FROM held WHERE tenant IS NOT NULL AND \
-             generation IS NULL) AND NOT EXISTS (SELECT FROM unnest($87::text[], $88::bigint[]) AS u(tenant, generation) \
-             LEFT JOIN held h ON h.tenant = u.tenant WHERE coalesce(h.generation, 0) <> u.generation) AS yes), "
-        )
-    };
-}
-pub(super) use {lock, share, under};
 
 /// The generations of these tenants, which nobody moves on before the transaction ends: what is decided under one is over
 /// when the next is acknowledged. With them the moment a batch is judged by: the database's, which is one for all nodes. A

@@ -1,17 +1,15 @@
 //! A connection that writes, and what a server that went away does to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::fault::fault;
-use super::{PostgresBatch, batch_write, connect, generations, within};
-use crate::domain::{TenantName, Timestamp};
+use super::{PostgresBatch, connect, generations, within};
+use crate::domain::TenantName;
 use crate::store::Error;
-use crate::store::batch::{Appended, WriteSet};
-use crate::store::committer::operation::Generation;
 use crate::store::fault::Fault;
 
 /// A connection that was not used for so long is asked whether it still is one.
@@ -53,8 +51,8 @@ impl Writer {
         Self { closed: true, ..Self::lazy(options) }
     }
 
-    /// A connection to begin with, held for doubtful until it is said to have answered.
-    async fn ready(&mut self) -> Result<&mut PgConnection, Error> {
+    /// Begins a transaction.
+    pub(in crate::store) async fn begin(&mut self) -> Result<PostgresBatch<'_>, Error> {
         if self.closed {
             return Err(Error::Unavailable);
         }
@@ -65,15 +63,9 @@ impl Writer {
             self.connection = Some(connect(&self.options).await?);
         }
         (self.is_doubtful, self.used) = (true, Instant::now());
-        self.connection.as_mut().ok_or(Error::Unavailable)
-    }
-
-    /// Begins a transaction.
-    pub(in crate::store) async fn begin(&mut self) -> Result<PostgresBatch<'_>, Error> {
-        self.ready().await?;
+        let connection = self.connection.as_mut().ok_or(Error::Unavailable)?;
         #[cfg(test)]
         let loses_answer = std::mem::take(&mut self.loses_answer);
-        let connection = self.connection.as_mut().ok_or(Error::Unavailable)?;
         let transaction = within(connection.begin()).await?;
         self.is_doubtful = false;
         Ok(PostgresBatch::new(
@@ -81,35 +73,6 @@ impl Writer {
             #[cfg(test)]
             loses_answer,
         ))
-    }
-
-    /// Whether [`Writer::append`] takes this set.
-    pub(in crate::store) fn takes(set: &WriteSet) -> bool {
-        batch_write::fits(set)
-    }
-
-    /// Writes new values and entries in a transaction that is one statement, if what they were decided under holds still.
-    pub(in crate::store) async fn append(
-        &mut self,
-        set: &WriteSet,
-        under: &BTreeMap<TenantName, Generation>,
-        moment: (Timestamp, Duration),
-    ) -> Appended {
-        // A server that is not there is found so by the transaction that is begun instead.
-        let Ok(connection) = self.ready().await else { return Appended::Not };
-        let done = within(batch_write::append(set, under, moment, connection)).await;
-        self.is_doubtful = false;
-        #[cfg(test)]
-        let done = if std::mem::take(&mut self.loses_answer) { Err(sqlx::Error::WorkerCrashed) } else { done };
-        match done {
-            Ok(true) => Appended::Durable,
-            Ok(false) => Appended::Not,
-            // The server says what it refused, and undid it. Anything else may have come after the commit.
-            Err(error) if matches!(fault(&error), Fault::Row | Fault::Again | Fault::Busy | Fault::Slow) => {
-                Appended::Refused(error)
-            }
-            Err(error) => Appended::Unknown(error),
-        }
     }
 
     /// Whether the server ended the connection while it lay idle; under load nobody asks.
