@@ -1,15 +1,10 @@
 //! What a connection is doing: requests in flight, requests served, when the last answer left. It closes nothing itself.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -64,6 +59,8 @@ pub(super) struct Activity {
     /// The read buffer was larger once than it is made: what lies where in it is not known.
     grown: AtomicBool,
     ambiguous: AtomicBool,
+    /// When it ends, whatever is asked for meanwhile.
+    ends: Mutex<Option<Instant>>,
     /// Until when nothing is read.
     rests: Mutex<Option<Instant>>,
     since: Mutex<Instant>,
@@ -86,6 +83,7 @@ impl Activity {
             offered: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
+            ends: Mutex::new(None),
             rests: Mutex::new(None),
             since: Mutex::new(Instant::now()),
             moved: Mutex::new(Instant::now()),
@@ -120,6 +118,16 @@ impl Activity {
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.worn.notify_one();
+    }
+
+    /// Ends the connection when so long has passed since this was first said: requests that overlap would else keep it, and what it has
+    /// read, for as long as they come. Those under way then are answered.
+    pub(super) fn close_within(&self, time: Duration) {
+        let mut ends = self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if ends.is_none() {
+            *ends = Some(Instant::now() + time);
+            self.worn.notify_one();
+        }
     }
 
     /// A request or answer passes that may hold a plaintext. True if its buffers can be wiped while the connection goes on; else
@@ -177,8 +185,13 @@ impl Activity {
             if now >= deadline {
                 return busy;
             }
+            let ends = *self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if ends.is_some_and(|ends| now >= ends) {
+                return false;
+            }
+            let look = deadline.min(now + self.pace.idle);
             tokio::select! {
-                () = tokio::time::sleep_until(deadline.min(now + self.pace.idle)) => {}
+                () = tokio::time::sleep_until(ends.map_or(look, |ends| look.min(ends))) => {}
                 () = self.worn.notified() => {}
             }
         }
@@ -233,12 +246,12 @@ pub(super) struct InFlight {
 
 impl InFlight {
     /// So many bytes were handed over.
-    fn gave(&self, bytes: usize) {
+    pub(super) fn gave(&self, bytes: usize) {
         self.activity.given.fetch_add(bytes as u64, Ordering::AcqRel);
     }
 
     /// A piece was asked for: it is offered now, or the client waits for it.
-    fn asked(&self, offered: bool) {
+    pub(super) fn asked(&self, offered: bool) {
         now(&self.activity.moved);
         match (self.offered.swap(offered, Ordering::AcqRel), offered) {
             (false, true) => self.activity.offered.fetch_add(1, Ordering::AcqRel),
@@ -257,39 +270,6 @@ impl Drop for InFlight {
         if self.activity.is_worn() {
             self.activity.worn.notify_one();
         }
-    }
-}
-
-/// An answer's body that keeps its request in flight until it has been handed over.
-pub(super) fn counted(body: Body, guard: Arc<InFlight>) -> Body {
-    Body::new(Counted { body, guard })
-}
-
-struct Counted {
-    body: Body,
-    guard: Arc<InFlight>,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let mut frame = self.body.frame();
-        let polled = Future::poll(Pin::new(&mut frame), cx);
-        self.guard.asked(polled.is_ready());
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.guard.gave(frame.data_ref().map_or(0, Bytes::len));
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -362,6 +342,19 @@ mod tests {
         drop(export);
         let _next = activity.begin();
         assert!(!lasts(&activity, 800).await);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_to_end_soon_ends_though_requests_overlap() {
+        let activity = Activity::new(Pace { idle: Duration::from_secs(60), ..PACE });
+        let _under_way = activity.begin();
+        drop(activity.begin());
+        activity.close_within(Duration::from_millis(600));
+        assert!(lasts(&activity, 300).await, "it serves on for a moment");
+        // It is said again with each request, and counts from the first.
+        activity.close_within(Duration::from_secs(60));
+        let over = tokio::time::timeout(Duration::from_secs(10), activity.over()).await;
+        assert_eq!(over, Ok(false), "in order: what is under way is answered");
     }
 
     #[test]

@@ -18,8 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::activity::{Activity, Pace, counted};
+use super::activity::{Activity, Pace};
 use super::ambiguity::Watched;
+use super::counted::counted;
 use super::leftover::Leftover;
 use super::wiped::Wiped;
 use crate::http::problem::{Code, Problem};
@@ -30,6 +31,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEAD: Duration = Duration::from_secs(10);
 /// What is written but not yet read by the client has this long to leave.
 const FLUSH: Duration = Duration::from_secs(10);
+/// So long a connection of HTTP/2 serves on once a plaintext may lie in its buffers, which go with it: with what is under way then, less
+/// than the two seconds after an answer that promise 10 allows.
+const UNWIPED: Duration = Duration::from_secs(1);
 /// How a connection of HTTP/2 begins; no method of HTTP/1 does.
 const PREFACE: &[u8; 4] = b"PRI ";
 /// How soon a beginning that is too short to tell is looked at again; each time after twice as long, so that connections
@@ -160,10 +164,13 @@ async fn answer(
         router.oneshot(request).await.into_response()
     };
     // Whatever was refused may have held a plaintext: one that fits no field, or was sent to a wrong path. So every body of
-    // HTTP/1.1 is wiped. HTTP/2 frames what it reads in buffers that nobody but it knows.
+    // HTTP/1.1 is wiped. HTTP/2 frames what it reads in buffers that nobody but it knows: its connection ends soon.
     let may_hold = response.extensions().get::<CarriesPlaintext>().is_some()
         || has_body && (version == Version::HTTP_11 || response.status().as_u16() >= 400);
     let lingers = may_hold && (!activity.stain() || version != Version::HTTP_11);
+    if lingers && version == Version::HTTP_2 {
+        activity.close_within(UNWIPED);
+    }
     // In HTTP/2 others of its requests may be served.
     if version < Version::HTTP_2 && response.extensions().get::<FoundNoRoom>().is_some() {
         activity.rest();
@@ -171,7 +178,7 @@ async fn answer(
     // What may be left of a body would be read as the next head; in HTTP/2 only the stream ends.
     let cut = (leftover.drain(Arc::clone(&guard)) || refused) && version < Version::HTTP_2;
     let last = version < Version::HTTP_2 && activity.is_last();
-    if lingers || cut || last {
+    if version < Version::HTTP_2 && lingers || cut || last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response.headers_mut().remove("keep-alive");
     }

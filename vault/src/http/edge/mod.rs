@@ -3,6 +3,7 @@
 mod activity;
 mod ambiguity;
 mod connection;
+mod counted;
 mod leftover;
 pub(super) mod listener;
 #[cfg(test)]

@@ -327,6 +327,22 @@ async fn ends_after(path: &str, edge: &Edge) -> bool {
 }
 
 #[tokio::test]
+async fn a_connection_of_http2_serves_on_for_a_moment_after_a_plaintext() {
+    let edge = start_with(16, Pace { idle: BOUND, ..PACE }).await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let post = async || {
+        let answer = client.post(format!("http://{}/refused", edge.address)).body("4242").send().await.unwrap();
+        answer.bytes().await.unwrap();
+    };
+    post().await;
+    edge.connections.close();
+    let ends = |millis| tokio::time::timeout(Duration::from_millis(millis), edge.connections.wait());
+    assert!(ends(300).await.is_err(), "the next request finds it");
+    post().await;
+    assert!(ends(1_500).await.is_ok(), "it ends by what came first");
+}
+
+#[tokio::test]
 async fn what_was_refused_may_have_held_a_plaintext_and_ends_a_connection_that_cannot_be_wiped() {
     let patient = Pace { idle: BOUND, ..PACE };
     assert!(ends_after("/refused", &start_with(16, patient).await).await);
