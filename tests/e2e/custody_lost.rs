@@ -6,7 +6,6 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::Postgres;
 use tests::custody::{Custody, Customer, text, until, words};
 use tests::token::{PIN, Provider, Token};
 
@@ -276,34 +275,4 @@ async fn a_token_that_is_slow_or_comes_back_and_a_node_that_cannot_ask_it_end_no
     assert!(is_there());
     slow.inject("");
     until("it is back", || async { custody.read(&acme, &key).await.status == 200 }).await;
-}
-
-#[tokio::test]
-async fn what_a_lost_version_opened_is_gone_on_every_node_at_once() {
-    let lost = Token::labelled(Provider::SoftHsm, "lost", PIN);
-    let next = Token::labelled(Provider::Kryoptic, "next", PIN);
-    let postgres = Postgres::start();
-    let one = Custody::on_postgres(&[&lost, &next], &postgres);
-    let two = one.beside(&postgres);
-    // So long opened data keys stay in memory, on each node.
-    let acme = one.customer_in("acme", (&lost, "lost", PIN), 300);
-    let key = one.put(&acme, "4242424242424242").await.unwrap();
-    let into = one.options(&next, "next", PIN);
-    let rotate = [&["rotate"], &words(&into)[..]].concat();
-    let asked = one.keys(&acme, &rotate);
-    one.approve(&acme, &asked);
-    assert_eq!(one.keys(&acme, &rotate)["version"], 2);
-    until("it is read on the other node", || async { two.read(&acme, &key).await.status == 200 }).await;
-    fs::rename(lost.folder().join("tokens"), lost.folder().join("away")).unwrap();
-    heard_as_silent(&one, &acme.custodian, &["lost", "1", "--dry-run"]).await;
-    let asked = one.keys(&acme, &["lost", "1"]);
-    let (id, digest) =
-        (asked["approval"]["approvalId"].as_str().unwrap(), asked["approval"]["digest"].as_str().unwrap());
-    // Without the token, by what it has in memory.
-    two.read(&acme, &key).await.expect(200);
-    heard_as_silent(&one, &acme.second, &["approve", id, "--digest", digest]).await;
-    assert_eq!(two.read(&acme, &key).await.expect(404).json()["code"], "value.not_found");
-    assert_eq!(one.read(&acme, &key).await.expect(404).json()["code"], "value.not_found");
-    let after = two.put(&acme, "5555555555554444").await.unwrap();
-    one.read(&acme, &after).await.expect(200);
 }

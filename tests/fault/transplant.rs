@@ -19,6 +19,11 @@ const LOOK_UPS: [(&str, &str, &str); 3] = [
     ),
     ("data_keys", "created", "tells an operator its age; what counts is the epoch"),
     ("data_keys", "part", "which of an epoch's data keys seals what is new: any of them may, and all of them open"),
+    (
+        "data_keys",
+        "closed",
+        "nothing new is sealed under it: another one is begun, and it goes only after all values were looked at",
+    ),
 ];
 /// Tables with one row that decides about a whole tenant.
 const DECIDING: [&str; 6] = ["tenants", "apps", "flows", "destinations", "credentials", "keks"];

@@ -36,21 +36,6 @@ fn a_key_is_found_by_one_search_whatever_its_kind_and_whatever_else_has_its_name
     }
 }
 
-/// Absence ends keys: what may be the key that is looked for is not absent.
-#[test]
-fn an_object_that_does_not_say_what_it_is_is_never_taken_for_absent() {
-    let token = Token::shimmed(Provider::SoftHsm);
-    token.keygen("silent", &["--sensitive"]);
-    let host = token.host();
-    let selector = hsm::KekSelector { label: Some("silent".to_owned()), id: None };
-    // CKR_ATTRIBUTE_TYPE_INVALID: the object has no such attribute.
-    token.inject("C_GetAttributeValue after=0x12\n");
-    let said = host.describe(&selector, LONG);
-    assert!(matches!(said, Err(HsmError::KekUnfit(_))), "{said:?}");
-    token.inject("");
-    assert_eq!(host.describe(&selector, LONG).map(|said| said.kind), Ok(KekKind::Aes256));
-}
-
 #[test]
 fn an_absent_key_is_said_to_be_absent_and_tears_nothing_down() {
     for provider in BOTH {
