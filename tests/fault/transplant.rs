@@ -11,7 +11,7 @@ use vault::domain::SecureValueKey;
 use super::database::{Change, Column, Database, Place};
 
 /// Columns on which nothing rests, each with the reason. Everything else must be refused when it is touched.
-const LOOK_UPS: [(&str, &str, &str); 3] = [
+const LOOK_UPS: [(&str, &str, &str); 4] = [
     (
         "secure_values",
         "purge_after",
