@@ -35,7 +35,7 @@ pub(super) const PACE: Pace = Pace {
 pub(super) const REST: Duration = Duration::from_millis(250);
 /// For so many bytes of an answer that were taken its connection may last a second longer: the export of a log takes as long as the log
 /// is large, and who reads as slowly as can be holds nothing for long.
-const SLOWEST: u64 = 64 * 1024;
+const SLOWEST: u64 = 1024 * 1024;
 /// How often it is looked whether something is still in flight.
 const LOOK: Duration = Duration::from_millis(20);
 /// What hyper's read buffer has room for, in bytes, until a longer request makes it grow.
