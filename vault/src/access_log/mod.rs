@@ -22,7 +22,7 @@ pub mod receipt;
 pub mod tree;
 
 pub use about::{about, short};
-pub use actions::{ACTIONS, actions_near, is_action};
+pub use actions::{ACTIONS, COUNTED_ALONE, actions_near, is_action};
 pub use batch::{Batch, Draft, Group, Lane};
 pub use checkpoint::Checkpoint;
 pub use commitment::{Commitment, Opening, Personal, Salts};

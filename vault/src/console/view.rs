@@ -98,10 +98,10 @@ pub(super) struct Row {
     pub(super) actor_name: String,
     pub(super) actor_short: String,
     pub(super) flow: String,
-    pub(super) field: String,
+    /// The field of a value, or what else it is about: a desk has no room for both, and where there is a field it says enough.
+    pub(super) about: String,
     pub(super) value_id: String,
     pub(super) value_short: String,
-    pub(super) about: String,
 }
 
 impl Row {
@@ -122,10 +122,9 @@ impl Row {
             actor_short: short(&text("/actor/id")),
             actor_id: text("/actor/id"),
             flow: text("/flow/name"),
-            field: text("/field"),
+            about: entry["field"].as_str().map_or_else(|| about(entry), str::to_owned),
             value_short: short(&text("/valueId")),
             value_id: text("/valueId"),
-            about: about(entry),
         }
     }
 }

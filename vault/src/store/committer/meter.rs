@@ -1,26 +1,11 @@
 //! What the committer counts: batches, how large and how long, what came back, which entries became durable.
 
-use crate::access_log::OUTCOMES;
+use crate::access_log::{ACTIONS, COUNTED_ALONE, OUTCOMES};
 use crate::domain::meter::{Counter, Histogram};
 use crate::store::batch::{EntryRow, WriteSet};
 
-/// Actions told apart; `admin.*` and `key.*` are one each.
-pub const ACTIONS: [&str; 14] = [
-    "value.captured",
-    "value.dereferenced",
-    "value.revealed",
-    "value.deleted",
-    "value.extended",
-    "value.expired",
-    "relay.intent",
-    "relay.outcome",
-    "access.denied",
-    "log.read",
-    "node.started",
-    "node.stopped",
-    "admin",
-    "key",
-];
+/// What is done in administration, and to keys, is counted together; every other action on its own.
+const TOGETHER: [&str; 2] = ["admin", "key"];
 
 /// The counts of a node's one writer.
 #[derive(Debug)]
@@ -43,7 +28,7 @@ pub struct Meter {
     pub unknown: Counter,
     /// Lanes opened after the first one.
     pub lanes: Counter,
-    entries: [[Counter; OUTCOMES.len()]; ACTIONS.len()],
+    entries: [[Counter; OUTCOMES.len()]; COUNTED_ALONE + TOGETHER.len()],
     /// Values stored.
     pub values: Counter,
 }
@@ -78,16 +63,16 @@ impl Meter {
 
     /// Each action and outcome with its count.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        ACTIONS.iter().zip(&self.entries).flat_map(|(action, counts)| {
+        ACTIONS[..COUNTED_ALONE].iter().chain(&TOGETHER).zip(&self.entries).flat_map(|(action, counts)| {
             OUTCOMES.iter().zip(counts).map(|(outcome, count)| (*action, *outcome, count.get()))
         })
     }
 
     fn entry(&self, row: &EntryRow) -> &Counter {
         let group = |action: &str| match action.split_once('.') {
-            Some(("admin", _)) => ACTIONS.len() - 2,
-            Some(("key", _)) => ACTIONS.len() - 1,
-            _ => ACTIONS.iter().position(|known| *known == action).unwrap_or(ACTIONS.len() - 2),
+            Some(("admin", _)) => COUNTED_ALONE,
+            Some(("key", _)) => COUNTED_ALONE + 1,
+            _ => ACTIONS[..COUNTED_ALONE].iter().position(|known| *known == action).unwrap_or(COUNTED_ALONE),
         };
         let named = row.entry.outcome.as_str();
         let outcome = OUTCOMES.iter().position(|known| *known == named).unwrap_or(OUTCOMES.len() - 1);
