@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::cursor::Cursor;
 use super::integration::{Checkpointed, Integration, LogHead};
-use super::listing::{Cursor, Listing, RawEntry};
+use super::listing::{Listing, RawEntry};
 use super::{EntryFilter, Error, Page, Store, StoredEntry, engine};
 use crate::access_log::{Opening, Personal, Position};
 use crate::crypto::{DataKey, open_bytes};
@@ -22,6 +23,11 @@ const TURN: Duration = Duration::from_secs(1);
 
 /// What an opening's seal is for, as HKDF info.
 pub(in crate::store) const OPENING: &str = "siv/v1/log-opening";
+
+/// How many indices are looked through for a page. Where an index names the entries, none is looked at for nothing.
+const fn longest(filter: &EntryFilter) -> u64 {
+    if filter.value_id.is_some() { u64::MAX } else { LONGEST_SEARCH }
+}
 
 impl Store {
     /// Entries of a tenant's log (the system's under its name), oldest first: in the order of the log's index, then those
@@ -42,32 +48,22 @@ impl Store {
         let turn = tokio::time::timeout(TURN, self.inner.lists.acquire()).await;
         let _turn = turn.map_err(|_| Error::Overloaded)?.map_err(|_| Error::Unavailable)?;
         let listed = match &self.inner.replica {
-            Some(replica) => replica.listing(tenant, filter, (start, limit, LONGEST_SEARCH)).await,
+            Some(replica) => replica.listing(tenant, filter, (&start, limit, longest(filter))).await,
             None => None,
         };
         let Listing { size, searched, integrated: mut raw, waiting } = match listed {
             Some(listing) => listing,
-            None => engine!(self, listing(tenant, filter, start, limit, LONGEST_SEARCH))?,
+            None => engine!(self, listing(tenant, filter, &start, limit, longest(filter)))?,
         };
-        let mut next = Cursor {
-            index: if raw.len() < limit {
-                searched
-            } else {
-                raw.last().and_then(|entry| entry.index).unwrap_or(searched) + 1
-            },
-            ..start
-        };
+        let full = raw.len() >= limit;
+        let index = raw.last().filter(|_| full).and_then(|entry| entry.index).map_or(searched, |last| last + 1);
         // What stood on an earlier page while it waited is not shown once more.
-        raw.retain(|entry| start.after.is_none_or(|after| entry.position > after));
-        let more = if raw.len() < limit && next.index >= size {
-            let waiting: Vec<RawEntry> = waiting.into_iter().take(limit - raw.len()).collect();
-            let full = waiting.len() == limit - raw.len();
-            next.after = waiting.last().map(|entry| entry.position).or(next.after);
-            raw.extend(waiting);
-            full
-        } else {
-            true
-        };
+        raw.retain(|entry| !start.has_shown(&entry.position));
+        let is_end = !full && index >= size;
+        let waiting: Vec<RawEntry> = waiting.into_iter().take(if is_end { limit - raw.len() } else { 0 }).collect();
+        let more = !is_end || raw.len() + waiting.len() >= limit;
+        let next = start.showing(index, waiting.iter().map(|entry| entry.position));
+        raw.extend(waiting);
         let entries = self.opened(raw).await;
         Ok(Page { entries, next: more.then(|| next.to_string()) })
     }
@@ -86,12 +82,12 @@ impl Store {
     ) -> Result<(Vec<StoredEntry>, Option<u64>), Error> {
         let limit = limit.clamp(1, LONGEST_PAGE);
         let listed = match &self.inner.replica {
-            Some(replica) => replica.newest(tenant, filter, (before, limit, LONGEST_SEARCH)).await,
+            Some(replica) => replica.newest(tenant, filter, (before, limit, longest(filter))).await,
             None => None,
         };
         let Listing { searched, integrated, waiting, .. } = match listed {
             Some(listing) => listing,
-            None => engine!(self, newest(tenant, filter, before, limit, LONGEST_SEARCH))?,
+            None => engine!(self, newest(tenant, filter, before, limit, longest(filter)))?,
         };
         let full = integrated.len() == limit;
         let from = if full { integrated.last().and_then(|entry| entry.index).unwrap_or(searched) } else { searched };

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod committer;
 #[cfg(test)]
 mod contract;
+mod cursor;
 mod decree;
 pub mod destinations;
 mod error;

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::listing::{Cursor, Listing};
+use super::cursor::Cursor;
+use super::listing::Listing;
 use super::postgres::{Place, PostgresStore};
 use super::settings::PostgresAddress;
 use super::{EntryFilter, Error};
@@ -154,7 +155,7 @@ impl Replica {
         &self,
         log: &TenantName,
         filter: &EntryFilter,
-        (start, limit, longest): (Cursor, usize, u64),
+        (start, limit, longest): (&Cursor, usize, u64),
     ) -> Option<Listing> {
         if !self.is_fresh() {
             return None;

@@ -6,7 +6,7 @@ use super::on_every_engine;
 use super::vault::{NOW, Vault, demo, entry};
 use crate::access_log::{Action, Certificate, Leaf, Personal};
 use crate::domain::{DataKeyClass, TenantName, ValueId};
-use crate::store::committer::operation::Changes;
+use crate::store::committer::operation::{Changes, Decision, Reads};
 use crate::store::integration::{Checkpointed, Integration, LaneAdvance, LogAdvance, LogHead, TileRow};
 use crate::store::node_key::NodeKeyRecord;
 use crate::store::records::Body;
@@ -18,6 +18,7 @@ on_every_engine!(
     batches_verify_under_the_certified_key,
     integration_is_compared_and_swapped,
     lists_go_on_where_they_stopped,
+    no_entry_is_left_out_where_those_of_two_nodes_wait,
     the_newest_come_first_for_persons,
     a_stopped_node_says_farewell,
     a_sign_of_life_names_the_lane,
@@ -179,6 +180,45 @@ async fn lists_go_on_where_they_stopped(vault: Vault) {
     let rest = vault.store.entries(&demo(), &EntryFilter::default(), page.next.as_deref(), 100).await.unwrap();
     assert_eq!(rest.entries.len(), 1);
     assert!(matches!(vault.store.entries(&demo(), &EntryFilter::default(), Some("x"), 1).await, Err(Error::Cursor)));
+}
+
+async fn no_entry_is_left_out_where_those_of_two_nodes_wait(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (_store, second) = vault.second_node().await;
+    for _ in 0..5 {
+        write(&vault, None).await;
+    }
+    for _ in 0..9 {
+        let ask = vault.ask(Reads::default(), |_, _| {
+            let entries = vec![entry(&demo(), Action::ValueDereferenced).into()];
+            Decision::Write(Changes { entries, ..Changes::default() }, ())
+        });
+        second.submit(ask).await.unwrap();
+    }
+    let filter = EntryFilter { action: Some("value.dereferenced".into()), ..EntryFilter::default() };
+    let (mut found, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let page = vault.store.entries(&demo(), &filter, cursor.as_deref(), 8).await.unwrap();
+        found.extend(page.entries.iter().map(|entry| entry.position));
+        if cursor.is_none() {
+            // What the first node writes now comes before what the second one has shown, in the order of places.
+            for _ in 0..4 {
+                write(&vault, None).await;
+            }
+            while !vault.waiting_lanes().await.is_empty() {
+                vault.store.integrate(&integrate(&vault).await).await.unwrap();
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let mut there: Vec<_> = all(&vault, &filter, 1000).await.iter().map(|entry| entry.position).collect();
+    assert_eq!(there.len(), 18);
+    found.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(found, there, "each once");
 }
 
 async fn the_newest_come_first_for_persons(vault: Vault) {

@@ -9,7 +9,8 @@ use super::integration;
 use crate::access_log::Position;
 use crate::domain::{BootId, DataKeyId, TenantName};
 use crate::store::Error;
-use crate::store::listing::{Cursor, EntryColumns, EntryFilter, Listing, RawEntry, Stretches};
+use crate::store::cursor::Cursor;
+use crate::store::listing::{EntryColumns, EntryFilter, Listing, RawEntry, Stretches};
 
 macro_rules! columns {
     () => {
@@ -76,21 +77,29 @@ const INTEGRATED_NEWEST: &str = concat!(
     " ORDER BY i.leaf_index DESC, a.number DESC LIMIT $12"
 );
 /// One value's entries, by the value's index.
-const INTEGRATED_OF_VALUE: &str = concat!(
-    "SELECT ",
-    index!(),
-    " AS leaf_index, ",
-    columns!(),
-    " FROM access_log a JOIN log_index i ON ",
-    stretch_of_entry!(),
-    " WHERE a.tenant = $1 AND a.value_id = $2 AND ",
-    index!(),
-    " >= $10 AND ",
-    index!(),
-    " < $11",
-    filter!(),
-    " ORDER BY leaf_index LIMIT $12"
-);
+macro_rules! of_value {
+    ($order:literal) => {
+        concat!(
+            "SELECT ",
+            index!(),
+            " AS leaf_index, ",
+            columns!(),
+            " FROM access_log a JOIN log_index i ON ",
+            stretch_of_entry!(),
+            " WHERE a.tenant = $1 AND a.value_id = $2 AND ",
+            index!(),
+            " >= $10 AND ",
+            index!(),
+            " < $11",
+            filter!(),
+            " ORDER BY leaf_index",
+            $order,
+            " LIMIT $12"
+        )
+    };
+}
+const INTEGRATED_OF_VALUE: &str = of_value!("");
+const NEWEST_OF_VALUE: &str = of_value!(" DESC");
 /// Entries of batches that are not yet integrated.
 const PENDING: &str = concat!(
     "SELECT NULL::bigint AS leaf_index, ",
@@ -151,7 +160,7 @@ impl PostgresStore {
         &self,
         log: &TenantName,
         filter: &EntryFilter,
-        start: Cursor,
+        start: &Cursor,
         limit: usize,
         longest: u64,
     ) -> Result<Listing, Error> {
@@ -167,8 +176,7 @@ impl PostgresStore {
             }
             let searched = stretches.rest().start;
             let is_last = found.len() < limit && searched >= size;
-            let waiting =
-                if is_last { waiting(log, filter, start.after, limit, connection).await? } else { Vec::new() };
+            let waiting = if is_last { waiting(log, filter, start, limit, connection).await? } else { Vec::new() };
             Ok(Listing { size, searched, integrated: found, waiting })
         })
     }
@@ -187,15 +195,16 @@ impl PostgresStore {
             let size = integration::head(log, connection).await?.map_or(0, |head| head.size);
             let end = before.map_or(size, |before| before.min(size));
             let from = end.saturating_sub(longest);
+            let text = if filter.value_id.is_some() { NEWEST_OF_VALUE } else { INTEGRATED_NEWEST };
             let (mut found, mut stretches) = (Vec::new(), Stretches::of(from..end, filter, limit));
             while found.len() < limit
                 && let Some(indices) = stretches.newest()
             {
                 let left = limit - found.len();
-                found.extend(integrated(INTEGRATED_NEWEST, log, filter, indices, left, connection).await?);
+                found.extend(integrated(text, log, filter, indices, left, connection).await?);
             }
             let waiting = match before {
-                None => waiting(log, filter, None, limit, connection).await?,
+                None => waiting(log, filter, &Cursor::default(), limit, connection).await?,
                 Some(_) => Vec::new(),
             };
             Ok(Listing { size: end, searched: stretches.rest().end, integrated: found, waiting })
@@ -243,11 +252,31 @@ async fn integrated(
     rows.iter().map(entry).collect()
 }
 
-/// Entries that wait for integration and pass the filter, after a place.
+/// Entries that wait for integration, pass the filter, and were not shown yet.
 async fn waiting(
     log: &TenantName,
     filter: &EntryFilter,
+    start: &Cursor,
+    limit: usize,
+    connection: &mut PgConnection,
+) -> Result<Vec<RawEntry>, Error> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let part = waiting_after(after, log, filter, limit, connection).await?;
+        let Some(last) = part.last().map(|entry| entry.position) else { return Ok(found) };
+        after = Some(last);
+        found.extend(part.into_iter().filter(|entry| !start.has_shown(&entry.position)));
+        if found.len() >= limit {
+            return Ok(found);
+        }
+    }
+}
+
+/// The same after a place, whether or not they were shown.
+async fn waiting_after(
     after: Option<Position>,
+    log: &TenantName,
+    filter: &EntryFilter,
     limit: usize,
     connection: &mut PgConnection,
 ) -> Result<Vec<RawEntry>, Error> {

@@ -9,7 +9,8 @@ use super::integration;
 use crate::access_log::Position;
 use crate::domain::{BootId, DataKeyId, TenantName};
 use crate::store::Error;
-use crate::store::listing::{Cursor, EntryColumns, EntryFilter, Listing, RawEntry};
+use crate::store::cursor::Cursor;
+use crate::store::listing::{EntryColumns, EntryFilter, Listing, RawEntry};
 
 macro_rules! columns {
     () => {
@@ -75,21 +76,29 @@ const INTEGRATED_NEWEST: &str = concat!(
     " ORDER BY i.leaf_index DESC, a.number DESC LIMIT ?12"
 );
 /// One value's entries, by the value's index.
-const INTEGRATED_OF_VALUE: &str = concat!(
-    "SELECT ",
-    index!(),
-    " AS leaf_index, ",
-    columns!(),
-    " FROM access_log a CROSS JOIN log_index i ON ",
-    stretch_of_entry!(),
-    " WHERE a.tenant = ?1 AND a.value_id = ?2 AND ",
-    index!(),
-    " >= ?10 AND ",
-    index!(),
-    " < ?11",
-    filter!(),
-    " ORDER BY leaf_index LIMIT ?12"
-);
+macro_rules! of_value {
+    ($order:literal) => {
+        concat!(
+            "SELECT ",
+            index!(),
+            " AS leaf_index, ",
+            columns!(),
+            " FROM access_log a CROSS JOIN log_index i ON ",
+            stretch_of_entry!(),
+            " WHERE a.tenant = ?1 AND a.value_id = ?2 AND ",
+            index!(),
+            " >= ?10 AND ",
+            index!(),
+            " < ?11",
+            filter!(),
+            " ORDER BY leaf_index",
+            $order,
+            " LIMIT ?12"
+        )
+    };
+}
+const INTEGRATED_OF_VALUE: &str = of_value!("");
+const NEWEST_OF_VALUE: &str = of_value!(" DESC");
 /// Entries of batches that are not yet integrated.
 const PENDING: &str = concat!(
     "SELECT NULL AS leaf_index, ",
@@ -148,7 +157,7 @@ impl SqliteStore {
         &self,
         log: &TenantName,
         filter: &EntryFilter,
-        start: Cursor,
+        start: &Cursor,
         limit: usize,
         longest: u64,
     ) -> Result<Listing, Error> {
@@ -159,7 +168,7 @@ impl SqliteStore {
         let text = if filter.value_id.is_some() { INTEGRATED_OF_VALUE } else { INTEGRATED };
         let integrated = integrated(text, log, filter, start.index..end, limit, &mut snapshot).await?;
         let is_last = integrated.len() < limit && end >= size;
-        let waiting = if is_last { waiting(log, filter, start.after, limit, &mut snapshot).await? } else { Vec::new() };
+        let waiting = if is_last { waiting(log, filter, start, limit, &mut snapshot).await? } else { Vec::new() };
         snapshot.commit().await?;
         Ok(Listing { size, searched: end, integrated, waiting })
     }
@@ -179,9 +188,10 @@ impl SqliteStore {
         let size = integration::head(log, &mut snapshot).await?.map_or(0, |head| head.size);
         let end = before.map_or(size, |before| before.min(size));
         let from = end.saturating_sub(longest);
-        let integrated = integrated(INTEGRATED_NEWEST, log, filter, from..end, limit, &mut snapshot).await?;
+        let text = if filter.value_id.is_some() { NEWEST_OF_VALUE } else { INTEGRATED_NEWEST };
+        let integrated = integrated(text, log, filter, from..end, limit, &mut snapshot).await?;
         let waiting = match before {
-            None => waiting(log, filter, None, limit, &mut snapshot).await?,
+            None => waiting(log, filter, &Cursor::default(), limit, &mut snapshot).await?,
             Some(_) => Vec::new(),
         };
         snapshot.commit().await?;
@@ -231,11 +241,31 @@ async fn integrated(
     rows.iter().map(entry).collect()
 }
 
-/// Entries that wait for integration and pass the filter, after a place.
+/// Entries that wait for integration, pass the filter, and were not shown yet.
 async fn waiting(
     log: &TenantName,
     filter: &EntryFilter,
+    start: &Cursor,
+    limit: usize,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<RawEntry>, Error> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let part = waiting_after(after, log, filter, limit, connection).await?;
+        let Some(last) = part.last().map(|entry| entry.position) else { return Ok(found) };
+        after = Some(last);
+        found.extend(part.into_iter().filter(|entry| !start.has_shown(&entry.position)));
+        if found.len() >= limit {
+            return Ok(found);
+        }
+    }
+}
+
+/// The same after a place, whether or not they were shown.
+async fn waiting_after(
     after: Option<Position>,
+    log: &TenantName,
+    filter: &EntryFilter,
     limit: usize,
     connection: &mut SqliteConnection,
 ) -> Result<Vec<RawEntry>, Error> {
