@@ -144,6 +144,33 @@ impl Cache {
         shelf.current.clear();
     }
 
+    /// From now on what seals is chosen anew, by the rows as they are; what is opened stays. A choice that is under way counts for
+    /// whoever made it alone.
+    pub(super) fn choose_anew(&self, tenant: &TenantName) {
+        if let Some(shelf) = guard(&self.shelves).get_mut(tenant) {
+            shelf.forgotten += 1;
+            shelf.current.clear();
+        }
+    }
+
+    /// Takes an opened key of this class and epoch to seal with, if it is there and fresh: a choice that is made anew asks no key provider.
+    pub(super) fn choose(
+        &self,
+        tenant: &TenantName,
+        (class, epoch): (DataKeyClass, Epoch),
+        id: DataKeyId,
+        (to, ticket): (Use, Ticket),
+    ) -> Option<Arc<DataKey>> {
+        let mut shelves = guard(&self.shelves);
+        let shelf = shelves.get_mut(tenant)?;
+        shelf.opened.get(&id).filter(|opened| (opened.class, opened.epoch) == (class, epoch))?;
+        let key = shelf.take(id, self.clock.now(), &self.meter)?;
+        if to == Use::Seals && ticket == Ticket(shelf.forgotten) {
+            shelf.current.insert((class, epoch), id);
+        }
+        Some(key)
+    }
+
     /// Waits until nobody else fills the same key.
     pub(super) async fn fly(&self, flight: Flight) -> Landing<'_> {
         let gate = Arc::clone(guard(&self.flights).entry(flight.clone()).or_default());

@@ -221,6 +221,11 @@ impl Keys {
         self.wipe_what_they_opened();
     }
 
+    /// Which data keys seal is looked up anew: one of them may have been closed. What is opened stays.
+    pub fn choose_anew(&self, tenant: &TenantName) {
+        self.inner.cache.choose_anew(tenant);
+    }
+
     /// Calls `wipe` whenever opened keys were wiped, until it says that nothing is left to wipe for: so that what a data
     /// key opened lives no longer than the key.
     pub fn after_wiping(&self, wipe: impl Fn() -> bool + Send + Sync + 'static) {

@@ -154,8 +154,8 @@ pub(in crate::store) async fn end(
         return Ok(Approved::Over(Over::Changed));
     }
     let rows = wrapped(&kek, tenant, ground).await?;
-    // Values that are sealed anew, and what runs under way give, come to rest on none of them from now on: what is counted is what
-    // there is. (What is captured rests on the generation, which moves on with the act.)
+    // Nothing comes to rest on any of them from now on: what is counted is what there is. Should the act not be done, others were
+    // begun beside them, and they only open.
     resealing::close(tenant, rows.iter().map(|row| row.data_key_id).collect(), ground).await?;
     let losses = losses(&rows, tenant, store).await?;
     // Nothing is wrapped under it any more: what is there now was there when it was asked, or fewer.

@@ -34,6 +34,9 @@ impl Keys {
         row: &DataKeyRow,
         to: (Use, Ticket),
     ) -> Result<Option<Arc<DataKey>>, Error> {
+        if let Some(key) = self.inner.cache.choose(&row.tenant, (row.class, row.epoch), row.data_key_id, to) {
+            return Ok(Some(key));
+        }
         let active = records.active_kek(&row.tenant).await?;
         if active.is_none_or(|kek| (kek.kek_id, kek.version) == (row.kek_id, row.kek_version)) {
             return self.open(records, row, to).await.map(Some);

@@ -191,7 +191,7 @@ impl Catalog {
     }
 
     /// What the settings mean for opened keys: their age, and their end when a KEK changed its state or the tenant is
-    /// sealed (promise 8).
+    /// sealed (promise 8). A generation moves on too where a data key is closed: what seals is chosen anew with each.
     fn follow(&self, catalog: &TenantCatalog) {
         let (keys, tenant) = (self.inner.store.keys(), &catalog.tenant);
         keys.set_cache_age(&tenant.name, Duration::from_secs(u64::from(tenant.cache_seconds)));
@@ -200,6 +200,8 @@ impl Catalog {
         let changed = self.known(&tenant.name).is_none_or(|before| before.keks != catalog.keks);
         if changed || tenant.sealed {
             keys.forget_tenant(&tenant.name);
+        } else {
+            keys.choose_anew(&tenant.name);
         }
     }
 

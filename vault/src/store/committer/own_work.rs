@@ -12,6 +12,7 @@ use crate::domain::{TenantName, Timestamp};
 pub(in crate::store) struct OwnWork {
     tenant: TenantName,
     deadline: Timestamp,
+    moves: bool,
     changes: Box<dyn Fn() -> Changes + Send>,
 }
 
@@ -22,7 +23,12 @@ impl OwnWork {
         deadline: Timestamp,
         changes: impl Fn() -> Changes + Send + 'static,
     ) -> Self {
-        Self { tenant, deadline, changes: Box::new(changes) }
+        Self { tenant, deadline, moves: false, changes: Box::new(changes) }
+    }
+
+    /// The same, which moves its tenant's generation on.
+    pub(in crate::store) fn moving(self) -> Self {
+        Self { moves: true, ..self }
     }
 }
 
@@ -45,6 +51,10 @@ impl Operation for OwnWork {
         OWN_WORK
     }
 
+    fn moves(&self) -> bool {
+        self.moves
+    }
+
     fn reads(&self) -> Reads {
         Reads::default()
     }
@@ -52,6 +62,7 @@ impl Operation for OwnWork {
     fn hold(&mut self, _data_key: Arc<DataKey>) {}
 
     fn decide(&mut self, _rows: &dyn Rows) -> Decision<()> {
-        Decision::Write((self.changes)(), ())
+        let changes = (self.changes)();
+        Decision::Write(Changes { bump_generation: changes.bump_generation || self.moves, ..changes }, ())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -10,6 +11,7 @@ use super::{on_every_engine, on_postgres};
 use crate::access_log::Action;
 use crate::domain::{DataKeyId, RetentionClass, ValueId};
 use crate::keys::KeyRecords as _;
+use crate::store::Catalog;
 use crate::store::batch::Wanted;
 use crate::store::committer::operation::{Changes, Reads};
 use crate::store::resealing;
@@ -22,6 +24,8 @@ on_every_engine!(
     a_data_key_that_was_closed_opens_and_has_another_beside_it,
     a_slice_goes_under_another_data_key_where_the_one_before_was_closed,
     a_row_that_was_made_to_look_like_a_data_key_of_values_is_not_taken_away,
+    a_data_key_that_was_made_to_look_old_seals_nothing_any_more_before_it_goes,
+    what_seals_is_chosen_anew_on_each_node_when_a_data_key_is_closed,
 );
 
 mod on_one_server {
@@ -180,6 +184,46 @@ async fn a_row_that_was_made_to_look_like_a_data_key_of_values_is_not_taken_away
     vault.tamper(&format!("UPDATE data_keys SET class = 'stored' WHERE data_key_id = {place}")).await;
     vault.pass(true).await;
     assert!(vault.has(needed).await && !vault.has(idle).await);
+}
+
+async fn a_data_key_that_was_made_to_look_old_seals_nothing_any_more_before_it_goes(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    vault.compromise(1).await;
+    let id = vault.row(vault.captured(None).await).await.data_key_id;
+    vault.tamper("DELETE FROM secure_values").await;
+    let catalog = Catalog::start(vault.store.clone());
+    let known = catalog.tenant(&demo()).await.unwrap().unwrap();
+    // Neither the era nor that it is closed is covered by its MAC, and this node holds it opened.
+    let place = vault.literal(id.as_bytes());
+    vault.tamper(&format!("UPDATE data_keys SET era = 0, closed = 1 WHERE data_key_id = {place}")).await;
+    vault.pass(true).await;
+    assert!(!vault.has(id).await, "nothing rests on it");
+    let captured = Arc::new(ValueRow { data_key_id: id, ..vault.value(RetentionClass::Stored, None) });
+    let mut late = vault.ask(Reads::default(), move |_, _| {
+        Decision::Write(Changes { new_values: vec![Arc::clone(&captured)], ..Changes::default() }, ())
+    });
+    late.generation = Some(known.generation);
+    assert!(matches!(vault.committer.submit(late).await, Err(Error::Stale)), "what was decided before is decided anew");
+    let next = vault.captured(None).await;
+    assert!(vault.row(next).await.data_key_id != id && vault.is_genuine(next).await);
+}
+
+async fn what_seals_is_chosen_anew_on_each_node_when_a_data_key_is_closed(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let catalog = Catalog::start(vault.store.clone());
+    catalog.tenant(&demo()).await.unwrap();
+    let chosen = async || vault.row(vault.captured(None).await).await.data_key_id;
+    let id = chosen().await;
+    // As another node closes it: nobody tells this one but the generation.
+    let closed = move || Changes { closed_data_keys: vec![id], bump_generation: true, ..Changes::default() };
+    vault.write(closed).await.unwrap();
+    let heard = async {
+        while chosen().await == id {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(60), heard).await.is_ok());
+    assert!(vault.keys.cached(&demo(), id).is_some(), "what is opened stays");
 }
 
 async fn what_is_sealed_under_a_data_key_is_durable_before_that_is_closed(vault: Vault) {

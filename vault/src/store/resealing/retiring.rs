@@ -3,9 +3,10 @@
 //! A value that another node writes under a data key while it is looked for must not be missed, and no index tells which values rest
 //! on one: it would be written with every capture. Asked in the commit that removes the data key it would take all of a tenant's values,
 //! and every other batch would wait. So it is closed first, in a commit of its own that waits for every batch that seals under it
-//! ([`Reads::data_keys`](crate::store::Reads)); whatever is decided later finds it closed. From then on no row comes to name it: what
-//! captures seal under rests on the generation, which moved on when the key was said to be compromised. Then all values are looked at, in
-//! parts, and what was found stays true. The last commit removes it only if it is closed, and so was before they were looked at.
+//! ([`Reads::data_keys`](crate::store::Reads)), and moves the tenant's generation on: whatever is decided later finds it closed, and what
+//! captures seal under is chosen anew, on every node, by rows that say so. From then on nothing comes to rest on it. Then all values are
+//! looked at, in parts, and what was found stays true. The last commit removes it only if it is closed, and so was before they were
+//! looked at.
 
 use std::collections::BTreeSet;
 
@@ -28,15 +29,22 @@ pub(super) async fn retire(
 ) -> Result<(), Error> {
     let mut genuine = Vec::new();
     for row in idle {
+        let (tenant, data_key_id) = (&by.tenant, row.data_key_id);
         // Only data keys of values are idle: a row that was made to look like one may be needed by what nobody looks for here.
-        if ground.keys.is_bound(&row).await? == Some(false) {
-            tracing::error!(tenant = %by.tenant, data_key_id = %row.data_key_id, "a data key is not what was written: it is not taken away");
-        } else {
-            genuine.push(row);
+        match ground.keys.is_bound(&row).await {
+            Ok(Some(false)) => {
+                tracing::error!(%tenant, %data_key_id, "a data key is not what was written: it is not taken away");
+            }
+            Ok(_) => genuine.push(row),
+            // It keeps no other: its erasure key may come back.
+            Err(error) => {
+                tracing::warn!(%tenant, %data_key_id, %error, "whether a data key is what was written is not known")
+            }
         }
     }
-    let open: Vec<DataKeyId> = genuine.iter().filter(|row| !row.closed).map(|row| row.data_key_id).collect();
-    close(&by.tenant, open, ground).await?;
+    // Those too that are closed: neither that nor the era by which they are idle is covered by their MAC, and a row that somebody
+    // closed behind our back may be what seals at this moment.
+    close(&by.tenant, genuine.iter().map(|row| row.data_key_id).collect(), ground).await?;
     let Some(needed) = data_keys_in_use(&by.tenant, walk, ground.store).await? else {
         tracing::error!(tenant = %by.tenant, "a value does not say which data key it needs: none is taken away");
         return Ok(());
@@ -55,7 +63,7 @@ pub(super) async fn retire(
     Ok(())
 }
 
-/// Closes data keys, after every batch that seals something under one of them.
+/// Closes data keys, after every batch that seals something under one of them, and every batch that was decided before.
 pub(in crate::store) async fn close(
     tenant: &TenantName,
     data_keys: Vec<DataKeyId>,
@@ -65,7 +73,10 @@ pub(in crate::store) async fn close(
         return Ok(());
     }
     let changes = move || Changes { closed_data_keys: data_keys.clone(), ..Changes::default() };
-    ground.committer.submit(OwnWork::new(tenant.clone(), deadline(ground), changes)).await.map(|_| ())
+    ground.committer.submit(OwnWork::new(tenant.clone(), deadline(ground), changes).moving()).await?;
+    // The others follow their generation.
+    ground.keys.choose_anew(tenant);
+    Ok(())
 }
 
 /// The data keys that some value or state of a tenant needs: all of them are read, a bounded part at a time. Nothing if a row does

@@ -27,8 +27,8 @@ async fn of_two_custodians_who_approve_at_once_one_ends_the_version(vault: Vault
     vault.keys.forget_attempts();
     let by = vault.by();
     let (one, two) = tokio::join!(
-        approvals::approve(&by, scene.custodians[1], (asked.approval_id, None), vault.ground()),
-        approvals::approve(&by, third, (asked.approval_id, None), other),
+        heard(|| approvals::approve(&by, scene.custodians[1], (asked.approval_id, None), vault.ground())),
+        heard(|| approvals::approve(&by, third, (asked.approval_id, None), other)),
     );
     let told = [one.unwrap(), two.unwrap()];
     let done = told.iter().filter(|told| matches!(told, Approved::Done { receipt: Some(_), .. })).count();
