@@ -33,7 +33,7 @@ pub(super) const PACE: Pace = Pace {
 /// does not notice; who asks again at once waits in its socket, where it costs nothing. Refusing takes
 /// a head, a route and an answer too: a crowd that is refused as fast as it asks would leave little for those let in.
 pub(super) const REST: Duration = Duration::from_millis(250);
-/// For so many bytes of an answer that were taken its connection may last a second longer: the export of a log takes as long as the log
+/// For so many bytes of an answer that were handed over its connection may last a second longer: the export of a log takes as long as the log
 /// is large, and who reads as slowly as can be holds nothing for long.
 const SLOWEST: u64 = 1024 * 1024;
 /// How often it is looked whether something is still in flight.
@@ -121,7 +121,7 @@ impl Activity {
     }
 
     /// Ends the connection when so long has passed since this was first said: requests that overlap would else keep it, and what it has
-    /// read, for as long as they come. Those under way then are answered.
+    /// read, for as long as they come. Those under way then are answered, if that is soon ([`Activity::overdue`]).
     pub(super) fn close_within(&self, time: Duration) {
         let mut ends = self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if ends.is_none() {
@@ -177,6 +177,8 @@ impl Activity {
             let busy = self.in_flight() > 0;
             let allowance = match (busy, self.served()) {
                 (false, _) if self.is_worn() => return false,
+                // In HTTP/2 it may never be idle.
+                (true, MOST_REQUESTS..) => return false,
                 (true, _) => self.longest_answer(),
                 (false, 0) => self.pace.first_request,
                 (false, _) => self.pace.idle,
@@ -185,7 +187,7 @@ impl Activity {
             if now >= deadline {
                 return busy;
             }
-            let ends = *self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let ends = self.ends();
             if ends.is_some_and(|ends| now >= ends) {
                 return false;
             }
@@ -195,6 +197,22 @@ impl Activity {
                 () = self.worn.notified() => {}
             }
         }
+    }
+
+    /// Waits until so long after the moment of [`Activity::close_within`] that what is under way is worth less than what lies in its buffers.
+    pub(super) async fn overdue(&self, after: Duration) {
+        loop {
+            match self.ends().map(|ends| ends + after) {
+                Some(end) if Instant::now() >= end => return,
+                Some(end) => tokio::time::sleep_until(end).await,
+                // It may still be said by what is under way.
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    fn ends(&self) -> Option<Instant> {
+        *self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn longest_answer(&self) -> Duration {
@@ -311,6 +329,12 @@ mod tests {
             drop(activity.begin());
         }
         assert!(!lasts(&activity, 900).await);
+        let overlapping = Activity::new(PACE);
+        let _under_way = overlapping.begin();
+        for _ in 0..MOST_REQUESTS {
+            drop(overlapping.begin());
+        }
+        assert!(!lasts(&overlapping, 900).await, "though it is never idle");
     }
 
     async fn settles(activity: &Activity) -> Option<bool> {

@@ -31,9 +31,12 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEAD: Duration = Duration::from_secs(10);
 /// What is written but not yet read by the client has this long to leave.
 const FLUSH: Duration = Duration::from_secs(10);
-/// So long a connection of HTTP/2 serves on once a plaintext may lie in its buffers, which go with it: with what is under way then, less
-/// than the two seconds after an answer that promise 10 allows.
-const UNWIPED: Duration = Duration::from_secs(1);
+/// So long a connection of HTTP/2 takes requests once a plaintext may lie in its buffers, which go with it.
+const UNWIPED: Duration = Duration::from_millis(500);
+/// And so long what is under way then has to be answered: together less than the two seconds after an answer that promise 10 allows.
+/// A request is mostly answered much sooner; whatever is not is asked for again, with its `Idempotency-Key`. An export of the log wants a connection
+/// of its own.
+const UNANSWERED: Duration = Duration::from_millis(1_400);
 /// How a connection of HTTP/2 begins; no method of HTTP/1 does.
 const PREFACE: &[u8; 4] = b"PRI ";
 /// How soon a beginning that is too short to tell is looked at again; each time after twice as long, so that connections
@@ -135,6 +138,19 @@ async fn converse<I>(
     tokio::select! {
         _ = connection => {}
         () = flushed(&activity) => {}
+        () = activity.overdue(UNANSWERED) => {}
+    }
+}
+
+/// A request of HTTP/2 whose sender may take it back: its stream ends, and what was read of it stays in a connection that goes on.
+struct TakenBack(Option<Arc<Activity>>);
+
+impl Drop for TakenBack {
+    fn drop(&mut self) {
+        if let Some(activity) = self.0.take() {
+            activity.stain();
+            activity.close_within(UNWIPED);
+        }
     }
 }
 
@@ -155,6 +171,7 @@ async fn answer(
     let (version, leftover) = (request.version(), Leftover::default());
     let has_body = !request.body().is_end_stream();
     let refused = activity.is_ambiguous() || !names_one_host(&request);
+    let mut taken_back = TakenBack((has_body && version == Version::HTTP_2).then(|| Arc::clone(&activity)));
     let mut request: Request = request.map(|body| leftover.of(body));
     request.extensions_mut().insert(Peer(peer));
     let mut response = if refused {
@@ -163,6 +180,7 @@ async fn answer(
     } else {
         router.oneshot(request).await.into_response()
     };
+    taken_back.0 = None;
     // Whatever was refused may have held a plaintext: one that fits no field, or was sent to a wrong path. So every body of
     // HTTP/1.1 is wiped. HTTP/2 frames what it reads in buffers that nobody but it knows: its connection ends soon.
     let may_hold = response.extensions().get::<CarriesPlaintext>().is_some()

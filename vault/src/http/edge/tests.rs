@@ -76,7 +76,7 @@ async fn start_with(most_connections: usize, pace: Pace) -> Edge {
         .route("/body", post(|body: String| async move { body.len().to_string() }))
         .route("/refused", post(|| async { http::StatusCode::UNAUTHORIZED }))
         .route("/full", get(|| async { Extension(FoundNoRoom) }))
-        .route("/slow", get(slow))
+        .route("/slow", get(slow.clone()).post(slow))
         .route("/endless", get(unread));
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -337,9 +337,36 @@ async fn a_connection_of_http2_serves_on_for_a_moment_after_a_plaintext() {
     post().await;
     edge.connections.close();
     let ends = |millis| tokio::time::timeout(Duration::from_millis(millis), edge.connections.wait());
-    assert!(ends(300).await.is_err(), "the next request finds it");
+    assert!(ends(150).await.is_err(), "the next request finds it");
     post().await;
     assert!(ends(1_500).await.is_ok(), "it ends by what came first");
+}
+
+#[tokio::test]
+async fn a_request_of_http2_that_is_taken_back_leaves_no_plaintext_in_a_connection_that_goes_on() {
+    let edge = start_with(16, Pace { idle: BOUND, ..PACE }).await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let request = client.post(format!("http://{}/slow", edge.address)).body("4242").send();
+    tokio::select! {
+        answer = request => panic!("{answer:?}"),
+        () = edge.came.notified() => {}
+    }
+    edge.connections.close();
+    assert!(tokio::time::timeout(BOUND / 2, edge.connections.wait()).await.is_ok());
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_long_answer_keeps_no_plaintext_of_another_request_in_a_connection_of_http2() {
+    let edge = start_with(16, Pace { idle: BOUND, ..PACE }).await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let long = tokio::spawn(client.get(format!("http://{}/slow", edge.address)).send());
+    edge.came.notified().await;
+    let refused = client.post(format!("http://{}/refused", edge.address)).body("4242").send().await.unwrap();
+    assert_eq!(refused.status(), 401);
+    edge.connections.close();
+    assert!(tokio::time::timeout(BOUND / 2, edge.connections.wait()).await.is_ok());
+    assert!(long.await.unwrap().is_err(), "it is asked for again");
 }
 
 #[tokio::test]
