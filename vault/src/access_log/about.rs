@@ -16,6 +16,8 @@ pub fn about(entry: &Value) -> String {
     let token = fact("tokenLabel").or_else(|| fact("tokenSerial"));
     parts.extend(token.filter(|token| !token.is_empty()).map(|token| format!("token {token}")));
     parts.extend(fact("seconds").map(|seconds| format!("{seconds} s")));
+    // What was refused.
+    parts.extend(fact("asked").map(str::to_owned));
     // A copy in the installation's log.
     parts.extend(fact("tenant").map(|tenant| format!("tenant {tenant}")));
     parts.extend(fact("how").map(str::to_owned));

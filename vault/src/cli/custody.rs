@@ -1,7 +1,7 @@
 //! What custodians do to keys for good: states, the end of a tenant by two persons, certificates of destruction.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -155,6 +155,10 @@ async fn shown(
     let id = approval.to_string();
     let mut all = listed["data"].as_array().into_iter().flatten();
     let found = all.find(|approval| approval["approvalId"] == *id);
+    if found.is_none() && digest.is_none() {
+        let next = "see what is asked for with `siv keys approvals`; or say --digest, as whoever asked told it to you";
+        return Err(Failure::new(format!("no request {approval} is listed, and nothing is approved unseen")).so(next));
+    }
     // What the vault refuses in any case is not asked about.
     let is_meant = |found: &Value| digest.as_ref().is_none_or(|digest| found["digest"] == **digest);
     if let Some(found) = found {
@@ -303,7 +307,14 @@ pub(super) async fn cache(client: &Client, output: &Output, tenant: &TenantName,
 /// A new file: evidence is never overwritten.
 fn create(path: &Path) -> Result<File, Failure> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
-    made.map_err(|error| Failure::new(format!("{} could not be written", path.display())).because(error))
+    made.map_err(|error| {
+        let next = if error.kind() == ErrorKind::AlreadyExists {
+            "evidence is never overwritten: name another file"
+        } else {
+            "name a file that can be written"
+        };
+        Failure::new(format!("{} could not be written", path.display())).because(error).so(next)
+    })
 }
 
 /// Writes a certificate into its file.

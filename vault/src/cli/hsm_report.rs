@@ -79,7 +79,7 @@ impl Signed {
 /// The key is the one that `siv log vkey` prints for an auditor of the installation itself. It says who made the report and
 /// when, and that it was not altered; it does not say that the module told the truth.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  siv hsm verify report.note --vkey vkey.txt")]
+#[command(after_help = "Example:\n  siv hsm verify report.note --vkey vkey")]
 pub(super) struct Verify {
     /// The file that `siv hsm check --out` wrote.
     report: PathBuf,

@@ -3,6 +3,7 @@
 mod certificate;
 mod entries;
 mod folder;
+mod vkey;
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,7 @@ pub(super) enum Command {
         tenant: Option<TenantName>,
     },
     /// Check a bundle. Needs no server, no database and no network; succeeds only if everything holds.
-    #[command(after_help = "Example:\n  siv log verify bundle --vkey vkey.txt --since checkpoint-of-last-month")]
+    #[command(after_help = "Example:\n  siv log verify bundle --vkey vkey --since checkpoint-of-last-month")]
     Verify {
         /// The bundle's folder.
         dir: PathBuf,
@@ -55,13 +56,7 @@ pub(super) enum Command {
         since: Option<PathBuf>,
     },
     VerifyCertificate(certificate::Command),
-    /// Print the log's verifier key. Keep it where nobody at the vault can change it.
-    #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_aud_… siv log vkey > vkey.txt")]
-    Vkey {
-        /// The tenant, where the credential is not of one.
-        #[arg(long)]
-        tenant: Option<TenantName>,
-    },
+    Vkey(vkey::Command),
 }
 
 impl Command {
@@ -79,21 +74,9 @@ impl Command {
                 Ok(())
             }
             Self::Verify { dir, vkey, since } => verify(&dir, &vkey, since.as_deref(), output),
-            Self::Vkey { tenant } => {
-                let client = Client::from_environment(environment)?;
-                let vkey = vkey(&client, &tenant_query(tenant.as_ref())).await?;
-                output.sentence(&json!({ "vkey": vkey }), &vkey);
-                Ok(())
-            }
+            Self::Vkey(command) => command.run(&Client::from_environment(environment)?, output).await,
         }
     }
-}
-
-/// The verifier key line of a log.
-async fn vkey(client: &Client, query: &[(&str, String)]) -> Result<String, Failure> {
-    let answer = client.fetch("/v1/log/vkey", query).await?;
-    let text = answer.text().await.map_err(|error| broken(&error))?;
-    Ok(text.trim().to_owned())
 }
 
 /// Fetches the bundle as a tar into its folder and unpacks it there: all of it, or nothing is left.
@@ -132,7 +115,7 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
         let next = if fault.is_of_another_log() {
             "give the keys (`siv log vkey`) and the older checkpoint of the log that this bundle is of; where they are, do not rely on it"
         } else {
-            "do not rely on this bundle; export again, and if it still fails, treat the log as altered"
+            "do not rely on this bundle. If it is older than the checkpoint of --since, name an older checkpoint; else export again, and if it still fails, treat the log as altered"
         };
         Failure::new(format!("{} does not hold", dir.display())).because(super::installation::chain(&fault)).so(next)
     })?;

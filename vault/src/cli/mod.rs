@@ -111,7 +111,7 @@ enum Command {
     /// Read the access log, take it home and check it there.
     #[command(
         subcommand,
-        after_help = "Examples:\n  siv log entries --action access.denied\n  siv log export --out bundle\n  siv log verify bundle --vkey vkey.txt"
+        after_help = "Examples:\n  siv log entries --action access.denied\n  siv log export --out bundle\n  siv log verify bundle --vkey vkey"
     )]
     Log(log::Command),
 }

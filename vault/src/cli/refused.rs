@@ -48,7 +48,13 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
         "auth.expired" => "make a new credential with `siv credential create`",
         "policy.denied" if says("second_person") => "let another custodian approve it",
         "policy.denied" => "use a credential of the right kind and tenant; `siv credential list` shows them",
-        "not_found" => "check the spelling and --tenant",
+        "not_found" if says("not_counted") => {
+            "nothing keeps another PIN from being tried; where one is refused, look at it at the token"
+        }
+        "not_found" if says("not_destroyed") => {
+            "it has not ended yet: the end of a key waits for its token, and `siv keys list` shows its state"
+        }
+        "not_found" => "check the spelling and --tenant, and that SIV_URL names the private listener",
         "conflict" if says("taken") => "choose another name",
         "conflict" if says("transition") => {
             "`siv keys list` shows the states; the custodians' handbook says which may follow which"
@@ -67,6 +73,9 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
         "flow.invalid" | "validation" => "mend what is named above and say this again",
         "rate.limited" | "overloaded" | "store.unavailable" | "log.unavailable" => {
             "nothing was changed; try again in a moment"
+        }
+        "kms.unavailable" if detail.contains("new PIN") => {
+            "give it: `siv keys rotate --key-provider hsm --module … --token … --pin-file …`, on the token that is in use"
         }
         // The end of a key begins in the database, and goes on by itself when its token is back.
         "kms.unavailable" => {

@@ -11,7 +11,7 @@ use super::person::Person;
 use super::view::{EntryPage, FormFilter, LogPage, NothingPage, Proof, Row};
 use crate::access_log::{Leaf, OUTCOMES, is_action};
 use crate::domain::text::hex;
-use crate::domain::{Timestamp, ValueId};
+use crate::domain::{Actor, Timestamp, ValueId};
 use crate::http::{Code, Problem};
 use crate::sequencer::Error;
 use crate::store::{EntryFilter, StoredEntry};
@@ -142,6 +142,9 @@ fn read(form: &FormFilter) -> Result<EntryFilter, &'static str> {
     }
     if !form.outcome.is_empty() && !OUTCOMES.contains(&&*form.outcome) {
         return Err("An outcome is allowed, denied, failed or unknown.");
+    }
+    if !form.actor.is_empty() && !Actor::is_id(&form.actor) {
+        return Err("Who is named by an id, not by a name: follow the id in an entry.");
     }
     let read = || {
         Some(EntryFilter {

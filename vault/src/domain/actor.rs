@@ -51,6 +51,12 @@ impl Actor {
         Self { id: boot.to_string(), kind: ActorKind::Node, name: None }
     }
 
+    /// Whether an actor can have it as an id.
+    #[must_use]
+    pub fn is_id(text: &str) -> bool {
+        text == "-" || text.parse::<super::CredentialId>().is_ok()
+    }
+
     /// A caller without a valid credential.
     #[must_use]
     pub fn anonymous() -> Self {

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Uri};
@@ -72,18 +72,20 @@ impl FromRequestParts<State> for Unsealed {
 
 /// Records a refusal of a known caller. The answer is the same whether or not the entry could be written: nothing was done.
 pub(crate) async fn refuse(state: &State, caller: &Caller) -> Problem {
-    denied(state, caller.tenant_name().clone(), &caller.context, Code::PolicyDenied, "credential.kind").await
+    let tried = (&caller.context, caller.asked.as_str());
+    denied(state, caller.tenant_name().clone(), tried, Code::PolicyDenied, "credential.kind").await
 }
 
 /// The same for a rule of the act itself, which the entry names.
 pub(crate) async fn deny(state: &State, caller: &Caller, rule: &'static str) -> Problem {
-    denied(state, caller.tenant_name().clone(), &caller.context, Code::PolicyDenied, rule).await
+    let tried = (&caller.context, caller.asked.as_str());
+    denied(state, caller.tenant_name().clone(), tried, Code::PolicyDenied, rule).await
 }
 
 /// The same of one whose tenant is sealed: who asked meanwhile is what its custodian wants to know.
 async fn sealed(state: &State, caller: &Caller) -> Problem {
     let log = caller.tenant_name().clone();
-    let problem = denied(state, log, &caller.context, Code::TenantSealed, "tenant.sealed").await;
+    let problem = denied(state, log, (&caller.context, &caller.asked), Code::TenantSealed, "tenant.sealed").await;
     problem.saying(if caller.tenant.is_shredded() { SHREDDED } else { "The tenant's custodian has sealed it." })
 }
 
@@ -91,10 +93,17 @@ async fn sealed(state: &State, caller: &Caller) -> Problem {
 pub(crate) const SHREDDED: &str =
     "The tenant's keys were destroyed by its custodians, or are being: it does not come back.";
 
-async fn denied(state: &State, log: TenantName, context: &RequestContext, code: Code, rule: &'static str) -> Problem {
+async fn denied(
+    state: &State,
+    log: TenantName,
+    (context, asked): (&RequestContext, &str),
+    code: Code,
+    rule: &'static str,
+) -> Problem {
     let mut entry = Entry::new(log, state.now(), Action::AccessDenied, Outcome::Denied, context);
     entry.reason = Some(code.as_str());
     entry.rule = Some(rule);
+    entry.facts.push(("asked", asked.to_owned()));
     if state.record(entry).await.is_err() {
         tracing::warn!("a refusal could not be recorded");
     }
@@ -127,15 +136,17 @@ pub(crate) async fn authenticate(parts: &Parts, state: &State) -> Result<Caller,
         origin: Origin { address: Some(arrival.address.to_string()), app: record.app.clone() },
         reference: None,
     };
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let asked = format!("{} {route}", parts.method);
     let tenant = match tenant_for(state, &record, tenant, named_tenant(&parts.uri)?).await {
         Ok(tenant) => tenant,
         Err(problem) if problem.code() == Code::PolicyDenied => {
             // A probe of another tenant stands in the log of the tenant whose credential it was.
-            return Err(denied(state, own, &context, Code::PolicyDenied, "credential.tenant").await);
+            return Err(denied(state, own, (&context, &asked), Code::PolicyDenied, "credential.tenant").await);
         }
         Err(problem) => return Err(problem),
     };
-    let caller = Caller { tenant, credential: record, secret: Arc::new(secret), context };
+    let caller = Caller { tenant, credential: record, secret: Arc::new(secret), context, asked };
     if of_installation {
         state.close_bootstrap(&caller).await?;
     }

@@ -18,6 +18,8 @@ pub struct Caller {
     pub secret: Arc<Credential>,
     /// What the log says of the request.
     pub context: RequestContext,
+    /// Method and route, as the log says them of what is refused: no id stands in it.
+    pub asked: String,
 }
 
 impl Caller {
@@ -39,6 +41,6 @@ impl Caller {
         if !credential.is_in_force(now) {
             return Ok(None);
         }
-        Ok(Some(Self { tenant, credential, secret: Arc::clone(&self.secret), context: self.context.clone() }))
+        Ok(Some(Self { tenant, credential, ..self.clone() }))
     }
 }

@@ -150,6 +150,7 @@ impl TestVault {
             context: context(&self.clock, actor),
             credential: record,
             secret: Arc::new(secret),
+            asked: String::new(),
         }
     }
 

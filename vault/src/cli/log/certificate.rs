@@ -15,7 +15,7 @@ use crate::cli::output::Output;
 /// Checked are the signature of the tenant's log key, that the log entry says what is certified, and that the signed tree
 /// holds the entry. The certificate says how each key ended, and never more than was seen: read it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  siv log verify-certificate certificate.json --vkey vkey.txt")]
+#[command(after_help = "Example:\n  siv log verify-certificate certificate.json --vkey vkey")]
 pub(in crate::cli) struct Command {
     /// The file that `siv keys certificate --out` or `siv keys approve --out` wrote.
     file: PathBuf,

@@ -17,6 +17,7 @@ use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::state::State;
 use crate::keys::WAIVED;
+use crate::store::administration::Administrator;
 use crate::store::approvals::{self, ApprovalRecord, Approved, Over, Place, TwoPersonAct, Withdrawn};
 use crate::store::idempotency::Answer;
 use crate::store::records::Body as _;
@@ -273,10 +274,8 @@ pub(crate) async fn withdraw(
     Path(id): Path<String>,
 ) -> Result<Json<ApprovalSummary>, Problem> {
     let id: ApprovalId = id.parse().map_err(|_| Problem::new(Code::NotFound))?;
-    let (doing, by) = (state.clone(), state.administrator(&caller.tenant, &caller));
-    let custodian = caller.credential.credential_id;
-    let work = async move { Ok(approvals::withdraw(&by, custodian, id, doing.ground()).await?) };
-    match state.to_the_end(work).await? {
+    let (doing, by) = (state.clone(), caller.clone());
+    match state.to_the_end(async move { taken_back(&doing, &by, id).await }).await? {
         Withdrawn::Done(record) => Ok(Json(ApprovalSummary::of(&record, &caller, &state))),
         Withdrawn::Absent => Err(Problem::new(Code::NotFound)),
         Withdrawn::Over(why) => Err(over(why)),
@@ -287,13 +286,32 @@ fn over(why: Over) -> Problem {
     Problem::new(Code::Conflict).with_place("approval", why.as_str(), why.words().to_owned())
 }
 
+/// Who acts, under the tenant's present settings.
+async fn renewed(state: &State, caller: &Caller) -> Result<Administrator, Problem> {
+    let renewed = caller.renewed(&state.rooms().catalog, state.now()).await?;
+    let caller = renewed.ok_or(Problem::new(Code::AuthInvalid))?;
+    Ok(state.administrator(&caller.tenant, &caller))
+}
+
+/// Takes back under the tenant's present settings, and anew while they move.
+async fn taken_back(state: &State, caller: &Caller, id: ApprovalId) -> Result<Withdrawn, Problem> {
+    for _ in 0..ANEW {
+        let by = renewed(state, caller).await?;
+        let done = approvals::withdraw(&by, caller.credential.credential_id, id, state.ground()).await;
+        state.rooms().catalog.refresh(&by.tenant);
+        match done {
+            Err(Error::Stale) => {}
+            done => return Ok(done?),
+        }
+    }
+    Err(Problem::new(Code::Overloaded))
+}
+
 /// Decides on the tenant's present settings, and anew while they move.
 async fn decided(state: &State, caller: &Caller, id: ApprovalId, digest: Option<&str>) -> Result<Approved, Problem> {
     let custodian = caller.credential.credential_id;
     for _ in 0..ANEW {
-        let renewed = caller.renewed(&state.rooms().catalog, state.now()).await?;
-        let caller = renewed.ok_or(Problem::new(Code::AuthInvalid))?;
-        let by = state.administrator(&caller.tenant, &caller);
+        let by = renewed(state, caller).await?;
         let approved = approvals::approve(&by, custodian, (id, digest), state.ground()).await;
         state.rooms().catalog.refresh(&by.tenant);
         match approved {

@@ -6,7 +6,7 @@ use http::Uri;
 use serde_json::{Value, json};
 
 use crate::access_log::{Action, Entry, Leaf, OUTCOMES, Outcome, actions_near, is_action};
-use crate::domain::Timestamp;
+use crate::domain::{Actor, Timestamp};
 use crate::http::authentication::{Auditor, By};
 use crate::http::listing::{Listed, Next, Query};
 use crate::http::problem::{Code, Problem};
@@ -46,9 +46,15 @@ fn filter(query: &Query) -> Result<EntryFilter, Problem> {
     if outcome.as_deref().is_some_and(|named| !OUTCOMES.contains(&named)) {
         return Err(Problem::new(Code::Validation).with_place("outcome", "unknown", OUTCOMES.join(", ")));
     }
+    let actor = query.get::<String>("actor")?;
+    if actor.as_deref().is_some_and(|named| !Actor::is_id(named)) {
+        let why = "an id, not a name: `siv credential list` shows those of credentials, `siv log entries --json` all"
+            .to_owned();
+        return Err(Problem::new(Code::Validation).with_place("actor", "id", why));
+    }
     Ok(EntryFilter {
         value_id: query.get("valueId")?,
-        actor: query.get("actor")?,
+        actor,
         flow: query.get("flow")?,
         app: query.get("app")?,
         action,

@@ -60,6 +60,12 @@ pub(crate) async fn forget(
     let (doing, token) = (state.clone(), serial.clone());
     let forgetting = async move { Ok(pin_guesses::forget(by, token, doing.ground()).await?) };
     let forgotten = state.to_the_end(forgetting).await?;
-    let forgotten = forgotten.ok_or_else(|| Problem::new(Code::NotFound).with_fault("serial", "unknown"))?;
+    let forgotten = forgotten.ok_or_else(|| {
+        Problem::new(Code::NotFound).with_place(
+            "serial",
+            "not_counted",
+            "no PINs count there that this tenant brought".to_owned(),
+        )
+    })?;
     Ok(Json(ForgottenPins { tenant, serial, forgotten, left: pin_guesses::NEW_PINS }))
 }

@@ -115,7 +115,8 @@ impl<'r, R: KeyRecords> Guesses<'r, R> {
 fn refusal(serial: &str, by: &TenantName, until: Timestamp) -> String {
     format!(
         "two PINs that were brought for it were refused at this token, or not answered: no other is tried before {until}, or before \
-         an operator of the installation takes that back (`{}`). First make sure of the PIN at the token itself",
+         an operator of the installation takes that back (`{}`), but for one that was accepted here before. First make sure of the \
+         PIN at the token itself",
         forgetting(serial, by)
     )
 }
@@ -124,7 +125,8 @@ fn refusal(serial: &str, by: &TenantName, until: Timestamp) -> String {
 fn left(left: u32, serial: &str, by: &TenantName) -> String {
     match left {
         0 => format!(
-            "siv tries no other here for a day, or until an operator of the installation takes that back (`{}`)",
+            "siv tries no other here for a day, or until an operator of the installation takes that back (`{}`), but for one that \
+             was accepted here before",
             forgetting(serial, by)
         ),
         left => format!("siv tries {left} more here within a day; the token has a count of its own, and locks"),

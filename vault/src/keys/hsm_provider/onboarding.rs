@@ -15,6 +15,7 @@ use super::guesses::Guesses;
 use super::making::{blocking, pin_version};
 use super::running::{configuration, limits};
 use super::{HsmProvider, HsmSetup, MANAGE};
+use crate::domain::text::hex;
 use crate::domain::{KeyProviderId, TenantName, Timestamp};
 use crate::keys::hsm_records::ProviderRecord;
 use crate::keys::{Error, KeyRecords};
@@ -111,6 +112,16 @@ impl Error {
     }
 }
 
+/// Of a token that the vault does not see and whoever asks does.
+const fn elsewhere(failure: Option<&HsmError>) -> &'static str {
+    match failure {
+        Some(HsmError::TokenNotFound(_)) => {
+            ". What its module needs to find it (such as SOFTHSM2_CONF) belongs in the environment of `siv serve`"
+        }
+        _ => "",
+    }
+}
+
 /// A key in a token that was tried out.
 pub(super) struct Tried {
     pub(super) kek: KekRef,
@@ -198,7 +209,8 @@ fn connected(host: &Host) -> Result<TokenInfo, Error> {
         _ => Err(Error::HsmRefused(HsmRefusal::new(
             "token",
             "unreachable",
-            status.last_error.unwrap_or_else(|| "it did not answer in time".to_owned()),
+            status.last_error.unwrap_or_else(|| "it did not answer in time".to_owned())
+                + elsewhere(status.failure.as_ref()),
         ))),
     }
 }
@@ -236,8 +248,17 @@ pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> 
                 continue;
             }
             Err(error) => {
-                // No answer is no word that it was not made.
-                taken_away(host, selector);
+                // No answer is no word that it was not made; where nobody could log in, nothing was.
+                let is_unmade = matches!(
+                    error,
+                    HsmError::Quarantined(_)
+                        | HsmError::TokenNotFound(_)
+                        | HsmError::TokenAmbiguous(_)
+                        | HsmError::Overloaded
+                );
+                if !is_unmade {
+                    taken_away(host, selector);
+                }
                 return Err(of_kek(error));
             }
         }
@@ -255,11 +276,12 @@ pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> 
 
 /// Destroys a key that was made for nothing; says so where it is left behind.
 pub(super) fn taken_away(host: &Host, selector: &KekSelector) -> bool {
-    let label = selector.label.as_deref().unwrap_or("-");
+    // The label is another attempt's too, whose key may be in use by now: the id is this one's alone.
+    let id = selector.id.as_deref().map(hex::encode);
     match host.destroy_kek(selector, None, MANAGE) {
         Ok(_) => true,
         Err(error) => {
-            tracing::error!(label, %error, "a key made in a token protects nothing and could not be removed: remove it there, if it is there");
+            tracing::error!(id, %error, "a key made in a token protects nothing and could not be removed: remove the key with this CKA_ID there, if it is there, and no other of its label");
             false
         }
     }
