@@ -134,3 +134,36 @@ async fn guesses_of_a_tokens_pin_are_counted_on_both_nodes_and_over_a_restart() 
     let options = one.options(&token, LABEL, "0987654321");
     one.keys(&owner, &[&["rotate"], &words(&options)[..]].concat());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_version_opened_leaves_the_memory_of_the_other_node() {
+    let (postgres, lost) = (Postgres::start(), Token::new(Provider::SoftHsm));
+    let mut one = Custody::on_postgres(&[&lost], &postgres);
+    one.restart_with("hsm_lost_after_seconds = 5");
+    let acme = one.customer_in("acme", (&lost, LABEL, PIN), 300);
+    let key = one.put(&acme, "4242424242424242").await.unwrap();
+    let two = one.beside(&postgres);
+    let asked = one.keys(&acme, &["rotate", "--key-provider", "local"]);
+    one.approve(&acme, &asked);
+    until("it is opened on the other node", || async { two.read(&acme, &key).await.status == 200 }).await;
+    fs::rename(lost.folder().join("tokens"), lost.folder().join("away")).unwrap();
+    until("its token is away", || async { two.reasons(&acme).await == json!(["kms"]) }).await;
+    two.read(&acme, &key).await.expect(200);
+
+    let lost_version = ["keys", "lost", "1", "--json"];
+    let mut asked = json!(null);
+    until("its silence is heard", || {
+        let said = one.command(&acme.custodian, &lost_version);
+        if said.status.success() {
+            asked = serde_json::from_slice(&said.stdout).unwrap();
+        }
+        std::future::ready(said.status.success())
+    })
+    .await;
+    two.read(&acme, &key).await.expect(200);
+    one.approve(&acme, &asked);
+    let ended = Instant::now();
+    until("it is gone", || async { two.read(&acme, &key).await.status == 404 }).await;
+    assert!(ended.elapsed() < EVERYWHERE, "{:?}", ended.elapsed());
+    two.put(&acme, "4111111111111111").await.unwrap();
+}

@@ -92,6 +92,13 @@ impl Custody {
         self.begin();
     }
 
+    /// Starts the node again with one more line of settings.
+    pub fn restart_with(&mut self, line: &str) {
+        let settings = std::fs::read_to_string(self.installation.path()).unwrap();
+        std::fs::write(self.installation.path(), format!("{line}\n{settings}")).unwrap();
+        self.restart();
+    }
+
     /// Starts the node again from a copy of the program; its path.
     pub fn serve_from_a_copy(&mut self) -> PathBuf {
         self.serving.take().unwrap().stop();

@@ -55,12 +55,19 @@ struct Seen {
     generations: HashMap<TenantName, Generation>,
     /// When that was true.
     at: Instant,
-    /// With the moment of reading.
-    tenants: HashMap<TenantName, (Arc<TenantCatalog>, Instant)>,
+    tenants: HashMap<TenantName, Known>,
     /// Whose credential an id is; the tenant's own row decides.
     credentials: HashMap<CredentialId, TenantName>,
     /// Whose app a name is; likewise.
     apps: HashMap<AppName, TenantName>,
+}
+
+/// A tenant's settings as they were read.
+struct Known {
+    catalog: Arc<TenantCatalog>,
+    read_at: Instant,
+    /// They are read again before the next use, and compared: what is the same keeps what rests on it, such as opened keys.
+    is_stale: bool,
 }
 
 impl Catalog {
@@ -86,10 +93,10 @@ impl Catalog {
     /// [`Error::Tampered`] if a row is not what was written; [`Error::Unavailable`] if the generation is not known for 2 s.
     pub async fn tenant(&self, tenant: &TenantName) -> Result<Option<Arc<TenantCatalog>>, Error> {
         let newest = self.generation(tenant).await?;
-        if let Some(known) = self.known(tenant)
-            && known.generation >= newest
-        {
-            return Ok(Some(known));
+        let fresh =
+            |known: &Known| (!known.is_stale && known.catalog.generation >= newest).then(|| Arc::clone(&known.catalog));
+        if let Some(catalog) = self.read(|seen| seen.tenants.get(tenant).and_then(fresh)) {
+            return Ok(Some(catalog));
         }
         self.read_again(tenant).await
     }
@@ -97,7 +104,9 @@ impl Catalog {
     /// Reads a tenant's settings again at its next use.
     pub fn refresh(&self, tenant: &TenantName) {
         self.write(|seen| {
-            seen.tenants.remove(tenant);
+            if let Some(known) = seen.tenants.get_mut(tenant) {
+                known.is_stale = true;
+            }
             seen.generations.remove(tenant);
         });
     }
@@ -162,16 +171,15 @@ impl Catalog {
         }
     }
 
-    fn known(&self, tenant: &TenantName) -> Option<Arc<TenantCatalog>> {
-        self.read(|seen| seen.tenants.get(tenant).map(|(known, _)| Arc::clone(known)))
-    }
-
     async fn read_again(&self, tenant: &TenantName) -> Result<Option<Arc<TenantCatalog>>, Error> {
         let (store, read_at) = (&self.inner.store, Instant::now());
         let (generation, rows) = engine!(store, settings(&TABLES, tenant))?;
         let rows = rows.into_iter().map(|stored| store.inner.seal.check(stored)).collect::<Result<Vec<_>, _>>()?;
         let Some(catalog) = TenantCatalog::read(tenant, generation, &rows)? else {
-            self.refresh(tenant);
+            self.write(|seen| {
+                seen.tenants.remove(tenant);
+                seen.generations.remove(tenant);
+            });
             return Ok(None);
         };
         let catalog = Arc::new(catalog);
@@ -185,7 +193,7 @@ impl Catalog {
             for app in catalog.apps.keys() {
                 seen.apps.insert(app.clone(), tenant.clone());
             }
-            seen.tenants.insert(tenant.clone(), (Arc::clone(&catalog), read_at));
+            seen.tenants.insert(tenant.clone(), Known { catalog: Arc::clone(&catalog), read_at, is_stale: false });
         });
         Ok(Some(catalog))
     }
@@ -197,10 +205,10 @@ impl Catalog {
         keys.set_cache_age(&tenant.name, Duration::from_secs(u64::from(tenant.cache_seconds)));
         let versions = catalog.providers.iter().map(|(id, (version, _))| (*id, *version)).collect();
         keys.follow_hsms(&tenant.name, &versions, catalog.keks.values().map(|(_, kek)| kek));
-        let changed = self.known(&tenant.name).is_none_or(|before| before.keks != catalog.keks);
-        if changed || tenant.sealed {
+        let before = self.read(|seen| seen.tenants.get(&tenant.name).map(|known| Arc::clone(&known.catalog)));
+        if tenant.sealed || before.as_ref().is_none_or(|before| before.keks != catalog.keks) {
             keys.forget_tenant(&tenant.name);
-        } else {
+        } else if before.is_some_and(|before| before.generation != catalog.generation) {
             keys.choose_anew(&tenant.name);
         }
     }
@@ -240,9 +248,9 @@ async fn poll(inner: Weak<Inner>) {
         }
         let catalog = Catalog { inner };
         let behind: Vec<TenantName> = catalog.read(|seen| {
-            let behind = |(name, (known, read)): &(&TenantName, &(Arc<TenantCatalog>, Instant))| {
-                read.elapsed() > OLDEST
-                    || seen.generations.get(*name).is_some_and(|generation| *generation > known.generation)
+            let behind = |(name, known): &(&TenantName, &Known)| {
+                known.read_at.elapsed() > OLDEST
+                    || seen.generations.get(*name).is_some_and(|generation| *generation > known.catalog.generation)
             };
             seen.tenants.iter().filter(behind).map(|(name, _)| name.clone()).take(AT_ONCE).collect()
         });
