@@ -328,18 +328,24 @@ async fn ends_after(path: &str, edge: &Edge) -> bool {
 
 #[tokio::test]
 async fn a_connection_of_http2_serves_on_for_a_moment_after_a_plaintext() {
-    let edge = start_with(16, Pace { idle: BOUND, ..PACE }).await;
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
-    let post = async || {
-        let answer = client.post(format!("http://{}/refused", edge.address)).body("4242").send().await.unwrap();
-        answer.bytes().await.unwrap();
-    };
-    post().await;
-    edge.connections.close();
-    let ends = |millis| tokio::time::timeout(Duration::from_millis(millis), edge.connections.wait());
-    assert!(ends(150).await.is_err(), "the next request finds it");
-    post().await;
-    assert!(ends(1_500).await.is_ok(), "it ends by what came first");
+    // On a machine that stands still meanwhile the moment may be over.
+    for _ in 0..5 {
+        let edge = start_with(16, Pace { idle: BOUND, ..PACE }).await;
+        let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+        let post = async || {
+            let answer = client.post(format!("http://{}/refused", edge.address)).body("4242").send().await.unwrap();
+            answer.bytes().await.unwrap();
+        };
+        post().await;
+        edge.connections.close();
+        let ends = |within| tokio::time::timeout(within, edge.connections.wait());
+        if ends(Duration::from_millis(150)).await.is_err() {
+            post().await;
+            assert!(ends(BOUND / 2).await.is_ok(), "it ends by what came first");
+            return;
+        }
+    }
+    panic!("it ends at once");
 }
 
 #[tokio::test]

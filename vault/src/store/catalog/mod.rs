@@ -111,6 +111,13 @@ impl Catalog {
         });
     }
 
+    fn drop_tenant(&self, tenant: &TenantName) {
+        self.write(|seen| {
+            seen.tenants.remove(tenant);
+            seen.generations.remove(tenant);
+        });
+    }
+
     /// Every tenant's name.
     ///
     /// # Errors
@@ -176,10 +183,7 @@ impl Catalog {
         let (generation, rows) = engine!(store, settings(&TABLES, tenant))?;
         let rows = rows.into_iter().map(|stored| store.inner.seal.check(stored)).collect::<Result<Vec<_>, _>>()?;
         let Some(catalog) = TenantCatalog::read(tenant, generation, &rows)? else {
-            self.write(|seen| {
-                seen.tenants.remove(tenant);
-                seen.generations.remove(tenant);
-            });
+            self.drop_tenant(tenant);
             return Ok(None);
         };
         let catalog = Arc::new(catalog);
@@ -257,7 +261,8 @@ async fn poll(inner: Weak<Inner>) {
         for tenant in behind {
             if let Err(error) = catalog.read_again(&tenant).await {
                 tracing::error!(%tenant, %error, "a tenant's settings cannot be read");
-                catalog.refresh(&tenant);
+                // Whoever asks next hears why; the poll has others to look after.
+                catalog.drop_tenant(&tenant);
             }
         }
     }
