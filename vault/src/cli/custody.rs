@@ -1,8 +1,6 @@
 //! What custodians do to keys for good: states, the end of a tenant by two persons, certificates of destruction.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -11,6 +9,7 @@ use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
 
 use super::approvals::{self, counted, text};
 use super::client::{Client, tenant_query};
+use super::evidence;
 use super::failure::Failure;
 use super::output::Output;
 
@@ -178,7 +177,7 @@ pub(super) async fn approve(
     let body = shown(client, output, &approving, tenant).await?;
     let approval = approving.approval;
     // Before anything is destroyed: whether the file can be made.
-    let file = out.as_deref().map(create).transpose()?;
+    let file = out.as_deref().map(evidence::create).transpose()?;
     let answer = client.post(&format!("/v1/approvals/{approval}"), &tenant_query(tenant), &body).await;
     let is_shredding = |given: &Value| text(given, "act") == "shred-tenant";
     let is_end = |given: &Value| is_shredding(given) || text(given, "act") == "lose-version";
@@ -286,7 +285,7 @@ pub(super) fn hand_out(output: &Output, certificate: &Value, out: Option<PathBuf
         output.record(certificate);
         return Ok(());
     };
-    fill(create(&path)?, &path, certificate)?;
+    fill(evidence::create(&path)?, &path, certificate)?;
     output.sentence(certificate, &format!("the certificate is in {}", path.display()));
     Ok(())
 }
@@ -304,22 +303,7 @@ pub(super) async fn cache(client: &Client, output: &Output, tenant: &TenantName,
     Ok(())
 }
 
-/// A new file: evidence is never overwritten.
-fn create(path: &Path) -> Result<File, Failure> {
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
-    made.map_err(|error| {
-        let next = if error.kind() == ErrorKind::AlreadyExists {
-            "evidence is never overwritten: name another file"
-        } else {
-            "name a file that can be written"
-        };
-        Failure::new(format!("{} could not be written", path.display())).because(error).so(next)
-    })
-}
-
 /// Writes a certificate into its file.
-fn fill(mut file: File, path: &Path, certificate: &Value) -> Result<(), Failure> {
-    let bytes = serde_json::to_vec_pretty(certificate).unwrap_or_default();
-    let written = file.write_all(&bytes).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
-    written.map_err(|error| Failure::new(format!("{} could not be written", path.display())).because(error))
+fn fill(file: File, path: &Path, certificate: &Value) -> Result<(), Failure> {
+    evidence::fill(file, path, &serde_json::to_vec_pretty(certificate).unwrap_or_default())
 }

@@ -12,6 +12,7 @@ mod demo;
 mod destination;
 mod dev;
 mod dev_file;
+mod evidence;
 mod failure;
 mod flow;
 mod hsm;

@@ -52,7 +52,7 @@ type Shelves = HashMap<TenantName, Shelf>;
 
 struct Shelf {
     age: Duration,
-    /// How often everything here was forgotten.
+    /// How often what is opened here, or the choice of what seals, was forgotten.
     forgotten: u64,
     opened: HashMap<DataKeyId, Opened>,
     current: HashMap<(DataKeyClass, Epoch), DataKeyId>,
@@ -147,10 +147,11 @@ impl Cache {
     /// From now on what seals is chosen anew, by the rows as they are; what is opened stays. A choice that is under way counts for
     /// whoever made it alone.
     pub(super) fn choose_anew(&self, tenant: &TenantName) {
-        if let Some(shelf) = guard(&self.shelves).get_mut(tenant) {
-            shelf.forgotten += 1;
-            shelf.current.clear();
-        }
+        let mut shelves = guard(&self.shelves);
+        // One that is not there is made: the first choice of all may be under way.
+        let shelf = shelves.entry(tenant.clone()).or_default();
+        shelf.forgotten += 1;
+        shelf.current.clear();
     }
 
     /// Takes an opened key of this class and epoch to seal with, if it is there and fresh: a choice that is made anew asks no key provider.

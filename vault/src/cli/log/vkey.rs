@@ -1,8 +1,5 @@
 //! `siv log vkey`: the key by which everything else is checked later, kept once.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,6 +8,7 @@ use serde_json::json;
 use super::broken;
 use crate::access_log::VerifierKey;
 use crate::cli::client::{Client, tenant_query};
+use crate::cli::evidence;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::domain::TenantName;
@@ -49,13 +47,10 @@ impl Command {
 /// Keeps the key in a new file. What an auditor kept on the first day is never replaced: a vault that shows another key later
 /// is what the kept one is there to notice.
 fn keep(path: &Path, vkey: &str) -> Result<bool, Failure> {
-    let failed = |why: std::io::Error| Failure::new(format!("{} cannot be written", path.display())).because(why);
-    let fill = |mut file: File| file.write_all(format!("{vkey}\n").as_bytes()).and_then(|()| file.sync_all());
-    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
-        Ok(file) => fill(file).map(|()| true).map_err(failed),
-        Err(why) if why.kind() == ErrorKind::AlreadyExists => is_kept(path, vkey).map(|()| false),
-        Err(why) => Err(failed(why)),
+    if path.exists() {
+        return is_kept(path, vkey).map(|()| false);
     }
+    evidence::fill(evidence::create(path)?, path, vkey.as_bytes()).map(|()| true)
 }
 
 /// A file may hold more keys: of the same log from before a loss, of others.

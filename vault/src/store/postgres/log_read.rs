@@ -263,10 +263,10 @@ async fn waiting(
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let part = waiting_after(after, log, filter, limit, connection).await?;
-        let Some(last) = part.last().map(|entry| entry.position) else { return Ok(found) };
-        after = Some(last);
+        let is_last = part.len() < limit;
+        after = part.last().map(|entry| entry.position);
         found.extend(part.into_iter().filter(|entry| !start.has_shown(&entry.position)));
-        if found.len() >= limit {
+        if is_last || found.len() >= limit {
             return Ok(found);
         }
     }
