@@ -104,6 +104,8 @@ async fn a_slice_goes_under_another_data_key_where_the_one_before_was_closed(vau
     for _ in 0..MANY {
         values.push(vault.captured(None).await);
     }
+    // In the order the pass takes them: all are of one millisecond, so that chance orders their ids.
+    values.sort();
     let old = vault.row(values[0]).await.data_key_id;
     vault.compromise(1).await;
     let (turns, is_over) = (Semaphore::new(1), Cell::new(false));
