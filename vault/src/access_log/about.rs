@@ -13,11 +13,21 @@ pub fn about(entry: &Value) -> String {
     parts.extend(fact("act").map(str::to_owned));
     parts.extend(version(entry));
     parts.extend(row(entry));
-    let token = fact("tokenLabel").or_else(|| fact("tokenSerial"));
-    parts.extend(token.filter(|token| !token.is_empty()).map(|token| format!("token {token}")));
+    parts.extend(fact("ofTokens").map(|tokens| format!("in token {tokens}")));
+    let token = fact("tokenLabel").or_else(|| fact("tokenSerial")).filter(|token| !token.is_empty());
+    parts.extend(match (fact("act"), token) {
+        // Where the next version is made: another place than where the present one lies.
+        (Some("leave-token"), Some(token)) => Some(format!("to token {token}")),
+        (Some("leave-token"), None) if fact("keyProvider") == Some("local") => Some("to the built-in KMS".to_owned()),
+        // Said already.
+        (Some(_), _) if fact("ofTokens").is_some() => None,
+        (_, token) => token.map(|token| format!("token {token}")),
+    });
     parts.extend(fact("seconds").map(|seconds| format!("{seconds} s")));
     // What was refused.
     parts.extend(fact("asked").map(str::to_owned));
+    // A flow that is not there.
+    parts.extend(fact("flow").map(|name| format!("no flow {name}")));
     // A copy in the installation's log.
     parts.extend(fact("tenant").map(|tenant| format!("tenant {tenant}")));
     parts.extend(fact("how").map(str::to_owned));
@@ -87,6 +97,14 @@ mod tests {
         let asked = json!({ "action": "key.approval.requested", "facts": { "act": "lose-version", "kek": format!("{KEY}.1") },
             "object": { "table": "approvals", "key": KEY } });
         assert_eq!(about(&asked), "lose-version, version 1 of 01a2146f…2b11");
+        let leaves = |more: Value| {
+            let mut facts = json!({ "act": "leave-token", "kek": format!("{KEY}.1"), "ofTokens": "acme" });
+            facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            about(&json!({ "action": "key.approval.requested", "facts": facts }))
+        };
+        let from = "leave-token, version 1 of 01a2146f…2b11, in token acme";
+        assert_eq!(leaves(json!({ "keyProvider": "hsm", "tokenLabel": "next" })), format!("{from}, to token next"));
+        assert_eq!(leaves(json!({ "keyProvider": "local" })), format!("{from}, to the built-in KMS"));
         let shred = json!({ "action": "key.approval.given", "facts": { "act": "shred-tenant", "keks": "a.1 a.2" } });
         assert_eq!(about(&shred), "shred-tenant, 2 versions");
     }
@@ -99,5 +117,9 @@ mod tests {
         assert_eq!(short(long), long);
         assert_eq!(about(&json!({ "action": "value.captured", "kekId": KEY, "valueId": KEY })), "");
         assert_eq!(about(&json!({ "altered": "leaf" })), "");
+        assert_eq!(
+            about(&json!({ "action": "access.denied", "facts": { "flow": "card-sumary" } })),
+            "no flow card-sumary"
+        );
     }
 }

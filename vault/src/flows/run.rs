@@ -55,7 +55,7 @@ pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) committer: Committer,
     pub(super) keys: Keys,
-    catalog: Catalog,
+    pub(super) catalog: Catalog,
     pub(super) clock: Clock,
     pub(super) relay: Relay,
     pub(super) passwords: Passwords,
@@ -296,11 +296,14 @@ impl Runner {
         rule: &'static str,
     ) -> RunError {
         let (tenant, now) = (caller.tenant_name().clone(), self.inner.clock.now());
-        let entry = Entry {
+        let mut entry = Entry {
             flow: stored.map(|stored| (name.clone(), stored.version)),
             flow_digest: stored.map(|stored| stored.digest),
             ..Entry::new(tenant, now, Action::AccessDenied, Outcome::Denied, &caller.context)
         };
+        if stored.is_none() && !could_be_a_value(name) {
+            entry.facts.push(("flow", name.to_string()));
+        }
         match self.record_denial(entry, ("policy.denied", rule)).await {
             Ok(()) => RunError::PolicyDenied,
             Err(error) => error,
@@ -313,6 +316,13 @@ impl Runner {
         self.inner.committer.submit(Record::new(tenant, vec![entry], until)).await?;
         Ok(())
     }
+}
+
+/// Whether a flow's name that nobody gave to a flow could be a number somebody wrote into the wrong place: a card's has eight digits and
+/// more, also with hyphens between them, a verification code has nothing else.
+fn could_be_a_value(name: &FlowName) -> bool {
+    let digits = name.as_bytes().iter().filter(|byte| byte.is_ascii_digit()).count();
+    digits >= 8 || !name.as_bytes().iter().any(u8::is_ascii_lowercase)
 }
 
 /// A run that its caller may begin.

@@ -69,6 +69,17 @@ pub(super) struct Used {
     pub(super) take_back: bool,
 }
 
+/// What came of a hand-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// Everything stands there, what response fields gave included.
+    Whole,
+    /// The outcome, and nothing that response fields gave.
+    Uncaptured,
+    /// Nothing: what response fields gave is to be sealed anew first.
+    Nothing,
+}
+
 /// The operation. It may be handed in again when nobody knows whether it was written: it then finds that it was.
 #[derive(Clone)]
 pub(super) struct Ending {
@@ -85,13 +96,14 @@ pub(super) struct Ending {
     pub(super) unheard: bool,
     /// Data keys of what an earlier hand-in wrote, where it was sealed anew since: known once it was read.
     pub(super) sealed_anew: Vec<DataKeyId>,
-    /// Data keys of values that were sealed anew since their release.
+    /// Data keys of values that were sealed anew since their release, and those that response fields were sealed under.
     pub(super) held: HeldKeys,
+    /// Whether what response fields gave was sealed anew already, or cannot be: then it is recorded without what is not to be captured.
+    pub(super) is_last: bool,
 }
 
 impl Operation for Ending {
-    /// Whether what response fields gave was captured.
-    type Output = bool;
+    type Output = Recorded;
 
     fn tenant(&self) -> &TenantName {
         &self.plan.tenant
@@ -127,7 +139,7 @@ impl Operation for Ending {
         self.held.hold(data_key);
     }
 
-    fn decide(&mut self, rows: &dyn Rows) -> Decision<bool> {
+    fn decide(&mut self, rows: &dyn Rows) -> Decision<Recorded> {
         let now = rows.now();
         let with_intent = self.plan.flow.has_intent();
         // A commit whose result was not heard may have happened: its entries are not written a second time.
@@ -140,8 +152,12 @@ impl Operation for Ending {
         if !resealed.is_empty() {
             return Decision::NeedDataKeys(resealed);
         }
-        // What would be sealed under a data key that has ended would open for nobody: it is not captured, and nobody gets a key.
+        // Under a data key that was closed nothing is sealed any more, and what is sealed under one that has ended opens for nobody: it goes
+        // under another one, or it is not captured, and nobody gets a key.
         let may_capture = self.new_values.iter().all(|row| rows.may_seal_under(row.data_key_id));
+        if !may_capture && !self.is_last {
+            return Decision::Answer(Recorded::Nothing);
+        }
         let (mut entries, mut states) = (Vec::new(), BTreeMap::new());
         for used in &self.used {
             let back = used.take_back.then(|| self.take_back(used, rows, &mut states)).flatten();
@@ -165,7 +181,7 @@ impl Operation for Ending {
                 .collect(),
             ..Changes::default()
         };
-        Decision::Write(changes, may_capture)
+        Decision::Write(changes, if may_capture { Recorded::Whole } else { Recorded::Uncaptured })
     }
 }
 
@@ -177,7 +193,7 @@ impl Ending {
 
     /// Whether what an earlier hand-in wrote is there and opens: under the data key that it rests on now, which need not be the one
     /// that it was written under. One that is not known yet is asked for, and the operation comes back.
-    fn as_captured(&mut self, rows: &dyn Rows) -> Decision<bool> {
+    fn as_captured(&mut self, rows: &dyn Rows) -> Decision<Recorded> {
         let now = |row: &Arc<ValueRow>| rows.value(row.metadata.value_id).map(|value| value.row.data_key_id);
         let rest_on: Vec<Option<DataKeyId>> = self.new_values.iter().map(now).collect();
         let is_asked =
@@ -187,7 +203,8 @@ impl Ending {
             self.sealed_anew.extend(unknown);
             return Decision::NeedDataKeys(Vec::new());
         }
-        Decision::Answer(rest_on.iter().all(|id| id.is_some_and(|id| rows.has_data_key(id))))
+        let whole = rest_on.iter().all(|id| id.is_some_and(|id| rows.has_data_key(id)));
+        Decision::Answer(if whole { Recorded::Whole } else { Recorded::Uncaptured })
     }
 
     /// The entries of an input's second phase. With a relay there is always one; else only where something is to be said:

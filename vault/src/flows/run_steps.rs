@@ -8,7 +8,7 @@ use super::perform::{Outputs, Tools};
 use super::policy::Use;
 use super::run::Runner;
 use super::run_answer::{given, record};
-use super::run_end::{Ended, Ending, Used};
+use super::run_end::{Ended, Ending, Recorded, Used};
 use super::run_error::RunError;
 use super::run_plan::{Plan, Typeds};
 use super::run_tools::DataKeys;
@@ -75,7 +75,8 @@ impl Runner {
         if plan.flow.has_intent() || ended != Ended::Well || idempotency.is_some() {
             let (new_values, captures) = captured.into_iter().unzip();
             let keys = &self.inner().keys;
-            let (realm, held, deadline) = (keys.realm().clone(), keys.held(), now);
+            let (realm, mut held, deadline) = (keys.realm().clone(), keys.held(), now);
+            started.data_keys.into_values().for_each(|data_key| held.hold(data_key));
             let (plan, unheard) = (Arc::clone(&plan), false);
             let ending = Ending {
                 plan,
@@ -89,6 +90,7 @@ impl Runner {
                 unheard,
                 sealed_anew: Vec::new(),
                 held,
+                is_last: false,
             };
             self.end(ending).await.map_err(of_run)?;
         }
@@ -132,9 +134,14 @@ impl Runner {
             tokio::time::sleep(PAUSE * again).await;
             let deadline = inner.clock.now().plus(PATIENCE);
             match inner.committer.submit(Ending { deadline, unheard, ..ending.clone() }).await {
-                Ok(done) if done.output => return Ok(()),
-                // Its data key ended while the steps went on. The outcome is recorded, as below.
-                Ok(_) => return Err(store::Error::Late),
+                Ok(done) => match done.output {
+                    Recorded::Whole => return Ok(()),
+                    // Its data key ended while the steps went on. The outcome is recorded, as below.
+                    Recorded::Uncaptured => return Err(store::Error::Late),
+                    Recorded::Nothing => {
+                        return Box::pin(self.record_end(self.sealed_anew(Ending { unheard, ..ending }).await)).await;
+                    }
+                },
                 Err(error @ (store::Error::Overloaded | store::Error::Late | store::Error::Unavailable)) => {
                     unheard |= !matches!(error, store::Error::Overloaded);
                     last = error;

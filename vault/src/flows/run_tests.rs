@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::capture::Capture;
 use crate::capture::tests::{capture, item, read};
-use crate::domain::{RunId, SecureValueKey};
+use crate::domain::{DataKeyClass, RunId, SecureValueKey};
 use crate::store::Caller;
 use crate::store::idempotency::{Answer, IdempotencyKey, Repeated};
 use crate::store::testing::TestVault;

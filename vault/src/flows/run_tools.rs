@@ -1,5 +1,5 @@
 //! What a run gets before its first commit, so that nothing is spent if it cannot be had: destinations' secrets, and data
-//! keys for what its response fields will capture.
+//! keys for what its response fields will capture; and how that is sealed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,16 +12,20 @@ use super::definition::{Action, Flow, ResponseKind};
 use super::error::{DeniedReason, Error, FailedReason};
 use super::guard::SHORT;
 use super::run::Runner;
+use super::run_end::Ending;
 use super::run_error::RunError;
 use super::run_plan::Plan;
 use super::run_steps::Captured;
 use super::template::SecretName;
 use super::values::RunValues;
+use crate::access_log::Entry;
 use crate::capture::Mould;
-use crate::crypto::DataKey;
+use crate::capture::entries::about;
+use crate::crypto::{DataKey, reseal_outer};
 use crate::domain::{AppDocument, DataKeyClass, Plaintext, Timestamp};
 use crate::store::TenantCatalog;
 use crate::store::destinations::{Place, open_secret};
+use crate::store::rows::ValueRow;
 
 /// Data keys by class.
 pub(super) type DataKeys = BTreeMap<DataKeyClass, Arc<DataKey>>;
@@ -88,6 +92,38 @@ impl Runner {
             }
         }
         Ok(keys)
+    }
+
+    /// What response fields gave, under data keys that are chosen anew, as a capture is whose settings moved on: those of before were closed
+    /// while the steps went on. Only the outer seal is renewed; where that fails nothing is captured.
+    pub(super) async fn sealed_anew(&self, ending: Ending) -> Ending {
+        match self.resealed(&ending).await {
+            Ok((new_values, captures)) => Ending { new_values, captures, is_last: true, ..ending },
+            Err(error) => {
+                tracing::debug!(%error, "what a response gave is not captured");
+                Ending { is_last: true, ..ending }
+            }
+        }
+    }
+
+    async fn resealed(&self, ending: &Ending) -> Result<(Vec<Arc<ValueRow>>, Vec<Entry>), RunError> {
+        let (inner, tenant) = (self.inner(), &ending.plan.tenant);
+        // Read anew, so that this node has heard of what was closed.
+        inner.catalog.refresh(tenant);
+        if inner.catalog.tenant(tenant).await?.is_none_or(|settings| settings.tenant.sealed) {
+            return Err(RunError::TenantSealed);
+        }
+        let mut rows = Vec::with_capacity(ending.new_values.len());
+        let mut entries = Vec::with_capacity(ending.captures.len());
+        for (row, entry) in ending.new_values.iter().zip(&ending.captures) {
+            let (metadata, class) = (&row.metadata, row.metadata.retention.data_key_class());
+            let old = ending.held.get(tenant, row.data_key_id).ok_or(Error::Incomplete)?;
+            let new = inner.keys.data_key_to_seal(&inner.store, tenant, class, metadata.created).await?;
+            let sealed = reseal_outer(&row.sealed, metadata, &old, &new).map_err(|_| Error::Incomplete)?;
+            rows.push(Arc::new(ValueRow { data_key_id: new.id(), sealed, ..(**row).clone() }));
+            entries.push(Entry { kek_id: new.kek_id(), ..about(metadata, new.id(), entry.clone()) });
+        }
+        Ok((rows, entries))
     }
 
     /// Seals what the response fields hold and puts their new keys in their place.

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::administration::{Act, Administrator, credential_message};
+use super::committer::own_work::OwnWork;
 use super::contract::postgres::Cluster;
 use super::kek_states::{self, Successor, Wish};
 use super::records::{FlowRecord, StoredCredential};
-use super::{Caller, Catalog, Committer, DatabaseSettings, Store, meddling, tenants};
+use super::{Caller, Catalog, Changes, Committer, DatabaseSettings, Store, meddling, tenants};
 use crate::access_log::{Leaf, NodeIdentity, ParsedEntry};
 use crate::domain::credential::CredentialRecord;
 use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{
-    Actor, ActorKind, AppDocument, AppName, Clock, Credential, CredentialId, CredentialKind, FlowName, Origin,
-    RequestContext, RequestId, Tenant, TenantName, Timestamp,
+    Actor, ActorKind, AppDocument, AppName, Clock, Credential, CredentialId, CredentialKind, DataKeyId, FlowName,
+    Origin, RequestContext, RequestId, Tenant, TenantName, Timestamp,
 };
 use crate::keys::{KekState, Keys, MacPurpose, RootKeySource};
 use crate::store::EntryFilter;
@@ -161,6 +162,13 @@ impl TestVault {
         let ground = tenants::Ground { store: &self.store, committer: &self.committer, keys: &self.keys };
         kek_states::change(&self.by(self.tenant.clone()), wish, false, ground).await.unwrap();
         self.keys.forget_tenant(&self.tenant);
+    }
+
+    /// Closes data keys, as another node does: nobody tells this one but the generation.
+    pub(crate) async fn close(&self, data_keys: Vec<DataKeyId>) {
+        let changes = move || Changes { closed_data_keys: data_keys.clone(), ..Changes::default() };
+        let deadline = self.clock.now().plus(Duration::from_secs(10));
+        self.committer.submit(OwnWork::new(self.tenant.clone(), deadline, changes).moving()).await.unwrap();
     }
 
     /// Ends a caller's credential.

@@ -255,6 +255,30 @@ async fn what_a_response_gave_is_not_captured_under_a_data_key_that_ended_meanwh
 }
 
 #[tokio::test]
+async fn what_a_response_gave_is_sealed_anew_where_its_data_key_was_closed_meanwhile() {
+    let UnderWay { bench, captured, calls, gate, running, .. } =
+        under_way(r#"{"id":"5555555555554444"}"#, "secure = \"card\"").await;
+    let (store, tenant) = (&bench.vault.store, &bench.vault.tenant);
+    let all = store.data_keys_after(tenant, None, 100).await.unwrap();
+    let stored: Vec<_> =
+        all.iter().filter(|row| row.class == DataKeyClass::Stored).map(|row| row.data_key_id).collect();
+    bench.vault.close(stored.clone()).await;
+    gate.add_permits(1);
+    let answer = running.await.unwrap().unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    let key = read(&answer)["outputs"]["id"].as_str().unwrap().to_owned();
+    let value_id = key.parse::<SecureValueKey>().unwrap().value_id();
+    let rests_on = store.value(tenant, value_id).await.unwrap().unwrap().row.data_key_id;
+    assert!(!stored.contains(&rests_on), "nothing comes to rest on what was closed");
+    let entries = bench.vault.entries("value.captured").await;
+    assert_eq!(entries.len(), captured + 1);
+    assert_eq!(entries[captured].data_key_id, Some(rests_on));
+    assert_eq!(bench.vault.entries("relay.outcome").await.len(), 2);
+    let summary = bench.vault.flow("summary").await;
+    assert_eq!(read(&bench.invoke(&summary, json!({"card": key})).await.unwrap())["outputs"]["last4"], "4444");
+}
+
+#[tokio::test]
 async fn an_answer_that_could_be_given_to_nobody_is_not_kept() {
     let UnderWay { bench, flow, inputs, calls, gate, running, .. } = under_way(r#"{"id":"ch_1"}"#, TYPED).await;
     // As on another node: what its answer would be kept under ends.

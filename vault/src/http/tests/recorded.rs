@@ -30,6 +30,26 @@ async fn whoever_asks_a_sealed_tenant_stands_in_its_log() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_the_flow_that_is_not_there_unless_its_name_could_be_a_value() {
+    let vault = Vault::demo().await;
+    for name in
+        ["card-sumary", "4242424242424242", "4242-4242-4242-4242", "078-05-1120", "card-4242424242424242", "123"]
+    {
+        let body = Sent::Json(json!({"inputs": {}}));
+        let answer = vault.ask("POST", &format!("/v1/flows/{name}/invoke"), "flow", body).await;
+        assert_eq!(answer.refusal(), (403, "policy.denied".to_owned()), "{name}");
+    }
+    for name in ["Card-Summary", "svk_0", &*"a".repeat(64)] {
+        let body = Sent::Json(json!({"inputs": {}}));
+        vault.ask("POST", &format!("/v1/flows/{name}/invoke"), "flow", body).await.expect(404);
+    }
+    let denied = vault.entries("access.denied").await;
+    let named: Vec<_> = denied.iter().map(|entry| entry["facts"]["flow"].as_str()).collect();
+    assert_eq!(named, [Some("card-sumary"), None, None, None, None, None], "{denied:?}");
+    assert!(denied.iter().all(|entry| entry["flow"].is_null() && entry["rule"] == "credential.flow"), "{denied:?}");
+}
+
+#[tokio::test]
 async fn browsers_that_are_refused_are_counted() {
     let vault = Vault::demo().await;
     let foreign = [("origin", "https://evil.example")];
@@ -72,6 +92,25 @@ async fn a_wrong_time_has_one_answer_and_a_head_reads_nothing() {
     assert_eq!(head.headers["content-type"], "application/x-tar");
     let reads = vault.entries("log.read").await;
     assert!(reads.is_empty(), "{reads:?}");
+}
+
+#[tokio::test]
+async fn an_actor_that_is_no_id_is_refused_and_not_answered_with_nothing() {
+    let vault = Vault::demo().await;
+    let list = |actor: &str| {
+        let path = format!("/v1/log/entries?actor={actor}");
+        async { vault.ask("GET", &{ path }, "auditor", Sent::Nothing).await }
+    };
+    let known = vault.entries("admin.credential.created").await[0]["actor"]["id"].as_str().unwrap().to_owned();
+    for id in [&*known, "-"] {
+        list(id).await.expect(200);
+    }
+    for named in ["--", "the%20flow", &known[..8], &format!("{known}0"), &format!("siv_flow_{known}")] {
+        let answer = list(named).await;
+        assert_eq!(answer.refusal(), (422, "validation".to_owned()), "{named}");
+        let error = &answer.json()["errors"][0];
+        assert_eq!((&error["field"], &error["code"]), (&json!("actor"), &json!("id")), "{named}");
+    }
 }
 
 #[tokio::test]
