@@ -28,6 +28,9 @@ fn a_custodian_reads_what_it_is_about_before_approving_it_and_is_asked_on_a_term
         assert!(block.contains(said), "{said}: {block}");
     }
     assert!(block.lines().all(|line| line.chars().count() <= 100), "{block}");
+    // Who would ask for the same is told of it instead.
+    let told = text(&custody.command(&acme.second, &["keys", "cache", "60"]));
+    assert!(told.contains(&approve) && told.contains("asked for by custodian ("), "{told}");
 
     // A person is asked. What is typed is no yes: nothing is approved.
     let arguments = ["keys", "approve", id(&asked)];
@@ -144,6 +147,14 @@ async fn a_list_of_the_log_says_which_version_of_a_key_in_which_token_an_entry_i
     );
     assert!(rows("key.approval.requested").contains("leave-strict, 60 s"), "{}", rows("key.approval.requested"));
     assert!(rows("admin.app.applied").contains("app acme"), "{}", rows("admin.app.applied"));
+    // What a token would be left for, and which one: for who approves, and for who reads of it.
+    custody.keys(&acme, &["rotate", "--key-provider", "local"]);
+    let asked = rows("key.approval.requested");
+    assert!(asked.contains(&format!("in token {LABEL}, to the built-in KMS")), "{asked}");
+    let blocks = text(&custody.command(&acme.second, &["keys", "approvals"]));
+    let block = blocks.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(block.contains(&format!("lies in the token {LABEL}, serial number")), "{blocks}");
+    assert!(block.contains("called siv-acme-2") && block.contains("goes to the built-in KMS"), "{blocks}");
 }
 
 #[tokio::test]

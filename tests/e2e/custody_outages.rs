@@ -172,3 +172,27 @@ async fn another_key_behind_the_label_is_an_alarm_and_serves_nobody() {
     assert!(!custody.metrics().await.contains("siv_hsm_alarms_total 0\n"));
     assert_eq!(custody.reasons(&acme).await, json!(["kms"]));
 }
+
+#[tokio::test]
+async fn a_list_of_keys_says_of_each_version_whether_its_token_answers_now() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    let asked = custody.keys(&acme, &["rotate", "--key-provider", "local"]);
+    custody.approve(&acme, &asked);
+    let said = || {
+        let listed = custody.keys(&acme, &["list"]);
+        [0, 1].map(|at| listed["data"][at]["tokenAnswers"].clone())
+    };
+    assert_eq!(said(), [json!(true), json!(null)], "there is no token of the built-in KMS");
+    moved(&token, "tokens", "away");
+    until("it is refused", || async { custody.read(&acme, &key).await.status == 503 }).await;
+    until("it is told", || std::future::ready(said() == [json!(false), json!(null)])).await;
+    let table = text(&custody.command(&acme.custodian, &["keys", "list"]));
+    let words: Vec<&str> = table.lines().map(|line| line.split_whitespace().nth_back(2).unwrap()).collect();
+    assert!(words[0] == "tokenAnswers" && words[1] == "no", "{table}");
+    moved(&token, "away", "tokens");
+    until("it heals", || async { custody.read(&acme, &key).await.status == 200 }).await;
+    until("it is told", || std::future::ready(said() == [json!(true), json!(null)])).await;
+}

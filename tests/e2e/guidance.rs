@@ -1,7 +1,10 @@
 //! What somebody meets who takes a wrong turn: commands say what is the matter and what to do, and do no harm meanwhile.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::siv::binary;
@@ -239,6 +242,61 @@ async fn refusals_name_what_is_wrong_and_what_to_do() {
     command.args(["tenant", "list"]).env_clear().env("SIV_URL", plain).env("SIV_CREDENTIAL", &operator);
     let output = command.output().unwrap();
     assert!(said(&output).contains("let SIV_URL begin with http://"), "{}", said(&output));
+}
+
+#[tokio::test]
+async fn an_export_says_how_many_entries_come_with_the_next_one() {
+    let served = Served::on_sqlite();
+    let (auditor, mut made) = (served.auditor().bearer().to_owned(), 0);
+    let mut export = |more: &[&str]| {
+        made += 1;
+        let out = served.folder().join(format!("bundle-{made}"));
+        let arguments = [&["log", "export", "--out", out.to_str().unwrap()], more].concat();
+        let done = served.command(&auditor, &arguments);
+        assert!(done.status.success(), "{}", said(&done));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    // Integration takes a second: what was captured just now waits, but for the one time that it came in between.
+    let mut waits = String::new();
+    for _ in 0..20 {
+        served.put_all("card-number", &["4242424242424242"; 3]).await;
+        waits = export(&[]);
+        if waits.contains("ends before now") {
+            break;
+        }
+    }
+    assert!(waits.contains("entries waited for their index, and come with the next export"), "{waits}");
+    served.put_all("card-number", &["4242424242424242"]).await;
+    let before = export(&["--to", "1"]);
+    assert!(!before.contains("ends before now"), "what waits was not asked for: {before}");
+    let end = Instant::now() + Duration::from_secs(60);
+    while export(&[]).contains("ends before now") {
+        assert!(Instant::now() < end, "nothing is written, and something waits for ever");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+#[test]
+fn a_secure_value_key_in_the_place_of_an_id_is_refused_without_being_sent_or_repeated() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let key = format!("svk_{}", "0".repeat(64));
+    for place in [
+        &["log", "entries", "--value-id"][..],
+        &["log", "entries", "--actor"],
+        &["keys", "certificate", "--value"],
+        &["keys", "certificate", "--lost"],
+    ] {
+        let mut command = Command::new(binary());
+        command.args(place).arg(&key).env_clear().env("SIV_CREDENTIAL", format!("siv_aud_{}", "0".repeat(77)));
+        command.env("SIV_URL", format!("http://{}", listener.local_addr().unwrap()));
+        let refused = command.output().unwrap();
+        let told = said(&refused);
+        assert!(!refused.status.success() && told.contains("secureValueKey") && told.contains("not sent"), "{told}");
+        assert!(!told.contains(&key), "{told}");
+        let came = listener.accept();
+        assert!(matches!(&came, Err(error) if error.kind() == ErrorKind::WouldBlock), "{place:?}: {came:?}");
+    }
 }
 
 #[test]

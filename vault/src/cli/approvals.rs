@@ -70,6 +70,10 @@ fn block(approval: &Value) -> Lines {
     lines.add("tenant", text(approval, "tenant"));
     for kek in &keks {
         lines.add("key", version(kek));
+        let mut tokens = approval["tokens"].as_array().into_iter().flatten();
+        if let Some(token) = tokens.find(|token| token["kek"] == **kek) {
+            lines.add("lies in", in_token(token));
+        }
     }
     about(approval, &mut lines);
     lines.add("asked by", format!("{}, {}", person(approval, "requestedBy"), time(approval, "requestedAt")));
@@ -200,13 +204,20 @@ fn asks(act: &str) -> &'static str {
     }
 }
 
+/// Where a version lies that is in a token.
+fn in_token(token: &Value) -> String {
+    let part = |name: &str, words: &str| token[name].as_str().map(|value| format!("{words} {value}"));
+    let parts = [part("token", "the token"), part("serial", "serial number"), part("label", "called")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// `id.version` as a person reads it.
 fn version(kek: &str) -> String {
     kek.split_once('.').map_or_else(|| kek.to_owned(), |(id, version)| format!("version {version} of {id}"))
 }
 
 /// A credential by its name, where that is known, and its id.
-fn person(approval: &Value, member: &str) -> String {
+pub(super) fn person(approval: &Value, member: &str) -> String {
     let id = text(approval, member);
     match approval[format!("{member}Name")].as_str() {
         Some(name) => format!("{name} ({id})"),
@@ -243,7 +254,9 @@ mod tests {
             "keks": ["01a2146f-03b7-7be0-9a4f-1c5d0c9f2b11.1"], "state": "requested", "secondsLeft": 86_399,
             "requestedBy": "01a2146f-9a01-7be0-9a4f-1c5d0c9f2b11", "requestedByName": "Ada\u{1b}[31m",
             "requestedAt": "2026-11-27T02:10:03.123Z", "expiresAt": "2026-11-28T02:10:03.123Z", "tokenLost": true,
-            "seen": "silent", "digest": "5b".repeat(32),
+            "seen": "silent", "digest": "5b".repeat(32), "tokens": [{
+                "kek": "01a2146f-03b7-7be0-9a4f-1c5d0c9f2b11.1", "token": "acme", "serial": "00a1b2c3d4e5f607", "label": "siv-acme-1",
+            }],
             "losses": [{"class": "stored", "dataKeys": 1, "values": 1_000_000, "valuesAtLeast": true}],
         });
         let text = block(&asked).text(&output);
@@ -251,6 +264,7 @@ mod tests {
             "version 1 of 01a2146f-03b7-7be0-9a4f-1c5d0c9f2b11",
             "Ada\u{fffd}[31m (01a2146f-9a01-7be0-9a4f-1c5d0c9f2b11), 2026-11-27 02:10:03Z",
             "2026-11-28 02:10:03Z, 23 h 59 min left",
+            "the token acme, serial number 00a1b2c3d4e5f607, called siv-acme-1",
             "stored: 1 data keys, 1000000 or more values",
             "siv keys approve 01a21470-11c2-7f7b-8eec-658cb376cb51",
         ] {

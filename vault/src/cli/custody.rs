@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
+use crate::domain::{ApprovalId, KekId, TenantName};
 
 use super::approvals::{self, counted, text};
 use super::client::{Client, tenant_query};
@@ -25,7 +25,7 @@ pub(super) async fn rotate(
     let sentence = if approval.is_object() {
         let then = match text(approval, "keyProvider") {
             "local" => "and it is done",
-            _ => "and then you say this command again, with the PIN",
+            _ => "and then who asked says this command again, with the PIN",
         };
         let tenant = text(&done, "tenant");
         let what = match approval["hsm"]["waived"].as_str() {
@@ -50,7 +50,8 @@ pub(super) async fn rotate(
 /// What the second custodian says.
 fn second(approval: &Value) -> String {
     format!(
-        "Nothing is done yet: a second custodian has until {} to say\n  siv keys approve {} --digest {}",
+        "Nothing is done yet: it is asked for by {}, and another custodian has until {} to say\n  siv keys approve {} --digest {}",
+        approvals::person(approval, "requestedBy"),
         text(approval, "expiresAt"),
         text(approval, "approvalId"),
         text(approval, "digest")
@@ -251,14 +252,14 @@ pub(super) enum Of {
     /// The tenant's keys.
     Tenant,
     /// A value.
-    Value(ValueId),
+    Value(String),
     /// One version of a key that is lost, as `id.version`.
     Version(String),
 }
 
 impl Of {
     /// What was named; the tenant's where nothing was.
-    pub(super) fn named(value: Option<ValueId>, kek: Option<String>) -> Self {
+    pub(super) fn named(value: Option<String>, kek: Option<String>) -> Self {
         match (value, kek) {
             (Some(value), _) => Self::Value(value),
             (None, Some(kek)) => Self::Version(kek),
@@ -272,7 +273,7 @@ pub(super) async fn certificate(client: &Client, tenant: Option<&TenantName>, of
     let mut query = tenant_query(tenant);
     match of {
         Of::Tenant => {}
-        Of::Value(value) => query.push(("valueId", value.to_string())),
+        Of::Value(value) => query.push(("valueId", value.clone())),
         Of::Version(kek) => query.push(("kek", kek.clone())),
     }
     let answer = client.fetch("/v1/keks/certificate", &query).await?;

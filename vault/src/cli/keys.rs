@@ -9,7 +9,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::domain::{ApprovalId, KekId, TenantName, ValueId};
+use crate::domain::{ApprovalId, KekId, TenantName};
 use crate::keys::KekState;
 
 use super::approvals;
@@ -170,8 +170,9 @@ pub(super) enum Command {
     )]
     Certificate {
         /// A value that was deleted.
-        #[arg(long)]
-        value: Option<ValueId>,
+        // A text: what is no id is told without being repeated, since it may be a key.
+        #[arg(long, value_name = "ID")]
+        value: Option<String>,
         /// A version that was stated to be lost, as `id.version`.
         #[arg(long, value_name = "ID.VERSION", conflicts_with = "value")]
         lost: Option<String>,
@@ -276,13 +277,27 @@ fn list(output: &Output, mut keks: Value) {
         }
         Some(tenant)
     });
+    if !output.is_json() {
+        keks["data"].as_array_mut().into_iter().flatten().for_each(|kek| kek["tokenAnswers"] = answers(kek));
+    }
     let place = ["tenant", "kekId", "version", "state", "dataKeysLeft", "keyProvider", "token", "serial", "label"];
-    output.table(&keks, &[&place[..], &["mechanism", "createdAt"]].concat());
+    output.table(&keks, &[&place[..], &["tokenAnswers", "mechanism", "createdAt"]].concat());
     if let Some(tenant) = sealed.filter(|_| !output.is_json()) {
         Output::progress(&format!(
             "tenant {tenant} is sealed: nothing is captured or opened; `siv keys unseal` ends that, unless its keys are destroyed"
         ));
     }
+}
+
+/// Whether a version's token answers, in a word; none where nobody asks a token.
+fn answers(kek: &Value) -> Value {
+    let is_asked = kek["keyProvider"] == "hsm" && !matches!(kek["state"].as_str(), Some("destroyed" | "lost"));
+    Value::from(match kek["tokenAnswers"].as_bool() {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None if is_asked => "not asked yet",
+        None => "",
+    })
 }
 
 /// Seals or unseals.

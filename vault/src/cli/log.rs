@@ -15,6 +15,7 @@ use crate::access_log::bundle;
 use crate::access_log::{Checkpoint, Note, VerifierKey};
 use crate::config::Environment;
 use crate::domain::TenantName;
+use crate::http::PENDING;
 
 use super::client::{Client, tenant_query};
 use super::failure::Failure;
@@ -68,9 +69,10 @@ impl Command {
                 let mut query = tenant_query(tenant.as_ref());
                 query.extend(from.map(|from| ("from", from)));
                 query.extend(to.map(|to| ("to", to)));
-                export(&Client::from_environment(environment)?, &query, &out).await?;
-                let text = format!("the bundle is in {}; check it with `siv log verify`", out.display());
-                output.sentence(&json!({ "out": out.display().to_string() }), &text);
+                let pending = export(&Client::from_environment(environment)?, &query, &out).await?;
+                let text =
+                    format!("the bundle is in {}; check it with `siv log verify`{}", out.display(), later(pending));
+                output.sentence(&json!({ "out": out.display().to_string(), "pending": pending }), &text);
                 Ok(())
             }
             Self::Verify { dir, vkey, since } => verify(&dir, &vkey, since.as_deref(), output),
@@ -79,8 +81,17 @@ impl Command {
     }
 }
 
-/// Fetches the bundle as a tar into its folder and unpacks it there: all of it, or nothing is left.
-async fn export(client: &Client, query: &[(&str, String)], out: &Path) -> Result<(), Failure> {
+/// That a bundle ends before now, where entries waited for integration when it was made.
+fn later(pending: u64) -> String {
+    match pending {
+        0 => String::new(),
+        1 => ". It ends before now: 1 entry waited for its index, and comes with the next export".to_owned(),
+        more => format!(". It ends before now: {more} entries waited for their index, and come with the next export"),
+    }
+}
+
+/// Fetches the bundle as a tar into its folder and unpacks it there: all of it, or nothing is left. How many entries waited meanwhile.
+async fn export(client: &Client, query: &[(&str, String)], out: &Path) -> Result<u64, Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("{} cannot be written", out.display())).because(error);
     let landing = Landing::make(out).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
@@ -89,15 +100,17 @@ async fn export(client: &Client, query: &[(&str, String)], out: &Path) -> Result
         _ => failed(error),
     })?;
     let mut answer = client.fetch("/v1/log/export", query).await?;
+    let pending = answer.headers().get(PENDING).and_then(|count| count.to_str().ok()?.parse().ok()).unwrap_or(0);
     let mut file = tokio::fs::File::from_std(landing.tar().map_err(failed)?);
     while let Some(chunk) = answer.chunk().await.map_err(|error| broken(&error))? {
         file.write_all(&chunk).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)?;
     drop(file);
-    landing
-        .unpack()
-        .map_err(|error| Failure::new(format!("the bundle cannot be unpacked into {}", out.display())).because(error))
+    landing.unpack().map_err(|error| {
+        Failure::new(format!("the bundle cannot be unpacked into {}", out.display())).because(error)
+    })?;
+    Ok(pending)
 }
 
 fn broken(error: &reqwest::Error) -> Failure {

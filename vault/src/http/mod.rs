@@ -43,4 +43,4 @@ pub(crate) use dress::Arrival;
 pub(crate) use json::RawBody;
 pub(crate) use problem::{Code, Problem};
 pub(crate) use routes::log::shown;
-pub(crate) use routes::log_files::bundle;
+pub(crate) use routes::log_files::{PENDING, bundle};

@@ -130,6 +130,20 @@ impl LogReader {
         Ok(())
     }
 
+    /// How many entries of this part are durable and in no bundle yet, because they wait for integration: the bundle ends before them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn pending(&self, log: &TenantName, part: Part) -> Result<u64, Error> {
+        let Some(waiting) = self.store.waiting().await?.into_iter().find(|of| of.log == *log) else { return Ok(0) };
+        let is_asked_for = match part {
+            Part::Whole => true,
+            Part::Indices(range) => range.to > checkpoints::newest(log, &self.store, &self.keys).await?.1.size,
+            Part::Times(_, to) => to > waiting.since,
+        };
+        Ok(if is_asked_for { waiting.entries } else { 0 })
+    }
+
     /// The lines of one entry bundle's openings, and the entries whose openings are out of reach and not waited for.
     async fn openings(&self, log: &TenantName, id: &TileId) -> Result<(Zeroizing<String>, Vec<IndexRange>), Error> {
         let start = id.index * TILE_WIDTH;

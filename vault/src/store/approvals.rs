@@ -2,11 +2,13 @@
 //!
 //! The rows are authenticated as all rows that decide; that the two are not the same credential is judged on them.
 
+mod asking;
 mod over;
 mod withdrawing;
 
 use std::time::Duration;
 
+pub use asking::request;
 pub use over::Over;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -26,10 +28,6 @@ use crate::domain::{ApprovalId, CredentialId, Realm, Tenant, TenantName, Timesta
 
 /// So long a request waits for its second person, and what was approved to be carried out.
 pub(in crate::store) const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// So many requests of one credential wait for their second person: all that wait are read where one is looked for. They are
-/// counted before the commit, so that some that come in the same moment may be more; it is no limit that anything rests on.
-const MOST_OPEN: usize = 16;
 
 /// An approval, asked for or given: body of a row of `Table::Approvals`, key: its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,49 +115,6 @@ pub enum Approved {
     Own,
     /// It cannot be given any more.
     Over(Over),
-}
-
-/// Notes what a custodian asks for.
-///
-/// # Errors
-/// [`Error::TooManyOpen`]; those of the committer.
-pub async fn request(
-    by: &Administrator,
-    custodian: CredentialId,
-    act: TwoPersonAct,
-    ground: Ground<'_>,
-) -> Result<ApprovalRecord, Error> {
-    let now = ground.store.clock().now();
-    if open_of(custodian, &by.tenant, now, ground.store).await? >= MOST_OPEN {
-        return Err(Error::TooManyOpen);
-    }
-    let record = ApprovalRecord {
-        approval_id: ApprovalId::generate(now),
-        act,
-        requested_by: custodian,
-        requested_at: now,
-        expires_at: now.plus(LASTS),
-        approved_by: None,
-        approved_at: None,
-        completed_at: None,
-        withdrawn_by: None,
-        withdrawn_at: None,
-    };
-    let mut decree = Decree::new(by.clone());
-    let entry = entry(&decree, "approval.requested", &record, by);
-    decree.push(record.to_row(&by.tenant, &record.approval_id.to_string(), 1)?, entry);
-    decree.submit(ground.committer).await?.ok_or(Error::Conflict)?;
-    Ok(record)
-}
-
-/// How many requests of a credential wait.
-async fn open_of(custodian: CredentialId, tenant: &TenantName, now: Timestamp, store: &Store) -> Result<usize, Error> {
-    let mut open = 0;
-    for row in store.rows(Table::Approvals, tenant).await? {
-        let record = ApprovalRecord::from_row(&row)?;
-        open += usize::from(record.requested_by == custodian && record.state(now) == "requested");
-    }
-    Ok(open)
 }
 
 /// Approves as a second custodian, and does what was asked for; what needs a PIN is done when who asked says it again.

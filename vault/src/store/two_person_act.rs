@@ -103,6 +103,15 @@ impl TwoPersonAct {
         }
     }
 
+    /// Whether it is about the version with this row's key.
+    pub(in crate::store) fn names(&self, version: &str) -> bool {
+        match self {
+            Self::ShredTenant { keks, .. } => keks.iter().any(|kek| kek == version),
+            Self::LoseVersion { kek, .. } | Self::LeaveToken { kek, .. } => kek == version,
+            Self::LeaveStrict { .. } => false,
+        }
+    }
+
     /// What the log says of it: enough to know what was asked for without the row.
     pub(in crate::store) fn facts(&self) -> Vec<(&'static str, String)> {
         match self {

@@ -62,11 +62,6 @@ pub(in crate::cli) struct Command {
 
 impl Command {
     pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Failure> {
-        // A key that opens a value stands in no address, whatever it was taken for.
-        if self.value_id.as_deref().is_some_and(|named| named.starts_with("svk_")) {
-            let next = "`POST /v1/values/lookup` tells an app's server the valueId of a key, and opens nothing";
-            return Err(Failure::new("that is a secureValueKey, not the id of a value: it was not sent").so(next));
-        }
         let (mut cursor, most) = (self.cursor.clone(), self.limit as usize);
         let query = self.query();
         let mut entries = Vec::new();

@@ -48,6 +48,9 @@ pub(crate) struct KekSummary {
     serial: Option<String>,
     /// What the key is called in the token.
     label: Option<String>,
+    /// In a list, of a version in a token that has not ended: whether that token answers now, as `/readyz` of this node knows it. Null
+    /// where this node has not asked it since it started, or waits for its first answer.
+    token_answers: Option<bool>,
     /// How its key ended, once it is destroyed.
     ended: Option<&'static str>,
     /// In a list, of a version that was compromised: data keys of before on which values may still rest. At 0 the compromise is over.
@@ -73,10 +76,16 @@ impl KekSummary {
             token: token.flatten(),
             serial: serial.flatten(),
             label: record.hsm.as_ref().map(|hsm| hsm.label().to_owned()),
+            token_answers: None,
             ended: record.ended.as_ref().map(|end| end.how.as_str()),
             data_keys_left: None,
             waived: None,
         }
+    }
+
+    /// Label and serial number of its token, and what it is called there.
+    pub(super) fn place(self) -> (Option<String>, Option<String>, Option<String>) {
+        (self.token, self.serial, self.label)
     }
 }
 
@@ -92,9 +101,17 @@ pub(crate) async fn list(
     let name = |record: &KekRecord| format!("{}.{:010}", record.kek_id, record.version);
     let line = |(_, record): &(u64, KekRecord)| {
         let data_keys_left = left.get(&(record.kek_id, record.version)).copied();
-        (name(record), KekSummary { data_keys_left, ..KekSummary::of(settings, record) })
+        let token_answers = token_answers(&state, settings, record);
+        (name(record), KekSummary { data_keys_left, token_answers, ..KekSummary::of(settings, record) })
     };
     part(caller.tenant.keks.values().map(line).collect::<BTreeMap<_, _>>(), &uri)
+}
+
+/// What this node knows of the token of a version that has not ended. Nothing is asked for it.
+fn token_answers(state: &State, settings: &TenantCatalog, record: &KekRecord) -> Option<bool> {
+    let hsm = record.hsm.as_ref().filter(|_| !record.state.is_over())?;
+    let is_refused = settings.providers.get(&hsm.provider).is_some_and(|(_, provider)| provider.quarantined);
+    if is_refused { Some(false) } else { state.rooms().keys.hsm_answers(&settings.tenant.name, hsm.provider) }
 }
 
 /// How to rotate.

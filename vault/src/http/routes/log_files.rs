@@ -23,6 +23,9 @@ use crate::store::Caller;
 /// Members of an export's query.
 pub(crate) const RANGE: &[&str] = &["from", "to"];
 
+/// The header of an export that says how many entries wait for integration and come with the next one.
+pub(crate) const PENDING: &str = "siv-pending-entries";
+
 /// Which entry a proof is wanted of: a receipt, or an index.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +107,8 @@ pub(crate) async fn bundle(
     // Before the first entry is integrated there is nothing to export, and while a key provider is away half of it cannot be
     // opened: say so instead of sending half a tar. What was refused is no export.
     reader(state).look_ahead(&log).await?;
+    // Counted before the entry of this very export, which always waits.
+    let pending = reader(state).pending(&log, part).await?;
     // A bundle's openings are held until they are written: few at a time.
     let place = state.exports().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded).retry_after(5))?;
     state.record(entry).await?;
@@ -115,7 +120,9 @@ pub(crate) async fn bundle(
         drop(place);
     });
     let pieces = stream::unfold(pieces, async |mut pieces| pieces.recv().await.map(|piece| (piece, pieces)));
-    Ok(archive(Body::from_stream(pieces)))
+    let mut response = archive(Body::from_stream(pieces));
+    response.headers_mut().insert(PENDING, HeaderValue::from(pending));
+    Ok(response)
 }
 
 fn archive(body: Body) -> Response {

@@ -105,6 +105,8 @@ async fn leaving_strict_mode_takes_a_second_custodian_and_entering_it_one() {
     assert_eq!(set(0).await.expect(200).json()["cacheSeconds"], 0);
     let asked = set(60).await.expect(202).json();
     assert_eq!(asked["cacheSeconds"], 0, "it is strict still");
+    let again = set(60).await.expect(202).json();
+    assert_eq!(again["approval"]["approvalId"], asked["approval"]["approvalId"], "it waits already");
     let path = format!("/v1/approvals/{}", asked["approval"]["approvalId"].as_str().unwrap());
     assert_eq!(vault.post(&path, "custodian", json!({})).await.status, 403);
     let given = vault.ask("POST", &path, "second", Sent::Nothing).await.expect(200).json();

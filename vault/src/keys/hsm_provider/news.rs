@@ -164,6 +164,14 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Whether its token answers, as far as it was heard; nothing while its first answer is waited for.
+    fn answers(&self) -> Option<bool> {
+        let state = self.state();
+        if state.is_away { Some(false) } else { (state.is_well && is_well(self.status().phase)).then_some(true) }
+    }
+}
+
 impl HsmProvider {
     fn all(&self) -> Vec<std::sync::Arc<Running>> {
         self.hosts().values().cloned().collect()
@@ -200,6 +208,13 @@ impl Keys {
     /// It was written.
     pub fn hsm_news_told(&self) {
         self.inner.provider.hsm.news.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    }
+
+    /// Whether the token of a configuration answers now, as far as this node knows without asking it: nothing where it has not asked.
+    #[must_use]
+    pub fn hsm_answers(&self, tenant: &TenantName, provider: KeyProviderId) -> Option<bool> {
+        let running = self.inner.provider.hsm.hosts().get(&(tenant.clone(), provider)).cloned();
+        running.and_then(|running| running.answers())
     }
 
     /// Where a tenant's HSMs stand, as far as this node asked one; and those of all tenants.

@@ -5,7 +5,9 @@ use super::vault::{NOW, Vault, demo, entry, tenant_row};
 use crate::access_log::Action;
 use crate::domain::credential::CredentialRecord;
 use crate::domain::{AppDocument, CaptureSessionId, CredentialId, CredentialKind, TenantName};
+use crate::keys::{KekRecord, KekState};
 use crate::store::committer::operation::Changes;
+use crate::store::kek_states::versions;
 use crate::store::records::{Body, StoredCredential};
 use crate::store::rows::{DecidingRow, Table};
 use crate::store::{Catalog, Error};
@@ -20,6 +22,7 @@ on_every_engine!(
     an_entry_that_only_looks_newest_refuses_the_row,
     an_app_name_belongs_to_one_tenant,
     the_catalog_follows_the_generation,
+    opened_data_keys_are_forgotten_where_a_kek_changed_and_kept_where_anything_else_did,
     rows_come_in_parts_that_join_without_gap_and_are_checked,
     a_row_without_its_entry_is_not_written,
 );
@@ -246,6 +249,43 @@ async fn the_catalog_follows_the_generation(vault: Vault) {
     })
     .await
     .expect("who cannot read the generation serves nothing");
+}
+
+async fn opened_data_keys_are_forgotten_where_a_kek_changed_and_kept_where_anything_else_did(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let catalog = Catalog::start(vault.store.clone());
+    let read = async || catalog.tenant(&demo()).await.unwrap().unwrap();
+    let mut generation = read().await.generation;
+    let (version, kek) = versions(&demo(), &vault.store).await.unwrap().remove(0);
+    let id = vault.data_keys().await[0];
+    let is_opened = || vault.keys.cached(&demo(), id).is_some();
+    // Other settings, heard of from the generation or asked for anew. Written as another node does: nobody tells this one.
+    vault.decree(tenant_row(&demo(), 2, false)).await.unwrap();
+    let heard = async {
+        while read().await.generation == generation {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), heard).await.unwrap();
+    generation = read().await.generation;
+    catalog.refresh(&demo());
+    assert!(read().await.generation == generation && is_opened());
+    // A KEK's new state, heard of without a request.
+    let becomes = |state, version| KekRecord { state, ..kek.clone() }.to_row(&demo(), &kek.row_key(), version).unwrap();
+    vault.decree(becomes(KekState::Deactivated, version + 1)).await.unwrap();
+    let forgotten = async {
+        while is_opened() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(60), forgotten).await.is_ok(), "it is still opened");
+    // The same where somebody asks for the settings anew before they are heard of.
+    vault.keys.data_key(&vault.store, &demo(), id).await.unwrap();
+    assert!(is_opened());
+    vault.decree(becomes(KekState::Active, version + 2)).await.unwrap();
+    catalog.refresh(&demo());
+    read().await;
+    assert!(!is_opened());
 }
 
 async fn a_row_without_its_entry_is_not_written(vault: Vault) {

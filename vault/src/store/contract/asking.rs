@@ -19,6 +19,7 @@ on_every_engine!(
     a_tenant_that_was_begun_with_a_local_key_is_made_with_it,
     a_data_key_that_is_gone_stays_gone_though_it_was_wrapped_anew_meanwhile,
     a_move_rests_on_the_credential_that_asked_for_it,
+    the_same_act_asked_for_again_is_answered_with_the_request_that_waits,
     one_credential_asks_for_sixteen_acts_and_for_no_more_until_some_are_over,
     what_was_withdrawn_is_neither_approved_nor_carried_out_nor_counted,
 );
@@ -140,6 +141,30 @@ async fn what_was_withdrawn_is_neither_approved_nor_carried_out_nor_counted(vaul
     }
 }
 
+async fn the_same_act_asked_for_again_is_answered_with_the_request_that_waits(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let (one, two) = (vault.custodian().await, vault.custodian().await);
+    let act = |cache_seconds| TwoPersonAct::LeaveStrict { cache_seconds, settings: 1 };
+    let first = vault.asked(one, act(60)).await;
+    let other = vault.asked(one, act(61)).await;
+    assert_ne!(other.approval_id, first.approval_id, "it is another act");
+    for seconds in 62..76 {
+        vault.asked(one, act(seconds)).await;
+    }
+    // Whoever asks, and though this one may ask for no more.
+    for again in [one, two] {
+        assert_eq!(vault.asked(again, act(60)).await, first);
+    }
+    assert_eq!(vault.said("key.approval.requested").await, 16);
+    // Of one that nobody can approve any more another is made: it was taken back, or who asked was sent away.
+    approvals::withdraw(&vault.by_custodian(two), two, first.approval_id, vault.ground()).await.unwrap();
+    let anew = vault.asked(two, act(60)).await;
+    assert!(anew.approval_id != first.approval_id && anew.requested_by == two);
+    vault.decree(stored(one, true).to_row(&demo(), &one.to_string(), 2).unwrap()).await.unwrap();
+    assert_eq!(vault.asked(two, act(61)).await.requested_by, two);
+    assert_eq!(vault.said("key.approval.requested").await, 18);
+}
+
 async fn one_credential_asks_for_sixteen_acts_and_for_no_more_until_some_are_over(vault: Vault) {
     let vault = vault.with_tenant().await;
     let (one, two) = (vault.custodian().await, vault.custodian().await);
@@ -150,10 +175,10 @@ async fn one_credential_asks_for_sixteen_acts_and_for_no_more_until_some_are_ove
     for seconds in 1..=16 {
         ask(one, seconds).await.unwrap();
     }
-    let more = ask(one, 17).await;
+    let more = ask(one, 18).await;
     assert!(matches!(more, Err(Error::TooManyOpen)), "{more:?}");
-    assert!(ask(two, 1).await.is_ok(), "another one is not kept from asking");
+    assert!(ask(two, 17).await.is_ok(), "another one is not kept from asking");
     assert_eq!(vault.store.rows(Table::Approvals, &demo()).await.unwrap().len(), 17);
     vault.clock.advance(approvals::LASTS);
-    assert!(ask(one, 17).await.is_ok());
+    assert!(ask(one, 18).await.is_ok());
 }

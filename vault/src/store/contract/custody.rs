@@ -251,7 +251,8 @@ async fn an_approval_is_over_after_a_day_after_use_and_when_the_keys_are_others(
     kek_rotation::rotate(&vault.by(), Target::Same, vault.clock.now(), vault.ground()).await.unwrap();
     assert!(matches!(vault.approve(two, &other_keys).await, Approved::Over(_)));
     assert_eq!(vault.state(2).await, KekState::Active);
-    let (asked, again) = (vault.ask_to_shred(one).await, vault.ask_to_shred(one).await);
+    let lost = Extent::of(&demo(), &vault.store).await.unwrap().act(keys::Statement::TokenLost);
+    let (asked, again) = (vault.ask_to_shred(one).await, vault.asked(one, lost).await);
     assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
     assert!(matches!(vault.approve(three, &asked).await, Approved::Over(_)), "it is used once");
     assert!(
@@ -298,8 +299,9 @@ async fn strict_mode_is_left_by_two_persons(vault: Vault) {
     approvals::set_cache(&vault.by(), tenant().await, 0, vault.ground()).await.unwrap();
     assert_eq!(tenant().await.1.cache_seconds, 0);
     let act = TwoPersonAct::LeaveStrict { cache_seconds: 120, settings: tenant().await.0 };
-    let asked = approvals::request(&vault.by(), one, act.clone(), vault.ground()).await.unwrap();
-    let beside = approvals::request(&vault.by(), one, act, vault.ground()).await.unwrap();
+    let asked = approvals::request(&vault.by(), one, act, vault.ground()).await.unwrap();
+    let longer = TwoPersonAct::LeaveStrict { cache_seconds: 121, settings: tenant().await.0 };
+    let beside = approvals::request(&vault.by(), one, longer, vault.ground()).await.unwrap();
     assert!(matches!(vault.approve(one, &asked).await, Approved::Own));
     assert_eq!(tenant().await.1.cache_seconds, 0);
     assert!(matches!(vault.approve(two, &asked).await, Approved::Done { .. }));
