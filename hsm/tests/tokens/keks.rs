@@ -37,6 +37,40 @@ fn a_key_is_found_by_one_search_whatever_its_kind_and_whatever_else_has_its_name
 }
 
 #[test]
+fn an_object_of_a_keys_name_that_does_not_say_what_it_is_or_says_that_it_is_a_key_lets_no_key_serve() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let host = token.host();
+    let selector = named("kek");
+    host.create_kek(&selector, KekKind::Aes256, LONG).unwrap();
+    let by_label = hsm::KekSelector { id: None, ..selector };
+    let file = token.folder().join("data");
+    std::fs::write(&file, b"a note").unwrap();
+    token.logged_in(&["--write-object", &file.display().to_string(), "--type", "data", "--label", "kek"]);
+    let found = || host.describe(&by_label, LONG).map(|said| said.kind);
+    let asked = || token.calls("CKA_CLASS");
+    let before = asked();
+    assert_eq!(found(), Ok(KekKind::Aes256));
+    assert_eq!(asked(), before + 2, "each says once what it is");
+    // Whichever of the two it is, and both.
+    for (from, to) in [(1, 1), (2, 2), (1, 2)] {
+        let silent = || {
+            token.inject(&format!("CKA_CLASS class=none from={} to={}\n", asked() + from, asked() + to));
+        };
+        silent();
+        let refused = found();
+        assert!(matches!(refused, Err(HsmError::KekUnfit(_))), "{refused:?}");
+        silent();
+        let refused = host.destroy_kek(&by_label, None, LONG);
+        assert!(matches!(refused, Err(HsmError::KekUnfit(_))), "nor is one taken for gone: {refused:?}");
+    }
+    // A note that says it is a secret key (CKO_SECRET_KEY).
+    token.inject("CKA_CLASS class=0x4\n");
+    assert_eq!(found(), Err(HsmError::KekAmbiguous(2)));
+    token.inject("");
+    assert_eq!(found(), Ok(KekKind::Aes256));
+}
+
+#[test]
 fn an_absent_key_is_said_to_be_absent_and_tears_nothing_down() {
     for provider in BOTH {
         let token = Token::new(provider);

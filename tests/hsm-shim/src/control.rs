@@ -21,6 +21,8 @@ pub enum Fault {
     Flags(u64),
     /// Gives a token so many sessions at most.
     Sessions(u64),
+    /// Says that an object is of this class, or says nothing of it.
+    Class(Option<u64>),
     IvInPlace,
     IvAppended,
     IvZero,
@@ -103,6 +105,7 @@ fn of_line(line: &str, name: &str, count: u64) -> Option<Fault> {
                     _ => Fault::IvZero,
                 });
             }
+            "class" => fault = Some(Fault::Class((value != "none").then(|| number(value)))),
             "from" => from = number(value),
             "times" => times = number(value),
             "tag" => {}

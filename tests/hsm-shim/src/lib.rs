@@ -13,7 +13,7 @@
 //! `crash` (SIGSEGV), `flip` (a bit of what is returned), `longer` (claims more bytes than there was room for). `from` and `to` are the first
 //! and last call it applies to, counted per process and function from 1; `times` is how often the line applies in a process, and `tag` only
 //! makes it another line. `flags=BITS` and `sessions=N` change what a token says of itself. `iv=inplace` and `iv=appended` make `AES_GCM` take its IV as modules do that make it themselves; `iv=zero` as one that
-//! was asked for it and left the buffer alone.
+//! was asked for it and left the buffer alone. Of `CKA_CLASS`, counted as if it were a function, `class=none` says nothing and `class=CODE` that.
 #![allow(non_snake_case, missing_docs, reason = "the names are PKCS#11's")]
 #![allow(clippy::missing_safety_doc, reason = "a C module's functions, called by a loader")]
 
@@ -112,6 +112,7 @@ macro_rules! intercept {
             list.C_Encrypt = Some(gcm::C_Encrypt);
             list.C_Decrypt = Some(C_Decrypt);
             list.C_GetTokenInfo = Some(C_GetTokenInfo);
+            list.C_GetAttributeValue = Some(C_GetAttributeValue);
         }
     };
 }
@@ -126,7 +127,6 @@ intercept! {
     C_Logout(session: CK_SESSION_HANDLE);
     C_FindObjectsInit(session: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG);
     C_FindObjects(session: CK_SESSION_HANDLE, found: *mut CK_OBJECT_HANDLE, room: CK_ULONG, count: *mut CK_ULONG);
-    C_GetAttributeValue(session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG);
     C_CreateObject(session: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG, object: *mut CK_OBJECT_HANDLE);
     C_DestroyObject(session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE);
     C_GenerateKey(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, template: *mut CK_ATTRIBUTE, count: CK_ULONG, key: *mut CK_OBJECT_HANDLE);
@@ -213,4 +213,34 @@ unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
         _ => {}
     }
     code
+}
+
+unsafe extern "C" fn C_GetAttributeValue(
+    session: CK_SESSION_HANDLE,
+    object: CK_OBJECT_HANDLE,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+) -> CK_RV {
+    let fault = match before("C_GetAttributeValue") {
+        Ok(fault) => fault,
+        Err(code) => return code,
+    };
+    let Some(call) = real().C_GetAttributeValue else { return CKR_FUNCTION_NOT_SUPPORTED };
+    let code = unsafe { call(session, object, template, count) };
+    if count == 1 && unsafe { (*template).type_ } == CKA_CLASS {
+        match control::fault("CKA_CLASS") {
+            Some(Fault::Class(None)) => unsafe {
+                (*template).ulValueLen = CK_UNAVAILABLE_INFORMATION;
+                return CKR_ATTRIBUTE_TYPE_INVALID;
+            },
+            Some(Fault::Class(Some(class))) if code == CKR_OK => unsafe {
+                (*template).pValue.cast::<CK_OBJECT_CLASS>().write_unaligned(class);
+            },
+            _ => {}
+        }
+    }
+    match fault {
+        Some(Fault::After(after)) => after,
+        _ => code,
+    }
 }
