@@ -109,6 +109,10 @@ async fn guesses_of_a_tokens_pin_are_counted_on_both_nodes_and_over_a_restart() 
     let mut one = Custody::on_postgres(&[&token], &postgres);
     let (owner, guest) = (one.customer_in("owner", (&token, LABEL, PIN), 0), one.customer("guest", &[], 0));
     let two = one.beside(&postgres);
+    // A node logs in for the owner when something of theirs is first needed, be it by the node itself. From here on only guesses do.
+    for node in [&one, &two] {
+        until("it serves", || async { node.put(&owner, "4242424242424242").await.is_ok() }).await;
+    }
     let tried = token.calls("C_Login");
     let guess = |node: &Custody, pin: &str| {
         let options = node.options(&token, LABEL, pin);
@@ -124,12 +128,12 @@ async fn guesses_of_a_tokens_pin_are_counted_on_both_nodes_and_over_a_restart() 
         assert!(why.contains("no other is tried"), "{why}");
     }
     one.restart();
+    until("it serves", || async { one.put(&owner, "4242424242424242").await.is_ok() }).await;
     let begun = token.calls("C_Login");
     let why = guess(&one, "0000000009");
     assert!(why.contains("no other is tried"), "{why}");
     assert_eq!(token.calls("C_Login"), begun, "two in all, whichever node and however often it is started");
     // Whose token it is goes on, and brings a PIN that was changed.
-    until("it serves", || async { one.put(&owner, "4242424242424242").await.is_ok() }).await;
     token.logged_in(&["--change-pin", "--new-pin", "0987654321"]);
     let options = one.options(&token, LABEL, "0987654321");
     one.keys(&owner, &[&["rotate"], &words(&options)[..]].concat());
