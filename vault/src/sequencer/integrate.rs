@@ -284,9 +284,8 @@ impl Integrator {
                 None => 0,
                 Some(number) => {
                     let before = Position { boot: lane.boot, lane: lane.lane, number };
-                    let entry = self.store.entry_at(&group.tenant, &before).await?;
                     // Not there or not integrated: then this group does not follow.
-                    if entry.is_some_and(|entry| entry.index.is_some()) { group.first } else { 0 }
+                    if self.store.is_integrated(&group.tenant, &before).await? { group.first } else { 0 }
                 }
             };
             numbers.insert(group.tenant.clone(), next);

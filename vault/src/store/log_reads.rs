@@ -139,6 +139,15 @@ impl Store {
         Ok(wrong.filter_map(|entry| Some((entry.index?, entry.position))).collect())
     }
 
+    /// Whether the entry at a place is there and has its index. Nothing of it is opened: no key provider is asked for it.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn is_integrated(&self, log: &TenantName, position: &Position) -> Result<bool, Error> {
+        let raw = engine!(self, entry_at(position, log))?;
+        Ok(raw.is_some_and(|entry| entry.index.is_some()))
+    }
+
     /// The entry at a place, with its index once it has one.
     ///
     /// # Errors

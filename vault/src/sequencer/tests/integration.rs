@@ -3,7 +3,8 @@
 use super::{NOW, Vault, tenant};
 use crate::access_log::bundle::{IndexRange, verify};
 use crate::access_log::{Action, Entry, LogProof, Outcome, Receipt, leaf_hash};
-use crate::domain::{Actor, TenantName};
+use crate::domain::{Actor, DataKeyClass, TenantName};
+use crate::sequencer::record::record;
 use crate::sequencer::{Error, Part, Sequencer, Tar};
 use crate::store::{Changes, Decision, Generation, Operation, Reads, Rows};
 
@@ -51,6 +52,25 @@ async fn what_is_committed_gets_an_index_and_a_signed_head() {
     assert_eq!((report.checkpoint.size, report.checkpoint.root), (301, head.root));
     let heads = vault.keys.read_heads().await.unwrap();
     assert!(heads.iter().any(|noted| noted.log == tenant() && noted.size == 301), "noted outside the database");
+}
+
+#[tokio::test]
+async fn integration_opens_nothing_that_entries_say_of_persons() {
+    let (vault, system) = (Vault::start().await, TenantName::system());
+    let write = async || {
+        let actor = Actor { name: Some("Ada".to_owned()), ..Actor::anonymous() };
+        let entry = Entry::by(system.clone(), NOW, Action::LogRead, Outcome::Allowed, actor);
+        record(vec![entry], &vault.committer, NOW).await.unwrap();
+    };
+    write().await;
+    let class = DataKeyClass::LogOpening;
+    let id = vault.keys.data_key_to_seal(&vault.store, &system, class, NOW).await.unwrap().id();
+    vault.integrate().await;
+    write().await;
+    vault.keys.forget_tenant(&system);
+    // A sequencer that has just begun looks at the entry before: for that no customer's token is asked, nor waited for.
+    assert_eq!(vault.integrate().await, []);
+    assert!(vault.keys.cached(&system, id).is_none());
 }
 
 #[tokio::test]
