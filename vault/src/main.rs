@@ -9,6 +9,7 @@ use vault::wiping_allocator::WipingAllocator;
 static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
+    WipingAllocator::keep_few_arenas();
     cli::harden_process();
     cli::run()
 }

@@ -17,7 +17,7 @@ const INSERT_STRETCH: &str = "INSERT INTO log_index (tenant, leaf_index, count, 
      ORDER BY leaf_index DESC LIMIT 1), 0) AND $6 >= coalesce((SELECT number + count FROM log_index WHERE tenant = $1 \
      AND boot = $4 AND lane = $5 ORDER BY number DESC LIMIT 1), 0)";
 const UPSERT_TILE: &str = "INSERT INTO log_tiles (tenant, level, tile, hashes) \
-     SELECT $1, n.* FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS n \
+     SELECT $1, unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::bytea[]) \
      ON CONFLICT (tenant, level, tile) DO UPDATE SET hashes = excluded.hashes \
      WHERE length(excluded.hashes) > length(log_tiles.hashes)";
 

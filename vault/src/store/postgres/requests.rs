@@ -11,8 +11,8 @@ use crate::store::rows::{IdempotencyRow, RunOutcome, RunRow};
 macro_rules! insert_record {
     () => {
         "INSERT INTO idempotency (tenant, lookup, body_mac, data_key_id, run_id, deadline, expires, status, answer) \
-         SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[], \
-         $7::bigint[], $8::bigint[], $9::bytea[]) ON CONFLICT (tenant, lookup) DO "
+         SELECT unnest($1::text[]), unnest($2::bytea[]), unnest($3::bytea[]), unnest($4::bytea[]), unnest($5::bytea[]), \
+         unnest($6::bigint[]), unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bytea[]) ON CONFLICT (tenant, lookup) DO "
     };
 }
 const INSERT_RECORD: &str = concat!(insert_record!(), "NOTHING");

@@ -14,8 +14,8 @@ use crate::store::batch::LoadedValue;
 use crate::store::rows::{SealsRow, StateRow, ValueRow};
 
 const UPSERT_STATE: &str = "INSERT INTO value_states (tenant, value_id, data_key_id, version, code, uses_left, expires, \
-     failures, mac) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], \
-     $7::bigint[], $8::bigint[], $9::bytea[]) \
+     failures, mac) SELECT unnest($1::text[]), unnest($2::bytea[]), unnest($3::bytea[]), unnest($4::bigint[]), \
+     unnest($5::bigint[]), unnest($6::bigint[]), unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bytea[]) \
      ON CONFLICT (tenant, value_id) DO UPDATE SET data_key_id = excluded.data_key_id, version = excluded.version, \
      code = excluded.code, uses_left = excluded.uses_left, expires = excluded.expires, failures = excluded.failures, \
      mac = excluded.mac";
