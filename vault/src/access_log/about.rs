@@ -26,8 +26,6 @@ pub fn about(entry: &Value) -> String {
     parts.extend(fact("seconds").map(|seconds| format!("{seconds} s")));
     // What was refused.
     parts.extend(fact("asked").map(str::to_owned));
-    // A flow that is not there.
-    parts.extend(fact("flow").map(|name| format!("no flow {name}")));
     // A copy in the installation's log.
     parts.extend(fact("tenant").map(|tenant| format!("tenant {tenant}")));
     parts.extend(fact("how").map(str::to_owned));
@@ -117,9 +115,5 @@ mod tests {
         assert_eq!(short(long), long);
         assert_eq!(about(&json!({ "action": "value.captured", "kekId": KEY, "valueId": KEY })), "");
         assert_eq!(about(&json!({ "altered": "leaf" })), "");
-        assert_eq!(
-            about(&json!({ "action": "access.denied", "facts": { "flow": "card-sumary" } })),
-            "no flow card-sumary"
-        );
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::{ApprovalId, TenantName};
 
 use super::client::{Client, tenant_query};
 use super::failure::Failure;
-use super::output::{Lines, Output};
+use super::output::{Lines, Output, plain};
 
 /// All that was asked for, the newest last: nearest to where the reader types.
 pub(super) fn list(output: &Output, approvals: &Value) {
@@ -220,7 +220,7 @@ fn version(kek: &str) -> String {
 pub(super) fn person(approval: &Value, member: &str) -> String {
     let id = text(approval, member);
     match approval[format!("{member}Name")].as_str() {
-        Some(name) => format!("{name} ({id})"),
+        Some(name) => format!("{} ({id})", plain(name)),
         None => id.to_owned(),
     }
 }

@@ -236,7 +236,7 @@ impl Client {
 
     fn address(&self, path: &str, query: &[(&str, String)]) -> Result<Url, Failure> {
         // A key that opens a value stands in no address, whatever it was taken for.
-        if query.iter().any(|(_, value)| value.contains("svk_")) {
+        if path.contains("svk_") || query.iter().any(|(_, value)| value.contains("svk_")) {
             let next = "`POST /v1/values/lookup` tells an app's server the valueId of a key, and opens nothing";
             return Err(Failure::new("that is a secureValueKey, not an id: it was not sent").so(next));
         }

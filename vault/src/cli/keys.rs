@@ -295,7 +295,7 @@ fn answers(kek: &Value) -> Value {
     Value::from(match kek["tokenAnswers"].as_bool() {
         Some(true) => "yes",
         Some(false) => "no",
-        None if is_asked => "not asked yet",
+        None if is_asked => "not known",
         None => "",
     })
 }

@@ -85,8 +85,8 @@ impl Command {
 fn later(pending: u64) -> String {
     match pending {
         0 => String::new(),
-        1 => ". It ends before now: 1 entry waited for its index, and comes with the next export".to_owned(),
-        more => format!(". It ends before now: {more} entries waited for their index, and come with the next export"),
+        1 => ". It ends before now: 1 entry waited for its index, and comes with a later export".to_owned(),
+        more => format!(". It ends before now: {more} entries waited for their index, and come with a later export"),
     }
 }
 

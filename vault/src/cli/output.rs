@@ -173,7 +173,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// `text` without control characters and without marks that turn the direction of writing.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let drives = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if drives(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -301,8 +301,9 @@ impl Runner {
             flow_digest: stored.map(|stored| stored.digest),
             ..Entry::new(tenant, now, Action::AccessDenied, Outcome::Denied, &caller.context)
         };
-        if stored.is_none() && !could_be_a_value(name) {
-            entry.facts.push(("flow", name.to_string()));
+        if stored.is_none() {
+            // Never the name: it is a text of the caller's, who may have put a value there, and an entry is for good.
+            entry.facts.push(("asked", caller.asked.clone()));
         }
         match self.record_denial(entry, ("policy.denied", rule)).await {
             Ok(()) => RunError::PolicyDenied,
@@ -316,13 +317,6 @@ impl Runner {
         self.inner.committer.submit(Record::new(tenant, vec![entry], until)).await?;
         Ok(())
     }
-}
-
-/// Whether a flow's name that nobody gave to a flow could be a number somebody wrote into the wrong place: a card's has eight digits and
-/// more, also with hyphens between them, a verification code has nothing else.
-fn could_be_a_value(name: &FlowName) -> bool {
-    let digits = name.as_bytes().iter().filter(|byte| byte.is_ascii_digit()).count();
-    digits >= 8 || !name.as_bytes().iter().any(u8::is_ascii_lowercase)
 }
 
 /// A run that its caller may begin.

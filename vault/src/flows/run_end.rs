@@ -154,7 +154,10 @@ impl Operation for Ending {
         }
         // Under a data key that was closed nothing is sealed any more, and what is sealed under one that has ended opens for nobody: it goes
         // under another one, or it is not captured, and nobody gets a key.
-        let may_capture = self.new_values.iter().all(|row| rows.may_seal_under(row.data_key_id));
+        let sealable = |id| rows.may_seal_under(id);
+        // Sealed anew, it took its time: with no answer kept for a repeat its key might reach nobody.
+        let may_capture = self.new_values.iter().all(|row| sealable(row.data_key_id))
+            && (!self.is_last || self.idempotency.iter().all(|row| sealable(row.data_key_id)));
         if !may_capture && !self.is_last {
             return Decision::Answer(Recorded::Nothing);
         }
@@ -176,7 +179,7 @@ impl Operation for Ending {
             idempotency: self
                 .idempotency
                 .iter()
-                .filter(|row| may_capture && rows.may_seal_under(row.data_key_id))
+                .filter(|row| may_capture && sealable(row.data_key_id))
                 .cloned()
                 .collect(),
             ..Changes::default()

@@ -16,7 +16,7 @@ use super::template::SecretName;
 use super::values::RunValues;
 use crate::access_log::{Entry, Receipt};
 use crate::capture::PATIENCE;
-use crate::crypto::Durable;
+use crate::crypto::{DataKey, Durable};
 use crate::domain::{AppDocument, Plaintext};
 use crate::store;
 use crate::store::idempotency::{Answer, IdempotencyRequest};
@@ -73,10 +73,12 @@ impl Runner {
         let idempotency = repeatable.map(|request| record(&request, &plan, &result, (ended, sent), now)).transpose();
         let idempotency = idempotency.map_err(of_run)?;
         if plan.flow.has_intent() || ended != Ended::Well || idempotency.is_some() {
-            let (new_values, captures) = captured.into_iter().unzip();
+            let (new_values, captures): (Vec<Arc<ValueRow>>, Vec<_>) = captured.into_iter().unzip();
             let keys = &self.inner().keys;
             let (realm, mut held, deadline) = (keys.realm().clone(), keys.held(), now);
-            started.data_keys.into_values().for_each(|data_key| held.hold(data_key));
+            // Those alone that may have to be sealed anew: the others go now.
+            let of_new = |data_key: &Arc<DataKey>| new_values.iter().any(|row| row.data_key_id == data_key.id());
+            started.data_keys.into_values().filter(of_new).for_each(|data_key| held.hold(data_key));
             let (plan, unheard) = (Arc::clone(&plan), false);
             let ending = Ending {
                 plan,

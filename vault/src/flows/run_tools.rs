@@ -100,7 +100,7 @@ impl Runner {
         match self.resealed(&ending).await {
             Ok((new_values, captures)) => Ending { new_values, captures, is_last: true, ..ending },
             Err(error) => {
-                tracing::debug!(%error, "what a response gave is not captured");
+                tracing::warn!(%error, "what a response gave is not captured");
                 Ending { is_last: true, ..ending }
             }
         }

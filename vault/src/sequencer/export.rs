@@ -130,12 +130,13 @@ impl LogReader {
         Ok(())
     }
 
-    /// How many entries of this part are durable and in no bundle yet, because they wait for integration: the bundle ends before them.
+    /// How many entries of this part, or later ones, are durable and in no bundle yet, because they wait for integration: the bundle ends
+    /// before them. At least so many where more than ten thousand batches wait.
     ///
     /// # Errors
     /// The store's.
     pub async fn pending(&self, log: &TenantName, part: Part) -> Result<u64, Error> {
-        let Some(waiting) = self.store.waiting().await?.into_iter().find(|of| of.log == *log) else { return Ok(0) };
+        let Some(waiting) = self.store.waiting_in(log).await? else { return Ok(0) };
         let is_asked_for = match part {
             Part::Whole => true,
             Part::Indices(range) => range.to > checkpoints::newest(log, &self.store, &self.keys).await?.1.size,

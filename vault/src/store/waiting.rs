@@ -24,6 +24,14 @@ impl Store {
     /// # Errors
     /// [`Error::Database`], [`Error::Unreadable`].
     pub async fn waiting(&self) -> Result<Vec<Waiting>, Error> {
-        engine!(self, waiting(MOST))
+        engine!(self, waiting(MOST, None))
+    }
+
+    /// The same of one log, however far others are behind.
+    ///
+    /// # Errors
+    /// As [`Store::waiting`].
+    pub async fn waiting_in(&self, log: &TenantName) -> Result<Option<Waiting>, Error> {
+        Ok(engine!(self, waiting(MOST, Some(log)))?.pop())
     }
 }

@@ -279,6 +279,21 @@ async fn what_a_response_gave_is_sealed_anew_where_its_data_key_was_closed_meanw
 }
 
 #[tokio::test]
+async fn what_a_response_gave_is_not_captured_where_its_answer_could_not_be_kept_for_a_repeat() {
+    let UnderWay { bench, captured, gate, running, .. } =
+        under_way(r#"{"id":"5555555555554444"}"#, "secure = \"card\"").await;
+    let all = bench.vault.store.data_keys_after(&bench.vault.tenant, None, 100).await.unwrap();
+    let of_run = [DataKeyClass::Stored, DataKeyClass::IdempotencySensitive];
+    let closed = all.iter().filter(|row| of_run.contains(&row.class));
+    bench.vault.close(closed.map(|row| row.data_key_id).collect()).await;
+    gate.add_permits(1);
+    let told = running.await.unwrap();
+    assert!(matches!(told, Err(RunError::Store { run_id: Some(_), error: crate::store::Error::Late })), "{told:?}");
+    assert_eq!(bench.vault.entries("value.captured").await.len(), captured, "its key might have reached nobody");
+    assert_eq!(bench.vault.entries("relay.outcome").await.len(), 2);
+}
+
+#[tokio::test]
 async fn an_answer_that_could_be_given_to_nobody_is_not_kept() {
     let UnderWay { bench, flow, inputs, calls, gate, running, .. } = under_way(r#"{"id":"ch_1"}"#, TYPED).await;
     // As on another node: what its answer would be kept under ends.

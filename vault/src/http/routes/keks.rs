@@ -48,8 +48,8 @@ pub(crate) struct KekSummary {
     serial: Option<String>,
     /// What the key is called in the token.
     label: Option<String>,
-    /// In a list, of a version in a token that has not ended: whether that token answers now, as `/readyz` of this node knows it. Null
-    /// where this node has not asked it since it started, or waits for its first answer.
+    /// In a list, of a version in a token that has not ended: whether that token answers now, as this node heard last: of an
+    /// outage once it is told. Null where no worker of this node has the token open, so that it does not know.
     token_answers: Option<bool>,
     /// How its key ended, once it is destroyed.
     ended: Option<&'static str>,

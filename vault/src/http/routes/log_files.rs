@@ -107,10 +107,10 @@ pub(crate) async fn bundle(
     // Before the first entry is integrated there is nothing to export, and while a key provider is away half of it cannot be
     // opened: say so instead of sending half a tar. What was refused is no export.
     reader(state).look_ahead(&log).await?;
-    // Counted before the entry of this very export, which always waits.
-    let pending = reader(state).pending(&log, part).await?;
     // A bundle's openings are held until they are written: few at a time.
     let place = state.exports().try_acquire_owned().map_err(|_| Problem::new(Code::Overloaded).retry_after(5))?;
+    // Counted before the entry of this very export, which always waits.
+    let pending = reader(state).pending(&log, part).await?;
     state.record(entry).await?;
     let (mut tar, pieces) = Tar::new(state.now());
     let reader = reader(state);

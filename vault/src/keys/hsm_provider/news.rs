@@ -165,10 +165,11 @@ impl Running {
 }
 
 impl Running {
-    /// Whether its token answers, as far as it was heard; nothing while its first answer is waited for.
+    /// Whether its token answers, as far as it was heard: nothing while no worker has it open, and in the first moment of an outage.
     fn answers(&self) -> Option<bool> {
-        let state = self.state();
-        if state.is_away { Some(false) } else { (state.is_well && is_well(self.status().phase)).then_some(true) }
+        let phase = self.status().phase;
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.away || told.quarantined { Some(false) } else { (phase == Phase::Ready).then_some(true) }
     }
 }
 
@@ -210,7 +211,8 @@ impl Keys {
         self.inner.provider.hsm.news.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     }
 
-    /// Whether the token of a configuration answers now, as far as this node knows without asking it: nothing where it has not asked.
+    /// Whether the token of a configuration answers now, as far as this node knows without asking it: nothing where it has not asked
+    /// since it started, or no worker of it has the token open.
     #[must_use]
     pub fn hsm_answers(&self, tenant: &TenantName, provider: KeyProviderId) -> Option<bool> {
         let running = self.inner.provider.hsm.hosts().get(&(tenant.clone(), provider)).cloned();

@@ -33,6 +33,9 @@ async fn what_waits_for_integration_is_counted_by_log(vault: Vault) {
     write(&vault, 3).await;
     write(&vault, 2).await;
     assert_eq!(of_demo().await, (before + 5, Some(NOW)));
+    let own = vault.store.waiting_in(&demo()).await.unwrap().unwrap();
+    assert_eq!((own.log, own.entries, own.since), (demo(), before + 5, NOW));
+    assert_eq!(vault.store.waiting_in(&"nobody".parse().unwrap()).await.unwrap(), None);
     vault.tamper("UPDATE log_lanes SET next = 1000000").await;
     assert_eq!(vault.store.waiting().await.unwrap(), []);
 }
