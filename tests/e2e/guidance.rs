@@ -245,7 +245,7 @@ async fn refusals_name_what_is_wrong_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_export_says_how_many_entries_come_with_the_next_one() {
+async fn an_export_says_how_many_entries_come_with_a_later_one() {
     let served = Served::on_sqlite();
     let (auditor, mut made) = (served.auditor().bearer().to_owned(), 0);
     let mut export = |more: &[&str]| {
@@ -265,7 +265,7 @@ async fn an_export_says_how_many_entries_come_with_the_next_one() {
             break;
         }
     }
-    assert!(waits.contains("entries waited for their index, and come with the next export"), "{waits}");
+    assert!(waits.contains("entries waited for their index, and come with a later export"), "{waits}");
     served.put_all("card-number", &["4242424242424242"]).await;
     let before = export(&["--to", "1"]);
     assert!(!before.contains("ends before now"), "what waits was not asked for: {before}");

@@ -23,7 +23,7 @@ use crate::store::Caller;
 /// Members of an export's query.
 pub(crate) const RANGE: &[&str] = &["from", "to"];
 
-/// The header of an export that says how many entries wait for integration and come with the next one.
+/// The header of an export that says how many entries wait for integration and come with a later one.
 pub(crate) const PENDING: &str = "siv-pending-entries";
 
 /// Which entry a proof is wanted of: a receipt, or an index.
