@@ -16,7 +16,7 @@ use std::ptr;
 pub struct WipingAllocator;
 
 /// So many arenas, and one for each core, where glibc would make eight for each; each keeps what was freed in it. With four, siv at
-/// 256 clients on two cores had 9 MB less in use and was as fast (docs/performance.md).
+/// 256 clients on two cores had 6 to 10 MB less in use and was as fast (docs/performance.md).
 #[cfg(target_env = "gnu")]
 const ARENAS: usize = 4;
 

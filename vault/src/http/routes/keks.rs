@@ -197,7 +197,7 @@ pub(super) fn refuse_ended(caller: &Caller) -> Result<(), Problem> {
 
 /// A move is how a tenant is brought back whose token is lost or whose PIN was refused, and a shredding how it is ended. What
 /// remembers a request is sealed under the very key that is away: then it is carried out each time it comes, which makes one
-/// more version, or one more request for an approval, and no harm.
+/// more version, or the request for an approval that waits already, and no harm.
 pub(super) async fn despite_outage(creation: Creation, state: &State, caller: &Caller) -> Creation {
     use crate::keys::Error;
     let rooms = state.rooms();

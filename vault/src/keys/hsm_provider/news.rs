@@ -162,9 +162,7 @@ impl Running {
         let is_well = (is_well(status.phase) || is_starting(&status) && !told.away) && told.findings.is_empty();
         HsmState { is_well, is_away: told.away || told.quarantined || told.findings.iter().any(|(_, _, told)| *told) }
     }
-}
 
-impl Running {
     /// Whether its token answers, as far as it was heard: nothing while no worker has it open, and in the first moment of an outage.
     fn answers(&self) -> Option<bool> {
         let phase = self.status().phase;
