@@ -39,12 +39,15 @@ test-js: ## what runs in the page and in the frame, on its own: types, lints, te
 	npm run --prefix client-js lint
 	npm test --prefix client-js
 
-test-long: export RUST_TEST_THREADS = 2 # these compute, and one of them looks at memory
+# Two at a time: these compute, and one of them looks at memory. What is red does not keep the rest from running.
+test-long: export RUST_TEST_THREADS = 2
 test-long: build-tests ## the slow half: every point of the fault sweeps, more rounds, more random cases (docs/test-long.md)
 	tests/install-dependencies long
-	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast
-	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) --workspace --test fault --test e2e --test tokens --no-fail-fast -- --ignored --nocapture
-	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture
+	red=0; \
+	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast || red=1; \
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) --workspace --test fault --test e2e --test tokens --no-fail-fast -- --ignored --nocapture || red=1; \
+	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture || red=1; \
+	exit $$red
 
 bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run, of the build that is shipped (BENCH="--write")
 	$(CARGO) build --release --locked -p vault -p tests --bins
