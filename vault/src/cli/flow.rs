@@ -29,8 +29,8 @@ pub(super) enum Command {
     },
     /// Check a document without a server: its shape, and that no secure value reaches an output or an address.
     ///
-    /// Addresses must be https and public. With its app's document it is also checked that the app has the fields, for this
-    /// flow and this purpose.
+    /// Addresses must be https and public. With its app's document it is also checked that the app has the fields, and it is
+    /// said which of them hold neither this flow nor this purpose: their values would be refused.
     #[command(
         after_help = "Examples:\n  siv flow check charge-card.toml --app demo-shop.toml\n  siv flow check try.toml --dev"
     )]
@@ -81,6 +81,7 @@ fn check(file: &Path, app: Option<&Path>, dev: bool, output: &Output) -> Result<
     let flow = Flow::from_toml(&read_document(file)?).map_err(refused)?;
     let egress = EgressPolicy { allow_loopback_http: dev, ..EgressPolicy::default() };
     flow.check_egress(&egress).map_err(refused)?;
+    let mut warnings = Vec::new();
     if let Some(path) = app {
         let app = AppDocument::from_toml(&read_document(path)?)
             .map_err(|error| Failure::new(format!("{} is not an app's document", path.display())).because(error))?;
@@ -88,11 +89,17 @@ fn check(file: &Path, app: Option<&Path>, dev: bool, output: &Output) -> Result<
         let destinations = BTreeMap::new();
         let surroundings = Surroundings { app: &app, tenant: &tenant, destinations: &destinations, egress: &egress };
         flow.check(&surroundings).map_err(refused)?;
+        warnings = flow.unbound(&app);
     }
     let summary = serde_json::to_value(flow.summary(0))
         .map_err(|error| Failure::new("the summary cannot be printed").because(error))?;
     let revealed = if flow.reveal.is_empty() { "" } else { "; it reveals, so the tenant's switch must be on" };
-    output.sentence(&json!({ "holds": true, "flow": summary }), &format!("{} holds{revealed}", file.display()));
+    let unbound: String =
+        warnings.iter().map(|warning| format!("\nBut {warning}: such values will be refused.")).collect();
+    output.sentence(
+        &json!({ "holds": true, "flow": summary, "warnings": warnings }),
+        &format!("{} holds{revealed}{unbound}", file.display()),
+    );
     Ok(())
 }
 

@@ -143,6 +143,9 @@ impl Beginning {
             about(&used.metadata, used.data_key.id(), entry)
         });
         let mut entries: Vec<Entry> = entries.collect();
+        if plan.relays_no_value() {
+            entries.push(plan.entry(Action::RelayIntent, Outcome::Allowed, now));
+        }
         let running = self.idempotency.as_ref().map(|(_, running)| running.clone());
         let (outcome, running, begun) = match &self.at_once {
             Some(at_once) => {

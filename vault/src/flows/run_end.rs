@@ -166,6 +166,10 @@ impl Operation for Ending {
             let back = used.take_back.then(|| self.take_back(used, rows, &mut states)).flatten();
             entries.extend(self.outcome(used, back, now));
         }
+        if self.plan.relays_no_value() {
+            let entry = self.plan.entry(Action::RelayOutcome, self.ended.outcome(), now);
+            entries.push(Entry { reason: self.ended.reason(), ..entry });
+        }
         let captures = self.captures.iter().filter(|_| may_capture);
         entries.extend(captures.map(|entry| Entry { time: now, ..entry.clone() }));
         let run =

@@ -117,6 +117,12 @@ impl Plan {
         }
     }
 
+    /// Whether it sends and no entry of a value says so. It may carry a destination's secret, and the log holds whatever left:
+    /// such a run has an intent and an outcome of its own.
+    pub(super) fn relays_no_value(&self) -> bool {
+        self.asked.is_empty() && self.flow.relays()
+    }
+
     /// The hosts it relays to.
     fn destination(&self) -> Option<String> {
         let hosts: BTreeSet<String> = self.flow.http_steps().map(|(_, step)| step.destination()).collect();

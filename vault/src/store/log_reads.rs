@@ -1,14 +1,15 @@
 //! The access log as readers see it: lists with filters, entries by index or place, the logs' trees.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cursor::Cursor;
 use super::integration::{Checkpointed, Integration, LogHead};
 use super::listing::{Listing, RawEntry};
 use super::{EntryFilter, Error, Page, Store, StoredEntry, engine};
-use crate::access_log::{Opening, Personal, Position};
+use crate::access_log::{Leaf, Opening, Personal, Position};
 use crate::crypto::{DataKey, open_bytes};
-use crate::domain::{DataKeyId, TenantName, ValueId};
+use crate::domain::{DataKeyId, TenantName, Timestamp, ValueId};
 use crate::keys;
 
 /// The longest page.
@@ -122,6 +123,29 @@ impl Store {
         let limit = usize::try_from(indices.end.saturating_sub(indices.start)).unwrap_or(usize::MAX).saturating_add(1);
         let raw = engine!(self, integrated(log, &EntryFilter::default(), indices, limit))?;
         Ok(raw.into_iter().filter_map(|entry| Some((entry.index?, entry.position, entry.leaf))).collect())
+    }
+
+    /// When values end by the newest entry that says so; `None` is until deleted. A value that no entry speaks of is not named.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub(in crate::store) async fn logged_ends(
+        &self,
+        tenant: &TenantName,
+        values: &[ValueId],
+    ) -> Result<BTreeMap<ValueId, Option<Timestamp>>, Error> {
+        let leaves = engine!(self, leaves_of_ends(tenant, values))?;
+        let mut newest: BTreeMap<ValueId, (u64, Option<Timestamp>)> = BTreeMap::new();
+        // One that does not read is the self-check's to find.
+        for entry in leaves.iter().filter_map(|leaf| Leaf::parse(leaf).ok()) {
+            let Some(value_id) = entry.value_id else { continue };
+            let said = (entry.state_version.unwrap_or(0), entry.expires_at);
+            let known = newest.entry(value_id).or_insert(said);
+            if known.0 < said.0 {
+                *known = said;
+            }
+        }
+        Ok(newest.into_iter().map(|(value_id, (_, end))| (value_id, end)).collect())
     }
 
     /// Places of integrated entries whose look-up columns contradict their leaf: for the self-check.

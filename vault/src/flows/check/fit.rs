@@ -1,4 +1,4 @@
-//! Whether a flow fits its app: fields, their types and bindings, what may be revealed, what the guard needs.
+//! Whether a flow fits its app: fields and their types, what may be revealed, what the guard needs.
 
 use crate::domain::{AppDocument, FieldSpec, FieldType, RetentionClass, Tenant};
 use crate::flows::definition::{Action, Flow, HttpStep, Input, ResponseKind, Step};
@@ -17,12 +17,8 @@ impl Flow {
         }
         for (name, field) in self.secure_inputs() {
             let at = format!("inputs.{name}");
-            let spec = app.fields.get(field).ok_or_else(|| wrong(&at, "names a field that the app does not have"))?;
-            if !spec.flows.contains(&self.name) {
-                return Err(wrong(&at, "names a field whose flows do not hold this flow"));
-            }
-            if !spec.purposes.contains(&self.purpose) {
-                return Err(wrong(&at, "names a field whose purposes do not hold this flow's purpose"));
+            if !app.fields.contains_key(field) {
+                return Err(wrong(&at, "names a field that the app does not have"));
             }
         }
         for step in &self.steps {
@@ -36,6 +32,23 @@ impl Flow {
             self.check_filter(&format!("outputs.{name}"), reference, app)?;
         }
         self.check_response(app)
+    }
+
+    /// The secure inputs whose values would be refused by what their field is bound to today, in words. No fault of the flow:
+    /// what a value is bound to is judged at each use, and the app's document may follow.
+    #[must_use]
+    pub fn unbound(&self, app: &AppDocument) -> Vec<String> {
+        let mut words = Vec::new();
+        for (name, field) in self.secure_inputs() {
+            let Some(spec) = app.fields.get(field) else { continue };
+            if !spec.flows.contains(&self.name) {
+                words.push(format!("inputs.{name}: the flows of {field} do not hold {}", self.name));
+            }
+            if !spec.purposes.contains(&self.purpose) {
+                words.push(format!("inputs.{name}: the purposes of {field} do not hold {}", self.purpose));
+            }
+        }
+        words
     }
 
     /// Checks that revealing is allowed, and for each input that it may be.

@@ -71,6 +71,24 @@ async fn an_outbound_step_has_intents_and_outcomes_and_is_made_once() {
 }
 
 #[tokio::test]
+async fn a_run_that_sends_without_a_value_has_an_intent_and_an_outcome_too() {
+    let bench = Bench::start().await;
+    let (port, calls) = destination(Some(r#"{"id":"ch_1"}"#)).await;
+    let card = "card = { secure = \"card\" }\ncvc = { secure = \"cvc\" }";
+    let flow = with(&charge(port), card, "card = { type = \"text\", max = 32 }\ncvc = { type = \"text\", max = 4 }");
+    bench.vault.apply_flow("charge", "shop", "payment", &flow).await;
+    let flow = bench.vault.flow("charge").await;
+    let answer = read(&bench.invoke(&flow, json!({"card": "one", "cvc": "two"})).await.unwrap());
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert_eq!(answer["receipts"].as_array().unwrap().len(), 1);
+    for action in ["relay.intent", "relay.outcome"] {
+        let entries = bench.vault.entries(action).await;
+        assert_eq!(entries.len(), 1, "{action}");
+        assert!(entries[0].value_id.is_none() && entries[0].run_id.is_some() && entries[0].destination.is_some());
+    }
+}
+
+#[tokio::test]
 async fn a_blocked_answer_and_a_silent_destination_are_recorded() {
     let bench = Bench::start().await;
     let inputs = |cvc: String, card: &str| json!({"card": card, "cvc": cvc});

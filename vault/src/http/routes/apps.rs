@@ -25,6 +25,9 @@ use crate::store::administration::Act;
 pub(crate) struct AppliedDocument {
     pub(crate) name: String,
     pub(crate) version: u64,
+    /// What holds, and yet is likely not what was meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// An app in a list.
@@ -90,7 +93,7 @@ pub(crate) async fn apply(
         })
         .await?;
     let version = applied.version().ok_or(Problem::new(Code::Conflict))?;
-    Ok(Json(AppliedDocument { name: name.to_string(), version }))
+    Ok(Json(AppliedDocument { name: name.to_string(), version, warnings: Vec::new() }))
 }
 
 /// An app that drops or retypes what one of its flows uses is refused. What else a flow needs (bindings, switches,

@@ -48,6 +48,7 @@ pub(crate) async fn apply(
     if flow.name != name {
         return Err(Problem::invalid("name", "differs_from_path"));
     }
+    let warnings = caller.tenant.apps.get(&flow.app).map_or_else(Vec::new, |(_, app)| flow.unbound(app));
     let (app, purpose) = (flow.app.clone(), flow.purpose.clone());
     let record = FlowRecord { name: name.clone(), app, purpose, toml, applied_at: state.now() };
     let egress = state.rooms().egress.clone();
@@ -62,7 +63,7 @@ pub(crate) async fn apply(
         })
         .await?;
     let version = applied.version().ok_or(Problem::new(Code::Conflict))?;
-    Ok(Json(AppliedDocument { name: name.to_string(), version }))
+    Ok(Json(AppliedDocument { name: name.to_string(), version, warnings }))
 }
 
 /// Lists the tenant's flows. A document that an older program accepted and this one does not is left out of no list:

@@ -1,5 +1,5 @@
 //! The purge: what has expired goes. The database says what may be over; the batch that removes it judges each value again.
-//! What is over by one of the two clocks only is refused, but stays.
+//! What is over by one of the two clocks only is refused, but stays; so does what ends otherwise than its newest entry says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,8 +63,10 @@ impl Committer {
     async fn purge_of(&self, tenant: &TenantName, values: Vec<ValueId>) -> Result<usize, Error> {
         let (mut left, mut removed) = (vec![values], 0);
         while let Some(mut values) = left.pop() {
+            let ends = self.inner.store.logged_ends(tenant, &values).await?;
             let purging = Purging {
                 tenant: tenant.clone(),
+                ends,
                 deadline: self.inner.clock.now().plus(OWN_WORK),
                 clock: self.inner.clock.clone(),
                 identity: Arc::clone(&self.inner.identity),
@@ -72,7 +74,12 @@ impl Committer {
             };
             match self.submit(purging).await {
                 Ok(done) => {
-                    for (class, count) in done.output {
+                    for value_id in done.output.altered {
+                        let what =
+                            format!("log {tenant}: the row of value {value_id} ends otherwise than its entry says");
+                        self.inner.store.log_health().alarm(&what);
+                    }
+                    for (class, count) in done.output.classes {
                         self.inner.store.meter().purge.values(class).add(count);
                         removed += usize::try_from(count).unwrap_or(usize::MAX);
                     }
@@ -91,9 +98,20 @@ impl Committer {
     }
 }
 
+/// What a purge came to.
+#[derive(Default)]
+struct Purged {
+    /// How many went, by class.
+    classes: BTreeMap<RetentionClass, u64>,
+    /// Those that stay: somebody wrote into the database.
+    altered: Vec<ValueId>,
+}
+
 /// Values that seemed over when they were looked for.
 struct Purging {
     tenant: TenantName,
+    /// When they end by the log. The seal that vouches for a row's end takes the tenant's key, which the purge does without.
+    ends: BTreeMap<ValueId, Option<Timestamp>>,
     deadline: Timestamp,
     clock: Clock,
     identity: Arc<NodeIdentity>,
@@ -101,8 +119,7 @@ struct Purging {
 }
 
 impl Operation for Purging {
-    /// How many went, by class.
-    type Output = BTreeMap<RetentionClass, u64>;
+    type Output = Purged;
 
     fn tenant(&self) -> &TenantName {
         &self.tenant
@@ -130,25 +147,31 @@ impl Operation for Purging {
         let now = rows.now();
         // A purge cannot be undone.
         let surely = now.min(self.clock.surely());
-        let mut classes: BTreeMap<RetentionClass, u64> = BTreeMap::new();
+        let mut purged = Purged::default();
         let mut removed = Vec::with_capacity(self.values.len());
         for value in self.values.iter().filter_map(|value_id| rows.value(*value_id)) {
+            let value_id = value.row.metadata.value_id;
             // An extension that came between is acknowledged: the column the purge looks by is only a hint.
-            if current_state(value).expires.is_some_and(|end| end <= surely) {
-                *classes.entry(value.row.metadata.retention).or_default() += 1;
-                removed.push(value.row.metadata.value_id);
+            let Some(end) = current_state(value).expires.filter(|end| *end <= surely) else { continue };
+            // Whoever can write rows can delete them; but that the vault deletes, and says that it was time, they cannot have.
+            // An entry that is gone is found by the self-check.
+            if self.ends.get(&value_id).is_some_and(|logged| *logged != Some(end)) {
+                purged.altered.push(value_id);
+            } else {
+                *purged.classes.entry(value.row.metadata.retention).or_default() += 1;
+                removed.push(value_id);
             }
         }
         if removed.is_empty() {
-            return Decision::Answer(classes);
+            return Decision::Answer(purged);
         }
         let entry = |(class, count): (&RetentionClass, &u64)| Entry {
             retention: Some(*class),
             count: Some(*count),
             ..announcement::by_node(&self.identity, &self.tenant, Action::ValueExpired, now)
         };
-        let entries = classes.iter().map(entry).map(Arc::new).collect();
-        Decision::Write(Changes { entries, removed, ..Changes::default() }, classes)
+        let entries = purged.classes.iter().map(entry).map(Arc::new).collect();
+        Decision::Write(Changes { entries, removed, ..Changes::default() }, purged)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The purge: what expired goes within the minute, what was extended stays, the log says how many.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::on_every_engine;
@@ -14,6 +15,7 @@ use crate::store::rows::{DecidingRow, StateRow, Table};
 on_every_engine!(
     expired_values_go_and_extended_ones_stay,
     a_value_extended_before_the_purge_s_commit_stays,
+    a_value_that_ends_otherwise_than_its_entry_says_stays_and_is_an_alarm,
     a_row_that_cannot_be_read_keeps_no_other_from_the_purge,
     what_is_over_by_one_clock_alone_stays,
     an_erasure_key_outlives_a_machine_whose_clock_is_ahead,
@@ -43,7 +45,7 @@ async fn expired_values_go_and_extended_ones_stay(vault: Vault) {
     let reads = Reads { values: vec![extended], ..Reads::default() };
     let extend = vault.ask(reads, move |_, _| {
         let mut said = entry(&demo(), Action::ValueExtended);
-        (said.value_id, said.state_version) = (Some(extended), Some(1));
+        (said.value_id, said.state_version, said.expires_at) = (Some(extended), Some(1), row.state.expires);
         Decision::Write(Changes { states: vec![row.clone()], entries: vec![said.into()], ..Changes::default() }, ())
     });
     vault.committer.submit(extend).await.unwrap();
@@ -79,6 +81,42 @@ async fn a_value_extended_before_the_purge_s_commit_stays(vault: Vault) {
     vault.tamper(&format!("UPDATE secure_values SET expires = 1 WHERE value_id = {id}")).await;
     assert_eq!(vault.committer.purge().await.unwrap(), 1);
     assert!(vault.store.value(&demo(), kept).await.unwrap().is_some());
+}
+
+/// Somebody wrote a time into the database by which the vault itself would destroy a value, and say that it was time.
+async fn a_value_that_ends_otherwise_than_its_entry_says_stays_and_is_an_alarm(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let minute = Some(Duration::from_secs(60));
+    let kept = vault.value(RetentionClass::Stored, None);
+    let values = [kept, vault.value(RetentionClass::Session, minute), vault.value(RetentionClass::Session, minute)];
+    let [never, later, honest] = [&values[0], &values[1], &values[2]].map(|row| row.metadata.value_id);
+    let captures = values.iter().map(|row| {
+        let mut said = entry(&demo(), Action::ValueCaptured);
+        (said.value_id, said.expires_at) = (Some(row.metadata.value_id), row.metadata.expires);
+        Arc::new(said)
+    });
+    let captures: Vec<_> = captures.collect();
+    let rows: Vec<_> = values.into_iter().map(Arc::new).collect();
+    vault
+        .write(move || Changes { new_values: rows.clone(), entries: captures.clone(), ..Changes::default() })
+        .await
+        .unwrap();
+    let [never_id, later_id] = [never, later].map(|id| vault.literal(id.as_bytes()));
+    let over = NOW.as_millis() - 1;
+    vault
+        .tamper(&format!(
+            "UPDATE secure_values SET expires = {over}, purge_after = {over} WHERE value_id IN ({never_id}, {later_id})"
+        ))
+        .await;
+    assert_eq!(vault.committer.purge().await.unwrap(), 0);
+    vault.clock.advance(Duration::from_secs(61));
+    assert_eq!(vault.committer.purge().await.unwrap(), 1, "what ends as its entry says goes beside them");
+    assert!(vault.store.value(&demo(), honest).await.unwrap().is_none());
+    let alarms = vault.store.log_health().self_check().alarms;
+    for id in [never, later] {
+        assert!(vault.store.value(&demo(), id).await.unwrap().is_some());
+        assert_eq!(alarms.iter().filter(|alarm| alarm.contains(&id.to_string())).count(), 1, "{alarms:?}");
+    }
 }
 
 async fn a_row_that_cannot_be_read_keeps_no_other_from_the_purge(vault: Vault) {

@@ -39,6 +39,26 @@ impl PostgresStore {
         })
     }
 
+    /// Leaves of the entries that said when values end.
+    pub(in crate::store) async fn leaves_of_ends(
+        &self,
+        tenant: &TenantName,
+        values: &[ValueId],
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let values: Vec<&[u8]> = values.iter().map(|value_id| &value_id.as_bytes()[..]).collect();
+        super::reading!(self, |connection| {
+            let leaves = sqlx::query_scalar(
+                "SELECT leaf FROM access_log WHERE tenant = $1 AND value_id = ANY($2) \
+                 AND action IN ('value.captured', 'value.extended') AND outcome = 'allowed'",
+            )
+            .bind(tenant.as_str())
+            .bind(&values)
+            .fetch_all(connection)
+            .await?;
+            Ok(leaves)
+        })
+    }
+
     /// Up to `limit` values whose uses are counted.
     pub(in crate::store) async fn counted_values(&self, limit: usize) -> Result<Vec<(TenantName, ValueId)>, Error> {
         super::reading!(self, |connection| {

@@ -3,12 +3,19 @@
 use sqlx::SqliteConnection;
 
 use super::column::{Columns, int, millis};
+use super::sql::{self, Texts, texts};
 use super::{SqliteStore, key_rows, lost_keys};
 use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
 use crate::store::Error;
 use crate::store::batch::Expired;
+
+const LEAVES_OF_ENDS: Texts = texts!(
+    "SELECT leaf FROM access_log WHERE tenant = ? AND value_id IN (",
+    "?",
+    ") AND action IN ('value.captured', 'value.extended') AND outcome = 'allowed'"
+);
 
 impl SqliteStore {
     /// Up to `limit` values whose time seems to be over, after the first `passed`; one that does not read hides no other.
@@ -35,6 +42,27 @@ impl SqliteStore {
             }
         }
         Ok(found)
+    }
+
+    /// Leaves of the entries that said when values end.
+    pub(in crate::store) async fn leaves_of_ends(
+        &self,
+        tenant: &TenantName,
+        values: &[ValueId],
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let mut reader = self.reader().await?;
+        let mut leaves = Vec::with_capacity(values.len());
+        for (text, part, fill) in sql::look_ups(&LEAVES_OF_ENDS, values) {
+            let mut query = sqlx::query_scalar(text).bind(tenant.as_str());
+            for value_id in part {
+                query = query.bind(Some(&value_id.as_bytes()[..]));
+            }
+            for _ in 0..fill {
+                query = query.bind(None::<&[u8]>);
+            }
+            leaves.extend(query.fetch_all(&mut *reader).await?);
+        }
+        Ok(leaves)
     }
 
     /// Up to `limit` values whose uses are counted.
