@@ -1,7 +1,8 @@
 //! How a tenant leaves its token, and how keys in tokens end: by two persons, and said as it was seen.
 
 use std::fs;
-use std::process::Output;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tests::custody::{Custody, Customer, text, until, words};
@@ -173,4 +174,40 @@ async fn an_active_key_in_a_token_that_is_away_can_be_said_to_be_compromised() {
         .await;
     until("it serves", || async { custody.read(&acme, &key).await.status == 200 }).await;
     custody.put(&acme, "5555555555554444").await.unwrap();
+}
+
+/// What the token no longer has the database of before still says is there; the PIN to ask the token went with the key.
+#[tokio::test]
+async fn a_tenant_shredded_in_its_token_comes_back_with_no_database_of_before() {
+    let token = Token::new(Provider::SoftHsm);
+    let mut custody = Custody::of(&[&token]);
+    let options = custody.options(&token, LABEL, PIN);
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    assert_eq!(custody.keys(&acme, &["rotate"])["version"], 2);
+    let checkpoint = custody.checkpoint(&acme).await;
+    let [rows, kept] = ["rows", "kept"].map(|name| custody.folder().join(name));
+    let copy = |from: &Path, to: &Path| {
+        let _ = fs::remove_dir_all(to);
+        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+    };
+    custody.stop();
+    copy(&rows, &kept);
+    custody.begin();
+    let ends = shredded(&custody, &acme, &[]).await;
+    assert_eq!((&ends[0]["how"], &ends[1]["how"]), (&json!("destroyed by siv"), &json!("destroyed by siv")), "{ends}");
+    custody.stop();
+    copy(&kept, &rows);
+    let done = custody.recover(&acme, &checkpoint).await;
+    assert_eq!(done["keysDestroyedAgain"], 2, "{done}");
+    let listed = custody.keys(&acme, &["list"]);
+    let states: Vec<_> = listed["data"].as_array().unwrap().iter().map(|version| &version["state"]).collect();
+    assert_eq!(states, ["destroyed", "destroyed"]);
+    let refused = custody.read(&acme, &key).await;
+    assert!(refused.status == 503 && refused.text.contains("tenant.sealed"), "{}", refused.text);
+    for again in [&["unseal"][..], &["rotate"], &rotate(&options), &["shred"]] {
+        let refused = custody.command(&acme.custodian, &[&["keys"], again].concat());
+        assert!(!refused.status.success(), "{again:?}: {}", text(&refused));
+    }
+    assert!(text(&custody.operate(&["tenant", "list"])).contains("shredded"));
 }

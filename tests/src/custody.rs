@@ -86,10 +86,33 @@ impl Custody {
         self.serving = Some(serving.unwrap_or_else(|why| panic!("{why}")));
     }
 
+    /// Ends the node in order.
+    pub fn stop(&mut self) {
+        self.serving.take().unwrap().stop();
+    }
+
     /// Ends the node in order and starts it again.
     pub fn restart(&mut self) {
-        self.serving.take().unwrap().stop();
+        self.stop();
         self.begin();
+    }
+
+    /// Takes on the database of a checkpoint, which was put back while the node is ended, starts the node and confirms who acts in
+    /// the tenant: what `siv recover` said.
+    pub async fn recover(&mut self, customer: &Customer, checkpoint: &str) -> Value {
+        let note = self.file("checkpoint", checkpoint);
+        let recover = ["recover", "--accept-database-of", &note, "--json"];
+        let done = self.installation.run_in(&self.environment, &recover);
+        assert!(done.status.success(), "{}", text(&done));
+        self.operator = credential(&done);
+        self.begin();
+        let (operator, tenant) = (self.actor(&self.operator), &customer.name);
+        let listed = operator.get(&format!("/v1/credentials?tenant={tenant}&limit=100")).await.expect(200).json();
+        for suspended in listed["data"].as_array().unwrap() {
+            let id = suspended["credentialId"].as_str().unwrap();
+            operator.post(&format!("/v1/credentials/{id}/confirm?tenant={tenant}"), &json!({})).await.expect(204);
+        }
+        serde_json::from_slice(&done.stdout).unwrap()
     }
 
     /// Starts the node again with one more line of settings.
@@ -260,6 +283,11 @@ impl Custody {
         let path = format!("/v1/log/entries?limit=100&action={action}");
         let page = self.actor(&customer.auditor).get(&path).await.expect(200).json();
         page["data"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// A checkpoint of the tenant's log.
+    pub async fn checkpoint(&self, customer: &Customer) -> String {
+        self.actor(&customer.auditor).checkpoint("").await
     }
 
     /// A bundle of the tenant's log, or what was answered instead.

@@ -71,13 +71,20 @@ impl Keys {
         })
     }
 
-    /// Whether the secret of a KEK version of the built-in KMS is still there: a database put back may speak of one that
-    /// was destroyed meanwhile.
+    /// How a KEK version ended by what the key store knows: a database put back may speak of one that was destroyed meanwhile.
+    /// One of the built-in KMS has no secret there any more; of one in a token it was written down.
     ///
     /// # Errors
     /// The key store cannot be read.
-    pub async fn has_kek(&self, tenant: &TenantName, record: &KekRecord) -> Result<bool, Error> {
-        Ok(self.inner.store.load_key(&SecretName::kek(tenant, record.kek_id, record.version)).await?.is_some())
+    pub async fn known_end(&self, tenant: &TenantName, record: &KekRecord) -> Result<Option<KekEnd>, Error> {
+        let (store, id, version) = (&self.inner.store, record.kek_id, record.version);
+        if record.hsm.is_none() {
+            let kept = store.load_key(&SecretName::kek(tenant, id, version)).await?;
+            return Ok(kept.is_none().then(|| KekEnd::in_key_store(false)));
+        }
+        let said = store.load(&SecretName::kek_end(tenant, id, version)).await?;
+        said.map(|said| serde_json::from_slice(&said).map_err(|_| Error::Damaged("the end of a key does not read")))
+            .transpose()
     }
 
     /// Destroys a KEK version whose record is committed as `destroying`, in the key store or in its token, and says how it
@@ -101,6 +108,9 @@ impl Keys {
             return self.inner.store.destroy(&name).await.map(KekEnd::in_key_store);
         }
         let ended = self.inner.provider.hsm.destroy(records, tenant, record, statement).await?;
+        // The token is asked no second time once its PIN is gone: a database from before learns here that the key has ended.
+        let said = serde_json::to_vec(&ended).map_err(|_| Error::Damaged("the end of a key must serialise"))?;
+        self.inner.store.create_secret(&SecretName::kek_end(tenant, record.kek_id, record.version), &said).await?;
         if let Some(seen) = ended.seen {
             tracing::warn!(%tenant, kek = record.row_key(), seen = seen.as_str(), "a token that is said to be lost does not answer");
         }

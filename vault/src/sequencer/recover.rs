@@ -15,7 +15,7 @@ use super::{Error, checkpoints, heads};
 use crate::access_log::{Action, Checkpoint, Entry, Outcome};
 use crate::crypto::DataKey;
 use crate::domain::{Actor, BootId, Tenant, TenantName, Timestamp, ValueId};
-use crate::keys::{Head, KekRecord, KekState, Keys};
+use crate::keys::{Head, KekEnd, KekRecord, KekState, Keys};
 use crate::store::integration::LogHead;
 use crate::store::records::{Body, StoredCredential};
 use crate::store::rows::{DecidingRow, Table};
@@ -117,16 +117,15 @@ impl Recovery {
                 done.suspended += u64::from(is_in_force(&StoredCredential::from_row(&row)?));
             }
             for row in self.store.rows(Table::Keks, &tenant).await? {
-                done.destroyed += u64::from(self.is_gone(&tenant, &KekRecord::from_row(&row)?).await?);
+                done.destroyed += u64::from(self.end_of(&tenant, &KekRecord::from_row(&row)?).await?.is_some());
             }
         }
         Ok(done)
     }
 
-    /// Whether the key store destroyed a key whose record says that it is there.
-    async fn is_gone(&self, tenant: &TenantName, kek: &KekRecord) -> Result<bool, Error> {
-        let may_be = kek.state != KekState::Destroyed && kek.mechanism.starts_with("local-");
-        Ok(may_be && !self.keys.has_kek(tenant, kek).await?)
+    /// How a key ended whose record says that it is there.
+    async fn end_of(&self, tenant: &TenantName, kek: &KekRecord) -> Result<Option<KekEnd>, Error> {
+        if kek.state.is_over() { Ok(None) } else { Ok(self.keys.known_end(tenant, kek).await?) }
     }
 
     /// Gives every log a new origin and says what the boot that recovers must write first of all: in each log an entry that
@@ -259,8 +258,8 @@ impl Recovery {
             let (mut own, mut left) = (Own::default(), false);
             for row in self.store.rows(Table::Keks, &tenant).await? {
                 let mut record = KekRecord::from_row(&row)?;
-                if self.is_gone(&tenant, &record).await? {
-                    record.state = KekState::Destroyed;
+                if let Some(end) = self.end_of(&tenant, &record).await? {
+                    (record.state, record.ended) = (KekState::Destroyed, Some(end));
                     let row = record.to_row(&tenant, &row.key, row.version + 1)?;
                     own.push(row, self.entry(&tenant, Action::Key("kek.destroyed"), committer), &self.keys);
                     destroyed += 1;

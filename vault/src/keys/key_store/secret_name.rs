@@ -47,11 +47,13 @@ pub enum SecretKind {
     LogSigning,
     /// The PIN of a tenant's token.
     HsmPin,
+    /// How a KEK version that lay in a token ended.
+    KekEnd,
 }
 
 impl SecretKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Kek,
         Self::Erasure,
         Self::Pepper,
@@ -62,6 +64,7 @@ impl SecretKind {
         Self::IdempotencyLookupMac,
         Self::LogSigning,
         Self::HsmPin,
+        Self::KekEnd,
     ];
 
     /// The name in paths, infos and AADs.
@@ -78,6 +81,7 @@ impl SecretKind {
             Self::IdempotencyLookupMac => "idempotency-lookup",
             Self::LogSigning => "log-signing",
             Self::HsmPin => "hsm-pin",
+            Self::KekEnd => "kek-end",
         }
     }
 }
@@ -120,6 +124,11 @@ impl SecretName {
     /// A version of the PIN that one of a tenant's HSM configurations logs in with.
     pub(crate) fn hsm_pin(tenant: &TenantName, provider: KeyProviderId, version: u32) -> Self {
         Self { kind: SecretKind::HsmPin, tenant: tenant.clone(), id: provider.to_string(), version }
+    }
+
+    /// The end of a version of a tenant's KEK.
+    pub(crate) fn kek_end(tenant: &TenantName, kek_id: KekId, version: u32) -> Self {
+        Self { kind: SecretKind::KekEnd, ..Self::kek(tenant, kek_id, version) }
     }
 
     /// The class and epoch of an erasure key.

@@ -153,7 +153,7 @@ async fn a_store_that_hangs_keeps_no_idle_key_in_memory(vault: Vault) {
     tokio::time::sleep(Duration::from_secs(6)).await;
     vault.clock.advance(Duration::from_secs(61));
     let wiped = async {
-        while std::sync::Arc::strong_count(&key) > 1 {
+        while Arc::strong_count(&key) > 1 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
