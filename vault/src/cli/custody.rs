@@ -234,10 +234,12 @@ pub(super) async fn approve(
 fn not_ended(given: &Value, is_shredding: bool, out: Option<&Path>) -> String {
     let (act, state) = (text(given, "act"), text(given, "state"));
     let what = match (is_shredding, state) {
-        (true, _) => "no key of the tenant is used any more, on any node. Some wait for their token, and end by themselves \
-                      when it answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is \
-                      lost for good, `siv keys shred --token-lost` says so"
-            .to_owned(),
+        (true, _) => format!(
+            "no key of the tenant is used any more, on any node. Some wait for their token ({}), and end by themselves when it \
+             answers: then `siv keys certificate --out FILE` fetches the certificate. Where the token is lost for good, `siv \
+             keys shred --token-lost` says so",
+            given["waiting"].as_str().unwrap_or("the token does not answer")
+        ),
         (_, "completed") if out.is_some() => format!("{act} is done; no certificate is made for it"),
         (_, "completed") => format!("{act} is done"),
         _ => format!("{act} can be done: who asked for it says it again, with the PIN, before it expires"),

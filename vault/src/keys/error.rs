@@ -116,6 +116,18 @@ impl Error {
         }
     }
 
+    /// Why a key in a token that is to end has not ended yet.
+    #[must_use]
+    pub const fn why_a_key_waits(&self) -> &'static str {
+        match self {
+            Self::NotAsked(why) => why.as_str(),
+            Self::Hsm(hsm::HsmError::Quarantined(_)) => "the token refused the PIN, which is not tried again",
+            Self::Hsm(hsm::HsmError::KekReplaced) => "another key stands in its place in the token",
+            Self::Hsm(hsm::HsmError::KekAmbiguous(_)) => "several keys have its name in the token",
+            _ => "the token does not answer",
+        }
+    }
+
     /// Whether the key provider was not even asked: no worker was free for it, or the one to be asked is being started.
     #[must_use]
     pub const fn is_unasked(&self) -> bool {

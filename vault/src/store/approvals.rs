@@ -108,6 +108,8 @@ pub enum Approved {
         record: ApprovalRecord,
         /// The receipt of the entry that says that the tenant is shredded.
         receipt: Option<Receipt>,
+        /// Why keys that are to end have not ended yet, in words for a person.
+        waiting: Option<&'static str>,
     },
     /// No such approval.
     Absent,
@@ -214,7 +216,7 @@ async fn moved(
     };
     let permit = Permit { record: record.clone(), version, act: "approval.given", asked_by: Some(asked_by) };
     match kek_rotation::rotate_permitted(by, Target::Local, permit, now, ground).await {
-        Ok(_) => Ok(Approved::Done { record, receipt: None }),
+        Ok(_) => Ok(Approved::Done { record, receipt: None, waiting: None }),
         Err(Error::Conflict) => Ok(Approved::Over(Over::Changed)),
         Err(error) => Err(error),
     }
@@ -271,20 +273,20 @@ pub(in crate::store) async fn shreddings_under_way(
 async fn done(by: &Administrator, record: ApprovalRecord, ground: Ground<'_>) -> Result<Approved, Error> {
     let is_shredding = matches!(record.act, TwoPersonAct::ShredTenant { .. });
     if record.completed_at.is_some() || !is_shredding {
-        return Ok(Approved::Done { record, receipt: None });
+        return Ok(Approved::Done { record, receipt: None, waiting: None });
     }
     ground.keys.forget_tenant(&by.tenant);
-    let receipt = match shredding::finish(by, ground).await {
-        // It is approved and begun, and goes on by itself when the token is back; nothing more can be said of it now.
+    let (receipt, waiting) = match shredding::finish(by, ground).await {
+        // It is approved and begun, and goes on by itself when the token is back.
         Err(Error::Keys(error)) => {
             tracing::warn!(tenant = %by.tenant, %error, "a tenant's keys are not all ended yet");
-            None
+            (None, Some(error.why_a_key_waits()))
         }
-        receipt => receipt?,
+        receipt => (receipt?, None),
     };
     let row = ground.store.row(Table::Approvals, &by.tenant, &record.approval_id.to_string()).await?;
     let record = row.map_or(Ok(record), |row| ApprovalRecord::from_row(&row))?;
-    Ok(Approved::Done { record, receipt })
+    Ok(Approved::Done { record, receipt, waiting })
 }
 
 /// The row of the credential that asked and its version, while it holds: a custodian who was sent away has asked for nothing.

@@ -187,7 +187,7 @@ pub(in crate::store) async fn end(
         Err(error) => return Err(error),
     };
     ground.keys.forget_tenant(tenant);
-    Ok(Approved::Done { record, receipt: Some(receipt) })
+    Ok(Approved::Done { record, receipt: Some(receipt), waiting: None })
 }
 
 /// How long the commit may take: what was waited for before has used up what the request had, and thousands of data keys may go.

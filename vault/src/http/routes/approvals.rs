@@ -76,6 +76,9 @@ pub(crate) struct Given {
     approval: ApprovalSummary,
     /// Of the tenant's destruction, or of a version's loss, with its receipt; `GET /v1/keks/certificate` gives it with its proof.
     certificate: Option<Certificate>,
+    /// Of a tenant's destruction: why keys have not ended yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<&'static str>,
 }
 
 /// Approves as a second custodian, and does what was asked for.
@@ -89,12 +92,12 @@ pub(crate) async fn approve(
     let (doing, by) = (state.clone(), caller.clone());
     let done = state.to_the_end(async move { decided(&doing, &by, id, body.digest.as_deref()).await }).await?;
     match done {
-        Approved::Done { record, receipt } => {
+        Approved::Done { record, receipt, waiting } => {
             let certificate = match receipt {
                 Some(receipt) => Some(Certificate::received(&state, caller.tenant_name(), &receipt).await?),
                 None => None,
             };
-            Ok(Json(Given { approval: ApprovalSummary::of(&record, &caller, &state), certificate }))
+            Ok(Json(Given { approval: ApprovalSummary::of(&record, &caller, &state), certificate, waiting }))
         }
         Approved::Absent => Err(Problem::new(Code::NotFound)),
         Approved::Own => {

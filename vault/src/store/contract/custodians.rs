@@ -203,7 +203,7 @@ async fn a_key_whose_token_is_away_ends_by_the_word_of_two_and_the_certificate_s
     let lost = vault.move_into_token().await.row_key();
     let patient = vault.ask_to_shred(one).await;
     let waits = approvals::approve(&vault.by(), two, (patient.approval_id, None), vault.ground()).await;
-    let Ok(Approved::Done { record, receipt: None }) = waits else { panic!("{waits:?}") };
+    let Ok(Approved::Done { record, receipt: None, waiting: Some(_) }) = waits else { panic!("{waits:?}") };
     assert!(record.completed_at.is_none(), "it is approved and begun; the token is waited for");
     assert_eq!((vault.state(1).await, vault.state(2).await), (KekState::Destroyed, KekState::Destroying));
     assert_eq!(vault.said("key.tenant.shredded").await, 0);

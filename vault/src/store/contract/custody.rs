@@ -134,7 +134,7 @@ async fn a_tenant_that_two_custodians_shred_opens_nothing_any_more(vault: Vault)
 
     let asked = vault.ask_to_shred(one).await;
     assert_eq!(vault.open(&made).await, made.len(), "asking destroys nothing");
-    let Approved::Done { record, receipt } = vault.approve(two, &asked).await else { panic!("it is not done") };
+    let Approved::Done { record, receipt, .. } = vault.approve(two, &asked).await else { panic!("it is not done") };
     assert!(record.completed_at.is_some() && record.approved_by == Some(two));
     assert_eq!(vault.open(&made).await, 0);
     for version in [1, 2] {
@@ -260,7 +260,7 @@ async fn an_approval_is_over_after_a_day_after_use_and_when_the_keys_are_others(
         "there is nothing left of what was asked for"
     );
     // Who approved may ask what became of it.
-    let Approved::Done { record, receipt } = vault.approve(two, &asked).await else { panic!("it is done") };
+    let Approved::Done { record, receipt, .. } = vault.approve(two, &asked).await else { panic!("it is done") };
     assert!(record.completed_at.is_some() && receipt.is_none());
 }
 

@@ -145,7 +145,7 @@ async fn a_version_whose_token_is_lost_ends_by_the_word_of_two_with_what_only_it
     for id in &scene.under {
         assert!(scene.there(*id).await.is_some());
     }
-    let Approved::Done { record, receipt } = scene.approve(&asked).await else { panic!("it is not done") };
+    let Approved::Done { record, receipt, .. } = scene.approve(&asked).await else { panic!("it is not done") };
     assert!(record.completed_at.is_some());
     assert_eq!((vault.state(2).await, vault.state(3).await), (KekState::Lost, KekState::Active));
     for id in &scene.under {
