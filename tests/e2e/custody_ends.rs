@@ -1,8 +1,7 @@
 //! How a tenant leaves its token, and how keys in tokens end: by two persons, and said as it was seen.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
 use tests::custody::{Custody, Customer, text, until, words};
@@ -186,18 +185,10 @@ async fn a_tenant_shredded_in_its_token_comes_back_with_no_database_of_before() 
     let key = custody.put(&acme, "4242424242424242").await.unwrap();
     assert_eq!(custody.keys(&acme, &["rotate"])["version"], 2);
     let checkpoint = custody.checkpoint(&acme).await;
-    let [rows, kept] = ["rows", "kept"].map(|name| custody.folder().join(name));
-    let copy = |from: &Path, to: &Path| {
-        let _ = fs::remove_dir_all(to);
-        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-    };
-    custody.stop();
-    copy(&rows, &kept);
-    custody.begin();
+    let kept = custody.put_aside();
     let ends = shredded(&custody, &acme, &[]).await;
     assert_eq!((&ends[0]["how"], &ends[1]["how"]), (&json!("destroyed by siv"), &json!("destroyed by siv")), "{ends}");
-    custody.stop();
-    copy(&kept, &rows);
+    custody.put_back(&kept);
     let done = custody.recover(&acme, &checkpoint).await;
     assert_eq!(done["keysDestroyedAgain"], 2, "{done}");
     let listed = custody.keys(&acme, &["list"]);
@@ -210,4 +201,23 @@ async fn a_tenant_shredded_in_its_token_comes_back_with_no_database_of_before() 
         assert!(!refused.status.success(), "{again:?}: {}", text(&refused));
     }
     assert!(text(&custody.operate(&["tenant", "list"])).contains("shredded"));
+}
+
+/// The number of a version that ended stays its own: the end of the first would else be that of a second one.
+#[tokio::test]
+async fn a_version_made_after_a_restore_has_no_number_of_one_that_ended() {
+    let token = Token::new(Provider::SoftHsm);
+    let mut custody = Custody::of(&[&token]);
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
+    let key = custody.put(&acme, "4242424242424242").await.unwrap();
+    let (checkpoint, kept) = (custody.checkpoint(&acme).await, custody.put_aside());
+    assert_eq!(custody.keys(&acme, &["rotate"])["version"], 2);
+    assert_eq!(custody.keys(&acme, &["rotate"])["version"], 3);
+    assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
+    assert_eq!(custody.keys(&acme, &["state", "2", "destroyed"])["state"], "destroyed");
+    custody.put_back(&kept);
+    assert_eq!(custody.recover(&acme, &checkpoint).await["keysDestroyedAgain"], 0);
+    assert_eq!(custody.keys(&acme, &["rotate"])["version"], 3, "two had its end");
+    assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
+    custody.read(&acme, &key).await.expect(200);
 }

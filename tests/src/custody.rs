@@ -97,6 +97,21 @@ impl Custody {
         self.begin();
     }
 
+    /// A copy of its database (SQLite), taken while the node is ended for a moment: where it lies.
+    pub fn put_aside(&mut self) -> PathBuf {
+        let kept = self.folder().join("kept");
+        self.stop();
+        copied(&self.folder().join("rows"), &kept);
+        self.begin();
+        kept
+    }
+
+    /// Ends the node and puts such a copy in the place of its database.
+    pub fn put_back(&mut self, kept: &Path) {
+        self.stop();
+        copied(kept, &self.folder().join("rows"));
+    }
+
     /// Takes on the database of a checkpoint, which was put back while the node is ended, starts the node and confirms who acts in
     /// the tenant: what `siv recover` said.
     pub async fn recover(&mut self, customer: &Customer, checkpoint: &str) -> Value {
@@ -308,6 +323,11 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -
         assert!(Instant::now() < end, "{what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+fn copied(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    assert!(std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }
 
 fn credential(output: &Output) -> String {

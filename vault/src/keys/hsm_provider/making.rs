@@ -133,8 +133,20 @@ impl Keys {
         wish: HsmWish,
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
-        let known = Known::of(records, tenant, active).await?;
-        self.inner.provider.hsm.onboard(records, tenant, wish, (next(active, now)?, known)).await
+        let (known, next) = (Known::of(records, tenant, active).await?, self.next_in_token(tenant, active, now).await?);
+        self.inner.provider.hsm.onboard(records, tenant, wish, (next, known)).await
+    }
+
+    /// The version after the active one. A database of before may count anew what had a number already: one that ended is passed
+    /// over, or its end would be taken for that of the new one.
+    async fn next_in_token(&self, tenant: &TenantName, active: &KekRecord, now: Timestamp) -> Result<Version, Error> {
+        let mut version = active.version;
+        loop {
+            version = version.checked_add(1).ok_or(Error::KekUnusable)?;
+            if self.inner.store.load(&SecretName::kek_end(tenant, active.kek_id, version)).await?.is_none() {
+                return Ok(Version { kek_id: active.kek_id, version, now });
+            }
+        }
     }
 
     /// Makes the next version of a KEK in the token of the present one.
@@ -148,7 +160,7 @@ impl Keys {
         active: &KekRecord,
         now: Timestamp,
     ) -> Result<MadeKek, Error> {
-        let (hsm, version) = (&self.inner.provider.hsm, next(active, now)?);
+        let (hsm, version) = (&self.inner.provider.hsm, self.next_in_token(tenant, active, now).await?);
         let (kek, _turn) = (in_token(active)?, hsm.turn_to_make(tenant).await?);
         let running = hsm.running(records, tenant, kek).await?;
         let (_, record) = records.key_provider(tenant, kek.provider).await?.ok_or(Error::KekUnusable)?;
@@ -286,11 +298,6 @@ impl HsmProvider {
     pub(in crate::keys) fn let_go(&self, tenant: &TenantName, provider: KeyProviderId) {
         self.hosts().remove(&(tenant.clone(), provider));
     }
-}
-
-fn next(active: &KekRecord, now: Timestamp) -> Result<Version, Error> {
-    let version = active.version.checked_add(1).ok_or(Error::KekUnusable)?;
-    Ok(Version { kek_id: active.kek_id, version, now })
 }
 
 /// A name in the token that no other version, tenant, installation or earlier attempt has: label to read, id to tell apart.
