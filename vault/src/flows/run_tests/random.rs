@@ -99,10 +99,10 @@ fn asking() -> impl Strategy<Value = Asking> {
 }
 
 /// What proptest reads in the environment. A handful of cases where nothing is said, `CASES` in `make test-long`, and no more
-/// than a thousand.
+/// than 250, a quarter of an hour.
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig { failure_persistence: None, max_shrink_iters: 60, ..ProptestConfig::default() };
-    config.cases = if config.cases == UNSAID { 6 } else { config.cases.min(1000) };
+    config.cases = if config.cases == UNSAID { 6 } else { config.cases.min(250) };
     if matches!(config.rng_seed, RngSeed::Random) {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).unwrap();
