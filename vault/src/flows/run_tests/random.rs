@@ -99,7 +99,7 @@ fn asking() -> impl Strategy<Value = Asking> {
 }
 
 /// What proptest reads in the environment. A handful of cases where nothing is said, `CASES` in `make test-long`, and no more
-/// than 250, a quarter of an hour.
+/// than 250: five hundred had not ended after half an hour.
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig { failure_persistence: None, max_shrink_iters: 60, ..ProptestConfig::default() };
     config.cases = if config.cases == UNSAID { 6 } else { config.cases.min(250) };
