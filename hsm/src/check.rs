@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::HsmError;
 use crate::failure::{Fault, Moment};
-use crate::kek::{KekAttributes, KekKind};
+use crate::kek::KekAttributes;
+use crate::kek_kind::KekKind;
 use crate::mechanisms;
 use crate::module::ModuleFile;
 use crate::pool::Pool;
@@ -150,7 +151,7 @@ fn begin(live: &Live, options: &CheckOptions, sha1: bool) -> Result<CheckReport,
     let scratch = scratch.as_ref().map(Scratch::place);
     let pair = pair.as_ref().map(Scratch::place);
     let mut trials = Vec::new();
-    for kind in [KekKind::Rsa3072, KekKind::Aes256] {
+    for kind in [KekKind::RSA_3072, KekKind::Aes256] {
         for profile in of_kind(kind, sha1) {
             let spare = if kind == KekKind::Aes256 { scratch } else { pair };
             trials.push(trial(profile, place.filter(|place| profile.fits(place.kek.kind)), spare));

@@ -10,21 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::HsmError;
 use crate::failure::Fault;
+use crate::kek_kind::{KekKind, RsaSize};
 use crate::mechanisms;
 use crate::profile::PublicKek;
 use crate::uri::KekSelector;
-
-/// The kind of key a KEK is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KekKind {
-    /// A secret AES key of 256 bits.
-    Aes256,
-    /// An RSA key pair of 3072 bits.
-    Rsa3072,
-    /// An RSA key pair of 4096 bits.
-    Rsa4096,
-}
 
 /// What a token says of a KEK. Absent where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,17 +49,6 @@ pub(crate) struct Kek {
     /// The secret or public key.
     pub(crate) closes: ObjectHandle,
     pub(crate) kind: KekKind,
-}
-
-impl KekKind {
-    /// Length of a modulus in bytes; absent for AES.
-    pub(crate) fn modulus(self) -> Option<usize> {
-        match self {
-            Self::Aes256 => None,
-            Self::Rsa3072 => Some(384),
-            Self::Rsa4096 => Some(512),
-        }
-    }
 }
 
 impl KekAttributes {
@@ -285,12 +263,14 @@ fn kind(session: &Session, key: ObjectHandle) -> Result<KekKind, Fault> {
                 _ => Err(unfit("an AES key must have 256 bits")),
             }
         }
-        Some(Attribute::KeyType(KeyType::RSA)) => match session.get_attributes(key, &[AttributeType::Modulus])?.first()
-        {
-            Some(Attribute::Modulus(modulus)) if modulus.len() == 384 => Ok(KekKind::Rsa3072),
-            Some(Attribute::Modulus(modulus)) if modulus.len() == 512 => Ok(KekKind::Rsa4096),
-            _ => Err(unfit("an RSA key must have 3072 or 4096 bits")),
-        },
+        Some(Attribute::KeyType(KeyType::RSA)) => {
+            let said = session.get_attributes(key, &[AttributeType::Modulus])?;
+            let size = said.first().and_then(|said| match said {
+                Attribute::Modulus(modulus) => RsaSize::of(modulus),
+                _ => None,
+            });
+            size.map(KekKind::Rsa).ok_or_else(|| unfit("an RSA key must have 3072 to 8192 bits, a multiple of 64"))
+        }
         _ => Err(unfit("only AES and RSA keys can serve")),
     }
 }

@@ -8,7 +8,7 @@ use crate::canary::{Canary, Finding};
 use crate::check::CheckOptions;
 use crate::error::HsmError;
 use crate::frame::Frame;
-use crate::kek::KekKind;
+use crate::kek_kind::KekKind;
 use crate::module::ModuleFile;
 use crate::profile::KekRef;
 use crate::token::TokenInfo;

@@ -25,7 +25,8 @@ pub use public::PublicKek;
 
 use crate::error::HsmError;
 use crate::failure::Fault;
-use crate::kek::{Kek, KekKind};
+use crate::kek::Kek;
+use crate::kek_kind::{KekKind, RsaSize};
 use crate::module::Module;
 use crate::uri::KekSelector;
 
@@ -33,7 +34,7 @@ use crate::uri::KekSelector;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Profile {
-    /// `rsa-oaep-sha256`: RSA-3072 or 4096, MGF1 with SHA-256, empty label.
+    /// `rsa-oaep-sha256`: RSA of 3072 bits and more, MGF1 with SHA-256, empty label.
     RsaOaepSha256,
     /// `aes-gcm-application-iv`: a random IV of this crate's, 12 bytes.
     AesGcmApplicationIv,
@@ -65,8 +66,8 @@ pub type KeyBytes = Zeroizing<[u8; 32]>;
 
 /// Longest context in bytes.
 pub const LONGEST_CONTEXT: usize = 1024;
-/// Longest wrapped key in bytes: RSA-4096 and a header.
-pub const LONGEST_WRAPPED: usize = 514;
+/// Longest wrapped key in bytes: that of the largest RSA key, and a header.
+pub const LONGEST_WRAPPED: usize = RsaSize::MOST as usize / 8 + 2;
 
 /// All profiles in the order they are preferred (the test profile is last), with text form and the byte in wrapped keys.
 const ALL: [(Profile, &str, u8); 8] = [

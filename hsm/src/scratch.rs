@@ -5,7 +5,8 @@ use cryptoki::object::Attribute;
 use cryptoki::session::Session;
 
 use crate::failure::Fault;
-use crate::kek::{Kek, KekKind};
+use crate::kek::Kek;
+use crate::kek_kind::KekKind;
 use crate::module::Module;
 use crate::profile::Place;
 
@@ -50,7 +51,7 @@ impl<'a> Scratch<'a> {
                 Attribute::Unwrap(true),
             ],
         )?;
-        Ok(Self(Place { module, session, kek: Kek { opens: private, closes: public, kind: KekKind::Rsa3072 } }))
+        Ok(Self(Place { module, session, kek: Kek { opens: private, closes: public, kind: KekKind::RSA_3072 } }))
     }
 
     pub(crate) fn place(&self) -> Place<'a> {

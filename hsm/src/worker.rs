@@ -22,7 +22,8 @@ use crate::doorman::{Doorman, KNOCK};
 use crate::error::HsmError;
 use crate::failure::{Fault, Moment};
 use crate::frame::Frame;
-use crate::kek::{self, KekKind};
+use crate::kek;
+use crate::kek_kind::KekKind;
 use crate::message::{self, Answer, Verb};
 use crate::pool::Pool;
 use crate::profile::{LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport, probe};
@@ -193,7 +194,7 @@ fn probe_kind(live: &Live, lane: usize, kind: KekKind, configuration: &Configura
     let session = live.session(lane);
     let scratch = match kind {
         KekKind::Aes256 => Scratch::aes(&live.module, &session)?,
-        KekKind::Rsa3072 | KekKind::Rsa4096 => Scratch::rsa(&live.module, &session)?,
+        KekKind::Rsa(_) => Scratch::rsa(&live.module, &session)?,
     };
     probe(scratch.place(), Some(scratch.place()), allows_sha1(configuration, &live.token))
 }

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::{CheckOptions, Latency};
 use crate::failure::Fault;
-use crate::kek::{Kek, KekKind};
+use crate::kek::Kek;
+use crate::kek_kind::KekKind;
 use crate::profile::{Place, Profile};
 use crate::scratch::Scratch;
 use crate::session::{Live, open};

@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq as _;
 use super::{ALL, Place, Profile, random};
 use crate::error::HsmError;
 use crate::failure::{Fault, Moment};
-use crate::kek::KekKind;
+use crate::kek_kind::KekKind;
 
 /// What a probe found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::{KeyBytes, LONGEST_CONTEXT, Profile, header, with_digest};
 use crate::error::HsmError;
 use crate::kek::hex;
+use crate::kek_kind::RsaSize;
 
 /// A public key as its token gave it at onboarding. A caller keeps it authenticated: who can exchange it can read what is wrapped to it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,15 +39,13 @@ impl PublicKek {
     /// see whether it comes back.
     ///
     /// # Errors
-    /// [`HsmError::KekUnfit`] if this is no public key of 3072 or 4096 bits, [`HsmError::Refused`] if the context is too long.
+    /// [`HsmError::KekUnfit`] if this is no public key of 3072 to 8192 bits, [`HsmError::Refused`] if the context is too long.
     pub fn wrap(&self, key: &KeyBytes, context: &[u8]) -> Result<Vec<u8>, HsmError> {
         if context.len() > LONGEST_CONTEXT {
             return Err(HsmError::Refused("a context has at most 1024 bytes".to_owned()));
         }
-        let unfit = || HsmError::KekUnfit("its public half is no RSA key of 3072 or 4096 bits".to_owned());
-        if !matches!(self.modulus.len(), 384 | 512) {
-            return Err(unfit());
-        }
+        let unfit = || HsmError::KekUnfit("its public half is no RSA key of 3072 to 8192 bits".to_owned());
+        RsaSize::of(&self.modulus).ok_or_else(unfit)?;
         let components = PublicKeyComponents { n: &self.modulus[..], e: &self.exponent[..] };
         let public: PublicEncryptingKey = components.try_into().map_err(|_| unfit())?;
         let public = OaepPublicEncryptingKey::new(public).map_err(|_| unfit())?;
@@ -66,6 +65,7 @@ impl fmt::Debug for PublicKek {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::LONGEST_WRAPPED;
 
     #[test]
     fn what_is_no_strong_public_key_is_refused() {
@@ -73,6 +73,8 @@ mod tests {
         for (modulus, exponent) in [
             (vec![], vec![1, 0, 1]),
             (vec![0xff; 256], vec![1, 0, 1]),
+            (vec![0xff; 385], vec![1, 0, 1]),
+            (vec![0xff; 1032], vec![1, 0, 1]),
             (vec![0xff; 384], vec![]),
             (vec![0xff; 384], vec![2]),
         ] {
@@ -81,6 +83,15 @@ mod tests {
                 "{}",
                 modulus.len()
             );
+        }
+    }
+
+    #[test]
+    fn a_key_is_wrapped_to_a_modulus_of_any_size_that_may_serve() {
+        for bytes in [384, 392, 512, 640, 1024] {
+            let wrapped = PublicKek::new(&vec![0xff; bytes], &[1, 0, 1]).wrap(&KeyBytes::default(), b"").unwrap();
+            assert_eq!(wrapped.len(), bytes + 2);
+            assert!(wrapped.len() <= LONGEST_WRAPPED);
         }
     }
 

@@ -54,7 +54,7 @@ fn open_cryptoki_serves_by_oaep_alone_and_an_aes_key_gets_no_profile() {
     let token = Token::new(Provider::OpenCryptoki);
     let pin = PinSource::Given(Pin::new(OPEN_CRYPTOKI_PIN.as_bytes()).unwrap());
     let host = token.host_with(Configuration { pin, ..token.configuration() }, Token::limits());
-    let pair = kek(&host, "pair", KekKind::Rsa3072);
+    let pair = kek(&host, "pair", KekKind::RSA_3072);
     assert_eq!(pair.profile, Profile::RsaOaepSha256);
     let wrapped = host.wrap(&pair, &data_key(), CONTEXT, LONG).unwrap();
     assert_eq!(host.unwrap(&pair, &wrapped, CONTEXT, LONG).unwrap(), data_key());
@@ -63,7 +63,7 @@ fn open_cryptoki_serves_by_oaep_alone_and_an_aes_key_gets_no_profile() {
     altered[100] ^= 1;
     assert_eq!(host.unwrap(&pair, &altered, CONTEXT, LONG).unwrap_err(), HsmError::Tampered);
     // As for a tenant's first key: AES first, and then a pair.
-    assert_eq!(host.probe_kind(KekKind::Rsa3072, LONG).unwrap().chosen, Some(Profile::RsaOaepSha256));
+    assert_eq!(host.probe_kind(KekKind::RSA_3072, LONG).unwrap().chosen, Some(Profile::RsaOaepSha256));
     let aes = host.probe_kind(KekKind::Aes256, LONG).unwrap();
     assert_eq!(aes.chosen, None, "{aes:?}");
     host.create_kek(&named("aes"), KekKind::Aes256, LONG).unwrap();

@@ -22,7 +22,7 @@ fn two_keys_of_one_label_are_both_refused() {
 fn a_key_is_found_by_one_search_whatever_its_kind_and_whatever_else_has_its_name() {
     let token = Token::shimmed(Provider::SoftHsm);
     let host = token.host();
-    for kind in [KekKind::Aes256, KekKind::Rsa3072] {
+    for kind in [KekKind::Aes256, KekKind::RSA_3072] {
         let selector = named(&format!("{kind:?}"));
         host.create_kek(&selector, kind, LONG).unwrap();
         // Neither a secret nor half of a pair.
@@ -96,7 +96,7 @@ fn a_made_key_is_local_sensitive_and_never_extractable() {
     for (provider, kind) in [
         (Provider::SoftHsm, KekKind::Aes256),
         (Provider::Kryoptic, KekKind::Aes256),
-        (Provider::Kryoptic, KekKind::Rsa3072),
+        (Provider::Kryoptic, KekKind::RSA_3072),
     ] {
         let token = Token::new(provider);
         let host = token.host();

@@ -74,7 +74,7 @@ fn what_one_profile_wrapped_no_other_opens() {
 fn a_pair_is_used_by_oaep_with_sha256() {
     let token = Token::new(Provider::Kryoptic);
     let host = token.host();
-    let kek = kek(&host, "pair", KekKind::Rsa3072);
+    let kek = kek(&host, "pair", KekKind::RSA_3072);
     assert_eq!(kek.profile, Profile::RsaOaepSha256);
     let wrapped = host.wrap(&kek, &data_key(), CONTEXT, LONG).unwrap();
     assert_eq!(host.unwrap(&kek, &wrapped, CONTEXT, LONG).unwrap(), data_key());
@@ -85,10 +85,25 @@ fn a_pair_is_used_by_oaep_with_sha256() {
 }
 
 #[test]
+fn a_pair_of_another_size_than_the_usual_ones_serves_too() {
+    let token = Token::new(Provider::Kryoptic);
+    let host = token.host();
+    let kind = "rsa3200".parse().unwrap();
+    let kek = kek(&host, "pair", kind);
+    let said = host.describe(&kek.selector, LONG).unwrap();
+    assert_eq!(said.kind, kind);
+    let wrapped = host.wrap(&kek, &data_key(), CONTEXT, LONG).unwrap();
+    assert_eq!(wrapped.len(), 402);
+    assert_eq!(host.unwrap(&kek, &wrapped, CONTEXT, LONG).unwrap(), data_key());
+    let outside = said.public.unwrap().wrap(&data_key(), CONTEXT).unwrap();
+    assert_eq!(host.unwrap(&kek, &outside, CONTEXT, LONG).unwrap(), data_key());
+}
+
+#[test]
 fn a_key_is_wrapped_to_the_public_half_while_the_hsm_is_away_and_opened_when_it_is_back() {
     let token = Token::new(Provider::Kryoptic);
     let host = token.host();
-    let kek = kek(&host, "pair", KekKind::Rsa3072);
+    let kek = kek(&host, "pair", KekKind::RSA_3072);
     let said = host.describe(&kek.selector, LONG).unwrap();
     let public = said.public.unwrap();
     assert_eq!(said.check_value, Some(public.check_value()));
@@ -106,7 +121,7 @@ fn a_key_is_wrapped_to_the_public_half_while_the_hsm_is_away_and_opened_when_it_
 fn a_token_that_has_oaep_with_sha1_only_gets_no_profile_for_its_pair_outside_tests() {
     let token = Token::new(Provider::SoftHsm);
     let host = token.host();
-    host.create_kek(&named("pair"), KekKind::Rsa3072, LONG).unwrap();
+    host.create_kek(&named("pair"), KekKind::RSA_3072, LONG).unwrap();
     let found = host.probe(&named("pair"), LONG).unwrap();
     assert_eq!(found.chosen, None);
     assert!(matches!(&found.trials[..], [Trial { profile: Profile::RsaOaepSha256, refusal: Some(_) }]), "{found:?}");
@@ -128,7 +143,7 @@ fn sha1_is_refused_for_every_other_token_whatever_the_configuration_says() {
     let mut configuration = token.configuration();
     configuration.sha1_for_tests = true;
     let host = token.host_with(configuration, Token::limits());
-    host.create_kek(&named("pair"), KekKind::Rsa3072, LONG).unwrap();
+    host.create_kek(&named("pair"), KekKind::RSA_3072, LONG).unwrap();
     let sha1 = hsm::KekRef { selector: named("pair"), profile: Profile::TestRsaOaepSha1 };
     assert!(matches!(host.wrap(&sha1, &data_key(), CONTEXT, LONG), Err(HsmError::ProfileUnavailable(_))));
 }

@@ -239,7 +239,7 @@ fn refuse_known(attributes: &KekAttributes) -> Result<(), Error> {
 /// A key made in the token: AES, else RSA. What was made and cannot be used is taken away again.
 pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> {
     let mut last = None;
-    for kind in [KekKind::Aes256, KekKind::Rsa3072] {
+    for kind in [KekKind::Aes256, KekKind::RSA_3072] {
         match host.create_kek(selector, kind, MANAGE) {
             Ok(()) => {}
             // A token that makes no keys of this kind.
@@ -290,7 +290,7 @@ pub(super) fn taken_away(host: &Host, selector: &KekSelector) -> bool {
 /// The profile that a key made there would be pinned to, as throw-away keys of the same kinds show it.
 pub(super) fn would_do(host: &Host) -> Result<Profile, Error> {
     let mut last = None;
-    for kind in [KekKind::Aes256, KekKind::Rsa3072] {
+    for kind in [KekKind::Aes256, KekKind::RSA_3072] {
         match host.probe_kind(kind, MANAGE).map_err(of_kek).and_then(chosen) {
             Ok(profile) => return Ok(profile),
             Err(error @ Error::HsmRefused(_)) => last = Some(error),
