@@ -39,6 +39,8 @@ async fn an_auditor_signs_in_finds_a_value_and_takes_a_bundle_home() {
     assert!(list.text.contains("value.captured"));
     assert!(list.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
     assert!(!list.text.contains("<script>") && !list.text.contains("style="));
+    assert!(list.text.contains("entries of the last 8 days every hour, last ended <time"), "{}", list.text);
+    assert!(list.text.contains("Nothing was found altered"), "{}", list.text);
     for wrong in ["action=value.opened", "action=key.", "outcome=refused"] {
         let refused = get(&person, &format!("/console/log?{wrong}"), &cookie).await.expect(422);
         assert!(refused.text.contains("The filter was not understood"), "{wrong}");

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Desk;
 use super::page::{html, see};
 use super::person::Person;
+use super::self_check::Checked;
 use super::view::{EntryPage, FormFilter, LogPage, NothingPage, Proof, Row};
 use crate::access_log::{Leaf, OUTCOMES, is_action};
 use crate::domain::text::hex;
@@ -37,7 +38,7 @@ pub(super) async fn list(State(desk): State<Desk>, person: Person, uri: Uri) -> 
     let before = before.map(|(_, before)| before.into_owned());
     let filter = match read(&form) {
         Ok(filter) => filter,
-        Err(why) => return page(&person, form, None, Some(why), Vec::new(), None),
+        Err(why) => return page(&desk, &person, form, (None, Some(why)), Vec::new(), None),
     };
     if let Some(value_id) = filter.value_id {
         if let Err(problem) = note_history(&desk, &person, value_id).await {
@@ -82,21 +83,22 @@ async fn shown(
         members.push(("before", next.to_string()));
         FormFilter::address(&members)
     });
-    Ok(page(person, form, filter.value_id, None, rows, next))
+    Ok(page(desk, person, form, (filter.value_id, None), rows, next))
 }
 
 fn page(
+    desk: &Desk,
     person: &Person,
     filter: FormFilter,
-    history_of: Option<ValueId>,
-    refused: Option<&'static str>,
+    (history_of, refused): (Option<ValueId>, Option<&'static str>),
     rows: Vec<Row>,
     next: Option<String>,
 ) -> Response {
     let heading = if history_of.is_some() { "History of a value" } else { "Access log" }.to_owned();
     let status = if refused.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let (who, chips, history_of) = (person.who("log"), filter.chips(), history_of.map(|id| id.to_string()));
-    html(status, &LogPage { who, heading, history_of, filter, chips, refused, rows, next })
+    let check = Checked::of(&person.tenant, &desk.state.rooms().store.log_health().self_check());
+    html(status, &LogPage { who, heading, history_of, filter, chips, refused, rows, next, check })
 }
 
 /// One entry.

@@ -5,6 +5,7 @@ mod entries;
 mod export;
 mod page;
 mod person;
+mod self_check;
 mod session;
 mod sign_in;
 mod view;

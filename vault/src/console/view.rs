@@ -3,6 +3,7 @@
 use askama::Template;
 use serde_json::Value;
 
+use super::self_check::Checked;
 pub(super) use crate::access_log::{ACTIONS, OUTCOMES};
 use crate::access_log::{about, short};
 
@@ -232,6 +233,7 @@ pub(super) struct LogPage {
     pub(super) refused: Option<&'static str>,
     pub(super) rows: Vec<Row>,
     pub(super) next: Option<String>,
+    pub(super) check: Checked,
 }
 
 #[derive(Template)]

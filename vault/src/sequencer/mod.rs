@@ -56,9 +56,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const ENDED: Duration = Duration::from_secs(20);
 /// So often signs of life are counted: more often than they are given.
 const BEATS: Duration = Duration::from_secs(4);
-/// Passes of the self-check: recent entries each hour, all of them each day, both at the start.
+/// So often all boots that ever were are read for one without its last word.
 const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A round of integration takes about so long at most.
 const ROUND: Duration = Duration::from_millis(500);
 /// So many alarms go in one commit.
@@ -82,8 +81,8 @@ impl Sequencer {
         watch.compare().await?;
         let stop = CancellationToken::new();
         let reader = LogReader::new(store.clone(), keys.clone());
-        let check = |pass, period| check(pass, period, reader.clone(), health.clone(), stop.clone());
-        let passes = [check(Pass::All, DAY), check(Pass::Recent, HOUR)];
+        let check = |pass| check(pass, reader.clone(), health.clone(), stop.clone());
+        let passes = [check(Pass::All), check(Pass::Recent)];
         let work = Work {
             integrator: Integrator::new(store.clone(), keys.clone(), health.clone()),
             anchoring: Anchoring::new(store.clone(), keys),
@@ -228,8 +227,8 @@ async fn watch_over(mut watch: Watch, stop: CancellationToken) {
 }
 
 /// The self-check: once at the start and then each period, from the start of one pass to that of the next.
-async fn check(pass: Pass, period: Duration, reader: LogReader, health: LogHealth, stop: CancellationToken) {
-    let mut passes = interval(period);
+async fn check(pass: Pass, reader: LogReader, health: LogHealth, stop: CancellationToken) {
+    let mut passes = interval(pass.period());
     passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

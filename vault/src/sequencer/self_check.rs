@@ -22,6 +22,17 @@ pub enum Pass {
     All,
 }
 
+impl Pass {
+    /// How often it is due, after the one at the start.
+    #[must_use]
+    pub const fn period(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Recent => 60 * 60,
+            Self::All => 24 * 60 * 60,
+        })
+    }
+}
+
 impl LogReader {
     /// Looks at every log once. What is altered becomes an alarm and hides nothing else; a store that does not answer is
     /// an error.

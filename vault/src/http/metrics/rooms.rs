@@ -6,6 +6,7 @@ use super::text::{Kind, MICROSECONDS, ONES, Text};
 use crate::crypto::LockedKey;
 use crate::domain::{RetentionClass, Timestamp};
 use crate::http::state::State;
+use crate::sequencer::Pass;
 use crate::store::waiting::Waiting;
 
 /// Whole seconds since 1970; 0 is "not since the start".
@@ -136,13 +137,13 @@ pub(super) fn write_log(state: &State, text: &mut Text) {
     text.counter("siv_log_integrated_entries_total", "Entries that this node integrated.", meter.integrated.get());
     let help = "When this node last signed a checkpoint, in seconds since 1970 (0: not yet).";
     text.gauge("siv_log_last_checkpoint_timestamp_seconds", help, seconds(meter.checkpoint.get()));
-    let passes = [("recent", check.recent, 3_600), ("all", check.all, 86_400)];
+    let passes = [("recent", check.recent, Pass::Recent), ("all", check.all, Pass::All)];
     let help = "When a pass of the self-check last came to its end, in seconds since 1970 (0: not yet).";
     let mut family = text.family("siv_log_self_check_timestamp_seconds", Kind::Gauge, help);
     passes.iter().for_each(|(pass, at, _)| family.sample(&[("pass", pass)], seconds(*at)));
     let help = "How often a pass is due.";
     let mut family = text.family("siv_log_self_check_period_seconds", Kind::Gauge, help);
-    passes.iter().for_each(|(pass, _, period)| family.sample(&[("pass", pass)], *period));
+    passes.iter().for_each(|(name, _, pass)| family.sample(&[("pass", name)], pass.period().as_secs()));
     let (compared, times) = check.compared;
     let help = "Comparisons of the logs' heads with those outside the database.";
     text.counter("siv_log_head_checks_total", help, times);
