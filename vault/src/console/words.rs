@@ -23,7 +23,7 @@ pub(super) async fn in_words(State(_): State<Desk>, arrived: Arrived, request: R
         return response;
     }
     let (heading, text) = words(response.extensions().get::<Problem>().map(Problem::code), status);
-    let request_id = arrived.0.request_id.to_string();
+    let request_id = arrived.0.told_id();
     let (page, body) = html(status, &RefusedPage { heading, text, request_id }).into_parts();
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);

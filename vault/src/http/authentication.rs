@@ -243,7 +243,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Credential, Problem> {
 
 /// What the outermost layer noted of the request.
 pub(crate) fn arrival(parts: &Parts) -> Arrival {
-    parts.extensions.get::<Arrival>().copied().unwrap_or_else(Arrival::unknown)
+    parts.extensions.get::<Arrival>().cloned().unwrap_or_else(Arrival::unknown)
 }
 
 impl FromRequestParts<State> for Arrival {

@@ -21,15 +21,14 @@ use tower::{Service, ServiceExt as _};
 use tower_http::catch_panic::{CatchPanic, ResponseForPanic};
 use tracing::Instrument as _;
 use tracing::field::Empty;
-use uuid::Uuid;
 
 use super::edge::{CarriesPlaintext, FoundNoRoom, Peer};
+use super::given_id::{GivenId, REQUEST_ID};
 use super::metrics::Metrics;
 use super::problem::{Code, Problem, render};
 use super::settings::Settings;
 use crate::domain::{Clock, RequestId};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRANSPORT: HeaderName = HeaderName::from_static("strict-transport-security");
 
 /// Questions for readiness under way; each asks the store.
@@ -56,16 +55,25 @@ impl Desk {
 }
 
 /// What is known of a request before it is known who asks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Arrival {
+    /// As the access log has it: a UUID.
     pub(crate) request_id: RequestId,
+    /// What the caller calls it.
+    pub(crate) given_id: Option<GivenId>,
     pub(crate) address: IpAddr,
 }
 
 impl Arrival {
     /// Of a request that did not come through [`dress`].
     pub(crate) fn unknown() -> Self {
-        Self { request_id: RequestId::generate(Clock::System.now()), address: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+        let request_id = RequestId::generate(Clock::System.now());
+        Self { request_id, given_id: None, address: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+    }
+
+    /// The id that the caller hears: its own, or ours.
+    pub(crate) fn told_id(&self) -> String {
+        self.given_id.as_ref().map_or_else(|| self.request_id.to_string(), GivenId::to_string)
     }
 }
 
@@ -104,19 +112,20 @@ async fn attend(desk: &Arc<Desk>, mut request: Request, route: Route) -> Respons
     let arrival = arrive(desk, &request);
     let matched = request.extensions().get::<MatchedPath>();
     let place = desk.metrics.place(request.method(), matched.map(MatchedPath::as_str));
-    request.extensions_mut().insert(arrival);
+    request.extensions_mut().insert(arrival.clone());
     // At debug: where nobody reads it, it costs nothing.
     let span = tracing::debug_span!(
         "request",
         request_id = %arrival.request_id,
+        given_id = arrival.given_id.as_ref().map(GivenId::as_str),
         route = desk.metrics.route(place),
         status = Empty,
         outcome = Empty
     );
     let response = admit(desk, request, route).instrument(span.clone()).await;
-    let mut response = render(response, Some(arrival.request_id));
+    let mut response = render(response, Some(&arrival));
     let https = desk.settings.public_origin.starts_with("https:");
-    finish(response.headers_mut(), arrival.request_id, version, https);
+    finish(response.headers_mut(), &arrival, version, https);
     let (status, code) = (response.status().as_u16(), response.extensions_mut().remove::<Code>());
     desk.metrics.answered(place, status, began.elapsed());
     if let Some(code) = code {
@@ -128,17 +137,17 @@ async fn attend(desk: &Arc<Desk>, mut request: Request, route: Route) -> Respons
 
 fn arrive(desk: &Desk, request: &Request) -> Arrival {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
-    // Any spelling of a UUID is one; the answer and the log have the usual one.
-    let given = request.headers().get(REQUEST_ID).and_then(|value| Uuid::try_parse(value.to_str().ok()?).ok());
-    let given = given.map(|id| RequestId::from_bytes(id.into_bytes()));
+    let given_id = GivenId::of(request.headers());
+    let uuid = given_id.as_ref().and_then(GivenId::as_uuid);
     Arrival {
-        request_id: given.unwrap_or_else(|| RequestId::generate(desk.clock.now())),
+        request_id: uuid.unwrap_or_else(|| RequestId::generate(desk.clock.now())),
+        given_id,
         address: desk.settings.client_address(peer, request.headers()),
     }
 }
 
-fn finish(headers: &mut HeaderMap, request_id: RequestId, version: Version, https: bool) {
-    if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
+fn finish(headers: &mut HeaderMap, arrival: &Arrival, version: Version, https: bool) {
+    if let Ok(value) = HeaderValue::from_str(&arrival.told_id()) {
         headers.insert(REQUEST_ID, value);
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -306,18 +315,30 @@ mod tests {
     #[tokio::test]
     async fn a_request_id_goes_in_and_out_if_it_is_one() {
         let router = dressed(Settings::default(), Duration::from_secs(5));
-        let id = "01890f3c-5a1b-7c3d-8e4f-0123456789ab";
         let with = |text: &str| Request::builder().uri("/absent").header(REQUEST_ID, text).body(Body::empty()).unwrap();
-        let (response, problem) = ask(router.clone(), with(id)).await;
-        assert_eq!(response.headers()["x-request-id"], id);
-        assert_eq!(problem["requestId"], id);
-        for spelling in [id.to_uppercase(), id.replace('-', "")] {
-            let (response, _) = ask(router.clone(), with(&spelling)).await;
-            assert_eq!(response.headers()["x-request-id"], id, "{spelling}");
+        let id = "01890f3c-5a1b-7c3d-8e4f-0123456789ab";
+        for given in ["req-42", id, &id.to_uppercase(), &id.replace('-', "")] {
+            let (response, problem) = ask(router.clone(), with(given)).await;
+            assert_eq!(response.headers()["x-request-id"], given);
+            assert_eq!(problem["requestId"], given);
         }
-        let (response, _) = ask(router, with("3f9c1e7a' OR 1=1")).await;
-        assert!(!response.headers()["x-request-id"].to_str().unwrap().contains("3f9c1e7a"));
-        assert_eq!(response.headers()["cache-control"], "no-store");
+        for none in ["3f9c1e7a' OR 1=1", "svk_3f9c1e7a"] {
+            let (response, problem) = ask(router.clone(), with(none)).await;
+            let told = response.headers()["x-request-id"].to_str().unwrap();
+            assert!(told.parse::<RequestId>().is_ok() && problem["requestId"] == told, "{told}");
+            assert_eq!(response.headers()["cache-control"], "no-store");
+        }
+    }
+
+    #[test]
+    fn the_access_log_has_a_uuid_in_its_usual_spelling() {
+        let desk = Desk::new(Arc::default(), Arc::default(), Clock::System, Duration::from_secs(5));
+        let arrived =
+            |text: &str| arrive(&desk, &Request::builder().header(REQUEST_ID, text).body(Body::empty()).unwrap());
+        let id = "01890f3c-5a1b-7c3d-8e4f-0123456789ab";
+        for spelling in [id, &id.to_uppercase(), &id.replace('-', "")] {
+            assert_eq!(arrived(spelling).request_id.to_string(), id);
+        }
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod detached;
 mod dress;
 mod edge;
 mod frame;
+mod given_id;
 mod json;
 mod listing;
 mod metrics;

@@ -10,8 +10,10 @@ use http::header::{WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use super::dress::Arrival;
 use super::edge::FoundNoRoom;
-use crate::domain::{RequestId, RunId};
+use super::given_id::GivenId;
+use crate::domain::RunId;
 use crate::store::idempotency::Answer;
 
 /// The content type of every refusal.
@@ -207,14 +209,14 @@ impl Problem {
 
 impl Problem {
     /// The document as it goes out.
-    fn to_bytes(&self, request_id: Option<RequestId>) -> Vec<u8> {
+    fn to_bytes(&self, request_id: Option<String>) -> Vec<u8> {
         let document = Document {
             r#type: self.code.urn(),
             title: self.code.title(),
             status: self.code.status(),
             code: self.code.as_str(),
             detail: self.detail.unwrap_or_else(|| self.code.detail()),
-            request_id: request_id.map(|id| id.to_string()),
+            request_id,
             run_id: self.run_id.map(|id| id.to_string()),
             errors: &self.errors,
         };
@@ -257,7 +259,7 @@ struct Document<'a> {
 }
 
 /// Gives a refusal its body, its headers and, for a 5xx, its one line in the service's own log.
-pub(crate) fn render(mut response: Response, request_id: Option<RequestId>) -> Response {
+pub(crate) fn render(mut response: Response, arrival: Option<&Arrival>) -> Response {
     let problem = response.extensions_mut().remove::<Problem>().or_else(|| bare(&response));
     let Some(problem) = problem else { return response };
     let code = problem.code;
@@ -265,11 +267,12 @@ pub(crate) fn render(mut response: Response, request_id: Option<RequestId>) -> R
     response.extensions_mut().insert(code);
     // What found no room is counted: a crowd must not fill the log, nor wait for its writing.
     if code.status() >= 500 && response.extensions().get::<FoundNoRoom>().is_none() {
-        let id = request_id.map(|id| id.to_string());
+        let id = arrival.map(|arrival| arrival.request_id.to_string());
+        let given_id = arrival.and_then(|arrival| arrival.given_id.as_ref()).map(GivenId::as_str);
         let cause = problem.cause.as_deref();
-        tracing::warn!(code = code.as_str(), request_id = id.as_deref(), cause, "request failed");
+        tracing::warn!(code = code.as_str(), request_id = id.as_deref(), given_id, cause, "request failed");
     }
-    let body = problem.to_bytes(request_id);
+    let body = problem.to_bytes(arrival.map(Arrival::told_id));
     let headers = response.headers_mut();
     demands(headers, &problem);
     if is_page(headers) {

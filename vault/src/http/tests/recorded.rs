@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::vault::{APP, FLOW, Sent, Vault};
+use crate::domain::RequestId;
 
 /// What the installation's own log counts of refusals.
 async fn counted(vault: &Vault) -> Vec<Value> {
@@ -43,6 +44,22 @@ async fn a_refusal_of_a_flow_that_is_not_there_names_what_was_asked_and_never_th
         assert_eq!(entry["facts"], json!({"asked": "POST /v1/flows/{name}/invoke"}), "{entry}");
         assert!(entry["flow"].is_null() && entry["rule"] == "credential.flow", "{entry}");
     }
+}
+
+#[tokio::test]
+async fn an_entry_has_the_callers_request_id_where_it_is_a_uuid_and_else_one_of_the_vaults_own() {
+    let vault = Vault::demo().await;
+    let id = "01890f3c-5a1b-7c3d-8e4f-0123456789ab";
+    for given in [id, "req-42"] {
+        let headers = [("x-request-id", given)];
+        let refused = vault.ask_with("GET", "/v1/apps", "app", Sent::Nothing, &headers).await.expect(403);
+        assert_eq!(refused.headers["x-request-id"], given);
+        assert_eq!(refused.json()["requestId"], given);
+    }
+    let denied = vault.entries("access.denied").await;
+    let ids: Vec<_> = denied.iter().map(|entry| entry["requestId"].as_str().unwrap()).collect();
+    assert!(ids.len() == 2 && ids[0] == id && ids[1] != id, "{ids:?}");
+    assert!(ids[1].parse::<RequestId>().is_ok(), "{ids:?}");
 }
 
 #[tokio::test]

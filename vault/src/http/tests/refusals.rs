@@ -138,7 +138,9 @@ async fn refusals_never_repeat_what_was_sent() {
         answers.push(vault.ask(method, &format!("{path}?{canary}={canary}"), who, Sent::Nothing).await);
         answers.push(vault.ask(method, &format!("{path}?cursor={canary}&limit={canary}"), who, Sent::Nothing).await);
         answers.push(vault.ask(method, &path, canary, sent_of(route)).await);
-        let headers = [("x-request-id", canary), ("idempotency-key", canary), ("origin", canary), ("accept", canary)];
+        let request_id = format!("svk_{canary}");
+        let headers =
+            [("x-request-id", &*request_id), ("idempotency-key", canary), ("origin", canary), ("accept", canary)];
         answers.push(vault.ask_with(method, &path, who, sent_of(route), &headers).await);
     }
     for answer in answers {
