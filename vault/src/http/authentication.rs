@@ -76,6 +76,9 @@ pub(crate) async fn refuse(state: &State, caller: &Caller) -> Problem {
     denied(state, caller.tenant_name().clone(), tried, Code::PolicyDenied, "credential.kind").await
 }
 
+/// The rule that a credential of an app serves that app alone.
+pub(crate) const OTHER_APP: &str = "credential.app";
+
 /// The same for a rule of the act itself, which the entry names.
 pub(crate) async fn deny(state: &State, caller: &Caller, rule: &'static str) -> Problem {
     let tried = (&caller.context, caller.asked.as_str());

@@ -10,10 +10,10 @@ use http::request::Parts;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::capture::{Admitted, CaptureItem, Content, SessionRequest};
+use crate::capture::{Admitted, CaptureItem, Content, Error, SessionRequest};
 use crate::domain::CredentialKind;
 use crate::http::answer::respond;
-use crate::http::authentication::{App, By, arrival, bearer};
+use crate::http::authentication::{App, By, OTHER_APP, arrival, bearer, deny};
 use crate::http::creation::Creation;
 use crate::http::dress::Arrival;
 use crate::http::edge::CarriesPlaintext;
@@ -59,8 +59,13 @@ pub(crate) async fn open(
     Body { body, raw }: Body<SessionRequest>,
 ) -> Result<Response, Problem> {
     let idempotency = creation.with(raw)?;
-    let capture = state.rooms().capture.clone();
-    let work = async move { Ok(capture.open_session(&caller, body, idempotency).await?) };
+    let doing = state.clone();
+    let work = async move {
+        match doing.rooms().capture.open_session(&caller, body, idempotency).await {
+            Err(Error::PolicyDenied) => Err(deny(&doing, &caller, OTHER_APP).await),
+            opened => Ok(opened?),
+        }
+    };
     state.to_the_end(work).await.map(respond)
 }
 

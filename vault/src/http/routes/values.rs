@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::capture::{PutItem, ValueDescription};
 use crate::domain::{SecureValueKey, Timestamp};
 use crate::http::answer::respond;
-use crate::http::authentication::{App, By};
+use crate::http::authentication::{App, By, OTHER_APP, deny};
 use crate::http::creation::Creation;
 use crate::http::json::{BATCH_BODY, Json as Body, SensitiveText};
 use crate::http::problem::{Code, Problem};
@@ -75,7 +75,7 @@ pub(crate) async fn put(
     }
     let own = caller.credential.app.as_ref();
     if body.app.is_some_and(|meant| own.is_none_or(|own| own.as_str() != meant)) {
-        return Err(Problem::new(Code::PolicyDenied));
+        return Err(deny(&state, &caller, OTHER_APP).await);
     }
     let items = body.items.into_iter().map(|item| PutItem {
         field: item.field,

@@ -63,6 +63,26 @@ async fn an_entry_has_the_callers_request_id_where_it_is_a_uuid_and_else_one_of_
 }
 
 #[tokio::test]
+async fn an_apps_credential_that_asks_for_another_app_stands_in_the_log() {
+    let vault = Vault::demo().await;
+    let other = APP.replace("demo-shop", "other-shop").replace("[\"card-summary\"]", "[]");
+    vault.ask("PUT", "/v1/apps/other-shop", "operator", Sent::Text("application/toml", &other)).await.expect(200);
+    let item = json!({"field": "card-number", "value": "4242424242424242"});
+    for (path, body) in [
+        ("/v1/capture/sessions", json!({"app": "other-shop"})),
+        ("/v1/values", json!({"app": "other-shop", "items": [item]})),
+    ] {
+        let answer = vault.ask("POST", path, "app", Sent::Json(body)).await;
+        assert_eq!(answer.refusal(), (403, "policy.denied".to_owned()), "{path}");
+        let denied = vault.entries("access.denied").await;
+        let entry = denied.last().unwrap();
+        assert_eq!(entry["facts"]["asked"], format!("POST {path}"), "{denied:?}");
+        assert_eq!((&entry["rule"], &entry["actor"]["name"]), (&json!("credential.app"), &json!("the app")), "{entry}");
+    }
+    assert_eq!(vault.entries("access.denied").await.len(), 2);
+}
+
+#[tokio::test]
 async fn browsers_that_are_refused_are_counted() {
     let vault = Vault::demo().await;
     let foreign = [("origin", "https://evil.example")];
