@@ -93,7 +93,14 @@ fn a_custodian_needs_to_name_no_tenant_and_can_try_a_rotation_dry() {
     assert_eq!(run(&serving, &custodian, &["keys", "list"])["data"].as_array().unwrap().len(), 1);
     assert_eq!(run(&serving, &custodian, &["keys", "rotate"])["version"], 2);
     assert_eq!(run(&serving, &custodian, &["keys", "rewrap"])["dryRun"], false);
+    let dry = |verb: &str| text(&serving.command(&custodian, &["keys", verb, "--dry-run"]).stdout);
+    assert!(dry("seal").contains("acme is open now. It would be sealed"), "{}", dry("seal"));
+    assert!(dry("list").contains("active") && !dry("list").contains("sealed"), "{}", dry("list"));
     assert_eq!(run(&serving, &custodian, &["keys", "seal"])["sealed"], true);
+    assert!(dry("seal").contains("is sealed already"), "{}", dry("seal"));
+    assert!(dry("unseal").contains("acme is sealed now. It would be unsealed"), "{}", dry("unseal"));
+    assert_eq!(run(&serving, &custodian, &["keys", "unseal", "--dry-run"])["sealed"], true);
+    assert!(dry("list").contains("acme (sealed)"), "{}", dry("list"));
     assert_eq!(run(&serving, &custodian, &["keys", "unseal"])["sealed"], false);
     serving.stop();
 }

@@ -18,6 +18,7 @@ use super::custody::{self, Approving};
 use super::failure::Failure;
 use super::hsm_arguments::{KeyProvider, Token};
 use super::output::Output;
+use super::seal::Switching;
 
 /// So often a long rewrap is asked how far it is.
 const LOOK: Duration = Duration::from_secs(2);
@@ -31,6 +32,9 @@ pub(super) enum Command {
         /// The tenant, where the credential is not of one.
         #[arg(long)]
         tenant: Option<TenantName>,
+        /// The same: a list changes nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Make a new version of the tenant's key active; the old one still unwraps. To leave a customer's token takes a second custodian.
     #[command(
@@ -193,25 +197,19 @@ pub(super) enum Command {
         tenant: Option<TenantName>,
     },
     /// Stop every capture and every opening of the tenant's values, until unsealed.
-    #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys seal")]
-    Seal {
-        /// The tenant; the credential's own where none is named.
-        #[arg(long)]
-        tenant: Option<TenantName>,
-    },
+    #[command(
+        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys seal --dry-run\n  SIV_CREDENTIAL=siv_cus_… siv keys seal"
+    )]
+    Seal(Switching),
     /// End a seal.
     #[command(after_help = "Example:\n  SIV_CREDENTIAL=siv_cus_… siv keys unseal")]
-    Unseal {
-        /// The tenant; the credential's own where none is named.
-        #[arg(long)]
-        tenant: Option<TenantName>,
-    },
+    Unseal(Switching),
 }
 
 impl Command {
     pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Failure> {
         match self {
-            Self::List { tenant } => {
+            Self::List { tenant, dry_run: _ } => {
                 list(output, client.list("/v1/keks", &tenant_query(tenant.as_ref())).await?);
             }
             Self::Rotate { tenant, dry_run, key_provider, token } => {
@@ -258,10 +256,8 @@ impl Command {
                 let tenant = meant(client, tenant).await?;
                 custody::cache(client, output, &tenant, seconds).await?;
             }
-            Self::Seal { tenant } => {
-                switch(client, output, tenant, ("seal", "is sealed: nothing is captured or opened")).await?;
-            }
-            Self::Unseal { tenant } => switch(client, output, tenant, ("unseal", "is unsealed")).await?,
+            Self::Seal(switching) => switching.run(client, output, true).await?,
+            Self::Unseal(switching) => switching.run(client, output, false).await?,
         }
         Ok(())
     }
@@ -300,21 +296,8 @@ fn answers(kek: &Value) -> Value {
     })
 }
 
-/// Seals or unseals.
-async fn switch(
-    client: &Client,
-    output: &Output,
-    tenant: Option<TenantName>,
-    (verb, done): (&str, &str),
-) -> Result<(), Failure> {
-    let tenant = meant(client, tenant).await?;
-    let answer = client.post(&format!("/v1/tenants/{tenant}/{verb}"), &[], &json!({})).await?;
-    output.sentence(&answer, &format!("tenant {tenant} {done}"));
-    Ok(())
-}
-
 /// The tenant that is meant: the one named, or the one the credential belongs to, as its keys say.
-async fn meant(client: &Client, named: Option<TenantName>) -> Result<TenantName, Failure> {
+pub(super) async fn meant(client: &Client, named: Option<TenantName>) -> Result<TenantName, Failure> {
     if let Some(named) = named {
         return Ok(named);
     }

@@ -31,6 +31,7 @@ mod recover;
 mod refused;
 mod root_key;
 mod rotate_root;
+mod seal;
 mod sealed_start;
 mod serve;
 mod signals;

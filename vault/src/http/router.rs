@@ -201,9 +201,11 @@ fn administrative_routes() -> [Route; 15] {
             .reads::<pin_guesses::ForgetPins>()
             .answers::<pin_guesses::ForgottenPins>(200),
         Route::post("/v1/tenants/{tenant}/seal", CUSTODIAN, "Closes a tenant", tenants::seal)
-            .answers::<tenants::TenantSummary>(200),
+            .may_read::<tenants::SwitchTenant>()
+            .answers::<tenants::SwitchedTenant>(200),
         Route::post("/v1/tenants/{tenant}/unseal", CUSTODIAN, "Opens it again", tenants::unseal)
-            .answers::<tenants::TenantSummary>(200),
+            .may_read::<tenants::SwitchTenant>()
+            .answers::<tenants::SwitchedTenant>(200),
         Route::post("/v1/credentials", OPERATOR, "Makes a credential, shown once", credentials::create)
             .reads::<credentials::CreateCredential>()
             .creates()

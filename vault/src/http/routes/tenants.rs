@@ -11,7 +11,7 @@ use crate::domain::tenant::KeyProviderKind;
 use crate::domain::{Tenant, TenantName, Timestamp};
 use crate::http::authentication::{By, Custodian, Operator, refuse};
 use crate::http::creation::Creation;
-use crate::http::json::Json as Body;
+use crate::http::json::{Json as Body, OptionalJson};
 use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::approvals::{LONGEST, out_of_range};
@@ -81,6 +81,27 @@ impl From<&Tenant> for TenantSummary {
             waived: None,
         }
     }
+}
+
+/// How to seal or unseal.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct SwitchTenant {
+    /// Only tell what would change.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A tenant that was switched; of a dry run, the tenant as it is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SwitchedTenant {
+    #[serde(flatten)]
+    tenant: TenantSummary,
+    /// In a dry run: whether `sealed` would become another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_change: Option<bool>,
+    dry_run: bool,
 }
 
 /// Makes a tenant with a KEK of its own.
@@ -158,8 +179,9 @@ pub(crate) async fn seal(
     state: Shared<State>,
     by: By<Custodian>,
     path: Path<String>,
-) -> Result<Json<TenantSummary>, Problem> {
-    switch(state, by, path, Switch::Seal).await
+    OptionalJson { body, .. }: OptionalJson<SwitchTenant>,
+) -> Result<Json<SwitchedTenant>, Problem> {
+    switch(state, by, path, (Switch::Seal, body)).await
 }
 
 /// Opens it again.
@@ -167,34 +189,45 @@ pub(crate) async fn unseal(
     state: Shared<State>,
     by: By<Custodian>,
     path: Path<String>,
-) -> Result<Json<TenantSummary>, Problem> {
-    switch(state, by, path, Switch::Unseal).await
+    OptionalJson { body, .. }: OptionalJson<SwitchTenant>,
+) -> Result<Json<SwitchedTenant>, Problem> {
+    switch(state, by, path, (Switch::Unseal, body)).await
 }
 
 async fn switch(
     Shared(state): Shared<State>,
     By(caller, _): By<Custodian>,
     Path(name): Path<String>,
-    switch: Switch,
-) -> Result<Json<TenantSummary>, Problem> {
+    (switch, wish): (Switch, SwitchTenant),
+) -> Result<Json<SwitchedTenant>, Problem> {
     if name != caller.tenant_name().as_str() {
         return Err(refuse(&state, &caller).await);
+    }
+    if wish.dry_run {
+        let (now, then) = (&*caller.tenant, switched(&caller.tenant, switch)?);
+        let would_change = Some(now.tenant.sealed != then.sealed);
+        return Ok(Json(SwitchedTenant { tenant: now.into(), would_change, dry_run: true }));
     }
     let name = caller.tenant_name().clone();
     let applied = state
         .administer(caller, move |tenant, by| {
-            // A tenant that was shredded stays sealed: nothing of it can be opened or sealed any more.
-            let opens = tenant.keks.values().any(|(_, kek)| kek.state.may_unwrap());
-            if switch == Switch::Unseal && !opens {
-                let ended = Problem::new(Code::Conflict).with_fault("keks", "destroyed");
-                return Err(ended.saying("The tenant's keys were destroyed: it stays sealed."));
-            }
-            let switched = Tenant { sealed: switch == Switch::Seal, ..tenant.tenant.clone() };
+            let switched = switched(tenant, switch)?;
             Ok(Act::switch_tenant(by, &switched, tenant.tenant_version, switch)?)
         })
         .await?;
     applied.version().ok_or(Problem::new(Code::Conflict))?;
     // What was opened under the old state must not be served from memory.
     state.rooms().keys.forget_tenant(&name);
-    Ok(Json((&*state.tenant(&name).await?).into()))
+    let tenant = (&*state.tenant(&name).await?).into();
+    Ok(Json(SwitchedTenant { tenant, would_change: None, dry_run: false }))
+}
+
+/// The tenant as it would be. One that was shredded stays sealed: nothing of it can be opened or sealed any more.
+fn switched(tenant: &TenantCatalog, switch: Switch) -> Result<Tenant, Problem> {
+    let opens = tenant.keks.values().any(|(_, kek)| kek.state.may_unwrap());
+    if switch == Switch::Unseal && !opens {
+        let ended = Problem::new(Code::Conflict).with_fault("keks", "destroyed");
+        return Err(ended.saying("The tenant's keys were destroyed: it stays sealed."));
+    }
+    Ok(Tenant { sealed: switch == Switch::Seal, ..tenant.tenant.clone() })
 }

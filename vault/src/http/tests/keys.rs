@@ -34,6 +34,23 @@ async fn a_rotation_can_be_tried_dry() {
 }
 
 #[tokio::test]
+async fn a_seal_and_its_end_can_be_tried_dry() {
+    let vault = Vault::demo().await;
+    let dry = async |verb: &str| {
+        let path = format!("/v1/tenants/demo/{verb}");
+        let would = vault.ask("POST", &path, "custodian", Sent::Json(json!({"dryRun": true}))).await.expect(200).json();
+        assert_eq!((&would["name"], &would["dryRun"]), (&json!("demo"), &json!(true)), "{would}");
+        (would["sealed"].as_bool().unwrap(), would["wouldChange"].as_bool().unwrap())
+    };
+    assert_eq!((dry("seal").await, dry("unseal").await), ((false, true), (false, false)));
+    assert!(vault.entries("admin.tenant.sealed").await.is_empty());
+    let done = vault.ask("POST", "/v1/tenants/demo/seal", "custodian", Sent::Nothing).await.expect(200).json();
+    assert_eq!((&done["sealed"], &done["dryRun"], &done["wouldChange"]), (&json!(true), &json!(false), &json!(null)));
+    assert_eq!((dry("seal").await, dry("unseal").await), ((true, false), (true, true)));
+    assert!(vault.entries("admin.tenant.unsealed").await.is_empty());
+}
+
+#[tokio::test]
 async fn versions_are_listed_by_number_and_say_whose_they_are() {
     let vault = Vault::demo().await;
     for _ in 0..10 {
