@@ -230,7 +230,7 @@ async fn refusals_name_what_is_wrong_and_what_to_do() {
     let wrong = served.auditor().get("/v1/log/entries?valueid=x").await;
     assert_eq!(wrong.refusal(), (400, "malformed".to_owned()));
     assert!(wrong.text.contains("valueId") && !wrong.text.contains("valueid"), "{}", wrong.text);
-    let syntax = served.auditor().get("/v1/log/entries?valueId=x").await.json();
+    let syntax = served.auditor().get("/v1/log/entries?valueId=x").await.expect(422).json();
     assert_eq!((&syntax["errors"][0]["field"], &syntax["errors"][0]["code"]), (&json!("valueId"), &json!("syntax")));
     // A value of another field, in an input.
     let other = served.put("once").await.unwrap();

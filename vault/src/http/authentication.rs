@@ -225,7 +225,7 @@ fn named_tenant(uri: &Uri) -> Result<Option<TenantName>, Problem> {
     let mut named =
         url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).filter(|(name, _)| name == "tenant");
     let Some((_, tenant)) = named.next() else { return Ok(None) };
-    let tenant = TenantName::from_store(&tenant).map_err(|_| Problem::new(Code::Malformed))?;
+    let tenant = TenantName::from_store(&tenant).map_err(|_| Problem::invalid("tenant", "name"))?;
     if named.next().is_some() { Err(Problem::new(Code::Malformed)) } else { Ok(Some(tenant)) }
 }
 

@@ -44,27 +44,22 @@ impl Query {
     /// A member as what it should be; an empty one is absent.
     ///
     /// # Errors
-    /// `malformed` if it is something else.
+    /// `validation` if it is something else.
     pub(crate) fn get<T: FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
         let text = self.0.get(name).filter(|text| !text.is_empty());
-        text.map(|text| text.parse().map_err(|_| malformed(name))).transpose()
+        text.map(|text| text.parse().map_err(|_| Problem::invalid(name, "syntax"))).transpose()
     }
 
     /// How many rows are asked for.
     ///
     /// # Errors
-    /// `malformed` for 0 and what is no number; more than 1,000 is 1,000.
+    /// `validation` for 0 and what is no number; more than 1,000 is 1,000.
     pub(crate) fn limit(&self) -> Result<usize, Problem> {
         match self.get::<usize>("limit")? {
-            Some(0) => Err(malformed("limit")),
+            Some(0) => Err(Problem::invalid("limit", "range")),
             limit => Ok(limit.unwrap_or(USUAL).min(MOST)),
         }
     }
-}
-
-/// A member of the query, known by its name, that does not read.
-fn malformed(name: &str) -> Problem {
-    Problem::new(Code::Malformed).with_fault(name, "syntax")
 }
 
 /// A part of a list.
@@ -84,7 +79,7 @@ pub(crate) struct Next {
 /// A part of what lies in memory, sorted by name. The cursor is the last name given out.
 ///
 /// # Errors
-/// `malformed` for a query that is none.
+/// `malformed` for a query that is none, `validation` for a member that does not read.
 pub(crate) fn part<T>(all: impl IntoIterator<Item = (String, T)>, uri: &Uri) -> Result<Json<Listed<T>>, Problem> {
     let query = Query::read(uri, &["cursor", "limit"])?;
     let (limit, cursor) = (query.limit()?, query.get::<String>("cursor")?);
@@ -116,8 +111,12 @@ mod tests {
 
     #[test]
     fn a_query_is_read_strictly() {
-        for wrong in ["/?limit=0", "/?limit=a", "/?limit=1&limit=2", "/?colour=1"] {
-            assert_eq!(part(names(), &wrong.parse().unwrap()).unwrap_err().code(), Code::Malformed, "{wrong}");
+        let code = |query: &str| part(names(), &query.parse().unwrap()).unwrap_err().code();
+        for wrong in ["/?limit=1&limit=2", "/?colour=1"] {
+            assert_eq!(code(wrong), Code::Malformed, "{wrong}");
+        }
+        for wrong in ["/?limit=0", "/?limit=a", "/?limit=-1"] {
+            assert_eq!(code(wrong), Code::Validation, "{wrong}");
         }
     }
 }

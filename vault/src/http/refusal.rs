@@ -38,7 +38,7 @@ impl From<store::Error> for Problem {
                 return names.iter().fold(Self::new(Code::Validation), missing);
             }
             Error::Conflict => Code::Conflict,
-            Error::Cursor => Code::Malformed,
+            Error::Cursor => return Self::invalid("cursor", "syntax"),
             Error::LogUnavailable => Code::LogUnavailable,
             Error::Late
             | Error::Unavailable

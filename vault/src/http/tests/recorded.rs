@@ -147,6 +147,31 @@ async fn an_actor_that_is_no_id_is_refused_and_not_answered_with_nothing() {
 }
 
 #[tokio::test]
+async fn a_member_of_a_query_that_does_not_read_is_422_whichever_it_is() {
+    let vault = Vault::demo().await;
+    for (path, field) in [
+        ("/v1/log/entries?valueId=abc", "valueId"),
+        ("/v1/log/entries?flow=A+B", "flow"),
+        ("/v1/log/entries?app=A+B", "app"),
+        ("/v1/log/entries?cursor=abc", "cursor"),
+        ("/v1/log/entries?limit=abc", "limit"),
+        ("/v1/log/entries?limit=0", "limit"),
+        ("/v1/log/entries?to=tomorrow", "to"),
+        ("/v1/log/entries?tenant=A+B", "tenant"),
+        ("/v1/log/export?to=tomorrow", "to"),
+        ("/v1/log/export?from=2&to=1", "from"),
+    ] {
+        let answer = vault.ask("GET", path, "auditor", Sent::Nothing).await;
+        assert_eq!(answer.refusal(), (422, "validation".to_owned()), "{path}");
+        assert_eq!(answer.json()["errors"][0]["field"], field, "{path}");
+    }
+    for path in ["/v1/log/entries?colour=1", "/v1/log/entries?limit=1&limit=2"] {
+        let answer = vault.ask("GET", path, "auditor", Sent::Nothing).await;
+        assert_eq!(answer.refusal(), (400, "malformed".to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_field_of_a_session_is_a_name_and_nothing_beside_it() {
     let vault = Vault::demo().await;
     let open = |field: Value| {
