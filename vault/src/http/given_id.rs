@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use uuid::Uuid;
 
-use crate::domain::RequestId;
+use crate::domain::{RequestId, luhn};
 
 /// The header, in and out.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,7 +32,8 @@ impl GivenId {
         // Anywhere and in any case: as a part of a longer id, a key would stand in the log just the same.
         let lower = text.to_ascii_lowercase();
         let is_secret = SECRETS.iter().any(|prefix| lower.contains(prefix));
-        (is_spelled && !is_secret).then(|| Self(text.into()))
+        let is_card = Uuid::try_parse(text).is_err() && holds_card_number(text);
+        (is_spelled && !is_secret && !is_card).then(|| Self(text.into()))
     }
 
     /// As the access log has it, where it is a UUID in any spelling.
@@ -43,6 +44,15 @@ impl GivenId {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether digits stand together, with or without separators, that a card number could be: a page's mistake must not write one
+/// into a log.
+fn holds_card_number(text: &str) -> bool {
+    text.split(|c: char| c.is_ascii_alphabetic()).any(|part| {
+        let digits: String = part.chars().filter(char::is_ascii_digit).collect();
+        (13..=19).contains(&digits.len()) && luhn::is_valid(&digits)
+    })
 }
 
 impl fmt::Display for GivenId {
@@ -79,6 +89,12 @@ mod tests {
         let upper = key.to_uppercase();
         for text in [&key, &upper, "siv_flow_AAAA", "siv_cap_AAAA", "req:svk_0", "req-SIV_app_A"] {
             assert_eq!(given(text), None, "{text}");
+        }
+        for text in ["4242424242424242", "req-4242-4242-4242-4242", "pan:4000000000000002x"] {
+            assert_eq!(given(text), None, "{text}");
+        }
+        for text in ["4242424242424243", "req-1795000000001", "00000000-0000-4000-8000-000000000000"] {
+            assert_eq!(given(text).as_deref(), Some(text));
         }
         assert_eq!(given("svk.and.siv").as_deref(), Some("svk.and.siv"));
     }

@@ -107,7 +107,7 @@ impl<S: Send + Sync, T: for<'de> Deserialize<'de>, const LIMIT: usize> FromReque
     }
 }
 
-/// The same where a body may be left out: neither a content type nor a byte of a body means `{}`.
+/// The same where a body may be left out: not a byte of one means `{}`, whatever type it is said to have.
 pub(crate) struct OptionalJson<T, const LIMIT: usize = BODY> {
     pub(crate) body: T,
     pub(crate) raw: RawBody,
@@ -117,7 +117,7 @@ impl<S: Send + Sync, T: for<'de> Deserialize<'de>, const LIMIT: usize> FromReque
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if request.headers().contains_key(CONTENT_TYPE) || !request.body().is_end_stream() {
+        if !request.body().is_end_stream() {
             let Json { body, raw } = Json::<T, LIMIT>::from_request(request, state).await?;
             return Ok(Self { body, raw });
         }
@@ -256,6 +256,8 @@ mod tests {
             async |request| OptionalJson::<Choice>::from_request(request, &()).await.map(|read| read.body.dry_run);
         assert!(!read(bare("")).await.unwrap());
         assert_eq!(read(bare(r#"{"dryRun":true}"#)).await.unwrap_err().code(), Code::MediaType);
+        let named = Request::builder().header(CONTENT_TYPE, "application/json").body(Body::empty()).unwrap();
+        assert!(!read(named).await.unwrap());
         let typed = Request::builder().header(CONTENT_TYPE, "application/json").body(Body::from(r#"{"dryRun":true}"#));
         assert!(read(typed.unwrap()).await.unwrap());
         assert_eq!(Json::<Choice>::from_request(bare(""), &()).await.map(drop).unwrap_err().code(), Code::MediaType);
