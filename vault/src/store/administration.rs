@@ -92,13 +92,26 @@ pub struct Act {
     action: Action,
     app: Option<AppName>,
     flow: Option<(FlowName, [u8; 32])>,
+    facts: Vec<(&'static str, String)>,
 }
 
 impl Act {
     fn new<B: Body>(by: Administrator, key: &str, body: &B, rule: Rule, act: &'static str) -> Result<Self, Error> {
         // The version is set when the row it follows has been read.
         let row = body.to_row(&by.tenant, key, 0)?;
-        Ok(Self { by, row, rule, action: Action::Admin(act), app: None, flow: None })
+        Ok(Self { by, row, rule, action: Action::Admin(act), app: None, flow: None, facts: Vec::new() })
+    }
+
+    /// An act on a credential. Its entry says which one and of which kind, and so does the installation's, which names no row.
+    fn on_credential(
+        by: Administrator,
+        credential: &StoredCredential,
+        rule: Rule,
+        act: &'static str,
+    ) -> Result<Self, Error> {
+        let (id, kind) = (credential.record.credential_id.to_string(), credential.record.kind);
+        let act = Self::new(by, &id, credential, rule, act)?;
+        Ok(Self { facts: vec![("credentialKind", kind.as_str().to_owned()), ("credentialId", id)], ..act })
     }
 
     /// Applies an app's document.
@@ -136,8 +149,7 @@ impl Act {
     /// # Errors
     /// As [`Act::apply_app`].
     pub fn create_credential(by: Administrator, credential: &StoredCredential) -> Result<Self, Error> {
-        let id = credential.record.credential_id.to_string();
-        Self::new(by, &id, credential, Rule::Insert, "credential.created")
+        Self::on_credential(by, credential, Rule::Insert, "credential.created")
     }
 
     /// Ends a credential; `version` is that of the row that was read.
@@ -153,8 +165,7 @@ impl Act {
         let revoked_at = credential.record.revoked_at.or(Some(now));
         let record = CredentialRecord { revoked_at, ..credential.record.clone() };
         let ended = StoredCredential { record, hash: credential.hash };
-        let id = ended.record.credential_id.to_string();
-        Self::new(by, &id, &ended, Rule::Replace(version), "credential.revoked")
+        Self::on_credential(by, &ended, Rule::Replace(version), "credential.revoked")
     }
 
     /// Confirms a credential that a recovery suspended; one that is not suspended stays as it is.
@@ -164,8 +175,7 @@ impl Act {
     pub fn confirm_credential(by: Administrator, credential: &StoredCredential) -> Result<Self, Error> {
         let record = CredentialRecord { suspended: false, ..credential.record.clone() };
         let confirmed = StoredCredential { record, hash: credential.hash };
-        let id = confirmed.record.credential_id.to_string();
-        Self::new(by, &id, &confirmed, Rule::Upsert, "credential.confirmed")
+        Self::on_credential(by, &confirmed, Rule::Upsert, "credential.confirmed")
     }
 
     /// Takes note of a tenant's first KEK, which lies in the key store already. Before it no entry of the tenant can be written.
@@ -202,6 +212,7 @@ impl Act {
             entry.flow = Some((name.clone(), row.version));
             entry.flow_digest = Some(*digest);
         }
+        entry.facts.clone_from(&self.facts);
         entry
     }
 }

@@ -4,7 +4,7 @@
 use super::own_work::OwnWork;
 use super::{Committer, OWN_WORK, announcement};
 use crate::access_log::{Action, Entry, Outcome};
-use crate::keys::{HsmNews, News, ProviderRecord};
+use crate::keys::{HsmNews, KekRecord, KekState, KeyRecords as _, News, ProviderRecord};
 use crate::store::Error;
 use crate::store::administration::in_both_logs;
 use crate::store::committer::operation::Changes;
@@ -38,13 +38,15 @@ impl Committer {
             }
         };
         if outcome == Outcome::Failed {
-            tracing::error!(%tenant, %provider, act, ?facts, "a tenant's HSM");
+            let said = |name: &str| facts.iter().find(|(fact, _)| *fact == name).map(|(_, text)| text.as_str());
+            tracing::error!(%tenant, %provider, act, kek = said("kekLabel"), why = said("why"), "a tenant's HSM");
         } else {
             tracing::info!(%tenant, %provider, act, "a tenant's HSM");
         }
         let mut entry = announcement::by_node(&self.inner.identity, tenant, Action::Key(act), now);
         entry.outcome = outcome;
         entry.facts.push(("provider", provider.to_string()));
+        entry.facts.extend(self.whereabouts(news).await);
         entry.facts.extend(facts);
         let mut rows = Vec::new();
         if let News::Quarantined(_) = what {
@@ -53,6 +55,27 @@ impl Committer {
             rows.push(row);
         }
         self.write_news(entry, rows).await
+    }
+
+    /// Which token it is, and which version the key. Words for who reads the entry: it is written without those that rows do not tell.
+    async fn whereabouts(&self, news: &HsmNews) -> Vec<(&'static str, String)> {
+        let (store, mut facts) = (&self.inner.store, Vec::new());
+        if let Ok(Some((_, record))) = store.key_provider(&news.tenant, news.provider).await {
+            facts.extend(record.token.label.map(|label| ("tokenLabel", label)));
+            facts.extend(record.token.serial.map(|serial| ("tokenSerial", serial)));
+        }
+        if let News::Alarm { kek: Some(label), .. } = &news.what {
+            let is_it = |kek: &KekRecord| {
+                kek.hsm.as_ref().is_some_and(|hsm| hsm.provider == news.provider && hsm.label() == label)
+            };
+            let keks = store.keks(&news.tenant).await.unwrap_or_default();
+            let mut of_label = keks.iter().filter(|kek| is_it(kek) && kek.state != KekState::Destroyed);
+            // Two of one label in a token are told apart by nothing that is known here.
+            if let (Some(kek), None) = (of_label.next(), of_label.next()) {
+                facts.push(("kek", kek.row_key()));
+            }
+        }
+        facts
     }
 
     /// The row that says that the PIN was refused; a conflict if it says so, or another configuration stands there.
