@@ -93,13 +93,14 @@ async fn columns_named_for_fields_and_json_lines_are_read_too() {
     assert_eq!((&keys[1]["line"], &keys[1]["field"]), (&json!(3), &json!("password")));
     assert_eq!(revealed(&siv, keys[0]["secureValueKey"].as_str().unwrap()).await, card);
     let lines = format!(
-        "{}\n{{\"field\":\"card-number\",\"value\":\"{password}\",\n\n{}\n",
+        "{}\n{{\"field\":\"card-number\",\"value\":\"{password}\",\n\n{}\n{{\"field\":\"card-number\",\"value\":{card}}}\n",
         json!({"field": "card-number", "value": card, "flows": ["card-summary"], "purposes": ["support"], "ttlSeconds": 60}),
         json!({"field": "password", "value": password, "uses": 99}),
     );
     let output = import(&siv, &["--format", "jsonl", "--out", "lines.csv"], &lines);
     let told = said(&output);
     assert!(told.contains("line 2: malformed") && told.contains("line 4: validation uses range"), "{told}");
+    assert!(told.contains("line 5: validation value type"), "{told}");
     assert!(!told.contains(&password) && !told.contains(&card));
     let keys = rows(&read(&siv, "lines.csv"));
     assert_eq!((keys.len(), keys[0][0].as_str()), (1, "1"));
@@ -114,6 +115,7 @@ async fn an_import_for_another_app_or_by_another_kind_of_credential_captures_not
     let input = format!("field,value\ncard-number,{}\n", bodies::card_number());
     let output = import(&siv, &["--app", "other", "--out", "other.csv"], &input);
     assert!(!output.status.success() && said(&output).contains("policy.denied"), "{}", said(&output));
+    assert!(said(&output).contains("an app credential of other, the app that --app names"), "{}", said(&output));
     let mut child = start(&siv, &["--out", "operator.csv"], siv.operator().bearer());
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -184,6 +186,7 @@ async fn an_import_that_is_killed_goes_on_and_captures_each_line_once() {
     // Once more: there is nothing left to do, and another input is not taken for the same one.
     let output = import(&siv, &arguments, &input);
     assert_eq!(rows(&read(&siv, "keys.csv")).len(), LINES - bad, "{}", said(&output));
+    assert!(said(&output).contains("nothing was captured this time"), "{}", said(&output));
     let other = import(&siv, &arguments, &input[..input.len() / 2]);
     assert!(said(&other).contains("not the one this import began with"), "{}", said(&other));
 }

@@ -10,7 +10,7 @@ mod results;
 mod sending;
 mod telling;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::domain::{AppName, Clock};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, plural};
 
 use batches::{Batches, Plan};
 use position::{Arguments, Beginning};
@@ -40,7 +40,8 @@ pub(super) enum Format {
 const EXAMPLES: &str = "\
 Examples:
   siv import --app shop --out keys.csv < values.csv                 header: field,value
-  siv import --app shop --field-columns card-number,iban=bank-account --out keys.csv < customers.csv
+  siv import --app shop --field-columns card-number,iban=bank-account \\
+      --out keys.csv < customers.csv
   siv import --app shop --format jsonl --out keys.jsonl --resume import.state < values.jsonl
 
 It speaks to the private listener at SIV_URL with SIV_CREDENTIAL, an app's credential. The output holds secureValueKeys: they
@@ -91,6 +92,7 @@ impl Command {
         let beginning = Beginning::open(self.resume.as_deref(), arguments, Clock::System.now())?;
         let (position, resumed) = (beginning.position, beginning.resumed);
         let known = resumed.then_some((position.out, position.rejects));
+        let before = Counts { captured: position.captured, rejected: position.rejected };
         let mut results = Results::open(&self.out, self.rejects.as_deref(), known, output.is_json())?;
         let progress = Progress::new(input::length(), output.is_json());
         let batches = Batches::read(plan, (position.done, position.bytes));
@@ -105,17 +107,65 @@ impl Command {
             "importId": done.import_id, "resumed": resumed, "captured": done.captured, "rejected": done.rejected,
             "out": self.out.display().to_string(),
         });
+        let after = Counts { captured: done.captured, rejected: done.rejected };
+        output.sentence(&summary, &after.captured(&before, &self.out));
+        after.refusal(&before, self.rejects.as_deref()).map_or(Ok(()), Err)
+    }
+}
+
+/// How many values an import dealt with, all its runs together.
+struct Counts {
+    captured: u64,
+    rejected: u64,
+}
+
+impl Counts {
+    fn captured(&self, before: &Self, out: &Path) -> String {
         let values =
-            if done.captured == 1 { "value is captured; its key is" } else { "values are captured; their keys are" };
-        let text = format!("{} {values} in {}", done.captured, self.out.display());
-        output.sentence(&summary, &text);
-        if done.rejected > 0 {
-            let place = self.rejects.map_or_else(|| "above".to_owned(), |file| format!("in {}", file.display()));
-            let failure = Failure::new(format!("{} values were refused", done.rejected));
-            return Err(failure
-                .because(format!("each stands {place} with its line"))
-                .so("mend those lines and import them alone"));
+            if self.captured == 1 { "value is captured; its key is" } else { "values are captured; their keys are" };
+        let text = format!("{} {values} in {}", self.captured, out.display());
+        match (before.captured, self.captured - before.captured) {
+            (0, _) => text,
+            (_, 0) => format!("{text}; all of that was done before, and nothing was captured this time"),
+            (_, now) => format!("{text}; {now} of them this time"),
         }
-        Ok(())
+    }
+
+    fn refusal(&self, before: &Self, file: Option<&Path>) -> Option<Failure> {
+        let values = |count: u64| format!("{} {}", plural(count, "value"), if count == 1 { "was" } else { "were" });
+        let place = match (file, before.rejected, self.rejected - before.rejected) {
+            (Some(file), ..) => format!("each stands in {} with its line", file.display()),
+            (None, 0, _) => "each stands above with its line".to_owned(),
+            (None, _, 0) => {
+                "each was told with its line when this import ran before; --rejects keeps them in a file".to_owned()
+            }
+            (None, told, _) => format!(
+                "those of this time stand above with their lines; {} told when this import ran before",
+                values(told)
+            ),
+        };
+        let failure = Failure::new(format!("{} refused", values(self.rejected))).because(place);
+        (self.rejected > 0).then(|| failure.so("mend those lines and import them alone"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_before_is_not_told_as_if_it_were_new() {
+        let counts = |captured, rejected| Counts { captured, rejected };
+        let (none, some) = (counts(0, 0), counts(2, 1));
+        let out = Path::new("keys.csv");
+        assert_eq!(some.captured(&none, out), "2 values are captured; their keys are in keys.csv");
+        assert!(some.captured(&some, out).ends_with("nothing was captured this time"));
+        assert!(counts(5, 1).captured(&some, out).ends_with("; 3 of them this time"));
+        let told = |after: &Counts, before: &Counts| after.refusal(before, None).unwrap().to_string();
+        assert!(told(&some, &none).starts_with("1 value was refused\n  why   each stands above"));
+        assert!(!told(&some, &some).contains("above"), "nothing stands there");
+        assert!(told(&counts(2, 3), &some).contains("above with their lines; 1 value was told"));
+        assert!(some.refusal(&none, Some(Path::new("refused.csv"))).unwrap().to_string().contains("in refused.csv"));
+        assert!(none.refusal(&none, None).is_none());
     }
 }

@@ -162,6 +162,13 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
+/// So many of a thing: `1 value`, `2 values`.
+pub(super) fn plural(count: impl std::fmt::Display, noun: &str) -> String {
+    let count = count.to_string();
+    let end = if count == "1" { "" } else { "s" };
+    format!("{count} {noun}{end}")
+}
+
 /// A JSON value as a person reads it.
 fn cell(value: &Value) -> String {
     match value {
@@ -186,6 +193,12 @@ fn print(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_not_several() {
+        let said = [plural(0, "value"), plural(1, "value"), plural("1 or more", "value")];
+        assert_eq!(said, ["0 values", "1 value", "1 or more values"]);
+    }
 
     #[test]
     fn text_from_elsewhere_cannot_drive_the_terminal() {

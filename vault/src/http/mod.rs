@@ -45,3 +45,4 @@ pub(crate) use json::RawBody;
 pub(crate) use problem::{Code, Problem};
 pub(crate) use routes::log::shown;
 pub(crate) use routes::log_files::{PENDING, bundle};
+pub(crate) use routes::put_item::PutValue;

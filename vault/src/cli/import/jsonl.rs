@@ -1,14 +1,13 @@
 //! JSON lines: one object for each value.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use super::input::Input;
 use super::item::{Found, Item, LONGEST, Reject};
+use crate::capture::Fault;
+use crate::http::PutValue;
 
 /// Reads the next line that is not empty; nothing at the end.
 pub(super) fn next<R: Read>(input: &mut Input<R>) -> io::Result<Option<Found>> {
@@ -44,34 +43,21 @@ pub(super) fn next<R: Read>(input: &mut Input<R>) -> io::Result<Option<Found>> {
         // What is wrong with it is not told: such a message may repeat a value.
         return Ok(Some(match serde_json::from_slice::<Item>(&line) {
             Ok(item) => Found::Item { line: number, item, named: false },
-            Err(_) => Found::Reject(Reject::of(number, fault(&line))),
+            Err(_) => Found::Reject(Reject::of(number, &fault(&line))),
         }));
     }
 }
 
-/// A member of a line; any but ours is only known to be there.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(field_identifier, rename_all = "camelCase")]
-enum Member {
-    Field,
-    Value,
-    Flows,
-    Purposes,
-    TtlSeconds,
-    Uses,
-    #[serde(other)]
-    Unknown,
-}
-
-/// What is wrong with a line that is no item, as far as that tells nothing of what stands there.
-fn fault(line: &[u8]) -> &'static str {
-    let Ok(members) = serde_json::from_slice::<BTreeMap<Member, IgnoredAny>>(line) else { return "malformed" };
-    if members.contains_key(&Member::Unknown) {
-        "unknown_member"
-    } else if !members.contains_key(&Member::Field) || !members.contains_key(&Member::Value) {
-        "missing"
-    } else {
-        "malformed"
+/// What is wrong with a line that is no item, as the vault would say it: nothing of what stands there.
+fn fault(line: &[u8]) -> String {
+    let Ok(PutValue(Err(Fault { field, code, .. }))) = serde_json::from_slice(line) else {
+        return "malformed".to_owned();
+    };
+    match (&*field, code) {
+        ("items", "unknown") => "unknown_member".to_owned(),
+        ("items", _) => "malformed".to_owned(),
+        (_, "missing") => code.to_owned(),
+        (member, code) => format!("validation {member} {code}"),
     }
 }
 
@@ -84,7 +70,7 @@ mod tests {
         let long = format!("{{\"field\":\"note\",\"value\":\"{}\"}}", "a".repeat(LONGEST));
         let text = format!(
             "\n{{\"field\":\"note\",\"value\":\"one\"}}\r\nnot json\n{long}\n{{\"field\":\"note\",\"value\":\"x\",\"more\":1}}\n\
-             {{\"field\":\"note\"}}\n{{\"field\":\"note\",\"value\":\"two\",\"uses\":2}}"
+             {{\"field\":\"note\"}}\n{{\"field\":\"note\",\"value\":4242}}\n{{\"field\":\"note\",\"value\":\"two\",\"uses\":2}}"
         );
         let mut input = Input::of(text.as_bytes());
         let mut seen = Vec::new();
@@ -94,8 +80,15 @@ mod tests {
                 Found::Reject(reject) => (reject.line, reject.code),
             });
         }
-        let expected =
-            [(2, "note"), (3, "malformed"), (4, "too_long"), (5, "unknown_member"), (6, "missing"), (7, "note")];
+        let expected = [
+            (2, "note"),
+            (3, "malformed"),
+            (4, "too_long"),
+            (5, "unknown_member"),
+            (6, "missing"),
+            (7, "validation value type"),
+            (8, "note"),
+        ];
         assert_eq!(seen, expected.map(|(line, what)| (line, what.to_owned())));
         assert_eq!(input.taken, text.len() as u64);
     }

@@ -112,7 +112,7 @@ impl Sender {
                 Some((status, wait, problem)) if is_passing(status, &problem) && Instant::now() < end => {
                     wait.unwrap_or(1)
                 }
-                Some((status, _, problem)) => return Err(broken_off(status, &problem)),
+                Some((status, _, problem)) => return Err(broken_off(status, &problem, self.app.as_ref())),
                 None if Instant::now() < end => 1,
                 None => {
                     let failure = Failure::new(format!("the vault at {} does not answer", self.client.base()));
@@ -132,12 +132,16 @@ fn is_passing(status: StatusCode, problem: &Value) -> bool {
     away || code == "idempotency.in_progress"
 }
 
-fn broken_off(status: StatusCode, problem: &Value) -> Failure {
+fn broken_off(status: StatusCode, problem: &Value, app: Option<&AppName>) -> Failure {
     match problem.get("code").and_then(Value::as_str) {
         Some("idempotency.mismatch") => Failure::new("the input is not the one this import began with")
             .so("give it the same bytes again from their beginning; it skips by itself what is done"),
         Some("idempotency.completed") => Failure::new("these values were captured with another credential")
             .so("go on with the credential the import began with: their keys are given to nobody else"),
+        Some("policy.denied") => refused(status, problem).so(match app {
+            Some(app) => format!("set SIV_CREDENTIAL to an app credential of {app}, the app that --app names"),
+            None => "set SIV_CREDENTIAL to an app's credential: values are its alone to put in".to_owned(),
+        }),
         _ => refused(status, problem),
     }
 }

@@ -7,13 +7,14 @@ use http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::capture::{PutItem, ValueDescription};
+use crate::capture::ValueDescription;
 use crate::domain::{SecureValueKey, Timestamp};
 use crate::http::answer::respond;
 use crate::http::authentication::{App, By, OTHER_APP, deny};
 use crate::http::creation::Creation;
 use crate::http::json::{BATCH_BODY, Json as Body, SensitiveText};
 use crate::http::problem::{Code, Problem};
+use crate::http::routes::put_item::{PutValue, PutValueShape};
 use crate::http::state::State;
 
 /// Items of one request.
@@ -26,24 +27,8 @@ pub(crate) struct PutValues {
     /// The app that is meant: refused where the credential is another one's.
     #[serde(default)]
     app: Option<String>,
+    #[schema(value_type = Vec<PutValueShape>)]
     items: Vec<PutValue>,
-}
-
-/// One value; flows, purposes, lifetime and uses narrow the field's own.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct PutValue {
-    field: String,
-    #[schema(value_type = String)]
-    value: SensitiveText,
-    #[serde(default)]
-    flows: Vec<String>,
-    #[serde(default)]
-    purposes: Vec<String>,
-    #[serde(default)]
-    ttl_seconds: Option<u64>,
-    #[serde(default)]
-    uses: Option<u32>,
 }
 
 /// Names a value.
@@ -77,14 +62,7 @@ pub(crate) async fn put(
     if body.app.is_some_and(|meant| own.is_none_or(|own| own.as_str() != meant)) {
         return Err(deny(&state, &caller, OTHER_APP).await);
     }
-    let items = body.items.into_iter().map(|item| PutItem {
-        field: item.field,
-        value: item.value.0,
-        flows: item.flows,
-        purposes: item.purposes,
-        ttl_seconds: item.ttl_seconds,
-        uses: item.uses,
-    });
+    let items = body.items.into_iter().map(|PutValue(item)| item);
     let (items, idempotency) = (items.collect(), creation.with(raw)?);
     let capture = state.rooms().capture.clone();
     let work = async move { Ok(capture.put_values(&caller, items, idempotency).await?) };
