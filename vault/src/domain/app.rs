@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::document;
 use super::{AppName, Binding, Error, FieldName, FieldSpec, FlowName, PurposeName};
 
 /// The longest document, in bytes.
@@ -42,7 +43,7 @@ impl AppDocument {
     /// # Errors
     /// [`Error::Document`] that names the place, never what stands there.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        let document: Self = toml::from_str(text).map_err(|error| Error::Document(place(text, error.span())))?;
+        let document: Self = toml::from_str(text).map_err(|error| Error::Document(document::fault(text, &error)))?;
         document.check()?;
         Ok(document)
     }
@@ -101,15 +102,6 @@ fn is_origin(text: &str) -> bool {
     host.bytes().all(plain)
         && url.origin().ascii_serialization() == text
         && (url.scheme() == "https" || (url.scheme() == "http" && loopback))
-}
-
-/// Line and column of a fault in a TOML text; never the text itself.
-fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
-    let Some(span) = span else { return "a required key is missing, or a value is of the wrong type".to_owned() };
-    let before = &text[..span.start.min(text.len())];
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!("line {line}, column {column}: unknown key, wrong type or wrong syntax")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod actor;
 pub mod app;
 pub mod clock;
 pub mod credential;
+pub mod document;
 mod error;
 pub mod field;
 mod growing;

@@ -142,6 +142,16 @@ impl Template {
         Some(Self { before: before.to_owned(), reference: Some(Reference::read(inside)?), after: after.to_owned() })
     }
 
+    /// Whether a text would hold a reference if its filter were one.
+    #[must_use]
+    pub fn has_unknown_filter(text: &str) -> bool {
+        let inside = text.split_once(OPEN).and_then(|(_, rest)| rest.split_once(CLOSE)).map(|(inside, _)| inside);
+        let parted = inside.and_then(|inside| inside.split_once('|'));
+        parted.is_some_and(|(source, filter)| {
+            Source::read(source.trim()).is_some() && Declassifier::read(filter.trim()).is_none()
+        })
+    }
+
     /// True for a literal, or for a reference without text around it.
     #[must_use]
     pub const fn is_whole(&self) -> bool {

@@ -6,9 +6,11 @@ mod step;
 use self::shape::{Document, Value};
 use super::definition::{Flow, Input};
 use super::error::Error;
+use super::filters::Declassifier;
 use super::label::Label;
-use super::template::Reference;
+use super::template::{Reference, Template};
 use super::typed::{DEFAULT_TEXT, LONGEST_TEXT, Pattern, ValueSpec};
+use crate::domain::document;
 
 /// The longest document, in bytes.
 const LONGEST_DOCUMENT: usize = 64 * 1024;
@@ -26,7 +28,7 @@ impl Flow {
         if text.len() > LONGEST_DOCUMENT {
             return Err(wrong("the document", "is over 64 KiB"));
         }
-        let document: Document = toml::from_str(text).map_err(|error| Error::Invalid(place(text, error.span())))?;
+        let document: Document = toml::from_str(text).map_err(|error| Error::Invalid(document::fault(text, &error)))?;
         let flow = document.read()?;
         flow.check_references()?;
         flow.check_paths()?;
@@ -46,7 +48,8 @@ impl Document {
         let inputs = inputs.collect::<Result<Vec<(Label, Input)>, Error>>()?;
         let outputs = self.outputs.0.into_iter().map(|(name, text)| {
             let reference = Reference::whole(&text).ok_or_else(|| {
-                wrong(&format!("outputs.{name}"), "is not one whole reference like {{ inputs.card | last4 }}")
+                let why = no_reference(&text, "is not one whole reference like {{ inputs.card | last4 }}");
+                wrong(&format!("outputs.{name}"), &why)
             })?;
             Ok((name, reference))
         });
@@ -125,13 +128,13 @@ pub(super) fn wrong(at: &str, why: &str) -> Error {
     Error::Invalid(format!("{at}: {why}"))
 }
 
-/// Line and column of a fault in a TOML text; never the text itself.
-fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
-    let Some(span) = span else { return "a required key is missing, or a value is of the wrong type".to_owned() };
-    let before = text.get(..span.start).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!("line {line}, column {column}: unknown or missing key, wrong type or wrong syntax")
+/// Why a text holds no reference, or more than one: a filter that is not known is told from all else.
+fn no_reference(text: &str, otherwise: &'static str) -> String {
+    if Template::has_unknown_filter(text) {
+        let known: Vec<&str> = Declassifier::ALL.into_iter().map(Declassifier::as_str).collect();
+        return format!("has a filter that is not known; known are {}", known.join(", "));
+    }
+    otherwise.to_owned()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use http::{HeaderName, Method};
 use url::Url;
 
 use super::shape::{Http, Pairs, Step as StepShape, Value};
-use super::{MOST_MEMBERS, bounded, wrong};
+use super::{MOST_MEMBERS, bounded, no_reference, wrong};
 use crate::flows::definition::{Action, Body, HttpStep, ResponseField, ResponseKind, Step, UrlTemplate};
 use crate::flows::error::Error;
 use crate::flows::label::Label;
@@ -14,6 +14,8 @@ use crate::flows::template::{JsonTemplate, Reference, SecretName, Template};
 
 const DEFAULT_TIMEOUT: u64 = 10;
 const LONGEST_TIMEOUT: u64 = 30;
+/// What a member of a body is.
+const LITERAL_OR_WHOLE: &str = "holds literals and whole references only";
 /// How deep a JSON body may be.
 const DEEPEST: usize = 16;
 const LONGEST_JSON_PATH: usize = 256;
@@ -40,7 +42,8 @@ impl StepShape {
         let id = self.id;
         let at = format!("steps.{id}");
         let whole = |name: &str, text: &str| {
-            Reference::whole(text).ok_or_else(|| wrong(&format!("{at}.{name}"), "is not one whole reference"))
+            let why = || no_reference(text, "is not one whole reference");
+            Reference::whole(text).ok_or_else(|| wrong(&format!("{at}.{name}"), &why()))
         };
         let action = match (self.http, self.verify, self.hash, self.equals, self.hmac) {
             (Some(http), None, None, None, None) => Action::Http(Box::new(http.read(&at)?)),
@@ -99,7 +102,8 @@ impl Http {
 
 /// Scheme, host and port are literal and in their one spelling; a reference stands in the path only.
 fn read_url(text: &str, at: &str) -> Result<UrlTemplate, Error> {
-    let template = Template::read(text).ok_or_else(|| wrong(at, "holds at most one whole reference"))?;
+    let template = Template::read(text);
+    let template = template.ok_or_else(|| wrong(at, &no_reference(text, "holds at most one whole reference")))?;
     let refused = |why: &str| match &template.reference {
         Some(reference) => Err(Error::Invalid(format!("{at}: path {} → {at} {why}", reference.source))),
         None => Err(wrong(at, why)),
@@ -145,8 +149,8 @@ fn read_headers(headers: Pairs<String, String>, at: &str) -> Result<Vec<(HeaderN
             return Err(wrong(&format!("{at}.{name}"), "is set by the vault, or is there twice"));
         }
         let at = format!("{at}.{name}");
-        let template =
-            Template::read(&text).ok_or_else(|| wrong(&at, "holds literal text around at most one reference"))?;
+        let why = || no_reference(&text, "holds literal text around at most one reference");
+        let template = Template::read(&text).ok_or_else(|| wrong(&at, &why()))?;
         let visible = |text: &str| text.bytes().all(|b| (0x20..0x7f).contains(&b));
         if !visible(&template.before) || !visible(&template.after) {
             return Err(wrong(&at, "holds a character that a header does not carry"));
@@ -161,7 +165,7 @@ fn read_form(form: Pairs<String, String>, at: &str) -> Result<Vec<(String, Templ
     let read = form.0.into_iter().map(|(name, text)| {
         literal(&name).ok_or_else(|| wrong(at, "has a name that is not literal"))?;
         let template = Template::read(&text).filter(Template::is_whole);
-        Ok((name, template.ok_or_else(|| wrong(at, "holds literals and whole references only"))?))
+        Ok((name, template.ok_or_else(|| wrong(at, &no_reference(&text, LITERAL_OR_WHOLE)))?))
     });
     read.collect()
 }
@@ -186,7 +190,7 @@ fn read_json(value: toml::Value, at: &str, depth: usize) -> Result<JsonTemplate,
         toml::Value::String(text) => match Template::read(&text).filter(Template::is_whole) {
             Some(Template { reference: Some(reference), .. }) => Ok(JsonTemplate::Reference(reference)),
             Some(Template { before, .. }) => Ok(JsonTemplate::Text(before)),
-            None => Err(wrong(at, "holds literals and whole references only")),
+            None => Err(wrong(at, &no_reference(&text, LITERAL_OR_WHOLE))),
         },
         toml::Value::Integer(number) => Ok(JsonTemplate::Integer(number)),
         toml::Value::Boolean(value) => Ok(JsonTemplate::Boolean(value)),

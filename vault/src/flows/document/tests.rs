@@ -117,6 +117,21 @@ fn whatever_is_not_in_the_language_is_refused_by_place() {
         let why = refusal(&CHARGE.replace(from, to));
         assert!(why.starts_with(place), "{to}: {why}");
     }
+    // A filter that is not known is no fault of the reference, and a key is named.
+    for (from, to, words) in [
+        ("{{ inputs.card | last4 }}", "{{ inputs.card | lastfour }}", "known are last4, bin, brand"),
+        ("\"{{ inputs.cvc }}\"", "\"{{ inputs.cvc | upper }}\"", "has a filter that is not known"),
+        (
+            "Bearer {{ destination.acquirer.apiKey }}",
+            "Bearer {{ destination.acquirer.apiKey | x }}",
+            "has a filter that",
+        ),
+        ("app     = \"demo-shop\"", "", "the key app is missing"),
+        ("timeout_seconds = 10", "timeout = 10", "the key timeout is not known; known here: method, url, headers"),
+    ] {
+        let why = refusal(&CHARGE.replace(from, to));
+        assert!(why.contains(words), "{to}: {why}");
+    }
     assert!(refusal(&format!("# {}", "x".repeat(70_000))).contains("64 KiB"));
 }
 
