@@ -55,7 +55,23 @@ fn a_tenant_is_put_to_work_from_the_command_line() {
     run(&["flow", "apply", &flow, "--tenant", "acme", "--json"]);
     let secret = write(folder, "secret.txt", "s3cr3t\n");
     let set = ["--host", "acquirer.example", "--secret", "apiKey", "--from-file", &secret, "--tenant", "acme"];
+    // What a run would miss is said when the flow is applied, and not once it is there.
+    let header = "headers = { x-key = \"{{ destination.acquirer.apiKey }}\" }\n[steps.http.response]";
+    let sends = STEP.replace("URL", "https://acquirer.example/v1").replace("[steps.http.response]", header);
+    let sends = FLOW.replace("[outputs]", &format!("{sends}[outputs]"));
+    let sends = write(folder, "sends.toml", &sends);
+    let warned = run(&["flow", "apply", &sends, "--tenant", "acme", "--json"]);
+    let missing = "destination.acquirer.apiKey: there is no destination acquirer";
+    assert!(warned["warnings"].as_array().unwrap().contains(&missing.into()), "{warned}");
     run(&[&["destination", "set", "acquirer"], &set[..]].concat());
+    let set = run(&["destination", "list", "--tenant", "acme", "--json"]);
+    assert_eq!(
+        (&set["data"][0]["host"], &set["data"][0]["secrets"][0]),
+        (&"acquirer.example".into(), &"apiKey".into())
+    );
+    assert!(!set.to_string().contains("s3cr3t"), "no secret comes out: {set}");
+    let warned = run(&["flow", "apply", &sends, "--tenant", "acme", "--json"]);
+    assert!(!warned.to_string().contains(missing), "{warned}");
     let kinds: [(&str, &[&str]); 4] = [
         ("auditor", &[]),
         ("custodian", &[]),
@@ -68,6 +84,10 @@ fn a_tenant_is_put_to_work_from_the_command_line() {
         assert!(credential(&made).starts_with("siv_"), "{made}");
         assert!(made["expiresAt"].is_string(), "credentials end: {made}");
     }
+    let auditor = run(&["credential", "create", "--kind", "auditor", "--name", "of-all", "--json"]);
+    let created = ["log", "entries", "--action", "admin.credential.created"];
+    let log = text(&serving.command(&credential(&auditor), &created).stdout);
+    assert!(log.contains("custodian credential ") && log.contains(", tenant acme"), "each is named: {log}");
     let listed = run(&["credential", "list", "--tenant", "acme", "--json"]);
     assert_eq!(listed["data"].as_array().unwrap().len(), 4, "{listed}");
     assert!(!listed.to_string().contains("siv_"), "a credential is shown once");
@@ -116,6 +136,9 @@ fn an_address_that_no_vault_speaks_to_is_refused_without_a_server() {
         assert!(!refused.status.success(), "{url}");
         assert!(text(&refused.stderr).contains("is refused"), "{url}: {}", text(&refused.stderr));
     }
+    let local = text(&check("http://127.0.0.1:9/v1", &[]).stderr);
+    assert!(local.contains("steps.") && local.contains("--dev"), "the step is named, and what it may be for: {local}");
+    assert!(!text(&check("https://10.1.2.3/v1", &[]).stderr).contains("--dev"));
     assert!(check("http://127.0.0.1:9/v1", &["--dev"]).status.success());
     assert!(!check("https://10.1.2.3/v1", &["--dev"]).status.success());
 }

@@ -1,4 +1,4 @@
-//! `siv destination`: the secrets of hosts that flows send to. Write-only.
+//! `siv destination`: the secrets of hosts that flows send to. They go in and never come out.
 
 use std::path::PathBuf;
 
@@ -35,11 +35,26 @@ pub(super) enum Command {
         #[arg(long)]
         tenant: Option<TenantName>,
     },
+    /// List destinations: their hosts and the names of their secrets, never a secret.
+    #[command(after_help = "Example:\n  siv destination list --tenant acme")]
+    List {
+        /// The tenant, where the credential is the installation's operator's.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
 }
 
 impl Command {
     pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Failure> {
-        let Self::Set { name, host, secret, from_file, tenant } = self;
+        let (name, host, secret, from_file, tenant) = match self {
+            Self::Set { name, host, secret, from_file, tenant } => (name, host, secret, from_file, tenant),
+            Self::List { tenant } => {
+                let there = client.list("/v1/destinations", &tenant_query(tenant.as_ref())).await?;
+                output.table(&there, &["name", "version", "host", "secrets"]);
+                output.hint_at_tenant(&there, tenant.as_ref());
+                return Ok(());
+            }
+        };
         let text = std::fs::read_to_string(&from_file)
             .map_err(|error| Failure::new(format!("{} cannot be read", from_file.display())).because(error))?;
         let text = Zeroizing::new(text);

@@ -75,12 +75,22 @@ impl Command {
 }
 
 fn check(file: &Path, app: Option<&Path>, dev: bool, output: &Output) -> Result<(), Failure> {
-    let refused = |error: crate::flows::Error| {
-        Failure::new(format!("{} is refused", file.display())).because(error).so("mend what is named and check again")
+    let refused_and = |error: crate::flows::Error, next: &str| {
+        Failure::new(format!("{} is refused", file.display())).because(error).so(next)
     };
+    let refused = |error| refused_and(error, "mend what is named and check again");
     let flow = Flow::from_toml(&read_document(file)?).map_err(refused)?;
     let egress = EgressPolicy { allow_loopback_http: dev, ..EgressPolicy::default() };
-    flow.check_egress(&egress).map_err(refused)?;
+    flow.check_egress(&egress).map_err(|error| {
+        let under_dev = EgressPolicy { allow_loopback_http: true, ..EgressPolicy::default() };
+        if flow.check_egress(&under_dev).is_ok() {
+            return refused_and(
+                error,
+                "for a `siv dev`, which may speak to loopback, check with --dev; else name a public https address",
+            );
+        }
+        refused(error)
+    })?;
     let mut warnings = Vec::new();
     if let Some(path) = app {
         let app = AppDocument::from_toml(&read_document(path)?)

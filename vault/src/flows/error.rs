@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::label::Label;
+use super::template::SecretName;
+
 /// A flow that cannot be saved, or a run that ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,9 +20,28 @@ pub enum Error {
     /// The destination is not one that may be spoken to.
     #[error("the destination is denied: {}", .0.words())]
     DestinationDenied(DeniedReason),
+    /// The same of a step's literal address; names the step.
+    #[error("the destination is denied: {} (steps.{step}.url)", .reason.words())]
+    StepDenied {
+        /// The step.
+        step: Label,
+        /// Why.
+        reason: DeniedReason,
+    },
+    /// A secret that may not go where the flow sends it, or is not there.
+    #[error("the destination is denied: {secret} {}", .fault.words())]
+    SecretDenied {
+        /// The secret, as the flow's document refers to it.
+        secret: SecretName,
+        /// Why.
+        fault: SecretFault,
+    },
     /// The destination failed, or answered with something the flow does not declare.
     #[error("the destination failed: {0}")]
     DestinationFailed(FailedReason),
+    /// What the destination answered does not fit a response field that the flow declares; names the field, never the content.
+    #[error("the destination failed: its answer does not fit {0}")]
+    Unfit(String),
     /// The destination did not answer in time.
     #[error("the destination did not answer in time")]
     DestinationTimeout,
@@ -35,6 +57,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A response field that the answer does not fit.
+    pub(super) fn unfit(step: &Label, field: &Label) -> Self {
+        Self::Unfit(format!("steps.{step}.response.{field}"))
+    }
+
     /// Every code that [`Error::code`] gives.
     pub const CODES: [&'static str; 8] = [
         "flow.invalid",
@@ -54,8 +81,8 @@ impl Error {
             Self::Invalid(_) => "flow.invalid",
             Self::Inputs(_) => "validation",
             Self::OutputBlocked(_) => "flow.output_blocked",
-            Self::DestinationDenied(_) => "destination.denied",
-            Self::DestinationFailed(_) => "destination.failed",
+            Self::DestinationDenied(_) | Self::StepDenied { .. } | Self::SecretDenied { .. } => "destination.denied",
+            Self::DestinationFailed(_) | Self::Unfit(_) => "destination.failed",
             Self::DestinationTimeout => "destination.timeout",
             Self::Overloaded => "overloaded",
             Self::Incomplete | Self::Random(_) => "internal",
@@ -72,7 +99,10 @@ impl Error {
                 faults.iter().map(fault).collect()
             }
             Self::DestinationDenied(reason) => destination(reason.to_string()),
+            Self::StepDenied { step, reason } => vec![(format!("steps.{step}.url"), reason.to_string())],
+            Self::SecretDenied { secret, fault } => vec![(secret.to_string(), fault.to_string())],
             Self::DestinationFailed(reason) => destination(reason.to_string()),
+            Self::Unfit(place) => vec![(place.clone(), FailedReason::Response.to_string())],
             _ => Vec::new(),
         }
     }
@@ -141,8 +171,6 @@ pub enum DeniedReason {
     Scheme,
     /// An address that is not public, or one of siv's own listeners.
     Address,
-    /// A secret of another destination.
-    Secret,
 }
 
 impl DeniedReason {
@@ -152,8 +180,38 @@ impl DeniedReason {
             Self::Address => {
                 "its host must be a public one: no private, loopback or link-local address, and none of siv's own"
             }
-            Self::Secret => "it uses a secret of another destination, or one that is not set",
         }
+    }
+}
+
+/// Why a destination's secret is not given to a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretFault {
+    /// There is no destination of that name, or it has no such secret.
+    NotSet,
+    /// The step goes to another host, or to another port of it, than the destination's.
+    OtherHost,
+    /// It is too short for the guard beside answers that may hold anything, or its slot cannot carry it.
+    Unfit,
+}
+
+impl SecretFault {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::NotSet => "is not set",
+            Self::OtherHost => "belongs to another host, port included, than the step's",
+            Self::Unfit => "is too short, or holds a character that its place cannot carry",
+        }
+    }
+}
+
+impl fmt::Display for SecretFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSet => "not_set",
+            Self::OtherHost => "other_host",
+            Self::Unfit => "secret",
+        })
     }
 }
 
@@ -162,7 +220,6 @@ impl fmt::Display for DeniedReason {
         f.write_str(match self {
             Self::Scheme => "scheme",
             Self::Address => "address",
-            Self::Secret => "secret",
         })
     }
 }
@@ -180,7 +237,7 @@ pub enum FailedReason {
     Status,
     /// Its answer is over the size that is read.
     Size,
-    /// Its answer is not JSON, or a field is absent or not of its type.
+    /// Its answer is not JSON, or is framed or packed in a way that is not read.
     Response,
     /// The connection broke after the request went out: whether it arrived, nobody knows.
     Broken,

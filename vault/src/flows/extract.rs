@@ -22,16 +22,16 @@ impl HttpStep {
     /// The declared fields of an answer.
     ///
     /// # Errors
-    /// [`Error::DestinationFailed`] if it is not JSON, or a field is absent, there twice, or not of its type.
-    pub(super) fn extract(&self, answer: &[u8]) -> Result<Vec<(Label, RunValue)>, Error> {
+    /// [`Error::DestinationFailed`] if it is not JSON; [`Error::Unfit`] for a field that is absent, there twice, or not of its type.
+    pub(super) fn extract(&self, step: &Label, answer: &[u8]) -> Result<Vec<(Label, RunValue)>, Error> {
         if self.response.is_empty() {
             return Ok(Vec::new());
         }
-        let refused = || Error::DestinationFailed(FailedReason::Response);
         // The parser's message may quote the answer, and is dropped.
-        let json = WipedJson(serde_json::from_slice(answer).map_err(|_| refused())?);
+        let json = serde_json::from_slice(answer).map_err(|_| Error::DestinationFailed(FailedReason::Response))?;
+        let json = WipedJson(json);
         let read = self.response.iter().map(|(name, field)| {
-            let value = field.read(&json.0).ok_or_else(refused)?;
+            let value = field.read(&json.0).ok_or_else(|| Error::unfit(step, name))?;
             Ok((name.clone(), value))
         });
         read.collect()

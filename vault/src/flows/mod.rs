@@ -35,7 +35,7 @@ mod values;
 
 pub use check::{Checked, Surroundings, host_serves};
 pub use definition::{Action, Body, Flow, HttpStep, Input, ResponseField, ResponseKind, Step, UrlTemplate};
-pub use error::{DeniedReason, Error, FailedReason, InputCode, InputFault};
+pub use error::{DeniedReason, Error, FailedReason, InputCode, InputFault, SecretFault};
 pub use filters::Declassifier;
 pub use guard::Guard;
 pub use inputs::{Inputs, RawInputs};

@@ -91,7 +91,7 @@ async fn relay(id: &Label, http: &HttpStep, values: &mut RunValues, tools: Tools
     let request = http.render(values)?;
     values.sending();
     let answer = tools.relay.send(tools.tenant, request).await?;
-    let fields = http.extract(&answer)?;
+    let fields = http.extract(id, &answer)?;
     let blocked = |name: &Label| Error::OutputBlocked(format!("steps.{id}.response.{name}"));
     // Texts to be captured first: they are plaintexts of the run themselves, which no other field may repeat.
     for (name, value) in &fields {
@@ -123,7 +123,8 @@ async fn verify(password: &Reference, phc: &Reference, values: &RunValues, tools
     verified.map(Typed::Boolean).map_err(|refused| match (refused, &phc.source) {
         (Refused::Busy, _) => Error::Overloaded,
         (Refused::Hash(code), Source::Input(name)) => Error::Inputs(vec![InputFault { input: name.to_string(), code }]),
-        (Refused::Hash(_), _) => Error::DestinationFailed(super::error::FailedReason::Response),
+        (Refused::Hash(_), Source::Step(step, field)) => Error::unfit(step, field),
+        (Refused::Hash(_), Source::Secret(_)) => Error::Incomplete,
     })
 }
 

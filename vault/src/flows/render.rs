@@ -5,7 +5,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::definition::{Body, HttpStep};
-use super::error::{DeniedReason, Error, FailedReason, InputCode, InputFault};
+use super::error::{Error, InputCode, InputFault, SecretFault};
 use super::relay::RelayRequest;
 use super::slots::{WipedBuffer, fits_header};
 use super::template::{JsonTemplate, Reference, Source, Template};
@@ -133,9 +133,9 @@ fn form(members: &[(String, Template)], values: &RunValues) -> Result<Zeroizing<
 fn unfit(reference: &Reference, code: InputCode) -> Error {
     match &reference.source {
         Source::Input(name) => Error::Inputs(vec![InputFault { input: name.to_string(), code }]),
-        Source::Step(..) => Error::DestinationFailed(FailedReason::Response),
+        Source::Step(step, field) => Error::unfit(step, field),
         // A line end in the file it was set from, most likely.
-        Source::Secret(_) => Error::DestinationDenied(DeniedReason::Secret),
+        Source::Secret(secret) => Error::SecretDenied { secret: secret.clone(), fault: SecretFault::Unfit },
     }
 }
 

@@ -228,7 +228,7 @@ impl Runner {
     async fn prepare(&self, caller: &Caller, admitted: Admitted) -> Result<Started, RunError> {
         let Admitted { plan, typed, app } = admitted;
         let secrets = match self.secrets(&plan.flow, &caller.tenant).await {
-            Err(RunError::Flow { error: error @ Error::DestinationDenied(_), .. }) => {
+            Err(RunError::Flow { error: error @ Error::SecretDenied { .. }, .. }) => {
                 let reasons = (error.code(), "destination.secret");
                 self.record_denial(plan.entry(Action::AccessDenied, Outcome::Denied, plan.started), reasons).await?;
                 return Err(error.into());

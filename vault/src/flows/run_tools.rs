@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::check::host_serves;
 use super::definition::{Action, Flow, ResponseKind};
-use super::error::{DeniedReason, Error, FailedReason};
+use super::error::{Error, SecretFault};
 use super::guard::SHORT;
 use super::run::Runner;
 use super::run_end::Ending;
@@ -48,11 +48,14 @@ impl Runner {
         }
         let mut opened = Vec::with_capacity(wanted.len());
         for (name, destinations) in wanted {
-            let denied = || Error::DestinationDenied(DeniedReason::Secret);
-            let (_, record) = tenant.destinations.get(&name.destination).ok_or_else(denied)?;
-            let serves = destinations.iter().all(|destination| host_serves(&record.host, destination));
-            let has = record.secrets.contains_key(name.secret.as_str());
-            let Some(id) = record.data_key_id.filter(|_| serves && has) else { return Err(denied().into()) };
+            let denied = |fault| Error::SecretDenied { secret: name.clone(), fault };
+            let there = tenant.destinations.get(&name.destination);
+            let (_, record) = there.ok_or_else(|| denied(SecretFault::NotSet))?;
+            if !destinations.iter().all(|destination| host_serves(&record.host, destination)) {
+                return Err(denied(SecretFault::OtherHost).into());
+            }
+            let is_set = record.secrets.contains_key(name.secret.as_str());
+            let id = record.data_key_id.filter(|_| is_set).ok_or_else(|| denied(SecretFault::NotSet))?;
             let inner = self.inner();
             let data_key = inner.keys.data_key(&inner.store, &tenant.tenant.name, id).await?;
             let place = Place {
@@ -64,7 +67,7 @@ impl Runner {
             let secret = open_secret(record, name.secret.as_str(), &place, &data_key)?;
             // The guard cannot find a short one inside a text that may hold anything.
             if is_short(&secret) && flow.free_texts().next().is_some() {
-                return Err(denied().into());
+                return Err(denied(SecretFault::Unfit).into());
             }
             opened.push((name.clone(), secret));
         }
@@ -140,8 +143,7 @@ impl Runner {
             let spec = app.fields.get(name).ok_or(Error::Incomplete)?;
             let data_key = keys.get(&spec.retention().data_key_class()).ok_or(Error::Incomplete)?;
             let text = Zeroizing::new(text.expose_secret().to_owned());
-            let plaintext =
-                spec.read(text, plan.started).map_err(|_| Error::DestinationFailed(FailedReason::Response))?;
+            let plaintext = spec.read(text, plan.started).map_err(|_| Error::unfit(step, field))?;
             let mould = Mould::of_field(plan.tenant.clone(), app.name.clone(), name.clone(), spec, plan.started);
             let value = mould.seal(&plaintext, data_key, &self.inner().keys).map_err(|_| Error::Incomplete)?;
             captured.push((Arc::clone(&value.row), value.entry(&plan.context, Some(plan.run_id))));

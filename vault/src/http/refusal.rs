@@ -199,8 +199,10 @@ impl From<flows::Error> for Problem {
             Error::Invalid(place) => Self::new(Code::FlowInvalid).with_place("document", "rule", place),
             Error::Inputs(_) => Self::new(Code::Validation),
             Error::OutputBlocked(_) => Self::new(Code::FlowOutputBlocked),
-            Error::DestinationDenied(_) => Self::new(Code::DestinationDenied),
-            Error::DestinationFailed(_) => Self::new(Code::DestinationFailed),
+            Error::DestinationDenied(_) | Error::StepDenied { .. } | Error::SecretDenied { .. } => {
+                Self::new(Code::DestinationDenied)
+            }
+            Error::DestinationFailed(_) | Error::Unfit(_) => Self::new(Code::DestinationFailed),
             Error::DestinationTimeout => Self::new(Code::DestinationTimeout),
             Error::Overloaded => Self::new(Code::Overloaded),
             Error::Incomplete | Error::Random(_) => Self::new(Code::Internal),

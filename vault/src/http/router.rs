@@ -176,7 +176,7 @@ fn value_routes() -> [Route; 7] {
     ]
 }
 
-fn administrative_routes() -> [Route; 15] {
+fn administrative_routes() -> [Route; 16] {
     [
         Route::put("/v1/apps/{name}", OPERATOR, "Applies an app's document", apps::apply)
             .reads_toml()
@@ -189,6 +189,9 @@ fn administrative_routes() -> [Route; 15] {
         Route::put("/v1/destinations/{name}", OPERATOR, "Sets a destination's secrets", destinations::put)
             .reads::<destinations::PutDestination>()
             .answers::<destinations::DestinationSummary>(200),
+        Route::get("/v1/destinations", OPERATOR, "Lists destinations, never their secrets", destinations::list)
+            .query(LIST)
+            .answers_list::<destinations::DestinationSummary>(),
         Route::post("/v1/tenants", OPERATOR, "Makes a tenant", tenants::create)
             .reads::<tenants::CreateTenant>()
             .creates()

@@ -7,7 +7,7 @@ mod references;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::definition::{Flow, ResponseKind};
-use super::error::{DeniedReason, Error};
+use super::error::{Error, SecretFault};
 use super::relay::EgressPolicy;
 use super::template::{SecretName, Source};
 use crate::domain::{AppDocument, AppName, DestinationName, FieldName, Tenant};
@@ -38,8 +38,8 @@ impl Flow {
     /// Checks the flow against its surroundings. Its paths were checked when it was read.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the place or the path; [`Error::DestinationDenied`] for a host that is never spoken to,
-    /// or a secret of another host.
+    /// [`Error::Invalid`] names the place or the path; [`Error::StepDenied`] for a host that is never spoken to,
+    /// [`Error::SecretDenied`] for a secret of another host.
     pub fn check(&self, surroundings: &Surroundings<'_>) -> Result<Checked, Error> {
         self.check_fit(surroundings.app)?;
         self.check_reveal(surroundings.app, surroundings.tenant)?;
@@ -48,7 +48,7 @@ impl Flow {
             // A destination that is not there yet may be set later; a run without its secret is refused.
             let known = surroundings.destinations.get(&secret.destination);
             if known.is_some_and(|host| !host_serves(host, &destination)) {
-                return Err(Error::DestinationDenied(DeniedReason::Secret));
+                return Err(Error::SecretDenied { secret, fault: SecretFault::OtherHost });
             }
         }
         let hosts = self.http_steps().map(|(_, step)| step.destination()).collect();
@@ -58,9 +58,27 @@ impl Flow {
     /// Checks the literal schemes and addresses of its outbound steps; for that nothing of its surroundings is needed.
     ///
     /// # Errors
-    /// [`Error::DestinationDenied`].
+    /// [`Error::StepDenied`].
     pub fn check_egress(&self, egress: &EgressPolicy) -> Result<(), Error> {
-        self.http_steps().try_for_each(|(_, step)| egress.admit(&step.url.base))
+        self.http_steps().try_for_each(|(id, step)| {
+            egress.admit(&step.url.base).map_err(|error| match error {
+                Error::DestinationDenied(reason) => Error::StepDenied { step: id.clone(), reason },
+                other => other,
+            })
+        })
+    }
+
+    /// The secrets that a run would miss today, in words: that of a destination which is not there, as a misspelled one is, or
+    /// that is not set. No fault of the flow: it may be set later.
+    #[must_use]
+    pub fn unset(&self, destinations: &BTreeMap<DestinationName, BTreeSet<&str>>) -> Vec<String> {
+        let secrets: BTreeSet<SecretName> = self.secret_uses().into_iter().map(|(secret, _)| secret).collect();
+        let missed = secrets.iter().filter_map(|secret| match destinations.get(&secret.destination) {
+            None => Some(format!("{secret}: there is no destination {}", secret.destination)),
+            Some(set) if !set.contains(secret.secret.as_str()) => Some(format!("{secret}: this secret is not set")),
+            Some(_) => None,
+        });
+        missed.collect()
     }
 
     /// The fields of the app that the flow uses: an app that drops or retypes one is refused.

@@ -194,12 +194,24 @@ fn a_destinations_secret_goes_to_its_own_host_only() {
         assert_eq!(with(host).is_ok(), host != "acquirer.example:443", "{host}");
     }
     for host in ["evil.example", "example", "acquirer.example.evil", "xacquirer.example", ""] {
-        assert!(with(host).unwrap_err().contains("secret"), "{host}");
+        let refused = with(host).unwrap_err();
+        assert!(refused.contains("destination.acquirer.apiKey belongs to another host"), "{host}: {refused}");
     }
     assert!(check_in(CHARGE, SHOP, &[], true).is_ok());
+    let flow = Flow::from_toml(CHARGE).unwrap();
+    let unset = |name: &str, set: &[&'static str]| {
+        flow.unset(&BTreeMap::from([(name.parse().unwrap(), set.iter().copied().collect())]))
+    };
+    assert!(unset("acquirer", &["apiKey"]).is_empty());
+    assert_eq!(unset("acquirer", &["other"]), ["destination.acquirer.apiKey: this secret is not set"]);
+    assert_eq!(unset("aquirer", &["apiKey"]), ["destination.acquirer.apiKey: there is no destination acquirer"]);
     let mac = "[[steps]]\nid = \"mac\"\n[steps.hmac]\nvalue = \"{{ inputs.order }}\"\nsecret = \"destination.other.sign\"\n[[steps]]\nid = \"send\"\n[steps.http]\nmethod = \"GET\"\nurl = \"https://acquirer.example/\"\nheaders = { x-mac = \"{{ steps.mac.mac }}\" }\n[outputs]";
     let text = CHARGE.replace("[outputs]", mac);
-    assert!(check_in(&text, SHOP, &[("other", "other.example")], true).unwrap_err().contains("secret"));
+    assert!(
+        check_in(&text, SHOP, &[("other", "other.example")], true)
+            .unwrap_err()
+            .contains("destination.other.sign belongs to")
+    );
     assert!(check_in(&text, SHOP, &[("other", "acquirer.example")], true).is_ok());
     let phc = "[[steps]]\nid = \"p\"\n[steps.verify]\npassword = \"{{ inputs.card }}\"\nphc = \"{{ destination.acquirer.apiKey }}\"\n[outputs]";
     assert!(refusal(&CHARGE.replace("[outputs]", phc)).contains("steps.p.phc"));
@@ -228,6 +240,7 @@ fn a_host_that_is_never_spoken_to_is_refused_on_save() {
         let text = CHARGE.replace("https://acquirer.example/v1/charges", url);
         let refused = check_in(&text, SHOP, &[], true).unwrap_err();
         assert!(refused.starts_with("the destination is denied") && refused.contains(why), "{url}: {refused}");
+        assert!(refused.ends_with("(steps.charge.url)"), "{refused}");
     }
     let public = CHARGE.replace("https://acquirer.example/v1/charges", "https://1.1.1.1/");
     assert!(check_in(&public, SHOP, &[], true).is_ok());

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flows::document::tests::CHARGE;
-use crate::flows::error::{DeniedReason, FailedReason, InputCode};
+use crate::flows::error::{FailedReason, InputCode, SecretFault};
 use crate::flows::relay::EgressPolicy;
 use crate::flows::relay::test_destination::{TestDestination, ok};
 
@@ -88,28 +88,28 @@ async fn what_a_destination_echoes_is_blocked_in_every_spelling() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_as_declared_is_a_failure_without_its_text() {
-    for answer in [
-        "",
-        "{}",
-        "null",
-        "[]",
-        "{",
-        r#"{"id":"ch_1"}"#,
-        r#"{"id":"ch_1","status":"maybe"}"#,
-        r#"{"id":"4242424242424242","status":"approved"}"#,
-        r#"{"id":"ch_1 ","status":"approved"}"#,
-        r#"{"id":"ch_1\n","status":"approved"}"#,
-        r#"{"id":1,"status":"approved"}"#,
-        r#"{"id":["ch_1"],"status":"approved"}"#,
-        r#"{"id":"ch_1","status":true}"#,
-        "{\"id\":\"ch_1\",\"status\":\"approved\"} x",
+    let (charged, status) = ("steps.charge.response.charge", "steps.charge.response.status");
+    for (answer, named) in [
+        ("", "destination"),
+        ("{}", charged),
+        ("null", charged),
+        ("[]", charged),
+        ("{", "destination"),
+        (r#"{"id":"ch_1"}"#, status),
+        (r#"{"id":"ch_1","status":"maybe"}"#, status),
+        (r#"{"id":"4242424242424242","status":"approved"}"#, charged),
+        (r#"{"id":"ch_1 ","status":"approved"}"#, charged),
+        (r#"{"id":"ch_1\n","status":"approved"}"#, charged),
+        (r#"{"id":1,"status":"approved"}"#, charged),
+        (r#"{"id":["ch_1"],"status":"approved"}"#, charged),
+        (r#"{"id":"ch_1","status":true}"#, status),
+        ("{\"id\":\"ch_1\",\"status\":\"approved\"} x", "destination"),
     ] {
-        match charge(answer).await {
-            Err(error @ Error::DestinationFailed(FailedReason::Response)) => {
-                assert!(!error.to_string().contains("4242"))
-            }
-            other => panic!("{answer}: {other:?}"),
-        }
+        // The field's name is the author's own, and all that is told of the answer.
+        let error = charge(answer).await.unwrap_err();
+        assert_eq!(error.code(), "destination.failed", "{answer}: {error:?}");
+        assert_eq!(error.faults(), [(named.to_owned(), "response".to_owned())], "{answer}");
+        assert!(!error.to_string().contains("4242"));
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(matches!(charge(&deep).await, Err(Error::DestinationFailed(FailedReason::Response))));
@@ -157,7 +157,7 @@ async fn a_value_that_its_slot_cannot_carry_is_refused_and_nothing_is_sent() {
     broken.give_secret(SecretName::read("destination.acquirer.apiKey").unwrap(), plaintext("key\n"));
     let destination = TestDestination::json("{}").await;
     let refused = run(CHARGE, &destination, &mut broken).await;
-    assert!(matches!(refused, Err(Error::DestinationDenied(DeniedReason::Secret))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::SecretDenied { fault: SecretFault::Unfit, .. })), "{refused:?}");
 }
 
 #[tokio::test]
@@ -286,8 +286,8 @@ proptest! {
     #[test]
     fn no_answer_makes_it_panic(answer in any::<String>(), id in any::<String>()) {
         let flow = Flow::from_toml(CHARGE).unwrap();
-        let (_, http) = flow.http_steps().next().unwrap();
-        let _ = http.extract(answer.as_bytes());
-        let _ = http.extract(serde_json::json!({ "id": id, "status": id }).to_string().as_bytes());
+        let (step, http) = flow.http_steps().next().unwrap();
+        let _ = http.extract(step, answer.as_bytes());
+        let _ = http.extract(step, serde_json::json!({ "id": id, "status": id }).to_string().as_bytes());
     }
 }

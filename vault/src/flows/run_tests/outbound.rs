@@ -166,7 +166,8 @@ async fn a_run_without_its_destination_s_secret_is_recorded_as_denied() {
     let flow = bench.vault.flow("charge").await;
     let inputs = json!({"card": bench.put("card", "4242424242424242").await, "cvc": bench.put("cvc", "123").await});
     let denied = bench.invoke(&flow, inputs).await;
-    assert!(matches!(&denied, Err(RunError::Flow { error: Error::DestinationDenied(_), .. })), "{denied:?}");
+    let Err(RunError::Flow { error, .. }) = &denied else { panic!("{denied:?}") };
+    assert_eq!(error.faults(), [("destination.acquirer.apiKey".to_owned(), "not_set".to_owned())], "{error}");
     let entries = bench.vault.entries("access.denied").await;
     let found: Vec<_> = entries.iter().map(|e| (e.reason.as_deref(), e.rule.as_deref())).collect();
     assert_eq!(found, [(Some("destination.denied"), Some("destination.secret"))]);

@@ -1,20 +1,23 @@
-//! `PUT /v1/destinations/{name}`: write-only.
+//! `PUT /v1/destinations/{name}`, `GET /v1/destinations`: secrets go in; names of them come out.
 
 use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Path, State as Shared};
+use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::DestinationName;
 use crate::http::authentication::{By, Operator};
 use crate::http::json::{Json as Body, Members, SensitiveText};
+use crate::http::listing::{Listed, part};
 use crate::http::problem::{Code, Problem};
 use crate::http::routes::of_a_tenant;
 use crate::http::state::State;
 use crate::store::administration::Act;
 use crate::store::destinations::{Place, SealedSecrets};
+use crate::store::records::DestinationRecord;
 use crate::store::{Caller, destinations};
 
 /// A destination's secrets are at most that many.
@@ -41,6 +44,13 @@ pub(crate) struct DestinationSummary {
     secrets: Vec<String>,
 }
 
+impl DestinationSummary {
+    fn of(version: u64, record: &DestinationRecord) -> Self {
+        let secrets = record.secrets.keys().cloned().collect();
+        Self { name: record.name.to_string(), version, host: record.host.clone(), secrets }
+    }
+}
+
 /// Sets a destination.
 pub(crate) async fn put(
     Shared(state): Shared<State>,
@@ -62,8 +72,13 @@ pub(crate) async fn put(
     applied.version().ok_or(Problem::new(Code::Conflict))?;
     let tenant = state.tenant(&tenant).await?;
     let (version, record) = tenant.destinations.get(&name).ok_or(Problem::new(Code::Conflict))?;
-    let secrets = record.secrets.keys().cloned().collect();
-    Ok(Json(DestinationSummary { name: name.to_string(), version: *version, host: record.host.clone(), secrets }))
+    Ok(Json(DestinationSummary::of(*version, record)))
+}
+
+/// Lists the tenant's destinations: hosts, and names of secrets.
+pub(crate) async fn list(By(caller, _): By<Operator>, uri: Uri) -> Result<Json<Listed<DestinationSummary>>, Problem> {
+    let there = caller.tenant.destinations.iter();
+    part(there.map(|(name, (version, record))| (name.to_string(), DestinationSummary::of(*version, record))), &uri)
 }
 
 fn check(body: &PutDestination) -> Result<(), Problem> {

@@ -1,6 +1,6 @@
 //! `PUT /v1/flows/{name}`, `GET /v1/flows`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::{Path, State as Shared};
@@ -34,6 +34,12 @@ fn surroundings(tenant: &TenantCatalog) -> BTreeMap<DestinationName, String> {
     tenant.destinations.iter().map(|(name, (_, record))| (name.clone(), record.host.clone())).collect()
 }
 
+/// Names of the secrets of the tenant's destinations.
+fn secrets(tenant: &TenantCatalog) -> BTreeMap<DestinationName, BTreeSet<&str>> {
+    let named = tenant.destinations.iter();
+    named.map(|(name, (_, record))| (name.clone(), record.secrets.keys().map(String::as_str).collect())).collect()
+}
+
 /// Applies a flow's document.
 pub(crate) async fn apply(
     Shared(state): Shared<State>,
@@ -48,7 +54,8 @@ pub(crate) async fn apply(
     if flow.name != name {
         return Err(Problem::invalid("name", "differs_from_path"));
     }
-    let warnings = caller.tenant.apps.get(&flow.app).map_or_else(Vec::new, |(_, app)| flow.unbound(app));
+    let mut warnings = caller.tenant.apps.get(&flow.app).map_or_else(Vec::new, |(_, app)| flow.unbound(app));
+    warnings.extend(flow.unset(&secrets(&caller.tenant)));
     let (app, purpose) = (flow.app.clone(), flow.purpose.clone());
     let record = FlowRecord { name: name.clone(), app, purpose, toml, applied_at: state.now() };
     let egress = state.rooms().egress.clone();
