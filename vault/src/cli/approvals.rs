@@ -8,7 +8,7 @@ use crate::domain::{ApprovalId, TenantName};
 
 use super::client::{Client, tenant_query};
 use super::failure::Failure;
-use super::output::{Lines, Output, plain};
+use super::output::{Lines, Output, plain, plural};
 
 /// All that was asked for, the newest last: nearest to where the reader types.
 pub(super) fn list(output: &Output, approvals: &Value) {
@@ -138,9 +138,9 @@ fn about(approval: &Value, lines: &mut Lines) {
 pub(super) fn lost(loss: &Value) -> String {
     let what = match loss["holds"].as_str() {
         Some(words) => words.to_owned(),
-        None => format!("{} values", counted(loss)),
+        None => plural(counted(loss), "value"),
     };
-    format!("{}: {} data keys, {what}", text(loss, "class"), loss["dataKeys"])
+    format!("{}: {}, {what}", text(loss, "class"), plural(&loss["dataKeys"], "data key"))
 }
 
 /// A count of values as a person reads it.
@@ -265,7 +265,7 @@ mod tests {
             "Ada\u{fffd}[31m (01a2146f-9a01-7be0-9a4f-1c5d0c9f2b11), 2026-11-27 02:10:03Z",
             "2026-11-28 02:10:03Z, 23 h 59 min left",
             "the token acme, serial number 00a1b2c3d4e5f607, called siv-acme-1",
-            "stored: 1 data keys, 1000000 or more values",
+            "stored: 1 data key, 1000000 or more values",
             "siv keys approve 01a21470-11c2-7f7b-8eec-658cb376cb51",
         ] {
             assert!(text.contains(said), "{said}: {text}");

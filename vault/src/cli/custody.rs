@@ -11,7 +11,7 @@ use super::approvals::{self, counted, text};
 use super::client::{Client, tenant_query};
 use super::evidence;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, plural};
 
 /// Makes the next version active, or asks for what takes a second custodian first.
 pub(super) async fn rotate(
@@ -94,9 +94,10 @@ pub(super) async fn shred(
     let asked = client.post("/v1/keks/shred", &tenant_query(tenant), wish).await?;
     let keks = asked["keks"].as_array().map_or(0, Vec::len);
     let extent = format!(
-        "{keks} versions of keys, {} data keys and {} values of the tenant {} would be destroyed",
-        asked["dataKeys"],
-        asked["values"],
+        "{}, {} and {} of the tenant {} would be destroyed",
+        format!("{} of keys", plural(keks, "version")),
+        plural(&asked["dataKeys"], "data key"),
+        plural(&asked["values"], "value"),
         text(&asked, "tenant")
     );
     let sentence = match wish["dryRun"] == true {
@@ -118,16 +119,17 @@ pub(super) async fn lost(
     Output::progress("its token is waited for first, half a minute if it is silent");
     let asked = client.post("/v1/keks/lost", &tenant_query(tenant), &wish).await?;
     let losses = asked["losses"].as_array().cloned().unwrap_or_default();
-    let line = |loss: &Value| format!("\n  {}", approvals::lost(loss));
+    let lines: String = losses.iter().map(|loss| format!("\n  {}", approvals::lost(loss))).collect();
+    let lines = if lines.is_empty() { lines } else { format!(":{lines}") };
     let extent = format!(
-        "{}. With version {} of the key {}, {} data keys and {} values of the tenant {} could be opened never again:{}",
+        "{}. With version {} of the key {}, {} and {} of the tenant {} could be opened never again{}",
         text(&asked, "seen"),
         asked["kek"]["version"],
         text(&asked["kek"], "kekId"),
-        asked["dataKeys"],
-        counted(&asked),
+        plural(&asked["dataKeys"], "data key"),
+        plural(counted(&asked), "value"),
         text(&asked, "tenant"),
-        losses.iter().map(line).collect::<String>()
+        lines
     );
     let sentence = match wish["dryRun"] == true {
         true => extent,

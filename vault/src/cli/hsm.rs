@@ -34,8 +34,8 @@ pub(super) enum Command {
     /// Every wrap profile is executed, altered bytes are offered, keys are asked for what they must not give. It makes
     /// throw-away keys named `siv-check-…` and destroys them. It runs in a process of its own, since modules crash in it.
     #[command(
-        after_help = "Examples:\n  siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file /run/credentials/pin\n  \
-        siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin --kek siv-kek-1 --json > report.json"
+        after_help = "Examples:\n  siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin\n  \
+        siv hsm check --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin \\\n      --kek siv-kek-1 --json > report.json"
     )]
     Check(Check),
     Verify(Verify),

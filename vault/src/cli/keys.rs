@@ -39,7 +39,7 @@ pub(super) enum Command {
     /// Make a new version of the tenant's key active; the old one still unwraps. To leave a customer's token takes a second custodian.
     #[command(
         after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys rotate\n  SIV_CREDENTIAL=siv_cus_… siv keys rewrap\n  \
-        SIV_CREDENTIAL=siv_cus_… siv keys rotate --key-provider hsm --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin"
+        SIV_CREDENTIAL=siv_cus_… siv keys rotate --key-provider hsm \\\n      --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin"
     )]
     Rotate {
         /// The tenant, where the credential is not of one.
@@ -131,7 +131,7 @@ pub(super) enum Command {
     /// What is approved is shown first, on standard error; on a terminal you are asked whether you want it.
     #[command(
         after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys approve 01a2146f-d512-7f7b-8eec-658cb376cb51\n  \
-        SIV_CREDENTIAL=siv_cus_… siv keys approve 01a2146f-d512-7f7b-8eec-658cb376cb51 --yes --out certificate.json"
+        SIV_CREDENTIAL=siv_cus_… siv keys approve 01a2146f-d512-7f7b-8eec-658cb376cb51 --yes \\\n      --out certificate.json"
     )]
     Approve {
         /// The approval's id, as `siv keys approvals` shows it.
@@ -169,8 +169,8 @@ pub(super) enum Command {
     },
     /// Fetch the certificate of the tenant's destruction, of a deleted value's, or of a version that is lost.
     #[command(
-        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys certificate --value 01a2146f-d4f5-7bf4-a949-55757b467b2e --out certificate.json\n  \
-        SIV_CREDENTIAL=siv_cus_… siv keys certificate --lost 01a2146f-03b7-7be0-9a4f-1c5d0c9f2b11.1 --out certificate.json"
+        after_help = "Examples:\n  SIV_CREDENTIAL=siv_cus_… siv keys certificate --value 01a2146f-d4f5-7bf4-a949-55757b467b2e \\\n      --out certificate.json\n  \
+        SIV_CREDENTIAL=siv_cus_… siv keys certificate --lost 01a2146f-03b7-7be0-9a4f-1c5d0c9f2b11.1 \\\n      --out certificate.json"
     )]
     Certificate {
         /// A value that was deleted.

@@ -8,8 +8,33 @@ use super::failure::Failure;
 /// A problem document as what, why and what next.
 pub(super) async fn refusal(answer: Response) -> Failure {
     let status = answer.status();
+    let path = answer.url().path().to_owned();
     let problem: Value = answer.json().await.unwrap_or(Value::Null);
-    refused(status, &problem)
+    let failure = refused(status, &problem);
+    match away(&path).filter(|_| problem["code"] == "kms.unavailable" && !wants_pin(&problem)) {
+        Some(next) => failure.so(next),
+        None => failure,
+    }
+}
+
+/// What to do about a key provider that is away, where the act that was asked for begins an end: it may have begun.
+fn away(path: &str) -> Option<&'static str> {
+    match path {
+        "/v1/keks/lost" => Some(
+            "nothing was asked for: neither an answer of its token was heard nor its silence. Say this again in half a minute",
+        ),
+        "/v1/keks/state" | "/v1/keks/shred" => Some(
+            "look at `siv keys list`: an end that was begun goes on by itself when the key provider answers; else say this again then",
+        ),
+        _ if path.starts_with("/v1/approvals/") => Some(
+            "look at `siv keys approvals`: what was approved and begun goes on by itself when the key provider answers; else say this again",
+        ),
+        _ => None,
+    }
+}
+
+fn wants_pin(problem: &Value) -> bool {
+    problem["detail"].as_str().is_some_and(|detail| detail.contains("new PIN"))
 }
 
 /// The same of an answer that was looked at already.
@@ -47,9 +72,14 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
         }
         "auth.expired" => "make a new credential with `siv credential create`",
         "policy.denied" if says("second_person") => "let another custodian approve it",
-        "policy.denied" => "use a credential of the right kind and tenant; `siv credential list` shows them",
+        "policy.denied" => {
+            "use a credential of the right kind and tenant; an operator's `siv credential list` shows which there are"
+        }
         "not_found" if says("not_counted") => {
             "nothing keeps another PIN from being tried; where one is refused, look at it at the token"
+        }
+        "not_found" if says("not_destroyed") && errors.iter().any(|error| error["field"] == "valueId") => {
+            "no deletion of it stands in the log: its app deletes it, and the certificate is of that; one that expires has none"
         }
         "not_found" if says("not_destroyed") => {
             "it has not ended yet: the end of a key waits for its token, and `siv keys list` shows its state"
@@ -71,16 +101,28 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
             "name the tenant with --tenant; `siv tenant list` shows them"
         }
         "flow.invalid" | "validation" => "mend what is named above and say this again",
-        "rate.limited" | "overloaded" | "store.unavailable" | "log.unavailable" => {
-            "nothing was changed; try again in a moment"
+        "destination.denied" if says("other_host") => {
+            "a secret goes only to the host and port of its own destination: `siv destination list` shows which; name that in the \
+             step's url, or give the step's host a destination of its own"
         }
+        "destination.denied" if says("not_set") => {
+            "set it with `siv destination set`, or mend its name in the flow; `siv destination list` shows what is there"
+        }
+        "destination.denied" => {
+            "flows speak https to public addresses; under `siv dev` also to loopback, and there by plain http"
+        }
+        "log.unavailable" => {
+            "nothing was changed; try again in a moment. If it stays so, the node's log says why: where a database was put back, \
+             `siv recover` takes it, with the node stopped"
+        }
+        "rate.limited" | "overloaded" | "store.unavailable" => "nothing was changed; try again in a moment",
         "kms.unavailable" if detail.contains("new PIN") => {
             "give it: `siv keys rotate --key-provider hsm --module … --token … --pin-file …`, on the token that is in use"
         }
-        // The end of a key begins in the database, and goes on by itself when its token is back.
         "kms.unavailable" => {
-            "try again when the key provider answers; the end of a key that was begun goes on by itself (`siv keys list`). If its \
-             token is there: the variables of its module (such as SOFTHSM2_CONF) belong in the environment of `siv serve`"
+            "try again when the key provider answers: `siv keys list` shows which token does, `key.provider.unavailable` and \
+             `key.provider.alarm` in the log say why not. Where it was never reached, the variables of its module (such as \
+             SOFTHSM2_CONF) belong in the environment of `siv serve`"
         }
         "tenant.sealed" if detail.contains("root key") => "bring it with `siv unseal`",
         "tenant.sealed" if detail.contains("destroyed") => {
@@ -115,5 +157,19 @@ mod tests {
         assert!(sealed("The node waits for its root key.").contains("`siv unseal`"));
         assert!(!sealed("The tenant's keys were destroyed by its custodians.").contains("unseal"));
         assert!(sealed("The tenant's custodian has sealed it.").contains("`siv keys unseal`"));
+        let secret = |why: &str| said(422, &problem("destination.denied", "destination.acquirer.apiKey", why));
+        assert!(secret("other_host").contains("host and port") && secret("not_set").contains("`siv destination set`"));
+        assert!(said(404, &problem("not_found", "valueId", "not_destroyed")).contains("deletes it"));
+        assert!(said(404, &problem("not_found", "kek", "not_destroyed")).contains("waits for its token"));
+        assert!(said(503, &json!({"code": "log.unavailable"})).contains("`siv recover`"));
+    }
+
+    #[test]
+    fn of_a_key_provider_that_is_away_each_act_says_whether_it_goes_on_by_itself() {
+        let goes_on = |path| away(path).map(|next| next.contains("by itself"));
+        assert_eq!(goes_on("/v1/keks/state"), Some(true));
+        assert_eq!(goes_on("/v1/approvals/01a2"), Some(true));
+        assert_eq!(goes_on("/v1/keks/lost"), Some(false), "it has to be said again");
+        assert_eq!(goes_on("/v1/log/export"), None);
     }
 }

@@ -15,7 +15,7 @@ use super::output::Output;
 pub(super) enum Command {
     /// Make a tenant with keys of its own.
     #[command(
-        after_help = "Examples:\n  siv tenant create acme --cache-seconds 60\n  siv tenant create acme --key-provider hsm \
+        after_help = "Examples:\n  siv tenant create acme --cache-seconds 60\n  siv tenant create acme --key-provider hsm \\\n      \
         --module /opt/vendor/lib/pkcs11.so --token acme --pin-file pin"
     )]
     Create {

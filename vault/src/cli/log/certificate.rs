@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{read, trusted};
 use crate::access_log::{Destroyed, ProvenDestruction};
 use crate::cli::failure::Failure;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, plural};
 
 /// Check a certificate of destruction. Needs no server, no database and no network; succeeds only if everything holds.
 ///
@@ -66,9 +66,9 @@ fn words(proven: &ProvenDestruction) -> Value {
         Destroyed::Version { end, losses, data_keys, values, values_at_least, approval, requested_by, approved_by } => {
             let counted = |values: u64, at_least| format!("{values}{}", if at_least { " or more" } else { "" });
             let loss = |loss: &crate::access_log::LostClass| {
-                let values = loss.values.map(|values| format!("{} values", counted(values, loss.values_at_least)));
+                let values = loss.values.map(|values| plural(counted(values, loss.values_at_least), "value"));
                 let what = loss.holds.clone().or(values).unwrap_or_default();
-                format!("{}: {} data keys, {what}", loss.class, loss.data_keys)
+                format!("{}: {}, {what}", loss.class, plural(loss.data_keys, "data key"))
             };
             let values = counted(*values, *values_at_least);
             json!({

@@ -132,19 +132,24 @@ pub(super) struct Tried {
 impl HsmSetup {
     /// Whether the settings let a module be loaded.
     pub(super) fn allows(&self, module: &Path) -> Result<(), HsmError> {
-        match &self.modules {
-            Some(allowed) if !allowed.iter().any(|path| path == module) => {
-                Err(HsmError::Configuration("hsm_modules in the settings does not name the module".to_owned()))
-            }
-            _ => Ok(()),
+        let Some(allowed) = &self.modules else { return Ok(()) };
+        // Another spelling of an allowed path is the same file: it is the one behind all links that is loaded.
+        let file = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if allowed.iter().any(|path| path == module || file(path) == file(module)) {
+            return Ok(());
         }
+        let named = allowed.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        Err(HsmError::Configuration(format!("hsm_modules in the settings does not name the module; it names {named}")))
     }
 
     /// The file of a module that may be loaded, with its hash.
     pub(super) fn examine(&self, module: &Path) -> Result<ModuleFile, Error> {
         let refused = |code| move |error: HsmError| refusal("module", code, &error);
         self.allows(module).map_err(refused("not_allowed"))?;
-        ModuleFile::examine(module).map_err(refused("unusable"))
+        let file = ModuleFile::examine(module).map_err(refused("unusable"))?;
+        // What was found, whatever the path led to a moment ago.
+        self.allows(&file.path).map_err(refused("not_allowed"))?;
+        Ok(file)
     }
 }
 

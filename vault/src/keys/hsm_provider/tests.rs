@@ -132,6 +132,32 @@ fn of_the_looks_of_one_tenant_only_the_one_whose_turn_it_is_holds_a_thread() {
 }
 
 #[test]
+fn another_spelling_of_an_allowed_module_is_allowed_and_a_refusal_names_those_that_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, link, other] = ["module.so", "link.so", "other.so"].map(|name| folder.path().join(name));
+    std::fs::write(&file, "").unwrap();
+    std::fs::write(&other, "").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let launch = hsm::Launch {
+        program: "/bin/false".into(),
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        crew: hsm::Crew::new(1),
+    };
+    let allowing = |modules| HsmSetup { launch: launch.clone(), modules, lost_after: Duration::from_secs(1) };
+    for (named, asked) in [(&link, &file), (&file, &link), (&file, &file)] {
+        assert!(allowing(Some(vec![named.clone()])).allows(asked).is_ok(), "{named:?} {asked:?}");
+    }
+    let setup = allowing(Some(vec![link.clone()]));
+    let refused = setup.allows(&other).unwrap_err().to_string();
+    assert!(refused.contains(link.to_str().unwrap()), "{refused}");
+    // A link is what it leads to.
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    assert!(setup.allows(&file).is_err() && setup.allows(&other).is_ok() && allowing(None).allows(&file).is_ok());
+}
+
+#[test]
 fn a_token_that_nobody_could_ask_said_nothing_and_one_whose_starts_failed_did() {
     let crew = hsm::Crew::new(1);
     let beginning = starting(&crew, "beginning");
