@@ -94,8 +94,8 @@ pub(super) async fn shred(
     let asked = client.post("/v1/keks/shred", &tenant_query(tenant), wish).await?;
     let keks = asked["keks"].as_array().map_or(0, Vec::len);
     let extent = format!(
-        "{}, {} and {} of the tenant {} would be destroyed",
-        format!("{} of keys", plural(keks, "version")),
+        "{} of keys, {} and {} of the tenant {} would be destroyed",
+        plural(keks, "version"),
         plural(&asked["dataKeys"], "data key"),
         plural(&asked["values"], "value"),
         text(&asked, "tenant")

@@ -101,16 +101,7 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
             "name the tenant with --tenant; `siv tenant list` shows them"
         }
         "flow.invalid" | "validation" => "mend what is named above and say this again",
-        "destination.denied" if says("other_host") => {
-            "a secret goes only to the host and port of its own destination: `siv destination list` shows which; name that in the \
-             step's url, or give the step's host a destination of its own"
-        }
-        "destination.denied" if says("not_set") => {
-            "set it with `siv destination set`, or mend its name in the flow; `siv destination list` shows what is there"
-        }
-        "destination.denied" => {
-            "flows speak https to public addresses; under `siv dev` also to loopback, and there by plain http"
-        }
+        "destination.denied" => denied(says),
         "log.unavailable" => {
             "nothing was changed; try again in a moment. If it stays so, the node's log says why: where a database was put back, \
              `siv recover` takes it, with the node stopped"
@@ -131,6 +122,18 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
         "tenant.sealed" => "one of its custodians runs `siv keys unseal`",
         _ => return None,
     })
+}
+
+/// What a destination, or a secret of one, needs.
+fn denied(says: impl Fn(&str) -> bool) -> &'static str {
+    if says("other_host") {
+        "a secret goes only to the host and port of its own destination: `siv destination list` shows which; name that in the \
+         step's url, or give the step's host a destination of its own"
+    } else if says("not_set") {
+        "set it with `siv destination set`, or mend its name in the flow; `siv destination list` shows what is there"
+    } else {
+        "flows speak https to public addresses; under `siv dev` also to loopback, and there by plain http"
+    }
 }
 
 fn is_tenant(error: &Value) -> bool {
