@@ -71,8 +71,10 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
             "name the tenant with --tenant; `siv tenant list` shows them"
         }
         "flow.invalid" | "validation" => "mend what is named above and say this again",
-        "rate.limited" | "overloaded" | "store.unavailable" | "log.unavailable" => {
-            "nothing was changed; try again in a moment"
+        "rate.limited" | "store.unavailable" | "log.unavailable" => "nothing was changed; try again in a moment",
+        // Also the answer to what took too long, and goes on.
+        "overloaded" => {
+            "try again in a moment; what changes something may have been done all the same, or go on: look first"
         }
         "kms.unavailable" if detail.contains("new PIN") => {
             "give it: `siv keys rotate --key-provider hsm --module … --token … --pin-file …`, on the token that is in use"
@@ -114,6 +116,8 @@ mod tests {
         let sealed = |detail: &str| said(503, &json!({"code": "tenant.sealed", "detail": detail}));
         assert!(sealed("The node waits for its root key.").contains("`siv unseal`"));
         assert!(!sealed("The tenant's keys were destroyed by its custodians.").contains("unseal"));
+        let late = said(503, &json!({"code": "overloaded"}));
+        assert!(late.contains("may have been done") && !late.contains("nothing was changed"), "{late}");
         assert!(sealed("The tenant's custodian has sealed it.").contains("`siv keys unseal`"));
     }
 }
