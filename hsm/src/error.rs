@@ -52,6 +52,16 @@ pub enum HsmError {
     Protocol(String),
 }
 
+/// A key that was to be made in a token, and was not as far as anybody said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct NotMade {
+    /// Why.
+    pub error: HsmError,
+    /// Whether it may be there all the same: the module was told to make it, or nobody knows whether it was.
+    pub may_be_there: bool,
+}
+
 impl HsmError {
     /// True where asking again later may succeed without anybody's doing: answer 503.
     #[must_use]

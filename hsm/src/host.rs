@@ -19,12 +19,12 @@ use crate::canary::{Anomaly, Canary, Finding};
 use crate::check::{CheckOptions, CheckReport};
 use crate::configuration::Configuration;
 use crate::destruction::Destruction;
-use crate::error::HsmError;
+use crate::error::{HsmError, NotMade};
 use crate::host::shared::Inner;
 use crate::kek::KekAttributes;
 use crate::kek_kind::KekKind;
 use crate::logins::MayTry;
-use crate::message::{Answer, Verb};
+use crate::message::{Answer, Making, Verb};
 use crate::process::{Launch, Worker};
 use crate::profile::{KekRef, KeyBytes, LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport};
 use crate::uri::KekSelector;
@@ -185,9 +185,22 @@ impl Host {
     /// Makes a KEK inside the token: sensitive, not extractable. Never tried twice.
     ///
     /// # Errors
-    /// [`HsmError::Refused`] if a key of that label and id exists; any other [`HsmError`].
-    pub fn create_kek(&self, kek: &KekSelector, kind: KekKind, deadline: Duration) -> Result<(), HsmError> {
-        self.call(&Verb::CreateKek(kek.clone(), kind), [&[], &[]], deadline).map(drop)
+    /// [`HsmError::Refused`] if a key of that label and id exists; any other [`HsmError`]: with whether the key may be there all the same.
+    pub fn create_kek(&self, kek: &KekSelector, kind: KekKind, deadline: Duration) -> Result<(), NotMade> {
+        let until = Instant::now() + deadline;
+        let worker = self.shared.enter(until).map_err(|error| NotMade { error, may_be_there: false })?;
+        let left = until.saturating_duration_since(Instant::now());
+        let verb = Verb::CreateKek(kek.clone(), kind);
+        let asked = worker.ask(&verb, [&[], &[]], left, self.shared.limits.manage);
+        let of_wire = |(code, detail)| HsmError::from_wire(code, detail);
+        let made = match asked.and_then(|answer| answer.parse()) {
+            Ok(Making::Begun(made)) => made.map_err(|error| NotMade { error: of_wire(error), may_be_there: true }),
+            Ok(Making::NotBegun(error)) => Err(NotMade { error: of_wire(error), may_be_there: false }),
+            // No answer is no word that it was not made.
+            Err(error) => Err(NotMade { error, may_be_there: true }),
+        };
+        self.shared.leave(&worker, made.as_ref().err().map(|unmade| &unmade.error));
+        made
     }
 
     /// Destroys a KEK in the token. There is no way back. Never tried twice. With a canary only the key that it knows is destroyed. That a

@@ -165,17 +165,16 @@ impl Kek {
     }
 }
 
-/// Makes a KEK inside the token: not extractable, sensitive, for wrapping only. Refuses if label or id are taken.
-pub(crate) fn create(session: &Session, selector: &KekSelector, kind: KekKind) -> Result<(), Fault> {
+/// Refuses if label or id are taken.
+pub(crate) fn refuse_taken(session: &Session, selector: &KekSelector) -> Result<(), Fault> {
     match Kek::find(session, selector) {
-        Err(Fault::Told(HsmError::KekNotFound)) => {}
-        Ok(_) => return Err(HsmError::Refused("a key of that label and id exists".to_owned()).into()),
-        Err(other) => return Err(other),
+        Err(Fault::Told(HsmError::KekNotFound)) => Ok(()),
+        Ok(_) => Err(HsmError::Refused("a key of that label and id exists".to_owned()).into()),
+        Err(other) => Err(other),
     }
-    generate(session, selector, kind)
 }
 
-/// Makes a KEK without asking whether there is one.
+/// Makes a KEK inside the token: not extractable, sensitive, for wrapping only. It does not ask whether there is one.
 pub(crate) fn generate(session: &Session, selector: &KekSelector, kind: KekKind) -> Result<(), Fault> {
     let mut named = vec![Attribute::Token(true)];
     named.extend(names(selector));

@@ -41,7 +41,7 @@ pub use canary::{Anomaly, Canary, Finding};
 pub use configuration::Configuration;
 pub use crew::Crew;
 pub use destruction::Destruction;
-pub use error::HsmError;
+pub use error::{HsmError, NotMade};
 pub use host::{Host, Limits, Phase, Status};
 pub use kek::KekAttributes;
 pub use kek_kind::{KekKind, RsaSize, UnfitKind};

@@ -140,18 +140,33 @@ pub(crate) fn ask(door: Door, tag: PinTag, (is_new, is_counted): (bool, bool)) -
     }
 }
 
+impl Refused {
+    /// Why this PIN is not tried again, from memory, and what a person can do who set it right at the token.
+    fn told(&self) -> String {
+        let minutes = REMEMBERED.saturating_sub(self.at.elapsed()).as_secs().div_ceil(60);
+        format!(
+            "{} less than ten minutes ago, so this node did not try it again. If it was set right at the token since, say it \
+             again in {minutes} minutes, or after a restart of the node",
+            self.why
+        )
+    }
+}
+
 impl Refusals {
     fn is_known(&self) -> bool {
         self.refused.iter().any(|refused| refused.at.elapsed() < REMEMBERED)
     }
 
-    fn refuse(&mut self, tag: PinTag, why: &'static str) {
-        self.refused.push(Refused { tag, at: Instant::now(), why });
+    fn refuse(&mut self, tag: PinTag, why: &'static str) -> String {
+        let refused = Refused { tag, at: Instant::now(), why };
+        let told = refused.told();
+        self.refused.push(refused);
+        told
     }
 
     fn end(&mut self, tag: PinTag, ending: Ending) {
         if ending == Ending::Refused {
-            self.refuse(tag, "the token refused this PIN; it was tried once, and is tried by nobody");
+            self.refuse(tag, "the token refused this PIN");
         }
     }
 }
@@ -164,16 +179,16 @@ impl Known {
     fn leave(&self, tag: &PinTag, (is_new, is_counted): (bool, bool), refusals: &mut Refusals) -> Leave {
         refusals.refused.retain(|refused| refused.at.elapsed() < REMEMBERED);
         if let Some(refused) = refusals.refused.iter().find(|refused| refused.tag == *tag) {
-            return Leave::Never(refused.why.to_owned());
+            return Leave::Never(refused.told());
         }
         let accepted = self.accepted.filter(|(accepted, _)| accepted == tag);
         let is_guess = is_new && accepted.is_none();
         if let Some(silent) = self.silent {
             let is_same = silent.tag == *tag;
             if is_same && is_counted && !silent.was_counted {
-                let why = "a login did not answer, and the token has counted a wrong PIN";
-                refusals.refuse(*tag, why);
-                return Leave::Never(why.to_owned());
+                return Leave::Never(
+                    refusals.refuse(*tag, "a login did not answer, and the token has counted a wrong PIN"),
+                );
             }
             let pause = if is_guess { LONG_PAUSE } else { PAUSE };
             if silent.times > 1 && (is_same || is_guess) && silent.at.elapsed() < pause {
@@ -257,7 +272,8 @@ mod tests {
     fn a_refused_pin_is_tried_by_nobody_and_another_one_may_be() {
         let here = door("refused");
         go(&here, 1, false).end(Ending::Refused);
-        assert!(matches!(refusal(&here, 1, false), Leave::Never(_)));
+        let Leave::Never(why) = refusal(&here, 1, false) else { panic!("it is tried again") };
+        assert!(why.contains("this node did not try it again") && why.contains("in 10 minutes"), "{why}");
         go(&here, 2, true).end(Ending::Accepted);
         go(&door("elsewhere"), 1, false).end(Ending::Accepted);
         // One that was accepted and is refused now was changed at the token.

@@ -65,6 +65,15 @@ pub struct WorkerStatus {
     pub findings: Vec<Finding>,
 }
 
+/// What became of a key that was to be made; an error as it crosses ([`HsmError::to_wire`]).
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Making {
+    /// Nobody could log in, or the name is taken: the module was not told to make it.
+    NotBegun((u8, String)),
+    /// The module was told to.
+    Begun(Result<(), (u8, String)>),
+}
+
 /// An answer: JSON, bytes, or both.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {

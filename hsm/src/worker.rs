@@ -24,7 +24,7 @@ use crate::failure::{Fault, Moment};
 use crate::frame::Frame;
 use crate::kek;
 use crate::kek_kind::KekKind;
-use crate::message::{self, Answer, Verb};
+use crate::message::{self, Answer, Making, Verb};
 use crate::pool::Pool;
 use crate::profile::{LONGEST_CONTEXT, LONGEST_WRAPPED, ProbeReport, probe};
 use crate::scratch::Scratch;
@@ -176,11 +176,17 @@ fn answer(lane: usize, frame: &Frame, pool: &Pool) -> Result<Answer, HsmError> {
             let session = live.session(lane);
             live.find(&session, &selector)?.kek.attributes(&session)
         })?),
-        // Not repeated after a failure: the first attempt may have done it.
         Verb::CreateKek(selector, kind) => {
-            pool.with_session(Moment::Wrap, |live| Ok(kek::create(&live.session(lane), &selector, kind)))?
-                .map_err(|fault| fault.into_error(Moment::Wrap))?;
-            Ok(Answer::default())
+            let making = pool.with_session(Moment::Wrap, |live| {
+                let session = live.session(lane);
+                kek::refuse_taken(&session, &selector)?;
+                // Not repeated after a failure: the first attempt may have done it.
+                Ok(kek::generate(&session, &selector, kind))
+            });
+            Answer::of(&match making {
+                Ok(made) => Making::Begun(made.map_err(|fault| fault.into_error(Moment::Wrap).to_wire())),
+                Err(error) => Making::NotBegun(error.to_wire()),
+            })
         }
         Verb::DestroyKek(selector, canary) => {
             Answer::of(&destruction::destroy(pool, lane, &selector, canary.as_ref())?)

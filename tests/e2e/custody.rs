@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use tests::custody::{Custody, OWN_KEY, text, words};
 use tests::token::{LABEL, PIN, Provider, Token};
@@ -217,4 +218,27 @@ async fn a_module_that_the_settings_do_not_name_is_not_loaded() {
     let refused = custody.operate(&[&["tenant", "create", "acme"], &words(&options)[..]].concat());
     assert!(!refused.status.success() && text(&refused).contains("not_allowed"), "{}", text(&refused));
     assert!(custody.workers().is_empty());
+}
+
+#[tokio::test]
+async fn a_rewrap_that_takes_longer_than_a_stretch_is_gone_on_with_until_it_is_through() {
+    let custody = Custody::of(&[]);
+    let acme = custody.customer("acme", &[], 0);
+    // With each compromise further data keys are begun.
+    for version in ["1", "2", "3", "4", "5", "6"] {
+        custody.put(&acme, "4242424242424242").await.unwrap();
+        custody.keys(&acme, &["state", version, "compromised"]);
+    }
+    let wanted = custody.keys(&acme, &["rewrap", "--dry-run"])["moved"].as_u64().unwrap();
+    assert!(wanted > 11, "{wanted} are no more than one stretch");
+    let begun = Instant::now();
+    let done = custody.command(&acme.custodian, &["keys", "rewrap", "--per-second", "1", "--json"]);
+    let told = text(&done);
+    assert!(done.status.success(), "{told}");
+    let sum: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert!(sum["moved"].as_u64().unwrap() >= wanted && sum["left"] == 0, "{told}");
+    assert!(told.contains(" data keys are wrapped anew, "), "it says how far it is: {told}");
+    assert!(begun.elapsed().as_secs() + 2 >= wanted, "it keeps its pace over all stretches: {:?}", begun.elapsed());
+    let ended = custody.entries(&acme, "key.rewrap.ended").await;
+    assert_eq!(ended.len(), 1, "{ended:?}");
 }

@@ -144,7 +144,15 @@ async fn a_refused_pin_is_not_tried_again_not_even_after_a_restart_until_a_perso
     custody.workers().iter().for_each(|worker| process::signal(*worker, Signal::KILL));
     until("it is quarantined", || async { !custody.entries(&acme, "key.provider.quarantined").await.is_empty() }).await;
     assert_eq!(token.calls("C_Login"), tried + 1, "one attempt");
+    let is_down = async |custody: &Custody| custody.metrics().await.contains("siv_hsm_up{tenant=\"acme\"} 0\n");
+    assert!(is_down(&custody).await);
+    custody.read(&acme, &key).await.expect(503);
+    assert!(is_down(&custody).await, "also when nobody tries it any more");
     custody.restart();
+    // Before anybody asks for anything.
+    until("it is known from its row", || is_down(&custody)).await;
+    let told = "the PIN of a tenant's token was refused: the token is not asked";
+    assert_eq!(custody.installation.log_text().matches(told).count(), 2, "by each start of the node");
     for _ in 0..3 {
         assert_eq!(custody.read(&acme, &key).await.expect(503).json()["code"], "kms.unavailable");
         assert_eq!(custody.reasons(&acme).await, json!(["kms"]));
@@ -156,6 +164,8 @@ async fn a_refused_pin_is_not_tried_again_not_even_after_a_restart_until_a_perso
     let done = custody.command(&acme.custodian, &[&["keys", "rotate"], &words(&options)[..]].concat());
     assert!(done.status.success(), "{}", text(&done));
     until("it serves", || async { custody.read(&acme, &key).await.status == 200 }).await;
+    until("it is up", || async { !is_down(&custody).await }).await;
+    assert_eq!(custody.entries(&acme, "admin.tenant.moved").await.len(), 0, "it is the same token");
     assert_eq!(custody.keys(&acme, &["rewrap"])["left"], 0);
     custody.restart();
     custody.read(&acme, &key).await.expect(200);
@@ -201,4 +211,31 @@ async fn a_list_of_keys_says_of_each_version_whether_its_token_answers_now() {
     moved(&token, "away", "tokens");
     until("it heals", || async { custody.read(&acme, &key).await.status == 200 }).await;
     until("it is told", || std::future::ready(said() == [json!(true), json!(null)])).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_gone_from_a_token_that_answers_is_told_and_leads_to_its_loss() {
+    let token = Token::new(Provider::SoftHsm);
+    let custody = Custody::of(&[&token]);
+    let acme = custody.customer_in("acme", (&token, LABEL, PIN), 0);
+    custody.put(&acme, "4242424242424242").await.unwrap();
+    custody.keys(&acme, &["rotate"]);
+    token.logged_in(&["--delete-object", "--type", "secrkey", "--label", "siv-acme-1"]);
+    let listed = || custody.keys(&acme, &["list"])["data"].clone();
+    until("it is told", || std::future::ready(listed()[0]["keyFault"] == "missing")).await;
+    assert_eq!(listed()[0]["tokenAnswers"], true);
+    assert_eq!(listed()[1]["keyFault"], json!(null), "the other key of that token is there");
+    let table = text(&custody.command(&acme.custodian, &["keys", "list"]));
+    assert!(table.contains("yes, key missing"), "{table}");
+    let refused = |arguments: &[&str]| {
+        let done = custody.command(&acme.custodian, &[&["keys"], arguments].concat());
+        assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+        text(&done)
+    };
+    let left = refused(&["rewrap"]);
+    assert!(left.contains("of version 1: the key is missing in its token"), "{left}");
+    let ended = refused(&["state", "1", "destroyed"]);
+    assert!(ended.contains("siv keys lost 1") && !ended.contains("rewrap"), "{ended}");
+    let log = custody.installation.log_text();
+    assert!(log.contains("the tenant's HSM: the token holds no key-encryption key"), "{log}");
 }

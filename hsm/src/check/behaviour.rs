@@ -127,7 +127,7 @@ fn random_after_fork(live: &Live, session: &Session) -> Result<(Weight, String),
 }
 
 fn duplicate(session: &Session, label: &Label) -> Result<(Weight, String), Fault> {
-    kek::create(session, &label.0, KekKind::Aes256)?;
+    kek::generate(session, &label.0, KekKind::Aes256)?;
     // `create` refuses what exists; the module is asked itself.
     let second = kek::generate(session, &label.0, KekKind::Aes256);
     Ok(match second {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{CheckReport, Verdict, Weight};
+use crate::kek::KekAttributes;
 
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,13 +30,18 @@ impl fmt::Display for CheckReport {
         if let Some(kek) = &self.kek {
             let check = kek.check_value.as_deref().unwrap_or("none given");
             writeln!(f, "key       {:?}, check value {check}", kek.kind)?;
+            writeln!(f, "          {}", attributes(kek))?;
         }
         writeln!(f, "offers    {} mechanisms", self.mechanisms.len())?;
         writeln!(f, "\nprofiles, executed")?;
         for trial in &self.trials {
-            writeln!(f, "  {:<24}{}", trial.profile.to_string(), trial.refusal.as_deref().unwrap_or("works"))?;
+            let seen = trial.refusal.as_deref().unwrap_or("works");
+            // Tried on a throw-away key of the other kind: it says something of the module, and nothing of the key that was named.
+            let is_of_another = self.kek.as_ref().is_some_and(|kek| !trial.profile.fits(kek.kind));
+            let of = if is_of_another { ", with a throw-away key of another kind: not for this key" } else { "" };
+            writeln!(f, "  {:<24}{seen}{of}", trial.profile.to_string())?;
         }
-        writeln!(f, "\nbehaviour")?;
+        writeln!(f, "\nbehaviour; a note is not weighed, a reservation is yours to weigh")?;
         for line in &self.lines {
             writeln!(f, "  {:<24}{:<13}{}", line.name, line.weight.word(), line.seen)?;
         }
@@ -70,6 +76,22 @@ impl Weight {
             Self::Bad => "bad",
         }
     }
+}
+
+/// What the token says of the key, in the words of PKCS#11.
+fn attributes(kek: &KekAttributes) -> String {
+    let said = [
+        ("sensitive", kek.sensitive),
+        ("always sensitive", kek.always_sensitive),
+        ("extractable", kek.extractable),
+        ("never extractable", kek.never_extractable),
+        ("local", kek.local),
+        ("modifiable", kek.modifiable),
+    ];
+    let word = |is: Option<bool>| is.map_or("not said", |is| if is { "yes" } else { "no" });
+    let mut words: Vec<String> = said.iter().map(|(name, is)| format!("{name} {}", word(*is))).collect();
+    words.extend(kek.generated_by.as_ref().map(|mechanism| format!("made by {}", shown(mechanism))));
+    words.join(", ")
 }
 
 fn shown(text: &str) -> String {

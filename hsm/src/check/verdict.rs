@@ -6,7 +6,8 @@ use super::{CheckReport, Verdict, Weight};
 pub(super) fn judge(report: &mut CheckReport) {
     let mut found: Vec<(Weight, String)> = Vec::new();
     if report.profile.is_none() {
-        found.push((Weight::Bad, "no wrap profile works".to_owned()));
+        let for_it = if report.kek.is_some() { " for this key" } else { "" };
+        found.push((Weight::Bad, format!("no wrap profile works{for_it}")));
     }
     if let Some(kek) = &report.kek {
         found.extend(kek.reservations().into_iter().map(|why| (Weight::Bad, why)));

@@ -1,8 +1,30 @@
 //! Exactly one KEK or none: duplicates, absence, replacement behind the label.
 
-use hsm::{Anomaly, HsmError, KekKind, KekRef, Profile};
+use hsm::{Anomaly, HsmError, KekKind, KekRef, NotMade, Profile};
 
 use crate::token::{BOTH, LONG, Provider, Token, data_key, kek, named, watched};
+
+#[test]
+fn a_key_that_nobody_began_to_make_is_told_from_one_that_may_be_there() {
+    let token = Token::shimmed(Provider::SoftHsm);
+    let host = token.host();
+    host.create_kek(&named("there"), KekKind::Aes256, LONG).unwrap();
+    let making = || host.create_kek(&named("kek"), KekKind::Aes256, LONG).unwrap_err();
+    // The token does not answer, before anything was made in it.
+    token.inject("C_FindObjectsInit rv=0x30\nC_Initialize rv=0x5\n");
+    let unmade = making();
+    assert!(unmade.error.is_outage() && !unmade.may_be_there, "{unmade:?}");
+    token.inject("");
+    let begun = std::time::Instant::now();
+    while host.describe(&named("there"), LONG).is_err() {
+        assert!(begun.elapsed() < LONG, "it does not heal");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // It was told to make one, and does not say whether it did.
+    token.inject("C_GenerateKey rv=0x30\n");
+    let unmade = making();
+    assert!(unmade.error.is_outage() && unmade.may_be_there, "{unmade:?}");
+}
 
 #[test]
 fn two_keys_of_one_label_are_both_refused() {
@@ -104,7 +126,8 @@ fn a_made_key_is_local_sensitive_and_never_extractable() {
         let said = host.describe(&named("kek"), LONG).unwrap();
         assert_eq!(said.reservations(), Vec::<String>::new(), "{provider:?} {said:?}");
         assert_eq!(said.kind, kind);
-        assert!(matches!(host.create_kek(&named("kek"), kind, LONG), Err(HsmError::Refused(_))));
+        let taken = host.create_kek(&named("kek"), kind, LONG).unwrap_err();
+        assert!(matches!(taken, NotMade { error: HsmError::Refused(_), may_be_there: false }), "{taken:?}");
         host.destroy_kek(&named("kek"), None, LONG).unwrap();
         host.create_kek(&named("kek"), kind, LONG).unwrap();
         let again = host.describe(&named("kek"), LONG).unwrap();

@@ -58,6 +58,17 @@ fn the_report_on_kryoptic_prefers_the_pair_and_pins_it() {
     assert_eq!(with.verdict, Verdict::Fit, "{:?}", with.reasons);
     assert!(works(&with, Profile::AesKwp) && works(&with, Profile::AesKwpWrapKey));
     assert_eq!(with.kek.as_ref().unwrap().kind, KekKind::Aes256);
+    let table = with.to_string();
+    let line =
+        |name: &str| table.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} in\n{table}"));
+    assert!(line("rsa-oaep-sha256").contains("not for this key"), "{table}");
+    assert!(line("aes-gcm-application-iv ").ends_with("works"), "{table}");
+    let key = line("always sensitive");
+    assert!(
+        key.contains("sensitive yes, ") && key.contains("extractable no, ") && key.contains("local yes"),
+        "{table}"
+    );
+    assert!(line("behaviour;").contains("a note is not weighed"), "{table}");
     let json = serde_json::to_string(&with).unwrap();
     assert_eq!(serde_json::from_str::<CheckReport>(&json).unwrap(), with);
 }

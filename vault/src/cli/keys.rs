@@ -1,12 +1,9 @@
 //! `siv keys`: a tenant's key-encryption keys, and the switch that stops all use of them.
 
-use std::io::IsTerminal as _;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::domain::{ApprovalId, KekId, TenantName};
@@ -18,10 +15,8 @@ use super::custody::{self, Approving};
 use super::failure::Failure;
 use super::hsm_arguments::{KeyProvider, Token};
 use super::output::Output;
+use super::rewrap;
 use super::seal::Switching;
-
-/// So often a long rewrap is asked how far it is.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -221,8 +216,7 @@ impl Command {
             }
             Self::Rewrap { tenant, dry_run, per_second } => {
                 let query = tenant_query(tenant.as_ref());
-                let done = rewrap(client, &query, dry_run, per_second).await?;
-                output.sentence(&done, &rewrapped(&done, dry_run));
+                rewrap::run(client, output, &query, (dry_run, per_second)).await?;
             }
             Self::State { version, state, without_successor, kek, tenant, dry_run } => {
                 let mut wish = json!({ "version": version, "state": state, "dryRun": dry_run });
@@ -285,14 +279,19 @@ fn list(output: &Output, mut keks: Value) {
     }
 }
 
-/// Whether a version's token answers, in a word; none where nobody asks a token.
+/// Whether a version's token answers, in a word, and what is wrong with its key there; none where nobody asks a token.
 fn answers(kek: &Value) -> Value {
     let is_asked = kek["keyProvider"] == "hsm" && !matches!(kek["state"].as_str(), Some("destroyed" | "lost"));
-    Value::from(match kek["tokenAnswers"].as_bool() {
+    let answers = match kek["tokenAnswers"].as_bool() {
         Some(true) => "yes",
         Some(false) => "no",
         None if is_asked => "not known",
         None => "",
+    };
+    // Such a token serves nobody with this version.
+    Value::from(match kek["keyFault"].as_str() {
+        Some(fault) => format!("{answers}, key {fault}"),
+        None => answers.to_owned(),
     })
 }
 
@@ -306,71 +305,4 @@ pub(super) async fn meant(client: &Client, named: Option<TenantName>) -> Result<
     own.ok_or_else(|| {
         Failure::new("the vault does not say whose credential this is").so("name the tenant with --tenant")
     })
-}
-
-fn rewrapped(done: &Value, dry_run: bool) -> String {
-    let (verb, still) = if dry_run { ("would be", "would still name") } else { ("are", "still name") };
-    format!(
-        "{} data keys {verb} wrapped anew, {} were under the active version, {} are erased, {} {still} another version",
-        done["moved"], done["kept"], done["erased"], done["left"]
-    )
-}
-
-/// Rewraps. While it takes long, a second request that only counts tells how far it is.
-async fn rewrap(
-    client: &Client,
-    query: &[(&str, String)],
-    dry_run: bool,
-    per_second: Option<NonZeroU32>,
-) -> Result<Value, Failure> {
-    let (wish, count) = (json!({ "dryRun": dry_run, "perSecond": per_second }), json!({ "dryRun": true }));
-    let mut done = std::pin::pin!(client.post("/v1/keks/rewrap", query, &wish));
-    let progress = Progress::new();
-    loop {
-        tokio::select! {
-            done = &mut done => {
-                progress.end();
-                return done;
-            }
-            () = tokio::time::sleep(LOOK), if !dry_run => {}
-        }
-        // What cannot be counted now is counted next time; the rewrap itself says whether it failed.
-        tokio::select! {
-            done = &mut done => {
-                progress.end();
-                return done;
-            }
-            counted = client.post("/v1/keks/rewrap", query, &count) => if let Ok(counted) = counted {
-                progress.tell(&counted);
-            },
-        }
-    }
-}
-
-/// How far a rewrap is: a bar on a terminal, else lines; both beside the result, on standard error.
-struct Progress(ProgressBar);
-
-impl Progress {
-    fn new() -> Self {
-        let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} data keys") {
-            bar.set_style(style);
-        }
-        Self(bar)
-    }
-
-    fn tell(&self, counted: &Value) {
-        let count = |name: &str| counted.get(name).and_then(Value::as_u64).unwrap_or_default();
-        let (kept, all) = (count("kept"), count("kept") + count("moved"));
-        if std::io::stderr().is_terminal() {
-            self.0.set_length(all);
-            self.0.set_position(kept);
-        } else {
-            Output::progress(&format!("{kept} of {all} data keys are under the active version"));
-        }
-    }
-
-    fn end(&self) {
-        self.0.finish_and_clear();
-    }
 }

@@ -29,6 +29,7 @@ mod passphrase;
 mod process;
 mod recover;
 mod refused;
+mod rewrap;
 mod root_key;
 mod rotate_root;
 mod seal;

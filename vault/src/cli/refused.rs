@@ -106,7 +106,9 @@ fn next(code: &str, errors: &[Value], detail: &str) -> Option<&'static str> {
             "nothing was changed; try again in a moment. If it stays so, the node's log says why: where a database was put back, \
              `siv recover` takes it, with the node stopped"
         }
-        "rate.limited" | "overloaded" | "store.unavailable" => "nothing was changed; try again in a moment",
+        "rate.limited" | "store.unavailable" => "nothing was changed; try again in a moment",
+        // Also the answer to what took too long, and goes on.
+        "overloaded" => "try again in a moment; what changes something may have been done, or go on: look first",
         "kms.unavailable" if detail.contains("new PIN") => {
             "give it: `siv keys rotate --key-provider hsm --module … --token … --pin-file …`, on the token that is in use"
         }
@@ -159,6 +161,8 @@ mod tests {
         let sealed = |detail: &str| said(503, &json!({"code": "tenant.sealed", "detail": detail}));
         assert!(sealed("The node waits for its root key.").contains("`siv unseal`"));
         assert!(!sealed("The tenant's keys were destroyed by its custodians.").contains("unseal"));
+        let late = said(503, &json!({"code": "overloaded"}));
+        assert!(late.contains("may have been done") && !late.contains("nothing was changed"), "{late}");
         assert!(sealed("The tenant's custodian has sealed it.").contains("`siv keys unseal`"));
         let secret = |why: &str| said(422, &problem("destination.denied", "destination.acquirer.apiKey", why));
         assert!(secret("other_host").contains("host and port") && secret("not_set").contains("`siv destination set`"));

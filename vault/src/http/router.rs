@@ -13,7 +13,7 @@ use super::problem::{Code, Problem};
 use super::route::{Admits, Route};
 use super::routes::{
     approvals, apps, captures, certificates, credentials, destinations, flows, frames, health, kek_states, keks, log,
-    log_files, lost_versions, pin_guesses, runs, shapes, tenants, values,
+    log_files, lost_versions, pin_guesses, rewraps, runs, shapes, tenants, values,
 };
 use super::sealed;
 use super::state::State;
@@ -109,9 +109,9 @@ fn key_routes() -> [Route; 11] {
             .or_asks::<approvals::Asked>()
             .or_plans::<keks::PlannedKek>()
             .carries_plaintext(),
-        Route::post("/v1/keks/rewrap", CUSTODIAN, "Wraps data keys under the active version", keks::rewrap)
-            .may_read::<keks::Rewrap>()
-            .answers::<keks::RewrapSummary>(200),
+        Route::post("/v1/keks/rewrap", CUSTODIAN, "Wraps data keys under the active version", rewraps::rewrap)
+            .may_read::<rewraps::Rewrap>()
+            .answers::<rewraps::RewrapSummary>(200),
         Route::post("/v1/keks/state", CUSTODIAN, "Changes the state of a key's version", kek_states::state)
             .reads::<kek_states::ChangeState>()
             .answers::<keks::KekSummary>(200),

@@ -128,6 +128,31 @@ impl Error {
         }
     }
 
+    /// Why a data key does not open, in the words that custodians know from the log.
+    #[must_use]
+    pub const fn why_unopened(&self) -> &'static str {
+        use hsm::HsmError;
+        match self {
+            Self::Hsm(HsmError::KekNotFound) => "the key is missing in its token",
+            Self::Hsm(HsmError::KekReplaced) => "another key stands behind its label in its token",
+            Self::Hsm(HsmError::KekAmbiguous(_)) => "several keys in its token have its label and id",
+            Self::Hsm(HsmError::KekUnfit(_)) => "the key in its token changed and must not be used",
+            Self::Hsm(HsmError::Quarantined(_)) => "its token refused the PIN",
+            Self::Hsm(HsmError::Configuration(_)) => "its token cannot be used as it is configured",
+            Self::Hsm(_) | Self::Unavailable(_) => "its token does not answer",
+            Self::Erased => "its erasure key is not in the key store",
+            Self::KekUnusable => "its key is gone, or may not be used any more",
+            _ => "it is not what was written",
+        }
+    }
+
+    /// With all that led to it, for the node's own log.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
+        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+    }
+
     /// Whether the key provider was not even asked: no worker was free for it, or the one to be asked is being started.
     #[must_use]
     pub const fn is_unasked(&self) -> bool {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::approvals::{ApprovalSummary, asked};
-use super::keks::{KekSummary, despite_outage, refuse_ended};
+use super::keks::{KekSummary, despite_outage, key_fault, refuse_ended};
 use crate::domain::KekId;
 use crate::http::authentication::{By, Custodian};
 use crate::http::creation::Creation;
@@ -58,6 +58,8 @@ pub(crate) async fn state(
     let before = caller.tenant.keks.values().find(|(_, kek)| {
         kek.version == wish.version && wish.kek_id.as_ref().is_none_or(|wanted| *wanted == kek.kek_id)
     });
+    let is_gone =
+        before.is_some_and(|(_, kek)| matches!(key_fault(&state, &caller.tenant, kek), Some("missing" | "replaced")));
     let step = before.map(|(_, kek)| format!("{} does not become {}", kek.state.as_str(), wish.state.as_str()));
     let (doing, by, dry) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
     let done = async move {
@@ -74,10 +76,16 @@ pub(crate) async fn state(
         }),
         Changed::InUse(need) => {
             let why = match need {
-                Need::Active => "no other version is active: rotate first (`siv keys rotate`)",
-                Need::Referred => "data keys are wrapped under it: wrap them anew first (`siv keys rewrap`)",
+                Need::Active => "no other version is active: rotate first (`siv keys rotate`)".to_owned(),
+                // No rewrap takes along what only that key opens.
+                Need::Referred if is_gone => format!(
+                    "data keys are wrapped under it, and its key is not in its token any more: `siv keys lost {}` ends it with what \
+                     only it opens, which takes two",
+                    wish.version
+                ),
+                Need::Referred => "data keys are wrapped under it: wrap them anew first (`siv keys rewrap`)".to_owned(),
             };
-            Err(Problem::new(Code::Conflict).with_place("state", "in_use", why.to_owned()))
+            Err(Problem::new(Code::Conflict).with_place("state", "in_use", why))
         }
         Changed::Conflict => Err(Problem::new(Code::Conflict)),
     }

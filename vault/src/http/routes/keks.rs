@@ -1,7 +1,6 @@
-//! `/v1/keks`: names and states of the tenant's key-encryption keys, never a key; rotation and rewrap.
+//! `/v1/keks`: names and states of the tenant's key-encryption keys, never a key; rotation.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 
 use axum::Json;
 use axum::extract::State as Shared;
@@ -51,6 +50,9 @@ pub(crate) struct KekSummary {
     /// In a list, of a version in a token that has not ended: whether that token answers now, as this node heard last: of an
     /// outage once it is told. Null where no worker of this node has the token open, so that it does not know.
     token_answers: Option<bool>,
+    /// In a list, of a version in a token that answers: what is wrong with its key there, once that was told (`key.provider.alarm`):
+    /// `missing`, `replaced`, `ambiguous` or `unfit`. Null where nothing is known to be.
+    key_fault: Option<&'static str>,
     /// How its key ended, once it is destroyed.
     ended: Option<&'static str>,
     /// In a list, of a version that was compromised: data keys of before on which values may still rest. At 0 the compromise is over.
@@ -77,6 +79,7 @@ impl KekSummary {
             serial: serial.flatten(),
             label: record.hsm.as_ref().map(|hsm| hsm.label().to_owned()),
             token_answers: None,
+            key_fault: None,
             ended: record.ended.as_ref().map(|end| end.how.as_str()),
             data_keys_left: None,
             waived: None,
@@ -102,7 +105,8 @@ pub(crate) async fn list(
     let line = |(_, record): &(u64, KekRecord)| {
         let data_keys_left = left.get(&(record.kek_id, record.version)).copied();
         let token_answers = token_answers(&state, settings, record);
-        (name(record), KekSummary { data_keys_left, token_answers, ..KekSummary::of(settings, record) })
+        let key_fault = key_fault(&state, settings, record);
+        (name(record), KekSummary { data_keys_left, token_answers, key_fault, ..KekSummary::of(settings, record) })
     };
     part(caller.tenant.keks.values().map(line).collect::<BTreeMap<_, _>>(), &uri)
 }
@@ -112,6 +116,11 @@ fn token_answers(state: &State, settings: &TenantCatalog, record: &KekRecord) ->
     let hsm = record.hsm.as_ref().filter(|_| !record.state.is_over())?;
     let is_refused = settings.providers.get(&hsm.provider).is_some_and(|(_, provider)| provider.quarantined);
     if is_refused { Some(false) } else { state.rooms().keys.hsm_answers(&settings.tenant.name, hsm.provider) }
+}
+
+/// What this node was told of the key of a version that has not ended, in a token that answers.
+pub(super) fn key_fault(state: &State, settings: &TenantCatalog, record: &KekRecord) -> Option<&'static str> {
+    if record.state.is_over() { None } else { state.rooms().keys.hsm_key_fault(&settings.tenant.name, record) }
 }
 
 /// How to rotate.
@@ -247,46 +256,4 @@ async fn planned(state: &State, caller: &Caller, target: Target) -> Result<Respo
     };
     let kek = KekSummary { waived, ..kek };
     Ok(Json(PlannedKek { kek, takes_two, dry_run: true }).into_response())
-}
-
-/// How to rewrap.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct Rewrap {
-    /// Only count what would be done.
-    #[serde(default)]
-    dry_run: bool,
-    /// So many data keys a second at most.
-    #[serde(default)]
-    #[schema(value_type = Option<u32>)]
-    per_second: Option<NonZeroU32>,
-}
-
-/// What a rewrap did, or would do.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RewrapSummary {
-    /// Data keys moved to the active version.
-    moved: u64,
-    /// Data keys that were under it already.
-    kept: u64,
-    /// Data keys that were erased, and are removed.
-    erased: u64,
-    /// Data keys that do not open, for now or for good, and still name another version; 0 proves that nothing does.
-    left: u64,
-    dry_run: bool,
-}
-
-/// Wraps the tenant's data keys under its active KEK version.
-pub(crate) async fn rewrap(
-    Shared(state): Shared<State>,
-    By(caller, _): By<Custodian>,
-    Body { body, .. }: Body<Rewrap>,
-) -> Result<Json<RewrapSummary>, Problem> {
-    refuse_ended(&caller)?;
-    let (doing, by, dry_run) = (state.clone(), state.administrator(&caller.tenant, &caller), body.dry_run);
-    let pace = (dry_run, body.per_second);
-    let done = async move { Ok(kek_rotation::rewrap(&by, pace, |_| (), doing.ground()).await?) };
-    let kek_rotation::Rewrapped { moved, kept, erased, left } = state.to_the_end(done).await?;
-    Ok(Json(RewrapSummary { moved, kept, erased, left, dry_run }))
 }

@@ -20,6 +20,7 @@ pub(crate) mod log_files;
 pub(super) mod lost_versions;
 pub(super) mod pin_guesses;
 pub(crate) mod put_item;
+pub(super) mod rewraps;
 pub(super) mod runs;
 pub(super) mod shapes;
 pub(super) mod tenants;

@@ -165,9 +165,9 @@ impl Keys {
         let running = hsm.running(records, tenant, kek).await?;
         let (_, record) = records.key_provider(tenant, kek.provider).await?.ok_or(Error::KekUnusable)?;
         let (selector, host) = (named(tenant, version)?, running.host());
-        let wanted = selector.clone();
+        let (wanted, whose) = (selector.clone(), tenant.clone());
         let made = blocking(move || {
-            let tried = onboarding::made(&host, &wanted)?;
+            let tried = onboarding::made(&host, (&wanted, &whose))?;
             // After it: before its first call a host knows no token.
             Ok((tried, host.status().worker.map(|worker| worker.token)))
         });
@@ -202,13 +202,25 @@ impl Keys {
         }
         let Some(Undo { running, made, pin }) = made.undo else { return };
         if let Some(selector) = made {
-            let host = running.host();
-            let _ = blocking(move || Ok(onboarding::taken_away(&host, &selector))).await;
+            running.take_away(selector).await;
         }
         let Some(pin) = pin else { return };
         if let Err(error) = self.inner.provider.hsm.store.destroy(&pin).await {
             tracing::warn!(tenant = %pin.tenant, %error, "a PIN that is not used stays in the key store");
         }
+    }
+}
+
+impl Running {
+    /// Takes a key away again that was made in its token for nothing.
+    async fn take_away(&self, selector: KekSelector) {
+        let (host, tenant) = (self.host(), self.place().0.clone());
+        let taken = blocking(move || {
+            onboarding::taken_away(&host, (&selector, &tenant));
+            Ok(())
+        });
+        // It has said so itself where that failed.
+        let _ = taken.await;
     }
 }
 
@@ -225,10 +237,10 @@ impl HsmProvider {
         let by = if version.version == 1 { &TenantName::system() } else { tenant };
         let (draft, host, token) = self.reached(records, (&wish, by), version.now).await?;
         let made_name = if wish.kek.is_none() { Some(named(tenant, version)?) } else { None };
-        let (label, waive, wanted) = (wish.kek, wish.waive, made_name.clone());
+        let (label, waive, wanted, whose) = (wish.kek, wish.waive, made_name.clone(), tenant.clone());
         let onboarded = blocking(move || {
             let tried = match (&wanted, &label) {
-                (Some(selector), _) => onboarding::made(&host, selector)?,
+                (Some(selector), _) => onboarding::made(&host, (selector, &whose))?,
                 (None, Some(label)) => onboarding::found(&host, (label, waive))?,
                 (None, None) => return Err(Error::KekUnusable),
             };
@@ -272,8 +284,7 @@ impl HsmProvider {
             stored => {
                 // The key in the token would be an orphan.
                 if let Some(Undo { running, made: Some(selector), .. }) = made.undo {
-                    let host = running.host();
-                    let _ = blocking(move || Ok(onboarding::taken_away(&host, &selector))).await;
+                    running.take_away(selector).await;
                 }
                 Err(stored.err().unwrap_or(Error::Damaged("a new secret is there already")))
             }

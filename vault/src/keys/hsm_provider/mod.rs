@@ -13,7 +13,7 @@ mod running;
 mod silence;
 mod trial;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub use news::{HsmNews, HsmState, News};
 pub use onboarding::{HsmPin, HsmRefusal, HsmWish, WAIVED};
 pub use trial::TriedToken;
 
-use super::hsm_records::HsmKek;
+use super::hsm_records::{HsmKek, ProviderRecord};
 use super::key_store::KeyStore;
 use super::meter::Meter;
 use super::{Error, KekRecord, KeyRecords, Keys};
@@ -73,6 +73,8 @@ pub(super) struct HsmProvider {
     waiting: Arc<Semaphore>,
     /// A turn of each tenant for which a key is being made.
     making: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
+    /// Tenants whose token in use is not asked, because it refused its PIN: no host of theirs says so.
+    refused: Mutex<BTreeSet<TenantName>>,
 }
 
 impl HsmProvider {
@@ -86,6 +88,7 @@ impl HsmProvider {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::new(Semaphore::new(WAIT_AT_ONCE)),
             making: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -159,6 +162,19 @@ impl HsmProvider {
         Error::Altered
     }
 
+    /// Notes whether the PIN of a tenant's token in use was refused, as its row says. Whoever starts a node in that state hears of it.
+    fn note_refused(&self, tenant: &TenantName, refused: Option<&ProviderRecord>) {
+        let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = refused else {
+            known.remove(tenant);
+            return;
+        };
+        if known.insert(tenant.clone()) {
+            let (token, provider) = (record.token.label.as_deref(), record.provider_id);
+            tracing::error!(%tenant, %provider, token, "the PIN of a tenant's token was refused: the token is not asked until its custodian gives a new one");
+        }
+    }
+
     fn hosts(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Arc<Running>>> {
         // Each change of the map is one call.
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -177,11 +193,14 @@ impl Keys {
     pub fn follow_hsms<'k>(
         &self,
         tenant: &TenantName,
-        versions: &BTreeMap<KeyProviderId, u64>,
+        providers: &BTreeMap<KeyProviderId, (u64, ProviderRecord)>,
         keks: impl Iterator<Item = &'k KekRecord>,
     ) {
         let (alive, ended): (Vec<&KekRecord>, Vec<&KekRecord>) =
             keks.filter(|kek| kek.hsm.is_some()).partition(|kek| kek.state.may_unwrap());
+        let in_use = alive.iter().filter(|kek| kek.state.may_wrap()).filter_map(|kek| kek.hsm.as_deref());
+        let refused = in_use.filter_map(|kek| providers.get(&kek.provider)).find(|(_, record)| record.quarantined);
+        self.inner.provider.hsm.note_refused(tenant, refused.map(|(_, record)| record));
         let tokens =
             |keks: Vec<&'k KekRecord>| keks.into_iter().filter_map(|kek| kek.hsm.as_deref()).collect::<Vec<_>>();
         let (alive, ended) = (tokens(alive), tokens(ended));
@@ -191,7 +210,7 @@ impl Keys {
         };
         let old = |place: &Place, running: &Running| {
             place.0 == *tenant
-                && (is_over(place.1) || versions.get(&place.1).is_none_or(|version| *version > running.version()))
+                && (is_over(place.1) || providers.get(&place.1).is_none_or(|(version, _)| *version > running.version()))
         };
         self.inner.provider.hsm.hosts().retain(|place, running| {
             if place.0 == *tenant {

@@ -10,6 +10,7 @@ use hsm::{Anomaly, Finding, Limits, Phase};
 use super::HsmProvider;
 use super::running::Running;
 use crate::domain::{KeyProviderId, TenantName};
+use crate::keys::hsm_records::HsmKek;
 use crate::keys::{KekRecord, Keys};
 
 /// An HSM that is not ready for so long is away: a worker that is started again is not worth a word.
@@ -169,6 +170,18 @@ impl Running {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.away || told.quarantined { Some(false) } else { (phase == Phase::Ready).then_some(true) }
     }
+
+    /// What was told of one of its keys, while its token answers.
+    fn fault_of(&self, kek: &HsmKek) -> Option<&'static str> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |(finding, _, is_told): &&(Finding, Instant, bool)| *is_told && finding.kek == *kek.kek();
+        told.findings.iter().find(is_it).filter(|_| !told.away).map(|(finding, _, _)| match finding.what {
+            Anomaly::Replaced => "replaced",
+            Anomaly::Missing => "missing",
+            Anomaly::Ambiguous => "ambiguous",
+            Anomaly::Unfit => "unfit",
+        })
+    }
 }
 
 impl HsmProvider {
@@ -217,10 +230,20 @@ impl Keys {
         running.and_then(|running| running.answers())
     }
 
-    /// Where a tenant's HSMs stand, as far as this node asked one; and those of all tenants.
+    /// What is wrong with a key in a token that answers, in a word, once that is told.
+    #[must_use]
+    pub fn hsm_key_fault(&self, tenant: &TenantName, kek: &KekRecord) -> Option<&'static str> {
+        let kek = kek.hsm.as_deref()?;
+        let running = self.inner.provider.hsm.hosts().get(&(tenant.clone(), kek.provider)).cloned()?;
+        running.fault_of(kek)
+    }
+
+    /// Where tenants' HSMs stand, as far as this node asked one, or knows that none may be asked.
     #[must_use]
     pub fn hsm_states(&self) -> BTreeMap<TenantName, HsmState> {
-        let mut states = BTreeMap::new();
+        let refused = self.inner.provider.hsm.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let of_refused = HsmState { is_well: false, is_away: true };
+        let mut states: BTreeMap<_, _> = refused.into_iter().map(|tenant| (tenant, of_refused)).collect();
         for running in self.inner.provider.hsm.all() {
             let state = running.state();
             let of = states.entry(running.place().0.clone()).or_insert(HsmState { is_well: true, is_away: false });

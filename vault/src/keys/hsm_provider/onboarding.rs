@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use hsm::{
-    Host, HsmError, KekAttributes, KekKind, KekRef, KekSelector, ModuleFile, Phase, Pin, ProbeReport, Profile,
+    Host, HsmError, KekAttributes, KekKind, KekRef, KekSelector, ModuleFile, NotMade, Phase, Pin, ProbeReport, Profile,
     TokenInfo, TokenSelector, Trial,
 };
 
@@ -242,27 +242,19 @@ fn refuse_known(attributes: &KekAttributes) -> Result<(), Error> {
 }
 
 /// A key made in the token: AES, else RSA. What was made and cannot be used is taken away again.
-pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> {
+pub(super) fn made(host: &Host, (selector, tenant): (&KekSelector, &TenantName)) -> Result<Tried, Error> {
     let mut last = None;
     for kind in [KekKind::Aes256, KekKind::RSA_3072] {
         match host.create_kek(selector, kind, MANAGE) {
             Ok(()) => {}
             // A token that makes no keys of this kind.
-            Err(error @ (HsmError::Refused(_) | HsmError::ProfileUnavailable(_))) => {
+            Err(NotMade { error: error @ (HsmError::Refused(_) | HsmError::ProfileUnavailable(_)), .. }) => {
                 last = Some(of_kek(error));
                 continue;
             }
-            Err(error) => {
-                // No answer is no word that it was not made; where nobody could log in, nothing was.
-                let is_unmade = matches!(
-                    error,
-                    HsmError::Quarantined(_)
-                        | HsmError::TokenNotFound(_)
-                        | HsmError::TokenAmbiguous(_)
-                        | HsmError::Overloaded
-                );
-                if !is_unmade {
-                    taken_away(host, selector);
+            Err(NotMade { error, may_be_there }) => {
+                if may_be_there {
+                    taken_away(host, (selector, tenant));
                 }
                 return Err(of_kek(error));
             }
@@ -271,7 +263,7 @@ pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> 
         match described.and_then(|attributes| tried(host, selector, attributes)) {
             Ok(tried) => return Ok(tried),
             Err(error) => {
-                taken_away(host, selector);
+                taken_away(host, (selector, tenant));
                 last = Some(error);
             }
         }
@@ -280,15 +272,11 @@ pub(super) fn made(host: &Host, selector: &KekSelector) -> Result<Tried, Error> 
 }
 
 /// Destroys a key that was made for nothing; says so where it is left behind.
-pub(super) fn taken_away(host: &Host, selector: &KekSelector) -> bool {
+pub(super) fn taken_away(host: &Host, (selector, tenant): (&KekSelector, &TenantName)) {
     // The label is another attempt's too, whose key may be in use by now: the id is this one's alone.
-    let id = selector.id.as_deref().map(hex::encode);
-    match host.destroy_kek(selector, None, MANAGE) {
-        Ok(_) => true,
-        Err(error) => {
-            tracing::error!(id, %error, "a key made in a token protects nothing and could not be removed: remove the key with this CKA_ID there, if it is there, and no other of its label");
-            false
-        }
+    let (id, label) = (selector.id.as_deref().map(hex::encode), selector.label.as_deref());
+    if let Err(error) = host.destroy_kek(selector, None, MANAGE) {
+        tracing::error!(%tenant, label, id, %error, "a key made in a token protects nothing and could not be removed: remove the key with this CKA_ID there, if it is there, and no other of its label");
     }
 }
 

@@ -207,8 +207,7 @@ impl Catalog {
     fn follow(&self, catalog: &TenantCatalog) {
         let (keys, tenant) = (self.inner.store.keys(), &catalog.tenant);
         keys.set_cache_age(&tenant.name, Duration::from_secs(u64::from(tenant.cache_seconds)));
-        let versions = catalog.providers.iter().map(|(id, (version, _))| (*id, *version)).collect();
-        keys.follow_hsms(&tenant.name, &versions, catalog.keks.values().map(|(_, kek)| kek));
+        keys.follow_hsms(&tenant.name, &catalog.providers, catalog.keks.values().map(|(_, kek)| kek));
         let before = self.read(|seen| seen.tenants.get(&tenant.name).map(|known| Arc::clone(&known.catalog)));
         if tenant.sealed || before.as_ref().is_none_or(|before| before.keks != catalog.keks) {
             keys.forget_tenant(&tenant.name);

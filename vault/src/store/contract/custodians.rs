@@ -61,7 +61,7 @@ async fn what_a_custodian_asked_for_is_not_committed_once_their_credential_is_no
         let wish = Wish { kek_id: None, version: 1, state: KekState::Compromised, successor: Successor::First };
         let changed = kek_states::change(&by, wish, false, vault.ground()).await;
         assert!(matches!(changed, Err(Error::CredentialEnded)), "{changed:?}");
-        let rewrapped = kek_rotation::rewrap(&by, (false, None), |_| (), vault.ground()).await;
+        let rewrapped = kek_rotation::rewrap(&by, kek_rotation::Stretch::default(), vault.ground()).await;
         assert!(matches!(rewrapped, Err(Error::CredentialEnded)), "{rewrapped:?}");
     }
     let unknown = vault.by_custodian(CredentialId::generate(NOW));
@@ -71,7 +71,7 @@ async fn what_a_custodian_asked_for_is_not_committed_once_their_credential_is_no
     // One in force does it, and so does the vault itself.
     let by = vault.by_custodian(vault.custodian().await);
     kek_rotation::rotate(&by, Target::Same, NOW, vault.ground()).await.unwrap();
-    assert!(kek_rotation::rewrap(&by, (false, None), |_| (), vault.ground()).await.unwrap().moved > 0);
+    assert!(kek_rotation::rewrap(&by, kek_rotation::Stretch::default(), vault.ground()).await.unwrap().moved > 0);
     kek_rotation::rotate(&vault.by(), Target::Same, NOW, vault.ground()).await.unwrap();
     assert_eq!(vault.state(4).await, KekState::Active);
 }
@@ -247,7 +247,10 @@ async fn an_active_key_that_cannot_be_succeeded_is_compromised_all_the_same(vaul
     vault.keys.data_key(&vault.store, &demo(), made[0]).await.unwrap();
     let next = kek_rotation::rotate(&vault.by(), Target::Same, NOW, vault.ground()).await.unwrap();
     assert_eq!((next.version, vault.state(1).await), (2, KekState::Compromised));
-    assert_eq!(kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap().left, 0);
+    assert_eq!(
+        kek_rotation::rewrap(&vault.by(), kek_rotation::Stretch::default(), vault.ground()).await.unwrap().left,
+        0
+    );
     assert!(matches!(vault.wish(1, KekState::Destroyed).await, Changed::Done(_)));
 }
 

@@ -322,7 +322,7 @@ async fn a_version_is_destroyed_when_nothing_refers_to_it_and_not_before(vault: 
     kek_rotation::rotate(&vault.by(), Target::Same, vault.clock.now(), vault.ground()).await.unwrap();
     assert_eq!(vault.wish(1, KekState::Destroyed).await, Changed::InUse(Need::Referred), "data keys refer to it");
     assert_eq!(vault.wish(1, KekState::Active).await, Changed::NotAllowed);
-    kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap();
+    kek_rotation::rewrap(&vault.by(), kek_rotation::Stretch::default(), vault.ground()).await.unwrap();
     assert!(matches!(vault.wish(1, KekState::Destroyed).await, Changed::Done(_)));
     assert_eq!((vault.state(1).await, vault.state(2).await), (KekState::Destroyed, KekState::Active));
     vault.keys.forget_tenant(&demo());
@@ -337,7 +337,7 @@ async fn a_compromised_active_version_has_a_successor(vault: Vault) {
     assert!(matches!(vault.wish(1, KekState::Compromised).await, Changed::Done(_)));
     assert_eq!((vault.state(1).await, vault.state(2).await), (KekState::Compromised, KekState::Active));
     assert_eq!(vault.open(&made).await, made.len(), "what it protects can be moved to another");
-    let done = kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap();
+    let done = kek_rotation::rewrap(&vault.by(), kek_rotation::Stretch::default(), vault.ground()).await.unwrap();
     assert_eq!(done.left, 0);
     assert!(matches!(vault.wish(1, KekState::Destroyed).await, Changed::Done(_)));
     assert_eq!((vault.said("key.kek.compromised").await, vault.said("key.kek.rotated").await), (1, 1));

@@ -167,7 +167,7 @@ async fn a_version_whose_token_is_lost_ends_by_the_word_of_two_with_what_only_it
     assert_eq!([requested_by, approved_by], scene.custodians.map(|id| id.to_string()));
     assert_eq!((vault.said("key.kek.lost").await, vault.said("key.approval.given").await), (1, 2));
     // What comes after it goes on: no reference is left, the same class begins anew, and the tenant's end is its end.
-    let done = kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap();
+    let done = kek_rotation::rewrap(&vault.by(), kek_rotation::Stretch::default(), vault.ground()).await.unwrap();
     assert_eq!(done.left, 0);
     vault.keys.data_key_to_seal(&vault.store, &demo(), DataKeyClass::Session, vault.clock.now()).await.unwrap();
     vault.upkeep(None).pass().await.unwrap();

@@ -155,7 +155,7 @@ async fn after_a_compromise_every_value_rests_on_a_data_key_made_later(vault: Va
     assert_eq!(vault.pass(true).await, Passed::default());
     assert_eq!(vault.left().await, [0], "its compromise is over");
     // What else it wraps moves with a rewrap.
-    kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap();
+    kek_rotation::rewrap(&vault.by(), kek_rotation::Stretch::default(), vault.ground()).await.unwrap();
     assert!(matches!(vault.wish(1, KekState::Destroyed).await, Changed::Done(_)), "nothing refers to it");
     // One for each part of the day.
     assert_eq!((vault.said("key.values.resealed").await, vault.said("key.data-key.retired").await), (3, 1));
@@ -169,7 +169,7 @@ async fn what_was_rewrapped_before_the_compromise_is_sealed_anew_too(vault: Vaul
     let value_id = vault.captured(None).await;
     let old = vault.row(value_id).await.data_key_id;
     kek_rotation::rotate(&vault.by(), Target::Same, vault.clock.now(), vault.ground()).await.unwrap();
-    let done = kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap();
+    let done = kek_rotation::rewrap(&vault.by(), kek_rotation::Stretch::default(), vault.ground()).await.unwrap();
     assert_eq!(done.left, 0, "no row names the first version any more, but whoever had it has the data key");
     vault.compromise(1).await;
     assert_eq!(vault.pass(true).await, Passed { moved: 1, left: 1, ..Passed::default() });
@@ -374,7 +374,10 @@ async fn a_data_key_that_sealed_much_has_another_beside_it_in_the_same_epoch(vau
     assert_eq!(parts, [0, 1, 2]);
     // All of them are taken along by a rewrap, and sealed anew after a compromise.
     kek_rotation::rotate(&vault.by(), Target::Same, vault.clock.now(), vault.ground()).await.unwrap();
-    assert_eq!(kek_rotation::rewrap(&vault.by(), (false, None), |_| (), vault.ground()).await.unwrap().left, 0);
+    assert_eq!(
+        kek_rotation::rewrap(&vault.by(), kek_rotation::Stretch::default(), vault.ground()).await.unwrap().left,
+        0
+    );
     vault.compromise(2).await;
     assert_eq!(vault.pass(false).await.moved, 5);
     for value_id in values {

@@ -1,14 +1,18 @@
 //! Rotation and rewrap on a real store with real keys.
 
 use std::path::Path;
+use std::time::Instant;
 
 use super::*;
 use crate::access_log::Leaf;
-use crate::domain::{Actor, Clock, DataKeyClass, Origin, Realm, RequestContext, RequestId};
+use crate::domain::{Actor, Clock, DataKeyClass, DataKeyId, Origin, Realm, RequestContext, RequestId};
 use crate::keys::{Keys, RootKeySource};
+use crate::store::rows::DataKeyRow;
 use crate::store::{Committer, DatabaseSettings, EntryFilter, NodeIdentity, tenants};
 
 const CLASSES: [DataKeyClass; 3] = [DataKeyClass::Session, DataKeyClass::Stored, DataKeyClass::Configuration];
+
+const DRY: Stretch = Stretch { dry: true, per_second: None, after: None, time: Duration::from_secs(60) };
 
 struct House {
     keys: Keys,
@@ -80,14 +84,13 @@ async fn after_rotation_and_rewrap_the_old_version_is_needed_by_nothing() {
     assert_eq!(active(tenant, ground.store).await.unwrap(), new);
     let worked = |keys: &Keys| (keys.meter().wraps.times.count(), keys.meter().unwraps.times.count());
     let before = worked(&house.keys);
-    let dry = rewrap(&house.by, (true, None), |_| (), ground).await.unwrap();
+    let dry = rewrap(&house.by, DRY, ground).await.unwrap();
     assert_eq!(worked(&house.keys), before, "a dry run is no work of the key provider");
     assert!(dry.moved >= CLASSES.len() as u64 && dry.erased == 0);
-    assert_eq!(rewrap(&house.by, (true, None), |_| (), ground).await.unwrap(), dry, "a dry run changes nothing");
-    let mut steps = 0;
-    let done = rewrap(&house.by, (false, None), |_| steps += 1, ground).await.unwrap();
-    assert!(done.moved >= dry.moved && steps > 0);
-    let again = rewrap(&house.by, (false, None), |_| (), ground).await.unwrap();
+    assert_eq!(rewrap(&house.by, DRY, ground).await.unwrap(), dry, "a dry run changes nothing");
+    let done = rewrap(&house.by, Stretch::default(), ground).await.unwrap();
+    assert!(done.moved >= dry.moved && done.next.is_none());
+    let again = rewrap(&house.by, Stretch::default(), ground).await.unwrap();
     assert_eq!((again.moved, again.left), (0, 0), "nothing refers to the old version");
     // A key that was about to be made under the old version when it was retired is refused in its own commit.
     let late = house.store.data_keys_after(tenant, None, 1).await.unwrap().remove(0);
@@ -123,15 +126,60 @@ async fn a_data_key_that_does_not_open_keeps_no_other_from_being_wrapped_anew() 
     let broken: String = made[0].0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let sql = format!("UPDATE data_keys SET sealed = X'00' WHERE data_key_id = X'{broken}'").leak();
     crate::store::meddling::meddle(&dir.path().join("siv.db"), sql).await;
-    let done = rewrap(&house.by, (false, None), |_| (), house.ground()).await.unwrap();
+    let done = rewrap(&house.by, Stretch::default(), house.ground()).await.unwrap();
     assert_eq!(done.left, 1, "there is no proof while one refers to the old version");
+    let why: Vec<_> = done.unopened.iter().map(|(left, count)| (left.version, left.why, *count)).collect();
+    assert_eq!(why, [(1, "it is not what was written", 1)]);
     for (id, bytes) in &made[1..] {
         assert_eq!(house.keys.data_key(&house.store, &house.by.tenant, *id).await.unwrap().bytes(), bytes);
     }
     // Its erasure key is away before its time (a key store restored in part): the row waits for it, it does not go.
     std::fs::remove_dir_all(dir.path().join("keys/erasure")).unwrap();
-    let done = rewrap(&house.by, (false, None), |_| (), house.ground()).await.unwrap();
+    let done = rewrap(&house.by, Stretch::default(), house.ground()).await.unwrap();
     assert_eq!((done.erased, done.left), (0, 1));
+}
+
+#[tokio::test]
+async fn a_rewrap_in_many_stretches_leaves_nothing_out_and_ends_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::new(dir.path()).await;
+    let made = house.seal_keys().await;
+    rotate(&house.by, Target::Same, Timestamp::from_millis(1), house.ground()).await.unwrap();
+    let ended = async || {
+        let page = house.store.entries(&house.by.tenant, &EntryFilter::default(), None, 100).await.unwrap();
+        let acts = page.entries.iter().map(|entry| Leaf::parse(&entry.leaf).unwrap().action);
+        acts.filter(|act| act == "key.rewrap.ended").count()
+    };
+    let (mut moved, mut left, mut after) = (0, u64::MAX, None);
+    loop {
+        let stretch = Stretch { time: Duration::ZERO, after, ..Stretch::default() };
+        let done = rewrap(&house.by, stretch, house.ground()).await.unwrap();
+        assert!(done.moved <= 1 && done.left <= left, "each stretch ends when its time is over: {done:?}");
+        (moved, left, after) = (moved + done.moved, done.left, done.next);
+        if after.is_none() {
+            break;
+        }
+        assert_eq!(ended().await, 0, "what was not gone through to its end has no proof");
+    }
+    assert!(moved >= CLASSES.len() as u64);
+    assert_eq!((left, ended().await), (0, 1));
+    assert!(moved >= made.len() as u64);
+}
+
+#[tokio::test]
+async fn a_slow_rewrap_waits_for_what_it_did_and_not_after_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::new(dir.path()).await;
+    house.seal_keys().await;
+    let slowly = Stretch { per_second: std::num::NonZeroU32::new(2), ..Stretch::default() };
+    rotate(&house.by, Target::Same, Timestamp::from_millis(1), house.ground()).await.unwrap();
+    let begun = Instant::now();
+    let done = rewrap(&house.by, slowly, house.ground()).await.unwrap();
+    // Two of them make a second; the last ones are waited for by nobody.
+    let seconds = done.moved.div_ceil(2) - 1;
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(seconds), "{took:?} for {done:?}");
+    assert!(took < Duration::from_secs(seconds + 1) && done.next.is_none(), "{took:?} for {done:?}");
 }
 
 #[tokio::test]
