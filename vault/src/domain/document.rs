@@ -35,7 +35,10 @@ fn what(text: &str, message: &str) -> String {
 /// Whether a key is one as documents of ours have: anything else is not repeated.
 fn is_word(key: &str) -> bool {
     let is_of_one = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    (1..=40).contains(&key.len()) && key.bytes().all(is_of_one)
+    // Digits alone name no member, and may be what somebody put in the wrong place.
+    (1..=40).contains(&key.len())
+        && key.bytes().all(is_of_one)
+        && key.starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
 #[cfg(test)]

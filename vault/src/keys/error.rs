@@ -121,6 +121,7 @@ impl Error {
     pub const fn why_a_key_waits(&self) -> &'static str {
         match self {
             Self::NotAsked(why) => why.as_str(),
+            Self::KekUnusable => "this node cannot ask its token: the PIN or the configuration is not there",
             Self::Hsm(hsm::HsmError::Quarantined(_)) => "the token refused the PIN, which is not tried again",
             Self::Hsm(hsm::HsmError::KekReplaced) => "another key stands in its place in the token",
             Self::Hsm(hsm::HsmError::KekAmbiguous(_)) => "several keys have its name in the token",

@@ -180,6 +180,12 @@ impl KekEnd {
         Self { how: if was_there { HowEnded::Destroyed } else { HowEnded::NotInKeyStore }, token: None, seen: None }
     }
 
+    /// Whether two custodians stated it of one version, with what only that opens.
+    #[must_use]
+    pub const fn is_stated_of_a_version(&self) -> bool {
+        matches!(self.how, HowEnded::StatedLost)
+    }
+
     /// What an entry says of it.
     #[must_use]
     pub fn facts(&self) -> Vec<(&'static str, String)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::key_store::SecretName;
 use super::local_kms::MECHANISM;
-use super::{Error, KekEnd, KekRecord, KekState, KeyRecords, Keys, Looked, MadeKek, Statement};
+use super::{Error, KekEnd, KekRecord, KekState, KeyRecords, Keys, Looked, MadeKek, NotAsked, Statement};
 use crate::domain::{KekId, KeyProviderId, TenantName, Timestamp};
 
 impl Keys {
@@ -82,9 +82,25 @@ impl Keys {
             let kept = store.load_key(&SecretName::kek(tenant, id, version)).await?;
             return Ok(kept.is_none().then(|| KekEnd::in_key_store(false)));
         }
-        let said = store.load(&SecretName::kek_end(tenant, id, version)).await?;
-        said.map(|said| serde_json::from_slice(&said).map_err(|_| Error::Damaged("the end of a key does not read")))
-            .transpose()
+        self.written_end(tenant, record).await
+    }
+
+    async fn written_end(&self, tenant: &TenantName, record: &KekRecord) -> Result<Option<KekEnd>, Error> {
+        let name = SecretName::kek_end(tenant, record.kek_id, record.version);
+        let Some(said) = self.inner.store.load(&name).await? else { return Ok(None) };
+        serde_json::from_slice(&said).map(Some).map_err(|_| Error::Damaged("the end of a key does not read"))
+    }
+
+    /// Writes down in the key store how a version in a token ended: the first that does is believed. The token is asked no second
+    /// time once its PIN is gone, and a database from before learns here what became of the key.
+    ///
+    /// # Errors
+    /// The key store cannot be written.
+    pub async fn write_end(&self, tenant: &TenantName, record: &KekRecord, end: KekEnd) -> Result<KekEnd, Error> {
+        let said = serde_json::to_vec(&end).map_err(|_| Error::Damaged("the end of a key must serialise"))?;
+        let name = SecretName::kek_end(tenant, record.kek_id, record.version);
+        let is_first = self.inner.store.create_secret(&name, &said).await?;
+        if is_first { Ok(end) } else { Ok(self.written_end(tenant, record).await?.unwrap_or(end)) }
     }
 
     /// Destroys a KEK version whose record is committed as `destroying`, in the key store or in its token, and says how it
@@ -107,10 +123,15 @@ impl Keys {
             let name = SecretName::kek(tenant, record.kek_id, record.version);
             return self.inner.store.destroy(&name).await.map(KekEnd::in_key_store);
         }
-        let ended = self.inner.provider.hsm.destroy(records, tenant, record, statement).await?;
-        // The token is asked no second time once its PIN is gone: a database from before learns here that the key has ended.
-        let said = serde_json::to_vec(&ended).map_err(|_| Error::Damaged("the end of a key must serialise"))?;
-        self.inner.store.create_secret(&SecretName::kek_end(tenant, record.kek_id, record.version), &said).await?;
+        let written = self.written_end(tenant, record).await?;
+        if let Some(end) = written.as_ref().filter(|end| !end.is_stated_of_a_version()) {
+            return Ok(end.clone());
+        }
+        let ended = match self.inner.provider.hsm.destroy(records, tenant, record, statement).await {
+            // Stated before, and what it stood on went with it.
+            Err(Error::NotAsked(NotAsked::NoPin)) if written.is_some() => return written.ok_or(Error::KekUnusable),
+            ended => self.write_end(tenant, record, ended?).await?,
+        };
         if let Some(seen) = ended.seen {
             tracing::warn!(%tenant, kek = record.row_key(), seen = seen.as_str(), "a token that is said to be lost does not answer");
         }
@@ -128,8 +149,14 @@ impl Keys {
         tenant: &TenantName,
         record: &KekRecord,
     ) -> Result<Looked, Error> {
-        let looked = self.inner.provider.hsm.look(records, tenant, record).await?;
+        let mut looked = self.inner.provider.hsm.look(records, tenant, record).await?;
         let kek = record.row_key();
+        // Its PIN went with what two custodians stated before, of a database from after this one.
+        if looked == Looked::NotAsked(NotAsked::NoPin)
+            && let Some(end) = self.written_end(tenant, record).await?
+        {
+            looked = Looked::Gone(end);
+        }
         match &looked {
             Looked::Gone(KekEnd { seen: Some(seen), .. }) => {
                 tracing::warn!(%tenant, kek, seen = seen.as_str(), "a token that is said to be lost does not answer");

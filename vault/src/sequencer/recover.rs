@@ -125,7 +125,11 @@ impl Recovery {
 
     /// How a key ended whose record says that it is there.
     async fn end_of(&self, tenant: &TenantName, kek: &KekRecord) -> Result<Option<KekEnd>, Error> {
-        if kek.state.is_over() { Ok(None) } else { Ok(self.keys.known_end(tenant, kek).await?) }
+        if kek.state.is_over() {
+            return Ok(None);
+        }
+        // A version that was stated to be lost is stated so anew: what only it opens goes with it, and two have to say so.
+        Ok(self.keys.known_end(tenant, kek).await?.filter(|end| !end.is_stated_of_a_version()))
     }
 
     /// Gives every log a new origin and says what the boot that recovers must write first of all: in each log an entry that
@@ -260,8 +264,11 @@ impl Recovery {
                 let mut record = KekRecord::from_row(&row)?;
                 if let Some(end) = self.end_of(&tenant, &record).await? {
                     (record.state, record.ended) = (KekState::Destroyed, Some(end));
-                    let row = record.to_row(&tenant, &row.key, row.version + 1)?;
-                    own.push(row, self.entry(&tenant, Action::Key("kek.destroyed"), committer), &self.keys);
+                    let mut entry = self.entry(&tenant, Action::Key("kek.destroyed"), committer);
+                    entry.kek_id = Some(record.kek_id);
+                    entry.facts = vec![("version", record.version.to_string())];
+                    entry.facts.extend(record.ended.iter().flat_map(KekEnd::facts));
+                    own.push(record.to_row(&tenant, &row.key, row.version + 1)?, entry, &self.keys);
                     destroyed += 1;
                 }
                 left |= !record.state.is_over();

@@ -41,6 +41,10 @@ pub(in crate::store) struct LoadedValue {
     pub(in crate::store) newest: Option<Newest>,
 }
 
+/// So many entries of a value are looked at for when it ends: one that is used without end holds no purge up. An end that stands further
+/// back is not known.
+pub(in crate::store) const ENTRIES_OF_END: i64 = 64;
+
 /// Values that seem to be past their time.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Expired {

@@ -125,7 +125,8 @@ impl Store {
         Ok(raw.into_iter().filter_map(|entry| Some((entry.index?, entry.position, entry.leaf))).collect())
     }
 
-    /// When values end by the newest entry that says so; `None` is until deleted. A value that no entry speaks of is not named.
+    /// When values end by the newest entry that says so; `None` is until deleted. A value of which none is found among its
+    /// newest entries is not named.
     ///
     /// # Errors
     /// [`Error::Database`].

@@ -187,6 +187,12 @@ pub(in crate::store) async fn end(
         Err(error) => return Err(error),
     };
     ground.keys.forget_tenant(tenant);
+    // It is done, whatever becomes of this: it serves a database that is put back.
+    if let Some(end) = lost.ended.clone()
+        && let Err(error) = ground.keys.write_end(tenant, &lost, end).await
+    {
+        tracing::warn!(%tenant, kek = lost.row_key(), %error, "the end of a key could not be written down in the key store");
+    }
     Ok(Approved::Done { record, receipt: Some(receipt), waiting: None })
 }
 

@@ -11,7 +11,7 @@ use super::{CALL, HANGS, HsmProvider, MANAGE, Place};
 use crate::domain::{KeyProviderId, TenantName};
 use crate::keys::hsm_records::{HsmKek, ProviderRecord};
 use crate::keys::key_store::SecretName;
-use crate::keys::{Error, KeyRecords, NotAsked, Seen};
+use crate::keys::{Error, KeyRecords, Seen};
 
 /// Calls of one tenant at once. A worker does four at a time; a few more wait at it.
 const TURNS: usize = 8;
@@ -253,7 +253,7 @@ impl HsmProvider {
 
     async fn pin(&self, tenant: &TenantName, record: &ProviderRecord) -> Result<Pin, Error> {
         let name = SecretName::hsm_pin(tenant, record.provider_id, record.pin_version);
-        let bytes = self.store.load(&name).await?.ok_or(Error::NotAsked(NotAsked::NoPin))?;
+        let bytes = self.store.load(&name).await?.ok_or(Error::KekUnusable)?;
         Pin::new(&bytes).map_err(Error::Hsm)
     }
 }

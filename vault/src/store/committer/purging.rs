@@ -153,11 +153,14 @@ impl Operation for Purging {
             let value_id = value.row.metadata.value_id;
             // An extension that came between is acknowledged: the column the purge looks by is only a hint.
             let Some(end) = current_state(value).expires.filter(|end| *end <= surely) else { continue };
-            // Whoever can write rows can delete them; but that the vault deletes, and says that it was time, they cannot have.
-            // An entry that is gone is found by the self-check.
-            if self.ends.get(&value_id).is_some_and(|logged| *logged != Some(end)) {
+            // Whoever can write rows can delete them. That the vault destroys a value before its time takes an entry, too, that was
+            // forged or taken away, which the self-check finds.
+            let logged = self.ends.get(&value_id);
+            if logged.is_some_and(|logged| *logged != Some(end)) {
                 purged.altered.push(value_id);
-            } else {
+            }
+            // What is over by both goes, whatever was written: no alteration keeps it longer than its entry says.
+            if logged.is_none_or(|logged| logged.is_some_and(|logged| logged <= surely)) {
                 *purged.classes.entry(value.row.metadata.retention).or_default() += 1;
                 removed.push(value_id);
             }

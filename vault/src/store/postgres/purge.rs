@@ -8,7 +8,7 @@ use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
 use crate::store::Error;
-use crate::store::batch::Expired;
+use crate::store::batch::{ENTRIES_OF_END, Expired};
 
 impl PostgresStore {
     /// Up to `limit` values whose time seems to be over, after the first `passed`; one that does not read hides no other.
@@ -48,11 +48,19 @@ impl PostgresStore {
         let values: Vec<&[u8]> = values.iter().map(|value_id| &value_id.as_bytes()[..]).collect();
         super::reading!(self, |connection| {
             let leaves = sqlx::query_scalar(
-                "SELECT leaf FROM access_log WHERE tenant = $1 AND value_id = ANY($2) \
-                 AND action IN ('value.captured', 'value.extended') AND outcome = 'allowed'",
+                // The newest entries that carry a version of the value's state; where there is none, the oldest that do not, as
+                // the capture's.
+                "SELECT e.leaf FROM unnest($2::bytea[]) AS v (id), LATERAL ( \
+                 (SELECT leaf, action, outcome FROM access_log WHERE tenant = $1 AND value_id = v.id \
+                 AND state_version IS NOT NULL ORDER BY state_version DESC LIMIT $3) UNION ALL \
+                 (SELECT leaf, action, outcome FROM access_log WHERE tenant = $1 AND value_id = v.id \
+                 AND state_version IS NULL AND NOT EXISTS (SELECT 1 FROM access_log WHERE tenant = $1 \
+                 AND value_id = v.id AND state_version IS NOT NULL) LIMIT $3)) AS e \
+                 WHERE e.action IN ('value.captured', 'value.extended') AND e.outcome = 'allowed'",
             )
             .bind(tenant.as_str())
             .bind(&values)
+            .bind(ENTRIES_OF_END)
             .fetch_all(connection)
             .await?;
             Ok(leaves)

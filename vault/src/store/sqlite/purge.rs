@@ -3,19 +3,20 @@
 use sqlx::SqliteConnection;
 
 use super::column::{Columns, int, millis};
-use super::sql::{self, Texts, texts};
 use super::{SqliteStore, key_rows, lost_keys};
 use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
 use crate::store::Error;
-use crate::store::batch::Expired;
+use crate::store::batch::{ENTRIES_OF_END, Expired};
 
-const LEAVES_OF_ENDS: Texts = texts!(
-    "SELECT leaf FROM access_log WHERE tenant = ? AND value_id IN (",
-    "?",
-    ") AND action IN ('value.captured', 'value.extended') AND outcome = 'allowed'"
-);
+/// The newest entries that carry a version of the value's state; where there is none, the oldest that do not, as the capture's.
+const LEAVES_OF_END: &str = "SELECT leaf FROM (SELECT leaf, action, outcome FROM access_log WHERE tenant = ?1 \
+     AND value_id = ?2 AND state_version IS NOT NULL ORDER BY state_version DESC LIMIT ?3) \
+     WHERE action IN ('value.captured', 'value.extended') AND outcome = 'allowed' \
+     UNION ALL SELECT leaf FROM (SELECT leaf, action, outcome FROM access_log WHERE tenant = ?1 AND value_id = ?2 \
+     AND state_version IS NULL AND NOT EXISTS (SELECT 1 FROM access_log WHERE tenant = ?1 AND value_id = ?2 \
+     AND state_version IS NOT NULL) LIMIT ?3) WHERE action = 'value.captured' AND outcome = 'allowed'";
 
 impl SqliteStore {
     /// Up to `limit` values whose time seems to be over, after the first `passed`; one that does not read hides no other.
@@ -52,15 +53,9 @@ impl SqliteStore {
     ) -> Result<Vec<Vec<u8>>, Error> {
         let mut reader = self.reader().await?;
         let mut leaves = Vec::with_capacity(values.len());
-        for (text, part, fill) in sql::look_ups(&LEAVES_OF_ENDS, values) {
-            let mut query = sqlx::query_scalar(text).bind(tenant.as_str());
-            for value_id in part {
-                query = query.bind(Some(&value_id.as_bytes()[..]));
-            }
-            for _ in 0..fill {
-                query = query.bind(None::<&[u8]>);
-            }
-            leaves.extend(query.fetch_all(&mut *reader).await?);
+        for value_id in values {
+            let query = sqlx::query_scalar(LEAVES_OF_END).bind(tenant.as_str()).bind(&value_id.as_bytes()[..]);
+            leaves.extend(query.bind(ENTRIES_OF_END).fetch_all(&mut *reader).await?);
         }
         Ok(leaves)
     }
