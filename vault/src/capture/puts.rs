@@ -42,15 +42,14 @@ enum ItemResult<'a> {
 }
 
 impl Capture {
-    /// Captures values that an app's server holds in the clear: 200 with one result for each, in order, those that could not be read
-    /// among them.
+    /// Captures values that an app's server holds in the clear: 200 with one result for each, in order.
     ///
     /// # Errors
     /// [`Error`]; a bad item is a result, not an error.
     pub async fn put_values(
         &self,
         caller: &Caller,
-        items: Vec<Result<PutItem, Fault>>,
+        items: Vec<PutItem>,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Answer, Error> {
         let name = caller.credential.app.clone().ok_or(Error::PolicyDenied)?;
@@ -77,7 +76,7 @@ impl Capture {
     /// Nothing if the tenant's settings moved on meanwhile.
     async fn put(
         &self,
-        items: &[Result<PutItem, Fault>],
+        items: &[PutItem],
         caller: &Caller,
         (name, deadline): (&AppName, Timestamp),
         repeatable: Option<Arc<IdempotencyRequest>>,
@@ -86,8 +85,7 @@ impl Capture {
         let now = self.inner.clock.now();
         let mut sealed = Vec::with_capacity(items.len());
         for item in items {
-            let item = item.as_ref().map_err(Clone::clone);
-            sealed.push(match item.and_then(|item| shape(item, app, caller, now)) {
+            sealed.push(match shape(item, app, caller, now) {
                 Err(fault) => Err(fault),
                 Ok((mould, plaintext)) => Ok(self.seal_one(mould, &plaintext, caller).await?),
             });
@@ -131,10 +129,10 @@ impl<'a> ItemResult<'a> {
     }
 }
 
-fn touches_sensitive(items: &[Result<PutItem, Fault>], caller: &Caller, app: &AppName) -> bool {
+fn touches_sensitive(items: &[PutItem], caller: &Caller, app: &AppName) -> bool {
     let Some((_, app)) = caller.tenant.apps.get(app) else { return false };
     let sensitive = |spec: &FieldSpec| spec.retention() == RetentionClass::SensitiveAuthentication;
-    items.iter().flatten().filter_map(|item| app.fields.get(&item.field.parse().ok()?)).any(sensitive)
+    items.iter().filter_map(|item| app.fields.get(&item.field.parse().ok()?)).any(sensitive)
 }
 
 /// What the value of an item will be, or what is wrong with it. An item narrows its field and never widens it.

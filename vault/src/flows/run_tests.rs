@@ -83,7 +83,7 @@ impl Bench {
 
     async fn put(&self, field: &str, text: &str) -> String {
         let app = self.vault.again(&self.app).await;
-        let answer = self.capture.put_values(&app, vec![Ok(item(field, text))], None).await.unwrap();
+        let answer = self.capture.put_values(&app, vec![item(field, text)], None).await.unwrap();
         read(&answer)["results"][0]["secureValueKey"].as_str().unwrap().to_owned()
     }
 

@@ -189,7 +189,7 @@ impl Nodes {
             let now = *created.get_or_insert_with(|| self.now());
             let app = node.vault.again(&self.app).await;
             let item = PutItem { uses: one.uses, ttl_seconds: one.ttl_seconds, ..item(&one.field, &one.value) };
-            let asked = node.capture.put_values(&app, vec![Ok(item)], again());
+            let asked = node.capture.put_values(&app, vec![item], again());
             match self.fated(node, fate, asked).await {
                 Some(Ok(answer)) => break (now, read(&answer)),
                 Some(Err(error)) => assert!(is_unheard(&error), "{error}"),

@@ -1,4 +1,4 @@
-//! An item of `POST /v1/values` as JSON spells it. One that cannot be read is a result of its own, as each item stands for itself.
+//! An item of `POST /v1/values` as JSON spells it. Of one that cannot be read it is known which member is wrong.
 
 use std::fmt;
 use std::marker::PhantomData;

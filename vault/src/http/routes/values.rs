@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::capture::ValueDescription;
+use crate::capture::{Fault, PutItem, ValueDescription};
 use crate::domain::{SecureValueKey, Timestamp};
 use crate::http::answer::respond;
 use crate::http::authentication::{App, By, OTHER_APP, deny};
@@ -62,8 +62,7 @@ pub(crate) async fn put(
     if body.app.is_some_and(|meant| own.is_none_or(|own| own.as_str() != meant)) {
         return Err(deny(&state, &caller, OTHER_APP).await);
     }
-    let items = body.items.into_iter().map(|PutValue(item)| item);
-    let (items, idempotency) = (items.collect(), creation.with(raw)?);
+    let (items, idempotency) = (read_items(body.items)?, creation.with(raw)?);
     let capture = state.rooms().capture.clone();
     let work = async move { Ok(capture.put_values(&caller, items, idempotency).await?) };
     state.to_the_end(work).await.map(respond)
@@ -104,6 +103,23 @@ pub(crate) async fn extend(
     let capture = state.rooms().capture.clone();
     let work = async move { Ok(capture.extend(&caller, value_key, end).await?) };
     state.to_the_end(work).await.map(shown)
+}
+
+/// The items, or where the body is none of this route's: a member that is missing or of another type is its sender's mistake, and
+/// nothing of it is captured.
+fn read_items(items: Vec<PutValue>) -> Result<Vec<PutItem>, Problem> {
+    let (mut read, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+    for (at, PutValue(item)) in items.into_iter().enumerate() {
+        match item {
+            Ok(item) => read.push(item),
+            Err(fault) => faults.push((at, fault)),
+        }
+    }
+    if faults.is_empty() {
+        return Ok(read);
+    }
+    let named = |problem: Problem, (at, fault): (usize, Fault)| problem.with_item(Some(at), fault.field, fault.code);
+    Err(faults.into_iter().fold(Problem::new(Code::Malformed), named))
 }
 
 fn read(text: &SensitiveText) -> Result<SecureValueKey, Problem> {
