@@ -128,7 +128,7 @@ fn random_after_fork(live: &Live, session: &Session) -> Result<(Weight, String),
 
 fn duplicate(session: &Session, label: &Label) -> Result<(Weight, String), Fault> {
     kek::generate(session, &label.0, KekKind::Aes256)?;
-    // `create` refuses what exists; the module is asked itself.
+    // Nobody looks whether it is there: the module is asked itself.
     let second = kek::generate(session, &label.0, KekKind::Aes256);
     Ok(match second {
         Ok(()) => {

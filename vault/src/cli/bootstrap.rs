@@ -18,8 +18,9 @@ use crate::store::records::StoredCredential;
 use crate::store::{Catalog, Committer, EntryFilter, TenantCatalog};
 
 use super::failure::Failure;
-use super::installation::{Installation, chain};
+use super::installation::Installation;
 use super::node::Writer;
+use crate::domain::chain;
 
 /// The name of the credential that a recovery makes.
 const RECOVERING: &str = "recovering operator";

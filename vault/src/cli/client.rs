@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 use crate::config::Environment;
 
 use super::failure::Failure;
-use super::installation::chain;
 use super::refused::{refusal, refused};
+use crate::domain::chain;
 
 /// How often an answer that is pending is asked for again, each 200 ms.
 const PENDING_TRIES: usize = 50;

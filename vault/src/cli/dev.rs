@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 
 use crate::config::{Environment, Settings};
-use crate::domain::Realm;
+use crate::domain::{Realm, chain};
 use crate::telemetry;
 
 use super::bootstrap::first_operator;
@@ -16,7 +16,7 @@ use super::client::Client;
 use super::demo::{Acquirer, LIFETIME, Provision, Shop, ShopSettings, last_acquirer, last_shop};
 use super::dev_file::{self, DevFile};
 use super::failure::Failure;
-use super::installation::{Installation, Making, chain, make_folder};
+use super::installation::{Installation, Making, make_folder};
 use super::node::{Node, Sockets, bind, reachable};
 use super::output::Output;
 use super::root_key;

@@ -12,11 +12,11 @@ use serde_json::json;
 
 use crate::access_log::{Note, VerifierKey};
 use crate::config::{Environment, Settings};
-use crate::domain::{Clock, TenantName, Timestamp};
+use crate::domain::{Clock, TenantName, Timestamp, chain};
 use crate::keys::Keys;
 
 use super::failure::Failure;
-use super::installation::{self, Making, chain};
+use super::installation::{self, Making};
 use super::output::Output;
 use super::passphrase::PassphraseFrom;
 use super::root_key;

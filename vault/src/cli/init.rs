@@ -12,11 +12,12 @@ use crate::telemetry;
 
 use super::bootstrap::{YEAR, continues, first_operator};
 use super::failure::Failure;
-use super::installation::{Installation, Making, chain, has_key_store};
+use super::installation::{Installation, Making, has_key_store};
 use super::node::Writer;
 use super::output::Output;
 use super::passphrase::PassphraseFrom;
 use super::root_key;
+use crate::domain::chain;
 
 /// Make the key store and the database, and print the first operator credential.
 ///

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Database, Environment, KeyStore, Settings};
-use crate::domain::Clock;
+use crate::domain::{Clock, chain};
 use crate::keys::{self, Keys, Medium, RootKeySource, RootKind, SealedKeys};
 use crate::store::{self, DatabaseSettings, KeyStoreDatabase, Store};
 
@@ -251,19 +251,4 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
         .mode(0o700)
         .create(folder)
         .map_err(|error| Failure::new(format!("{} cannot be made", folder.display())).because(error))
-}
-
-/// An error with its causes on one line. Only for errors of our own rooms: they hold no value.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Some say what their cause says.
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -130,7 +130,7 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
         } else {
             "do not rely on this bundle. If it is older than the checkpoint of --since, name an older checkpoint; else export again, and if it still fails, treat the log as altered"
         };
-        Failure::new(format!("{} does not hold", dir.display())).because(super::installation::chain(&fault)).so(next)
+        Failure::new(format!("{} does not hold", dir.display())).because(crate::domain::chain(&fault)).so(next)
     })?;
     output.record(&summary(&report));
     Ok(())

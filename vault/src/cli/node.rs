@@ -13,7 +13,7 @@ use crate::access_log::NodeIdentity;
 use crate::capture::Capture;
 use crate::config::{self, Database, KeyStore, Settings};
 use crate::console;
-use crate::domain::TenantName;
+use crate::domain::{TenantName, chain};
 use crate::flows::{EgressPolicy, Passwords, Relay, Runner};
 use crate::http::{self, Listener, Listeners, Rates, Rooms, State, Unsealed};
 use crate::sequencer::{self, LogReader, Sequencer};
@@ -24,7 +24,7 @@ use crate::store::rows::Table;
 use crate::store::{Catalog, Committer, FirstWords};
 
 use super::failure::Failure;
-use super::installation::{Installation, chain};
+use super::installation::Installation;
 use super::{rotate_root, sealed_start};
 
 /// A node gives a sign of life every five seconds.

@@ -7,13 +7,13 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::config::{Environment, Settings};
-use crate::domain::TenantName;
+use crate::domain::{TenantName, chain};
 use crate::sequencer::{Recovered, Recovery};
 use crate::telemetry;
 
 use super::bootstrap::{FirstOperator, Operators, operators, recovering_operator};
 use super::failure::Failure;
-use super::installation::{Installation, Making, chain};
+use super::installation::{Installation, Making};
 use super::node::{self, Writer};
 use super::output::Output;
 use super::passphrase::PassphraseFrom;

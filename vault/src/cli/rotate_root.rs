@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::access_log::{Action, Entry, Outcome};
 use crate::config::{Environment, RootKey, Settings};
-use crate::domain::{Actor, ActorKind, Clock, TenantName, Timestamp};
+use crate::domain::{Actor, ActorKind, Clock, TenantName, Timestamp, chain};
 use crate::keys::{RootKeySource, Rotation};
 use crate::sequencer;
 use crate::store::administration::Record;
@@ -17,7 +17,7 @@ use crate::telemetry;
 
 use super::bootstrap::PATIENCE;
 use super::failure::Failure;
-use super::installation::{Installation, Making, chain};
+use super::installation::{Installation, Making};
 use super::node::Writer;
 use super::output::Output;
 use super::passphrase::PassphraseFrom;

@@ -5,12 +5,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access_log::{Action, Entry, Outcome};
 use crate::config::Settings;
-use crate::domain::{Actor, ActorKind, Clock, TenantName};
+use crate::domain::{Actor, ActorKind, Clock, TenantName, chain};
 use crate::http::{self, SealedNode, Unsealed};
 use crate::store::administration::Record;
 
 use super::failure::Failure;
-use super::installation::{chain, sealed_keys};
+use super::installation::sealed_keys;
 use super::node::{Sockets, Writer, doors_of};
 
 /// A sealed node that answers.

@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod app;
+mod causes;
 pub mod clock;
 pub mod credential;
 pub mod document;
@@ -24,6 +25,7 @@ pub mod text;
 
 pub use actor::{Actor, ActorKind, Origin, RequestContext};
 pub use app::{AppDocument, SessionMode};
+pub use causes::chain;
 pub use clock::{Clock, Timestamp};
 pub use credential::{Credential, CredentialKind};
 pub use error::Error;

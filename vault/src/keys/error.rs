@@ -147,13 +147,6 @@ impl Error {
         }
     }
 
-    /// With all that led to it, for the node's own log.
-    #[must_use]
-    pub fn in_full(&self) -> String {
-        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
-        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
-    }
-
     /// Whether the key provider was not even asked: no worker was free for it, or the one to be asked is being started.
     #[must_use]
     pub const fn is_unasked(&self) -> bool {

@@ -128,8 +128,8 @@ impl Keys {
             return Ok(end.clone());
         }
         let ended = match self.inner.provider.hsm.destroy(records, tenant, record, statement).await {
-            // Stated before, and what it stood on went with it.
-            Err(Error::NotAsked(NotAsked::NoPin)) if written.is_some() => return written.ok_or(Error::KekUnusable),
+            // Stated before, its PIN went with it.
+            Err(Error::NotAsked(NotAsked::NoPin)) => written.ok_or(Error::NotAsked(NotAsked::NoPin))?,
             ended => self.write_end(tenant, record, ended?).await?,
         };
         if let Some(seen) = ended.seen {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crypto::DataKey;
-use crate::domain::{DataKeyId, TenantName};
+use crate::domain::{DataKeyId, TenantName, chain};
 use crate::keys::cache::{Ticket, Use};
 use crate::keys::records::{DataKeyRow, KekRecord};
 use crate::keys::{Error, KeyRecords, Keys};
@@ -45,7 +45,7 @@ impl Keys {
         match opened.unwrap_or_else(|_| Err(Error::timed_out())) {
             Err(error @ (Error::Hsm(_) | Error::Unavailable(_))) => {
                 let (tenant, class) = (&row.tenant, row.class);
-                tracing::warn!(%tenant, %class, data_key_id = %row.data_key_id, error = error.in_full(), "a data key does not open where it was left: another is begun");
+                tracing::warn!(%tenant, %class, data_key_id = %row.data_key_id, error = chain(&error), "a data key does not open where it was left: another is begun");
                 Ok(None)
             }
             opened => opened.map(Some),

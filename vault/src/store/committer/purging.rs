@@ -1,5 +1,5 @@
 //! The purge: what has expired goes. The database says what may be over; the batch that removes it judges each value again.
-//! What is over by one of the two clocks only is refused, but stays; so does what ends otherwise than its newest entry says.
+//! What is over by one of the two clocks only is refused, but stays; so does what is over by its row only, and not by its newest entry that speaks of its end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Committer {
 struct Purged {
     /// How many went, by class.
     classes: BTreeMap<RetentionClass, u64>,
-    /// Those that stay: somebody wrote into the database.
+    /// Those whose row and entry differ: somebody wrote into the database.
     altered: Vec<ValueId>,
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{PATIENCE, active};
 use crate::access_log::{Action, Entry, Outcome};
 use crate::crypto::DataKey;
-use crate::domain::{DataKeyId, KekId, TenantName, Timestamp};
+use crate::domain::{DataKeyId, KekId, TenantName, Timestamp, chain};
 use crate::keys::{self, KekRecord, Rewrap};
 use crate::store::administration::{Administrator, Record, in_both_logs};
 use crate::store::committer::operation::{Asker, Changes, Decision, Generation, Operation, Reads, Rows};
@@ -184,7 +184,7 @@ impl Work<'_> {
     }
 
     fn left(&mut self, row: &DataKeyRow, error: &keys::Error) {
-        let (tenant, why) = (&self.by.tenant, error.in_full());
+        let (tenant, why) = (&self.by.tenant, chain(error));
         if !self.dry {
             tracing::error!(%tenant, data_key_id = %row.data_key_id, version = row.kek_version, error = why, "a data key does not open");
         }
