@@ -82,6 +82,7 @@ mod tests {
             fault("name = \"a\"\n\"4242 `, expected `b`\" = 1"),
             "line 2, column 1: a key is not known; known here: name, steps"
         );
+        assert!(fault("name = \"a\"\n4242424242424242 = 1").contains("a key is not known"), "digits are repeated");
         assert_eq!(fault("name = 4242"), "line 1, column 8: a value of the wrong type");
         for broken in ["name = \"4242", "name = 4242 4242", "name = \"a\"\nname = \"4242\"", "= 4242"] {
             let said = fault(broken);

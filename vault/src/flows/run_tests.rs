@@ -109,6 +109,23 @@ fn is_not_found(result: &Result<Answer, RunError>) -> bool {
     matches!(result, Err(RunError::ValueNotFound))
 }
 
+/// Such a flow is saved, with a warning: what a value is bound to is judged at its use, and by nothing else.
+#[tokio::test]
+async fn a_value_opens_for_no_flow_and_no_purpose_that_it_was_not_bound_to() {
+    let bench = Bench::start().await;
+    let card = bench.put("card", "4242424242424242").await;
+    for (name, purpose, rule) in [("stranger", "payment", "binding.flow"), ("charge", "marketing", "binding.purpose")] {
+        let text = document(name, FLOWS[0].1).replace("\"payment\"", &format!("\"{purpose}\""));
+        bench.vault.apply_flow(name, "shop", purpose, &text).await;
+        let flow = bench.vault.flow(name).await;
+        let refused = bench.invoke(&flow, json!({"card": card})).await;
+        assert!(matches!(&refused, Err(RunError::NotBound(input)) if input == "card"), "{name}: {refused:?}");
+        let denied = bench.vault.entries("access.denied").await;
+        assert_eq!(denied.last().and_then(|entry| entry.rule.as_deref()), Some(rule));
+    }
+    assert!(bench.vault.entries("value.dereferenced").await.is_empty());
+}
+
 #[tokio::test]
 async fn a_run_gives_its_outputs_a_receipt_and_one_entry() {
     let bench = Bench::start().await;
