@@ -24,8 +24,9 @@ const field = new Field(input, {
   enter: () => say(TO_PAGE.enter),
 });
 
-/** What the page asks for and gets an answer to. @type {Record<string, (ask: any) => Promise<object>>} */
+/** What the page asks for and gets an answer to, after all that was said before. @type {Record<string, (ask: any) => Promise<object>>} */
 const answers = {
+  [TO_FRAME.sync]: async () => ({}),
   [TO_FRAME.mint]: async () => ({ token: (await mint(app)).captureToken }),
   [TO_FRAME.token]: async (ask) => {
     const session = await describe(String(ask.token));

@@ -7,6 +7,7 @@ const TO_FRAME = /** @type {const} */ ({
   settings: 'settings',
   token: 'token',
   mint: 'mint',
+  sync: 'sync',
   seal: 'seal',
   post: 'post',
   done: 'done',
@@ -101,6 +102,8 @@ const live = new Set();
 const owners = new WeakMap();
 /** Forms whose fields are on their way. @type {WeakSet<HTMLFormElement>} */
 const submitting = new WeakSet();
+/** A form whose fields have arrived, while it is submitted. @type {WeakSet<HTMLFormElement>} */
+const arrived = new WeakSet();
 
 export class SecureInput extends HTMLElement {
   static formAssociated = true;
@@ -114,10 +117,11 @@ export class SecureInput extends HTMLElement {
     for (const one of live) if (!one.hasAttribute('capture-token') && !one.#usable && (one.#port || !one.#fallback.hidden)) one.#mount();
   }
 
-  /** Captures all fields of a form, or those of a list, in one request: all or none. @param {HTMLFormElement|Iterable<SecureInput>} from */
+  /** Captures all fields of a form, or those of a list, in one request: all or none. What was typed until now counts: each frame has said it before it answers. @param {HTMLFormElement|Iterable<SecureInput>} from */
   static async capture(from) {
     const all = from instanceof HTMLFormElement ? fieldsOf(from) : [...from];
-    await Promise.allSettled(all.map((one) => one.#busy));
+    await Promise.allSettled(all.map((one) => one.#usable && one.#ask(TO_FRAME.sync)));
+    while (all.some((one) => one.#busy)) await Promise.allSettled(all.map((one) => one.#busy));
     const open = all.filter((one) => !one.#settled);
     const work = SecureInput.#captureOpen(open);
     for (const one of open) one.#busy = work;
@@ -489,7 +493,8 @@ export class SecureInput extends HTMLElement {
   /** The first submit is held until all fields are captured; then the form is submitted as the person did. @param {SubmitEvent} event @param {HTMLFormElement} form */
   #submit(event, form) {
     const fields = fieldsOf(form);
-    if (event.defaultPrevented || event.target !== form || this.hasAttribute('manual') || fields.every((one) => one.#settled)) return;
+    const done = (/** @type {SecureInput} */ one) => Boolean(one.#captured) || one.matches(':disabled') || (arrived.has(form) && one.#settled);
+    if (event.defaultPrevented || event.target !== form || this.hasAttribute('manual') || fields.every(done)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (submitting.has(form)) return;
@@ -497,7 +502,12 @@ export class SecureInput extends HTMLElement {
     SecureInput.capture(fields).then(
       () => {
         submitting.delete(form);
-        form.requestSubmit(event.submitter);
+        arrived.add(form);
+        try {
+          form.requestSubmit(event.submitter);
+        } finally {
+          arrived.delete(form);
+        }
       },
       () => submitting.delete(form), // told by secure-error
     );

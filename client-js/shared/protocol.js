@@ -9,6 +9,7 @@ export const TO_FRAME = /** @type {const} */ ({
   settings: 'settings',
   token: 'token',
   mint: 'mint',
+  sync: 'sync',
   seal: 'seal',
   post: 'post',
   done: 'done',

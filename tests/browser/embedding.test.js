@@ -93,6 +93,35 @@ test('fields with different tokens are captured together where the page says how
   assert.deepEqual(await capture(), ['card-expiry', 'card-cvc']);
 });
 
+for (const [how, act] of [
+  ['captured', (form) => customElements.get('secure-input').capture(form).then(({ values }) => values.map(({ secureValueKey }) => secureValueKey))],
+  ['submitted', (form) => new Promise((resolve) => {
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      resolve([...new FormData(form).values()]);
+    });
+    form.requestSubmit();
+  })],
+]) {
+  test(`what was typed into a field that may stay empty is ${how} although the page has not heard of it yet`, async (t) => {
+    const { page } = await blank(t);
+    // What a frame says reaches the page late, and in its order.
+    await page.addInitScript(() => {
+      if (window !== top) return;
+      const { set } = Object.getOwnPropertyDescriptor(MessagePort.prototype, 'onmessage');
+      Object.defineProperty(MessagePort.prototype, 'onmessage', { set(hear) { set.call(this, (event) => setTimeout(hear, 500, event)); } });
+    });
+    await page.goto(`${dev.demo}/`);
+    await put(page, { id: 'one', field: 'card-cvc', name: 'cvc' });
+    await ready(page);
+    await inside(page, 'one').fill('123');
+    const handle = await page.$('#own');
+    const keys = await handle.evaluate(act);
+    assert.equal(keys.length, 1);
+    assert.match(keys[0], /^svk_/);
+  });
+}
+
 test('fields with different tokens are a typed error where nobody can get another', async (t) => {
   const { page } = await shop(t);
   await page.evaluate(() => customElements.get('secure-input').configure({}));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::HeaderName;
-use uuid::Uuid;
+use uuid::{Uuid, Variant};
 
 use crate::domain::{RequestId, luhn};
 
@@ -14,6 +14,9 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 /// Characters at most.
 const LONGEST: usize = 128;
+
+/// Characters of a UUID in its usual spelling.
+const HYPHENATED: usize = 36;
 
 /// How what opens a value or a door begins: `secureValueKey`s, and credentials of every kind.
 const SECRETS: [&str; 2] = ["svk_", "siv_"];
@@ -32,7 +35,8 @@ impl GivenId {
         // Anywhere and in any case: as a part of a longer id, a key would stand in the log just the same.
         let lower = text.to_ascii_lowercase();
         let is_secret = SECRETS.iter().any(|prefix| lower.contains(prefix));
-        (is_spelled && !is_secret && !holds_card_number(text)).then(|| Self(text.into()))
+        let is_harmless = !is_secret && (is_made_as_uuid(text) || !holds_card_number(text));
+        (is_spelled && is_harmless).then(|| Self(text.into()))
     }
 
     /// As the access log has it, where it is a UUID in any spelling.
@@ -43,6 +47,15 @@ impl GivenId {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether this is a UUID as generators make and spell them (RFC 9562 section 4: hyphens, variant, version), and with a letter in it.
+/// Now and then its digits pass for a card number by chance; nobody spells a card number like that by mistake.
+fn is_made_as_uuid(text: &str) -> bool {
+    let is_made = |id: Uuid| id.get_variant() == Variant::RFC4122 && (1..=8).contains(&id.get_version_num());
+    text.len() == HYPHENATED
+        && Uuid::try_parse(text).is_ok_and(is_made)
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 /// Whether digits stand together, with or without separators, that could be a card number: a page's mistake must not write one into
@@ -108,5 +121,22 @@ mod tests {
             assert_eq!(given(text).as_deref(), Some(text));
         }
         assert_eq!(given("svk.and.siv").as_deref(), Some("svk.and.siv"));
+    }
+
+    #[test]
+    fn a_uuid_whose_digits_pass_for_a_card_number_by_chance_is_an_id_all_the_same() {
+        let chance = "01a2146f-4242-7424-8424-242424242abc";
+        assert!(holds_card_number(chance));
+        assert_eq!(given(chance).as_deref(), Some(chance));
+        // No letter, no hyphens, no version, and not the variant.
+        for text in [
+            "42424242-4242-4242-8424-242424242424",
+            "4242424242424242abcdef0123456789",
+            "01a2146f-4242-0424-8424-242424006abc",
+            "01a2146f-4242-7424-0424-242424242abc",
+        ] {
+            assert!(holds_card_number(text));
+            assert_eq!(given(text), None, "{text}");
+        }
     }
 }
