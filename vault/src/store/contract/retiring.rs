@@ -47,12 +47,23 @@ impl Vault {
     }
 }
 
-/// The turn after the next reading of a pass, or after its end.
-async fn next_turn<'t>(turns: &'t Semaphore, is_over: &Cell<bool>) -> SemaphorePermit<'t> {
-    while turns.available_permits() > 0 && !is_over.get() {
+/// Gives the turn away and has it again after the next reading of a pass, or after its end. Turns go in the order in which they are
+/// waited for: the pass gets no second one before, however soon its reading is done.
+async fn next_turn<'t>(
+    mut turn: SemaphorePermit<'t>,
+    turns: &'t Semaphore,
+    is_over: &Cell<bool>,
+) -> SemaphorePermit<'t> {
+    loop {
+        drop(turn);
+        // Nobody waited for it.
+        let Ok(back) = turns.try_acquire() else { break turns.acquire().await.unwrap() };
+        if is_over.get() {
+            break back;
+        }
+        turn = back;
         tokio::task::yield_now().await;
     }
-    turns.acquire().await.unwrap()
 }
 
 async fn a_data_key_that_a_value_came_to_rest_on_is_not_taken_away_at_whatever_moment_it_came(vault: Vault) {
@@ -65,18 +76,19 @@ async fn a_data_key_that_a_value_came_to_rest_on_is_not_taken_away_at_whatever_m
     vault.pass(false).await;
     let (mut kept, mut refused) = (0, 0);
     // After one of its readings the pass waits for its turn; then a value comes whose id is smaller than all that was read.
-    for after in 0.. {
+    for after in 0..100 {
         let (turns, is_over) = (Semaphore::new(1), Cell::new(false));
+        let mut turn = turns.try_acquire().unwrap();
         let came = async {
-            let mut turn = None;
             for _ in 0..=after {
-                drop(turn.take());
-                turn = Some(next_turn(&turns, &is_over).await);
+                turn = next_turn(turn, &turns, &is_over).await;
             }
             let there = vault.has(old).await;
             let mut row = ValueRow { data_key_id: old, ..vault.value(RetentionClass::Stored, None) };
             row.metadata.value_id = ValueId::from_bytes([0; 16]);
-            (there, vault.seal(row, || ()).await)
+            let sealed = vault.seal(row, || ()).await;
+            drop(turn);
+            (there, sealed)
         };
         let pass = async {
             resealing::pass(&vault.by(), true, &turns, vault.ground()).await.unwrap();
@@ -109,13 +121,16 @@ async fn a_slice_goes_under_another_data_key_where_the_one_before_was_closed(vau
     let old = vault.row(values[0]).await.data_key_id;
     vault.compromise(1).await;
     let (turns, is_over) = (Semaphore::new(1), Cell::new(false));
+    let mut turn = turns.try_acquire().unwrap();
     let closed = async {
         loop {
-            let _turn = next_turn(&turns, &is_over).await;
+            turn = next_turn(turn, &turns, &is_over).await;
             let now = vault.row(values[0]).await.data_key_id;
+            assert!(now != old || !is_over.get(), "nothing was moved");
             if now != old {
                 vault.close(vec![now]).await;
                 vault.keys.forget_tenant(&demo());
+                drop(turn);
                 return now;
             }
         }
