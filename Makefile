@@ -15,7 +15,7 @@ BENCH   ?=
 # Seconds of the soak, on each engine.
 SOAK_SECONDS ?= 3600
 
-.PHONY: demo test test-rust test-js test-long bench bench-smoke lint fmt deny build-tests install-test-deps
+.PHONY: demo test test-rust test-js test-long bench bench-smoke lint fmt deny build-tests build-workspace build-kryoptic install-test-deps
 
 demo: ## the whole line on this machine, on http://localhost:8090
 	$(CARGO) run --release --locked -- dev
@@ -28,8 +28,14 @@ install-test-deps: ## what the tests need: a browser, foreign verifiers, fault i
 	npm ci --no-audit --no-fund --prefix tests/browser
 
 build-tests: ## one build of the binary, of every test and of the software token they use
-	$(CARGO) build $(PROFILE) --workspace --bins --tests
-	$(CARGO) build --release --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir $(TARGET)/kryoptic
+	$(MAKE) --jobs=2 build-workspace build-kryoptic
+
+# Side by side, in folders of their own, with one number of jobs.
+build-workspace:
+	+$(CARGO) build $(PROFILE) --workspace --bins --tests
+
+build-kryoptic:
+	+$(CARGO) build --release --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir $(TARGET)/kryoptic
 
 test-rust: build-tests ## unit, architecture, end-to-end, fault, browser, foreign and memory tests
 	$(CARGO) test $(PROFILE) --workspace --no-fail-fast
