@@ -10,12 +10,14 @@ export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 # How much `make test-long` does.
 ROUNDS  ?= 50
 CASES   ?= 2000
+# Changed requests of `make fuzz` and `make test-long`.
+REQUESTS ?= 100000
 # What `make bench` does besides, or instead: docs/performance.md.
 BENCH   ?=
 # Seconds of the soak, on each engine.
 SOAK_SECONDS ?= 3600
 
-.PHONY: demo test test-rust test-js test-long bench bench-smoke lint fmt deny build-tests build-workspace build-kryoptic install-test-deps
+.PHONY: demo test test-rust test-js test-long fuzz bench bench-smoke lint fmt deny build-tests build-workspace build-kryoptic install-test-deps
 
 demo: ## the whole line on this machine, on http://localhost:8090
 	$(CARGO) run --release --locked -- dev
@@ -37,7 +39,7 @@ build-workspace:
 build-kryoptic:
 	+$(CARGO) build --release --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir $(TARGET)/kryoptic
 
-test-rust: build-tests ## unit, architecture, end-to-end, fault, browser, foreign and memory tests
+test-rust: build-tests ## unit, architecture, end-to-end, fault, browser, fuzz, foreign and memory tests
 	$(CARGO) test $(PROFILE) --workspace --no-fail-fast
 
 test-js: ## what runs in the page and in the frame, on its own: types, lints, tests
@@ -52,8 +54,11 @@ test-long: build-tests ## the slow half: every point of the fault sweeps, more r
 	red=0; \
 	PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --lib --no-fail-fast || red=1; \
 	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test $(PROFILE) --workspace --test fault --test e2e --test tokens --no-fail-fast -- --ignored --nocapture || red=1; \
-	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --no-fail-fast -- --nocapture || red=1; \
+	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) SIV_TEST_REQUESTS=$(REQUESTS) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --test fuzz --no-fail-fast -- --nocapture || red=1; \
 	exit $$red
+
+fuzz: build-tests ## requests changed by chance, in great numbers, to a node that goes on (SIV_TEST_SEED repeats them)
+	SIV_TEST_REQUESTS=$(REQUESTS) $(CARGO) test $(PROFILE) --workspace --test fuzz -- --nocapture
 
 bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run, of the build that is shipped (BENCH="--write")
 	$(CARGO) build --release --locked -p vault -p tests --bins
