@@ -17,7 +17,7 @@ BENCH   ?=
 # Seconds of the soak, on each engine.
 SOAK_SECONDS ?= 3600
 
-.PHONY: demo test test-rust test-js test-long fuzz bench bench-smoke lint fmt deny build-tests build-workspace build-kryoptic install-test-deps
+.PHONY: demo test test-rust test-js test-long fuzz bench bench-smoke lint fmt deny build-tests install-test-deps
 
 demo: ## the whole line on this machine, on http://localhost:8090
 	$(CARGO) run --release --locked -- dev
@@ -29,15 +29,11 @@ install-test-deps: ## what the tests need: a browser, foreign verifiers, fault i
 	npm ci --no-audit --no-fund --prefix client-js
 	npm ci --no-audit --no-fund --prefix tests/browser
 
+# The token has a folder of its own, so that both are built at once.
 build-tests: ## one build of the binary, of every test and of the software token they use
-	$(MAKE) --jobs=2 build-workspace build-kryoptic
-
-# Side by side, in folders of their own, with one number of jobs.
-build-workspace:
-	+$(CARGO) build $(PROFILE) --workspace --bins --tests
-
-build-kryoptic:
-	+$(CARGO) build --release --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir $(TARGET)/kryoptic
+	$(CARGO) build --release --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir $(TARGET)/kryoptic & token=$$!; \
+	$(CARGO) build $(PROFILE) --workspace --bins --tests; built=$$?; \
+	wait $$token && exit $$built
 
 test-rust: build-tests ## unit, architecture, end-to-end, fault, browser, fuzz, foreign and memory tests
 	$(CARGO) test $(PROFILE) --workspace --no-fail-fast
@@ -57,7 +53,7 @@ test-long: build-tests ## the slow half: every point of the fault sweeps, more r
 	SIV_TEST_ROUNDS=$(ROUNDS) PROPTEST_CASES=$(CASES) SIV_TEST_REQUESTS=$(REQUESTS) $(CARGO) test $(PROFILE) --workspace --test fault --test memory --test e2e --test foreign --test fuzz --no-fail-fast -- --nocapture || red=1; \
 	exit $$red
 
-fuzz: build-tests ## requests changed by chance, in great numbers, to a node that goes on (SIV_TEST_SEED repeats them)
+fuzz: build-tests ## requests changed by chance, in great numbers, to a node that goes on (SIV_TEST_SEED names those of another day)
 	SIV_TEST_REQUESTS=$(REQUESTS) $(CARGO) test $(PROFILE) --workspace --test fuzz -- --nocapture
 
 bench: ## throughput, latency and costs on both databases, as ratios to work of the same kind in the same run, of the build that is shipped (BENCH="--write")

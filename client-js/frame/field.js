@@ -107,9 +107,14 @@ export class Field {
 
   #typed() {
     if (this.#composing || !this.#spec) return;
+    this.#mask();
+    this.flush();
+  }
+
+  /** Tells what stands in the input and was not told: it may still be composed, or have come without an event. */
+  flush() {
     const edited = this.#captured && this.input.value !== '';
     if (edited) this.#captured = false;
-    this.#mask();
     if (!this.#captured) this.#report(edited);
   }
 

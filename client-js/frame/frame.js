@@ -26,7 +26,10 @@ const field = new Field(input, {
 
 /** What the page asks for and gets an answer to, after all that was said before. @type {Record<string, (ask: any) => Promise<object>>} */
 const answers = {
-  [TO_FRAME.sync]: async () => ({}),
+  [TO_FRAME.sync]: async () => {
+    field.flush();
+    return {};
+  },
   [TO_FRAME.mint]: async () => ({ token: (await mint(app)).captureToken }),
   [TO_FRAME.token]: async (ask) => {
     const session = await describe(String(ask.token));

@@ -120,7 +120,7 @@ export class SecureInput extends HTMLElement {
   /** Captures all fields of a form, or those of a list, in one request: all or none. What was typed until now counts: each frame has said it before it answers. @param {HTMLFormElement|Iterable<SecureInput>} from */
   static async capture(from) {
     const all = from instanceof HTMLFormElement ? fieldsOf(from) : [...from];
-    await Promise.allSettled(all.map((one) => one.#usable && one.#ask(TO_FRAME.sync)));
+    await Promise.allSettled(all.map((one) => one.#sync()));
     while (all.some((one) => one.#busy)) await Promise.allSettled(all.map((one) => one.#busy));
     const open = all.filter((one) => !one.#settled);
     const work = SecureInput.#captureOpen(open);
@@ -322,6 +322,13 @@ export class SecureInput extends HTMLElement {
     return answer.promise;
   }
 
+  /** Hears all that the frame has to say; one that does not answer is of no use. */
+  async #sync() {
+    if (!this.#usable || this.matches(':disabled')) return;
+    const late = setTimeout(() => this.#fail(this.#error('frame', 'frame_unavailable', true)), LOADING);
+    await this.#ask(TO_FRAME.sync).finally(() => clearTimeout(late));
+  }
+
   /** @param {any} said by the frame that answered our one hello, through the one port */
   #heard(said) {
     switch (said.type) {
@@ -493,7 +500,7 @@ export class SecureInput extends HTMLElement {
   /** The first submit is held until all fields are captured; then the form is submitted as the person did. @param {SubmitEvent} event @param {HTMLFormElement} form */
   #submit(event, form) {
     const fields = fieldsOf(form);
-    const done = (/** @type {SecureInput} */ one) => Boolean(one.#captured) || one.matches(':disabled') || (arrived.has(form) && one.#settled);
+    const done = (/** @type {SecureInput} */ one) => one.matches(':disabled') || (arrived.has(form) && one.#settled);
     if (event.defaultPrevented || event.target !== form || this.hasAttribute('manual') || fields.every(done)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
@@ -503,21 +510,20 @@ export class SecureInput extends HTMLElement {
       () => {
         submitting.delete(form);
         arrived.add(form);
-        try {
-          form.requestSubmit(event.submitter);
-        } finally {
-          arrived.delete(form);
-        }
+        try { form.requestSubmit(event.submitter); } finally { arrived.delete(form); }
       },
       () => submitting.delete(form), // told by secure-error
     );
   }
 
-  /** @param {SecureInput[]} list */
-  static async #captureOpen(list) {
+  /** @param {SecureInput[]} all */
+  static async #captureOpen(all) {
+    let list = all;
     if (!list.length) return;
     try {
       await Promise.all(list.map((one) => one.ready));
+      list = list.filter((one) => !one.#settled);
+      if (!list.length) return;
       const wrong = list.filter((one) => !one.#state.valid);
       for (const one of wrong) one.#touch();
       if (wrong.length) throw wrong.map((one) => one.#error('field', one.#state.code ?? 'invalid'));

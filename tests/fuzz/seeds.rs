@@ -38,7 +38,7 @@ purposes = ["support"]
 flows = ["peek"]
 "#;
 
-/// One request at least for each kind of body and each kind of list. None takes away what another needs.
+/// Requests of most kinds of body and of list. None takes away what another needs.
 pub async fn seeds(siv: &Siv) -> Vec<Seed> {
     let key = siv.capture("card-number", "4242424242424242").await;
     let (app, flow) = (siv.app(), siv.flow("card-summary"));
@@ -57,6 +57,11 @@ pub async fn seeds(siv: &Siv) -> Vec<Seed> {
         Seed::post(&app, "/v1/values/lookup", &json!({"secureValueKey": key})),
         Seed::post(&app, "/v1/values/extend", &json!({"secureValueKey": key, "expiresAt": "2031-01-01T00:00:00Z"})),
         Seed::post(&browser, "/v1/capture/values", &json!({"values": [item]})),
+        Seed::post(
+            &browser,
+            "/v1/capture/values",
+            &json!({"values": [{"field": "card-number", "sealed": "AAAA".repeat(60)}]}),
+        ),
         Seed::get(&browser, "/v1/capture/session"),
         Seed::post(
             &siv.browser(),

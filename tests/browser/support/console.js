@@ -20,10 +20,11 @@ export async function story(words = HOSTILE) {
   const body = { inputs: { card: results[0].secureValueKey }, reference: words, onBehalfOf: words };
   await ask(dev.credentials.flows['card-summary'], 'POST', '/v1/flows/card-summary/invoke', body);
   // A use is in the tree about a second after it was recorded.
-  for (;;) {
+  for (let tries = 0; tries < 150; tries += 1) {
     const { data } = await ask('auditor', 'GET', '/v1/log/entries?flow=card-summary&limit=1000');
     const use = data.findLast((entry) => entry.reference === words);
     if (use?.index !== undefined && use.index !== null && use.integrated !== false) return use;
     await new Promise((done) => setTimeout(done, 200));
   }
+  throw new Error('the use does not come into the tree');
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::on_every_engine;
 use super::vault::{NOW, Vault, demo, entry};
+use super::{on_every_engine, on_postgres};
 use crate::access_log::{Action, Certificate, Leaf, Personal};
 use crate::domain::{DataKeyClass, TenantName, ValueId};
 use crate::store::committer::operation::{Changes, Decision, Reads};
@@ -24,6 +24,42 @@ on_every_engine!(
     a_sign_of_life_names_the_lane,
     columns_that_contradict_their_leaf_are_found,
 );
+
+mod of_a_long_log {
+    use super::*;
+
+    on_postgres!(what_waits_is_found_by_steps_whatever_the_server_makes_of_the_log);
+}
+
+async fn what_waits_is_found_by_steps_whatever_the_server_makes_of_the_log(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let boot = "decode(repeat('ab', 16), 'hex')";
+    // Batches that are integrated, to the server as many as a long log has: it takes a third of all for such as are not.
+    for rows in [
+        format!("log_lanes SELECT '-system', {boot}, 0, 0, 40000, '\\x00'"),
+        format!(
+            "log_groups SELECT 'demo', {boot}, 0, n * 4, 4, n * 4, '\\x00', '\\x00' FROM generate_series(0, 9999) n"
+        ),
+        format!(
+            "access_log (tenant, boot, lane, number, time, action, outcome, actor_id, leaf) \
+             SELECT 'demo', {boot}, 0, n, 0, 'value.captured', 'allowed', 'a', '\\x00' FROM generate_series(0, 39999) n"
+        ),
+    ] {
+        vault.tamper(&format!("INSERT INTO {rows}")).await;
+    }
+    vault.tamper("ANALYZE").await;
+    // A plan that is made for any filter, as the server may prefer after a while.
+    vault
+        .tamper(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET plan_cache_mode = force_generic_plan', current_database()); \
+             PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+             AND pid <> pg_backend_pid(); END $$",
+        )
+        .await;
+    let filter = EntryFilter { action: Some("value.captured".to_owned()), ..EntryFilter::default() };
+    let page = vault.store.entries(&demo(), &filter, None, 100).await.unwrap();
+    assert!(page.entries.is_empty() && page.next.is_none());
+}
 
 async fn write(vault: &Vault, value_id: Option<ValueId>) -> crate::access_log::Receipt {
     let changes = move || {

@@ -240,7 +240,8 @@ async fn within_any<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<
 /// The settings of every connection but the one that migrates.
 fn bounded(options: &PgConnectOptions) -> PgConnectOptions {
     let options = options.clone().statement_cache_capacity(256);
-    options.options([("statement_timeout", STATEMENT), ("idle_in_transaction_session_timeout", IDLE)])
+    // Statements are short whatever they are thought to cost: compiling one takes longer than running it.
+    options.options([("statement_timeout", STATEMENT), ("idle_in_transaction_session_timeout", IDLE), ("jit", "off")])
 }
 
 /// Opens a connection that writes and makes sure that it writes as safely as it must.

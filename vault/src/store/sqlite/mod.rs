@@ -69,6 +69,10 @@ impl SqliteStore {
         belongs_to(installation, realm, now, &mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            // A file's connection does not grow old. Made anew every half hour, each took its statements and pages from memory that the
+            // one before it had left in pieces.
+            .max_lifetime(None)
+            .idle_timeout(None)
             .acquire_timeout(Duration::from_secs(2))
             .test_before_acquire(false)
             .connect_with(options(path).pragma("query_only", "ON"))
