@@ -305,9 +305,16 @@ impl Custody {
         self.actor(&customer.auditor).checkpoint("").await
     }
 
-    /// A bundle of the tenant's log, or what was answered instead.
+    /// A bundle of the tenant's log, or what was answered instead; once there is a tree.
     pub async fn export(&self, customer: &Customer) -> Answer {
-        self.actor(&customer.auditor).get("/v1/log/export").await
+        let (auditor, end) = (self.actor(&customer.auditor), Instant::now() + LONG);
+        loop {
+            let answer = auditor.get("/v1/log/export").await;
+            if answer.status != 409 || Instant::now() > end {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Where everything of it lies.
