@@ -189,13 +189,7 @@ async fn a_strangers_body_is_waited_for_less_long_than_that_of_somebody_known() 
 
 /// Sends bytes; everything that came back until the other side closed the connection. That it does is a part of the test.
 async fn raw_request(host: &str, bytes: &[u8]) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let (mut reads, mut writes) = tokio::net::TcpStream::connect(host).await.unwrap().into_split();
-    let mut answer = Vec::new();
-    // Whoever refuses early need not read to the end.
-    let both = async { tokio::join!(writes.write_all(bytes), reads.read_to_end(&mut answer)) };
-    let closed = tokio::time::timeout(std::time::Duration::from_secs(90), both).await;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    assert!(closed.is_ok(), "the connection stays open: {answer}");
-    answer
+    let reply = tests::wire::send(host, bytes, std::time::Duration::from_secs(90)).await;
+    assert!(reply.is_closed, "the connection stays open: {}", reply.text);
+    reply.text
 }

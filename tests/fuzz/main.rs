@@ -4,14 +4,13 @@
 mod changed;
 mod dice;
 mod seeds;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Siv, process};
+use tests::{Siv, process, wire};
 
 use changed::MARKER;
 use dice::Dice;
@@ -83,9 +82,7 @@ async fn whatever_a_request_was_changed_to_it_is_answered_in_our_words_and_the_n
         *tally.entry(status).or_default() += times;
     }
     let after = process::resident_kilobytes(siv.pid());
-    println!(
-        "SIV_TEST_SEED={seed}: {requests} requests, by status {tally:?}; {before} kB in use after the first half, {after} in the end"
-    );
+    println!("{requests} requests, by status {tally:?}; {before} kB in use after the first half, {after} in the end");
     for status in [200, 201, 400, 404, 405, 415, 422] {
         assert!(tally.contains_key(&status), "no {status} came: nothing of that kind was tried");
     }

@@ -14,6 +14,7 @@ pub mod process;
 pub mod served;
 pub mod siv;
 pub mod token;
+pub mod wire;
 
 pub use actor::{Actor, Answer};
 pub use custody::Custody;

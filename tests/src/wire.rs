@@ -12,6 +12,8 @@ pub struct Reply {
     pub status: u16,
     /// Everything, as text.
     pub text: String,
+    /// The other side closed the connection.
+    pub is_closed: bool,
 }
 
 impl Reply {
@@ -27,8 +29,8 @@ pub async fn send(host: &str, bytes: &[u8], patience: Duration) -> Reply {
     let mut answer = Vec::new();
     // Whoever refuses early need not read to the end; what is cut short is waited for in vain.
     let both = async { tokio::join!(writes.write_all(bytes), reads.read_to_end(&mut answer)) };
-    let _ = tokio::time::timeout(patience, both).await;
+    let is_closed = tokio::time::timeout(patience, both).await.is_ok();
     let text = String::from_utf8_lossy(&answer).into_owned();
     let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or(0);
-    Reply { status, text }
+    Reply { status, text, is_closed }
 }
