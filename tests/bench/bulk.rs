@@ -34,10 +34,10 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Bulk {
         };
         let (target, vault) = (stage.vault.bulk(), &stage.vault);
         let shape = (CLIENTS, flags.length);
-        let sample = measure::closed(&target, shape, (Some(vault), Some(&vault.rows)), &stage.databases).await;
-        let slice = &sample.slice;
+        let mut sample = measure::closed(&target, shape, (Some(vault), Some(&vault.rows)), &stage.databases).await;
+        let slice = &mut sample.slice;
         stage.judge("bulk", slice);
-        stage.acknowledged += slice.items;
+        stage.vault.acknowledged.take(slice);
         #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
         let values = slice.items.max(1) as f64;
         let rate = slice.item_rate();

@@ -128,11 +128,13 @@ async fn warm(vault: &Vault, stage: &mut Stage, flags: &Flags) -> [Spread; 2] {
                 let whole = (Some(vault), Some(&vault.rows));
                 let sample = measure::closed(&target, (CLIENTS, flags.length), whole, &stage.databases).await;
                 rates[at] = sample.slice.rate();
-                judged.push((at == 0 && kind == 0, target.name, sample.slice));
+                judged.push((at == 0, target.name, sample.slice));
             }
-            for (counts, name, slice) in judged {
+            for (own, name, mut slice) in judged {
                 stage.judge(&format!("custody, {name}"), &slice);
-                stage.acknowledged += if counts { slice.items } else { 0 };
+                if own {
+                    stage.vault.acknowledged.take(&mut slice);
+                }
             }
             eprintln!("  custody, round {round}: {:.0}/s local, {:.0}/s in the token", rates[0], rates[1]);
             ratios.push(rates[1] / rates[0].max(1e-9));

@@ -42,9 +42,11 @@ pub async fn run(stage: &mut Stage, flags: &Flags) -> Growth {
                 judged.push((at == 0, target.name, sample.slice));
             }
         }
-        for (small, name, slice) in judged {
+        for (small, name, mut slice) in judged {
             stage.judge(&format!("growth, {name}"), &slice);
-            stage.acknowledged += if small { slice.items } else { 0 };
+            if small {
+                stage.vault.acknowledged.take(&mut slice);
+            }
         }
         let [captured, bulked] = rates;
         eprintln!(

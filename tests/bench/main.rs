@@ -3,6 +3,7 @@
 //! Slices alternate (A B A B), so that a noisy machine is noisy for all; medians of per-round ratios are what counts.
 //! Load generator, server and database share the machine's cores. Nothing here asserts on time.
 
+mod acknowledged;
 mod bulk;
 mod chart;
 mod cold;
@@ -12,11 +13,13 @@ mod cost;
 mod custody;
 mod database;
 mod durability;
+mod entries;
 mod figures;
 mod flags;
 mod goals;
 mod growth;
 mod load;
+mod losses;
 mod measure;
 mod page;
 mod paths;
@@ -28,6 +31,7 @@ mod results;
 mod sealed;
 mod slice;
 mod stage;
+mod standing;
 mod start;
 mod vault;
 mod wal;

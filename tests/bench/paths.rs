@@ -115,12 +115,7 @@ fn take(
 ) {
     let slice = &mut sample.slice;
     stage.judge(&format!("{name}, {clients} clients"), slice);
-    if !slice.kept.is_empty() {
-        stage.kept.append(&mut slice.kept);
-    }
-    if name.starts_with("siv capture") {
-        stage.acknowledged += slice.items;
-    }
+    stage.vault.acknowledged.take(slice);
     match rows[begin..].iter_mut().find(|row| row.name == name) {
         Some(row) => row.samples.push(sample),
         None => rows.push(Row { clients, name, samples: vec![sample] }),

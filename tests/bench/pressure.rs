@@ -43,20 +43,24 @@ pub struct Overload {
 }
 
 /// The most captures a second that closed loops did; measured now where the table has none.
-async fn most(table: &Table, stage: &Stage, flags: &Flags) -> f64 {
+async fn most(table: &Table, stage: &mut Stage, flags: &Flags) -> f64 {
     let rows = table.rows.iter().filter(|row| row.name == stage.vault.capture().name);
     match rows.map(super::figures::Row::rate).max_by(f64::total_cmp) {
         Some(rate) => rate,
-        None => load::closed(&stage.vault.capture(), 256, flags.length).await.rate(),
+        None => {
+            let mut slice = load::closed(&stage.vault.capture(), 256, flags.length).await;
+            stage.vault.acknowledged.take(&mut slice);
+            slice.rate()
+        }
     }
 }
 
 /// One run at six tenths.
 pub async fn steady(table: &Table, stage: &mut Stage, flags: &Flags) -> Steady {
     let offered = (most(table, stage, flags).await * 0.6).max(1.0);
-    let slice =
+    let mut slice =
         load::open(&stage.vault.capture(), offered, CONNECTIONS, flags.length * if flags.quick { 1 } else { 5 }).await;
-    take(stage, &slice);
+    stage.vault.acknowledged.take(&mut slice);
     stage.judge("open loop", &slice);
     measure::drain(&stage.vault).await;
     eprintln!("  open loop at {offered:.0}/s: {:.0}/s answered", slice.rate());
@@ -70,11 +74,11 @@ pub async fn overload(factor: u32, stage: &mut Stage, flags: &Flags) -> Overload
     let (mut goodput, mut all, mut offered, mut cpu) = (Vec::new(), Slice::of(flags.length), 0.0, [0.0; 2]);
     let spent = |vault: &Vault| [vault.pid(), std::process::id()].map(cost::cpu);
     for round in 1..=flags.rounds {
-        let closed = load::closed(&stage.vault.capture(), 256, flags.length).await;
+        let mut closed = load::closed(&stage.vault.capture(), 256, flags.length).await;
         let rate = (closed.rate() * f64::from(factor)).max(10.0);
         let crowd = if flags.quick { FEWER } else { CROWD };
         let before = spent(&stage.vault);
-        let slice = load::open(&stage.vault.capture(), rate, crowd, flags.length).await;
+        let mut slice = load::open(&stage.vault.capture(), rate, crowd, flags.length).await;
         let machine = slice.whole.as_secs_f64() * std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         for (at, after) in spent(&stage.vault).into_iter().enumerate() {
             cpu[at] += (after - before[at]) / machine / flags.rounds as f64 * 100.0;
@@ -87,8 +91,8 @@ pub async fn overload(factor: u32, stage: &mut Stage, flags: &Flags) -> Overload
             slice.refused
         );
         goodput.push(slice.rate() / closed.rate().max(1e-9));
-        take(stage, &closed);
-        take(stage, &slice);
+        stage.vault.acknowledged.take(&mut closed);
+        stage.vault.acknowledged.take(&mut slice);
         offered += rate * flags.length.as_secs_f64();
         all.add(slice);
         measure::drain(&stage.vault).await;
@@ -102,9 +106,4 @@ pub async fn overload(factor: u32, stage: &mut Stage, flags: &Flags) -> Overload
         cpu,
         words: all.complaint.unwrap_or_default(),
     }
-}
-
-fn take(stage: &mut Stage, slice: &Slice) {
-    stage.kept.extend_from_slice(&slice.kept);
-    stage.acknowledged += slice.items;
 }

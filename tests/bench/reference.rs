@@ -133,16 +133,30 @@ async fn one_transaction(State(reference): State<Arc<Reference>>, Json(body): Js
 }
 
 async fn two_commits(State(reference): State<Arc<Reference>>, Json(body): Json<Body>) -> Answer {
-    let Pool::Postgres(pool) = &reference.store else { return Err(StatusCode::NOT_IMPLEMENTED) };
     let row = reference.row(&body);
     let hash = Sha512::digest(body.value.as_bytes()).to_vec();
-    let known = sqlx::query("SELECT id FROM hashes WHERE hash = $1").bind(&hash);
-    if known.fetch_optional(pool).await.map_err(failed)?.is_none() {
-        let hashed = sqlx::query("INSERT INTO hashes (hash, id) VALUES ($1, $2)");
-        hashed.bind(&hash).bind(Uuid::new_v4().to_string()).execute(pool).await.map_err(failed)?;
+    let [hash_id, record_id] = [(); 2].map(|()| Uuid::new_v4().to_string());
+    match &reference.store {
+        Pool::Postgres(pool) => {
+            let known = sqlx::query("SELECT id FROM hashes WHERE hash = $1").bind(&hash);
+            if known.fetch_optional(pool).await.map_err(failed)?.is_none() {
+                let hashed = sqlx::query("INSERT INTO hashes (hash, id) VALUES ($1, $2)");
+                hashed.bind(&hash).bind(hash_id).execute(pool).await.map_err(failed)?;
+            }
+            let record = sqlx::query("INSERT INTO lockers (id, created, sealed) VALUES ($1, $2, $3)");
+            let record = record.bind(record_id).bind(row.created).bind(&row.sealed);
+            record.execute(pool).await.map_err(failed)?;
+        }
+        Pool::Sqlite(pool) => {
+            let known = sqlx::query("SELECT id FROM hashes WHERE hash = ?1").bind(&hash);
+            if known.fetch_optional(pool).await.map_err(failed)?.is_none() {
+                let hashed = sqlx::query("INSERT INTO hashes (hash, id) VALUES (?1, ?2)");
+                hashed.bind(&hash).bind(hash_id).execute(pool).await.map_err(failed)?;
+            }
+            let record = sqlx::query("INSERT INTO lockers (id, created, sealed) VALUES (?1, ?2, ?3)");
+            let record = record.bind(record_id).bind(row.created).bind(&row.sealed);
+            record.execute(pool).await.map_err(failed)?;
+        }
     }
-    let record = sqlx::query("INSERT INTO lockers (id, created, sealed) VALUES ($1, $2, $3)");
-    let record = record.bind(Uuid::new_v4().to_string()).bind(row.created).bind(&row.sealed);
-    record.execute(pool).await.map_err(failed)?;
     Ok(Json(json!({ "id": row.id })))
 }

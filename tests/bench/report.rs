@@ -15,10 +15,7 @@ use super::start;
 /// Everything that was measured.
 pub fn whole(results: &[Results], key_agreement: f64, flags: &Flags) -> String {
     let mut text = String::new();
-    let goals = goals::table(results, key_agreement);
-    if goals.lines().count() > 2 {
-        let _ = writeln!(text, "### Goals\n\n{goals}");
-    }
+    let _ = writeln!(text, "### Goals\n\n{}", goals::table(results, key_agreement));
     for result in results {
         let _ = writeln!(text, "### {}\n\n{}\n", result.engine.name(), result.machine.join("; "));
         if !result.table.rows.is_empty() {
@@ -109,14 +106,22 @@ fn overload(overload: &Overload) -> String {
 fn durability(result: &Results, flags: &Flags) -> String {
     match &result.durability {
         Some(durability) => format!(
-            "Killed with SIGKILL in mid load{}, started again: {} values had been acknowledged in that slice; they and a sample of \
-             all others, {} keys, were tried, and {}. siv was ready {:.1} s after its start.",
+            "Killed with SIGKILL in mid load of captures and uses{}, started again: {} values and {} uses had been acknowledged in \
+             that slice; they and a sample of all others, {} keys and {} runs, were looked for, besides the {} values and {} entries \
+             that had stood there before it, and {}. siv was ready {:.1} s after its start.",
             if result.engine == Engine::Postgres { ", PostgreSQL too" } else { "" },
-            durability.in_the_end,
-            durability.opened,
+            durability.in_the_end[0],
+            durability.in_the_end[1],
+            durability.tried[0],
+            durability.tried[1],
+            durability.before[0],
+            durability.before[1],
             match result.void.is_empty() {
                 true => format!(
-                    "all opened, each with its entry. The log verifies: {}",
+                    "all are there: the keys open, each capture and each use has its entry. Of values that nobody had been told of \
+                     {} stood there before that slice, and {} of it. The log verifies: {}",
+                    durability.more[0],
+                    durability.more[1],
                     durability.log.split_whitespace().collect::<Vec<_>>().join(" ")
                 ),
                 false => "the figures are VOID".to_owned(),
@@ -140,14 +145,15 @@ fn paths(table: &Table) -> String {
     };
     let mut text = format!(
         "| clients | path | requests/s | of bare, median (min to max) | p50 ms | p99 ms | CPU µs: server + PostgreSQL | \
-         of it in the slice | in the tree after, s | commits | {disk} | lost |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+         of it in the slice | in the tree after, s | commits | {disk} | RSS MB | lost |\n{}\n",
+        "|---".repeat(13) + "|"
     );
     for row in &table.rows {
         let of_bare = table.ratio(row.name, BARE, row.clients).map_or_else(String::new, percent);
         let (server, database) = row.cpu();
         let _ = writeln!(
             text,
-            "| {} | {} | {:.0} | {of_bare} | {:.2} | {:.2} | {server:.0} + {database:.0} | {:.0} | {} | {} | {} | {} |",
+            "| {} | {} | {:.0} | {of_bare} | {:.2} | {:.2} | {server:.0} + {database:.0} | {:.0} | {} | {} | {} | {:.0} | {} |",
             row.clients,
             row.name,
             row.rate(),
@@ -157,6 +163,7 @@ fn paths(table: &Table) -> String {
             if row.name.starts_with("siv") { format!("{:.1}", row.drain()) } else { String::new() },
             commits(row),
             written(row, table.engine),
+            row.memory(),
             row.lost(),
         );
     }

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 /// A card number to be replaced in a request that is built once.
 pub const PLACEHOLDER: &str = "4242424242424242";
 
+/// Of so many good answers one is looked for after the kill. A prime: a multiple of five would be all uses or no use of what is
+/// mixed four to one.
+pub const SAMPLE: u64 = 97;
+
 /// Writes the next request; `false` when there is none any more.
 pub type Fill = Arc<dyn Fn(&mut Vec<u8>) -> bool + Send + Sync>;
 
@@ -22,9 +26,11 @@ pub struct Target {
     pub server: u32,
     /// The requests.
     pub fill: Fill,
-    /// What stands in a good answer, once for each item; empty is not looked for.
-    pub proof: &'static str,
-    /// Of so many good answers one is kept: its keys. 0 keeps none.
+    /// What stands in a good answer, one of them for each item; none are not looked for.
+    pub proofs: &'static [&'static str],
+    /// Values that one request captures.
+    pub values: u64,
+    /// Of so many good answers one is kept: its keys, or its run. 0 keeps none.
     pub keep_one_of: u64,
 }
 

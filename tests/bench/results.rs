@@ -76,7 +76,7 @@ impl Results {
         };
         let (columns, after) = (wal::columns(&stage.vault.rows).await, stage.machine("after:", flags));
         let durability = match flags.wants("durability") {
-            true => Some(durability::run(&mut stage, flags).await),
+            true => durability::run(&mut stage, flags).await,
             false => None,
         };
         Self {

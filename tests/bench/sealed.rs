@@ -8,7 +8,7 @@ use rustls::crypto::hpke::Hpke as _;
 use serde_json::{Value, json};
 
 use super::cost;
-use super::request::{self, Target};
+use super::request::{self, SAMPLE, Target};
 use super::vault::{Vault, host};
 
 /// Values of one session, a long form's. Neighbouring requests are of different sessions.
@@ -59,7 +59,7 @@ pub async fn captures(vault: &Vault, form: Form, count: usize) -> Target {
         Form::Sealed => "siv capture, session, HPKE form",
     };
     let fill = request::once_each(requests);
-    Target { name, host, server: vault.pid(), fill, proof: "secureValueKey", keep_one_of: 100 }
+    Target { name, host, server: vault.pid(), fill, proofs: &["secureValueKey"], values: 1, keep_one_of: SAMPLE }
 }
 
 fn body(token: &str, form: Form, (described, host): (&Value, &str)) -> Vec<u8> {

@@ -7,6 +7,13 @@ use hdrhistogram::Histogram;
 use super::connection::Answer;
 use super::request::Target;
 
+/// What stands before a key in the answer to a capture.
+const KEY: &str = "\"secureValueKey\":\"";
+/// What stands before a run's id, in an answer and in an entry.
+pub const RUN: &str = "\"runId\":\"";
+/// What stands in a refusal of requests that are too many at once.
+const NO_ROOM: &str = "\"code\":\"overloaded\"";
+
 /// Counts of one slice. Latencies are in microseconds.
 pub struct Slice {
     /// Good answers before the slice's end: what a rate is made of.
@@ -27,8 +34,14 @@ pub struct Slice {
     pub latencies: Histogram<u64>,
     /// Of the others, from when the request was sent.
     pub refusals: Histogram<u64>,
+    /// Values in good answers.
+    pub values: u64,
+    /// Values that may have been stored though nobody was told so.
+    pub unsure: u64,
     /// Keys of values that were acknowledged.
-    pub kept: Vec<String>,
+    pub keys: Vec<String>,
+    /// Runs that were acknowledged.
+    pub runs: Vec<String>,
     /// The first answer that was not good.
     pub complaint: Option<String>,
 }
@@ -47,7 +60,10 @@ impl Slice {
             whole: Duration::ZERO,
             latencies: empty(),
             refusals: empty(),
-            kept: Vec::new(),
+            values: 0,
+            unsure: 0,
+            keys: Vec::new(),
+            runs: Vec::new(),
             complaint: None,
         }
     }
@@ -76,14 +92,19 @@ impl Slice {
         let micros = |begun: Instant| u64::try_from((now - begun).as_micros()).unwrap_or(u64::MAX);
         let Some(answer) = answer else {
             self.broken += 1;
+            self.unsure += target.values;
             return;
         };
-        let items = match target.proof {
-            "" => 1,
-            proof => memchr::memmem::find_iter(answer.body, proof).count() as u64,
+        let times = |text: &str| memchr::memmem::find_iter(answer.body, text).count() as u64;
+        let items = match target.proofs {
+            [] => 1,
+            proofs => proofs.iter().copied().map(times).sum(),
         };
         if !(200..300).contains(&answer.status) || items == 0 {
             self.refused += 1;
+            // Whoever finds no room is turned away before anything is done.
+            let begun = answer.status >= 500 && times(NO_ROOM) == 0;
+            self.unsure += if begun { target.values } else { 0 };
             self.refusals.saturating_record(micros(sent));
             self.complaint.get_or_insert_with(|| format!("{} {}", answer.status, String::from_utf8_lossy(answer.body)));
             return;
@@ -92,8 +113,12 @@ impl Slice {
         self.items += items;
         self.in_time += u64::from(now <= end);
         self.latencies.saturating_record(micros(meant));
+        let values = times(KEY);
+        self.values += values;
+        self.unsure += if values > 0 { target.values.saturating_sub(values) } else { 0 };
         if target.keep_one_of > 0 && self.done.is_multiple_of(target.keep_one_of) {
-            self.kept.extend(keys(answer.body));
+            self.keys.extend(texts(answer.body, KEY));
+            self.runs.extend(texts(answer.body, RUN));
         }
     }
 
@@ -108,7 +133,10 @@ impl Slice {
         self.whole = self.whole.max(other.whole);
         self.latencies.add(&other.latencies).unwrap();
         self.refusals.add(&other.refusals).unwrap();
-        self.kept.extend(other.kept);
+        self.values += other.values;
+        self.unsure += other.unsure;
+        self.keys.extend(other.keys);
+        self.runs.extend(other.runs);
         self.complaint = self.complaint.take().or(other.complaint);
     }
 }
@@ -119,15 +147,14 @@ pub fn millis(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     histogram.value_at_quantile(quantile) as f64 / 1000.0
 }
 
-/// The keys in an answer's body.
-fn keys(body: &[u8]) -> Vec<String> {
-    const NAME: &[u8] = b"\"secureValueKey\":\"";
-    let key = |at: usize| {
-        let rest = &body[at + NAME.len()..];
+/// The texts that follow a name in JSON without blanks.
+pub fn texts(json: &[u8], name: &str) -> Vec<String> {
+    let text = |at: usize| {
+        let rest = &json[at + name.len()..];
         let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
         String::from_utf8_lossy(&rest[..end]).into_owned()
     };
-    memchr::memmem::find_iter(body, NAME).map(key).collect()
+    memchr::memmem::find_iter(json, name).map(text).collect()
 }
 
 #[cfg(test)]
@@ -137,8 +164,8 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        let fill = Arc::new(|_: &mut Vec<u8>| true);
-        Target { name: "", host: String::new(), server: 0, fill, proof: "secureValueKey", keep_one_of: 1 }
+        let (fill, host) = (Arc::new(|_: &mut Vec<u8>| true), String::new());
+        Target { name: "", host, server: 0, fill, proofs: &["secureValueKey", "last4"], values: 1, keep_one_of: 1 }
     }
 
     #[test]
@@ -154,7 +181,31 @@ mod tests {
         count(503, b"{}", begun + length);
         slice.count(None, &target(), (begun, begun), begun);
         assert_eq!((slice.in_time, slice.done, slice.refused, slice.broken), (1, 2, 2, 1));
-        assert_eq!(slice.kept, ["svk_1", "svk_2"]);
+        assert_eq!(slice.keys, ["svk_1", "svk_2"]);
         assert!(slice.complaint.unwrap().contains("422"));
+    }
+
+    #[test]
+    fn captures_and_uses_of_one_path_are_told_apart_and_so_is_what_may_have_been_stored() {
+        let (begun, mut slice) = (Instant::now(), Slice::of(Duration::from_secs(60)));
+        let mut count = |answer: Option<(u16, &[u8])>| {
+            let answer = answer.map(|(status, body)| Answer { status, body });
+            slice.count(answer, &target(), (begun, begun), begun);
+        };
+        count(Some((200, br#"{"results":[{"status":201,"secureValueKey":"svk_1"}]}"#)));
+        count(Some((200, br#"{"runId":"r1","outputs":{"last4":"4242"}}"#)));
+        count(Some((503, br#"{"code":"overloaded"}"#)));
+        count(Some((422, br#"{"code":"validation"}"#)));
+        assert_eq!((slice.done, slice.values, slice.unsure), (2, 1, 0));
+        assert_eq!((slice.keys, slice.runs), (vec!["svk_1".to_owned()], vec!["r1".to_owned()]));
+        let mut slice = Slice::of(Duration::from_secs(60));
+        slice.count(
+            Some(Answer { status: 503, body: br#"{"code":"store.unavailable"}"# }),
+            &target(),
+            (begun, begun),
+            begun,
+        );
+        slice.count(None, &target(), (begun, begun), begun);
+        assert_eq!((slice.values, slice.unsure), (0, 2));
     }
 }

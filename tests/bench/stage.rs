@@ -31,10 +31,6 @@ pub struct Stage {
     /// Numbers of cards.
     pub cards: Cards,
     yardsticks: Vec<(&'static str, Yardstick)>,
-    /// A sample of keys that were acknowledged.
-    pub kept: Vec<String>,
-    /// Captures that were acknowledged, at least.
-    pub acknowledged: u64,
     begun: Machine,
     /// What was not answered well. A refusal is honest, so it voids nothing.
     pub remarks: Vec<String>,
@@ -54,26 +50,13 @@ impl Stage {
             let file = vault.installation.folder.path().join("reference.db");
             format!("sqlite:{}", file.display())
         });
-        let mut yardsticks = vec![
+        let yardsticks = vec![
             (BARE, Yardstick::start("bare", None)),
             (TRANSACTION, Yardstick::start("transaction", Some(&address))),
+            (PEER, Yardstick::start("peer", Some(&address))),
         ];
-        if engine == Engine::Postgres {
-            yardsticks.push((PEER, Yardstick::start("peer", Some(&address))));
-        }
         let reference = reference.map(Rows::Postgres);
-        Self {
-            databases,
-            vault,
-            reference,
-            cards,
-            yardsticks,
-            kept: Vec::new(),
-            acknowledged: FEW,
-            begun,
-            remarks: Vec::new(),
-            void: Vec::new(),
-        }
+        Self { databases, vault, reference, cards, yardsticks, begun, remarks: Vec::new(), void: Vec::new() }
     }
 
     /// A yardstick's requests, if this engine has it.
@@ -83,7 +66,7 @@ impl Stage {
         let body = serde_json::json!({"field": "card-number", "value": PLACEHOLDER});
         let request = request::post(&yardstick.host, path, None, &body);
         let (host, server) = (yardstick.host.clone(), yardstick.pid());
-        Some(Target { name, host, server, fill: self.cards.put_into(request), proof: "", keep_one_of: 0 })
+        Some(Target { name, host, server, fill: self.cards.put_into(request), proofs: &[], values: 0, keep_one_of: 0 })
     }
 
     /// Remarks what was not answered well; nothing but that is no figure at all.

@@ -7,10 +7,11 @@ use tests::installation::{FLOW, SETTINGS};
 use tests::token::LABEL;
 use tests::{Actor, Installation, Serving, Token};
 
+use super::acknowledged::Acknowledged;
 use super::custody;
 use super::database::{Databases, Rows};
 use super::load;
-use super::request::{self, Cards, Target};
+use super::request::{self, Cards, SAMPLE, Target};
 
 /// The tenant that is measured.
 pub const TENANT: &str = "bench";
@@ -57,6 +58,8 @@ pub struct Vault {
     cards: Cards,
     /// Keys of values that are there to be used.
     pub stored: Vec<String>,
+    /// What it acknowledged.
+    pub acknowledged: Acknowledged,
 }
 
 impl Vault {
@@ -98,6 +101,7 @@ impl Vault {
             flows: Default::default(),
             cards,
             stored: Vec::new(),
+            acknowledged: Acknowledged::default(),
         };
         vault.app = vault.tenant(TENANT, token.map(|token| custody::described(token, LABEL))).await;
         vault.auditor = vault.credential(TENANT, "auditor", "").await;
@@ -173,11 +177,12 @@ impl Vault {
             target.fill = request::only(left, target.fill);
             // The first batch's keys are what the flows use.
             target.keep_one_of = u64::from(self.stored.is_empty());
-            let slice = load::closed(&target, 4, Duration::from_secs(5)).await;
+            let mut slice = load::closed(&target, 4, Duration::from_secs(5)).await;
             if self.stored.is_empty() {
-                self.stored.extend(slice.kept);
+                self.stored.clone_from(&slice.keys);
                 self.stored.truncate(BULK);
             }
+            self.acknowledged.take(&mut slice);
             idle = if slice.done == 0 { idle + 1 } else { 0 };
             assert!(idle < 6, "no value can be put in: {:?}", slice.complaint);
             left = left.saturating_sub(slice.done);
@@ -193,51 +198,50 @@ impl Vault {
     fn target(&self, name: &'static str, path: &str, bearer: &str, body: &Value) -> Target {
         let host = host(&self.serving().private);
         let request = request::post(&host, path, Some(bearer), body);
-        Target { name, server: self.pid(), fill: self.cards.put_into(request), host, proof: "last4", keep_one_of: 0 }
+        let fill = self.cards.put_into(request);
+        Target { name, server: self.pid(), fill, host, proofs: &["secureValueKey"], values: 1, keep_one_of: SAMPLE }
     }
 
     /// A capture of one value by the app's server.
     pub fn capture(&self) -> Target {
-        let target = self.target("siv capture, server side", "/v1/values", &self.app, &request::items(1));
-        Target { proof: "secureValueKey", keep_one_of: 100, ..target }
+        self.target("siv capture, server side", "/v1/values", &self.app, &request::items(1))
     }
 
     /// A thousand values in one request.
     pub fn bulk(&self) -> Target {
         let target = self.target("siv bulk", "/v1/values", &self.app, &request::items(BULK));
-        Target { proof: "secureValueKey", ..target }
+        Target { values: BULK as u64, keep_one_of: 0, ..target }
     }
 
     /// A use of stored values by a flow: the one that shows four digits, or the one that reveals.
     pub fn invoke(&self, reveals: bool) -> Target {
-        let (name, flow, proof) = match reveals {
-            false => ("siv invoke, mask", "card-summary", "last4"),
-            true => ("siv invoke, reveal", "reveal-card", "\"card\""),
+        let (name, flow, proofs): (_, _, &[_]) = match reveals {
+            false => ("siv invoke, mask", "card-summary", &["last4"]),
+            true => ("siv invoke, reveal", "reveal-card", &["\"card\""]),
         };
         let bearer = &self.flows[usize::from(reveals)];
-        self.invoke_of(&self.stored, (name, flow, proof), bearer)
+        Target { proofs, ..self.invoke_of(&self.stored, (name, flow), bearer) }
     }
 
-    fn invoke_of(&self, keys: &[String], (name, flow, proof): (&'static str, &str, &'static str), by: &str) -> Target {
+    fn invoke_of(&self, keys: &[String], (name, flow): (&'static str, &str), by: &str) -> Target {
         let host = host(&self.serving().private);
         let path = format!("/v1/flows/{flow}/invoke");
         let request = |key: &String| request::post(&host, &path, Some(by), &json!({"inputs": {"card": key}}));
         let fill = request::in_turn(keys.iter().map(request).collect());
-        Target { name, server: self.pid(), fill, host, proof, keep_one_of: 0 }
+        Target { name, server: self.pid(), fill, host, proofs: &["last4"], values: 0, keep_one_of: SAMPLE }
     }
 
     /// One use of each of these keys.
     pub fn open_each(&self, keys: &[String]) -> Target {
-        let target = self.invoke_of(keys, ("opening", "card-summary", "last4"), &self.flows[0]);
-        Target { fill: request::only(keys.len() as u64, target.fill), ..target }
+        let target = self.invoke_of(keys, ("opening", "card-summary"), &self.flows[0]);
+        Target { keep_one_of: 0, fill: request::only(keys.len() as u64, target.fill), ..target }
     }
 
     /// Four captures to one use.
     pub fn mixed(&self) -> Target {
         let (capture, invoke) = (self.capture(), self.invoke(false));
         let fill = request::four_to_one(capture.fill, invoke.fill);
-        // Both answers hold their status; a capture's holds a key besides, which `capture` alone looks for.
-        Target { name: "siv mixed, 80 captures to 20 uses", fill, proof: "", keep_one_of: 0, ..self.capture() }
+        Target { name: "siv mixed, 80 captures to 20 uses", fill, proofs: &["secureValueKey", "last4"], ..capture }
     }
 
     /// `kill -9`.
