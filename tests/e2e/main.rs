@@ -28,6 +28,8 @@ mod metrics;
 mod nodes;
 mod operators;
 mod postgres;
+mod postgres_schema;
+mod postgres_start;
 mod refusals;
 mod replica;
 mod root_rotation;

@@ -1,15 +1,18 @@
 //! Several nodes on one database and one key store: what one of them did holds on the other, and losing one loses nothing.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Actor, Answer, Postgres, Served};
+use tests::{Actor, Answer, Postgres, Served, bound};
 
 use super::command_line::{APP, FLOW, Installation, Serving, credential, text, write};
 
 /// Rounds in which both nodes want the same value.
 const ROUNDS: usize = 20;
+/// How often the node that integrates is frozen.
+const FREEZES: u64 = 3;
 /// What comes at all comes sooner.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -86,6 +89,11 @@ impl Nodes {
 
     /// A node serves, saw nothing altered, and the log that it shows verifies offline.
     pub(super) async fn verify(&self, node: &Serving) {
+        self.verify_since(None, node).await;
+    }
+
+    /// The same, and it goes on from a checkpoint that was kept.
+    async fn verify_since(&self, kept: Option<&str>, node: &Serving) {
         let metrics = Actor::new(&node.private, None).get("/metrics").await.expect(200).text;
         for line in ["siv_log_serving 1\n", "siv_log_alarms 0\n"] {
             assert!(metrics.contains(line), "{metrics}");
@@ -97,7 +105,10 @@ impl Nodes {
         let out = own.path().join("bundle").display().to_string();
         let exported = node.command(&self.auditor, &["log", "export", "--out", &out]);
         assert!(exported.status.success(), "{}", text(&exported.stderr));
-        let checked = node.command("", &["log", "verify", &out, "--vkey", &vkey]);
+        let mut verify = vec!["log", "verify", &out, "--vkey", &vkey];
+        let kept = kept.map(|kept| write(own.path(), "kept", kept));
+        verify.extend(kept.iter().flat_map(|kept| ["--since", kept.as_str()]));
+        let checked = node.command("", &verify);
         assert!(checked.status.success(), "{}", text(&checked.stderr));
     }
 }
@@ -128,6 +139,61 @@ impl Nodes {
                 _ => assert!(begun.elapsed() < PATIENCE, "nobody integrates for both: {before:?} {after:?}"),
             }
         }
+    }
+
+    /// The node that integrates, and the other one.
+    async fn by_office(&self) -> (&Serving, &Serving) {
+        if self.integrating().await { (&self.one, &self.two) } else { (&self.two, &self.one) }
+    }
+
+    /// The node acknowledges a run and, alone, brings its entry into the tree within five seconds of a moment.
+    async fn takes_over(&self, node: &Serving, moment: Instant, cards: &mut Vec<String>) {
+        let before = integrated(node).await;
+        let receipt = loop {
+            // One whose use was refused may have been used all the same.
+            let answer = self.summary(&cards.pop().expect("it acknowledges nothing"), node).await;
+            if answer.status == 200 {
+                assert_eq!(answer.json()["outputs"]["last4"], "4242");
+                break json!({ "receipt": answer.json()["receipts"][0] });
+            }
+            assert_eq!(answer.status, 503, "{}", answer.text);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let acknowledged = moment.elapsed();
+        let auditor = Actor::new(&node.private, Some(&self.auditor));
+        until(200, async || auditor.post("/v1/log/proof", &receipt).await).await;
+        let took = moment.elapsed();
+        println!("the other node acknowledged after {acknowledged:?}, and its entry was in the tree after {took:?}");
+        assert!(integrated(node).await > before, "it was not the node that is left");
+        let bound = bound(Duration::from_secs(5), Duration::from_secs(30));
+        assert!(took < bound, "taken over after {took:?}");
+    }
+
+    async fn captures(&self, count: usize, node: &Serving) -> Vec<String> {
+        let mut cards = Vec::new();
+        for _ in 0..count {
+            cards.push(self.capture(node).await);
+        }
+        cards
+    }
+}
+
+/// Heads of one log that the nodes showed, in the order in which they were asked.
+#[derive(Default)]
+struct Heads {
+    roots: BTreeMap<u64, String>,
+}
+
+impl Heads {
+    /// None is smaller than one before, and none of the same size is another.
+    async fn see(&mut self, node: &Serving, nodes: &Nodes) -> String {
+        let note = Actor::new(&node.private, Some(&nodes.auditor)).checkpoint("").await;
+        let mut lines = note.lines().skip(1);
+        let (size, root) = (lines.next().unwrap().parse().unwrap(), lines.next().unwrap());
+        assert!(self.roots.keys().all(|seen| *seen <= size), "{size} after {:?}", self.roots.keys());
+        let seen = self.roots.entry(size).or_insert_with(|| root.to_owned());
+        assert_eq!(seen, root, "two heads of {size} entries");
+        note
     }
 }
 
@@ -193,29 +259,53 @@ async fn what_is_changed_on_one_node_holds_on_the_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_that_integrates_is_killed_and_the_other_takes_over_and_leaves_nothing_undone() {
     let nodes = Nodes::start();
-    let mut cards = Vec::new();
-    for _ in 0..10 {
-        cards.push(nodes.capture(&nodes.one).await);
-        cards.push(nodes.capture(&nodes.two).await);
-    }
-    // The one that integrates is killed: the other has to take over.
-    let of_one = nodes.integrating().await;
-    let (killed, left) = if of_one { (&nodes.one, &nodes.two) } else { (&nodes.two, &nodes.one) };
+    let mut cards = nodes.captures(10, &nodes.one).await;
+    cards.extend(nodes.captures(10, &nodes.two).await);
+    let (killed, left) = nodes.by_office().await;
+    let moment = Instant::now();
     killed.signal(Signal::KILL);
-    let before = integrated(left).await;
-    let mut last = None;
+    nodes.takes_over(left, moment, &mut cards).await;
     for card in &cards {
         let answer = nodes.summary(card, left).await.expect(200);
         assert_eq!(answer.json()["outputs"]["last4"], "4242");
-        last = answer.json()["receipts"][0].as_str().map(str::to_owned);
     }
-    let receipt = json!({ "receipt": last.unwrap() });
-    let auditor = Actor::new(&left.private, Some(&nodes.auditor));
-    let took = until(200, async || auditor.post("/v1/log/proof", &receipt).await).await;
-    println!("integrated {took:?} after the last entry, by node {}", if of_one { "two" } else { "one" });
-    // The last receipt is of the node that is left, and nobody else can have integrated it.
-    assert!(integrated(left).await > before, "it was not the node that is left");
     nodes.verify(left).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_that_integrates_is_frozen_and_the_other_takes_over_and_no_second_head_is_written_when_it_goes_on() {
+    let nodes = Nodes::start();
+    let (mut heads, mut kept) = (Heads::default(), None);
+    for round in 0..FREEZES {
+        let mut cards = nodes.captures(40, &nodes.one).await;
+        let (frozen, other) = nodes.by_office().await;
+        // With entries in its hands, so that it is frozen at work.
+        let items = json!({"items": [{"field": "card-number", "value": "4242424242424242"}]});
+        let app = Actor::new(&frozen.private, Some(&nodes.app));
+        let held = futures_util::future::join_all((0..16).map(|_| app.post("/v1/values", &items)));
+        let meanwhile = async {
+            tokio::time::sleep(Duration::from_millis(5 + 70 * round)).await;
+            let moment = Instant::now();
+            frozen.signal(Signal::STOP);
+            nodes.takes_over(other, moment, &mut cards).await;
+            kept = Some(heads.see(other, &nodes).await);
+            frozen.signal(Signal::CONT);
+        };
+        tokio::join!(held, meanwhile);
+        // It goes on with the head that it knew, while both are given work.
+        for _ in 0..10 {
+            until(200, async || app.post("/v1/values", &items).await).await;
+            nodes.capture(other).await;
+            heads.see(frozen, &nodes).await;
+            heads.see(other, &nodes).await;
+        }
+    }
+    println!("{} heads, none of them twice", heads.roots.len());
+    for node in [&nodes.one, &nodes.two] {
+        nodes.verify_since(kept.as_deref(), node).await;
+    }
+    nodes.one.stop();
+    nodes.two.stop();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A secret stands nowhere but where it must.
 
 use base64ct::Encoding as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::bodies::{canary, holds, scan, spellings};
 use tests::{Siv, bodies};
 
@@ -41,6 +41,39 @@ async fn a_captured_value_stands_in_no_file_and_in_no_log_line() {
     scan(&folder, &secrets);
     siv.terminate();
     scan(&folder, &secrets);
+}
+
+/// The line at the end of a request's span, as soon as it is written.
+fn line_of_request(member: &str, id: &str, siv: &Siv) -> Value {
+    for _ in 0..200 {
+        let log = siv.log_text();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut ends = lines.filter(|line| line["message"] == "close" && line["span"]["name"] == "request");
+        if let Some(end) = ends.find(|line| line["span"][member] == id) {
+            return end;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("no line of a request has the {member} {id}");
+}
+
+#[tokio::test]
+async fn the_line_of_a_request_has_the_id_that_its_answer_names() {
+    let siv = Siv::start();
+    let wrong = siv.stranger().get("/v1/log/entries").await.expect(401);
+    let right = siv.auditor().get("/v1/log/entries").await.expect(200);
+    for answer in [&wrong, &right] {
+        let line = line_of_request("request_id", answer.header("x-request-id").unwrap(), &siv);
+        let status = &line["span"]["status"];
+        assert_eq!((&line["span"]["route"], status), (&json!("/v1/log/entries"), &json!(answer.status)));
+    }
+    assert_ne!(wrong.header("x-request-id"), right.header("x-request-id"));
+    // A caller's own stands beside the vault's, and is the one in the answer.
+    let request = siv.auditor().request(reqwest::Method::GET, "/v1/log/entries").header("x-request-id", "order-4711");
+    let given = siv.auditor().send(request).await.expect(200);
+    assert_eq!(given.header("x-request-id"), Some("order-4711"));
+    let line = line_of_request("given_id", "order-4711", &siv);
+    assert!(line["span"]["request_id"].as_str().is_some_and(|id| uuid::Uuid::parse_str(id).is_ok()), "{line}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -71,6 +72,15 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
   if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
   int result = real(clock, now);
   if (result == 0 && clock == CLOCK_REALTIME && left) now->tv_sec += __atomic_load_n(left + 2, __ATOMIC_SEQ_CST);
+  return result;
+}
+
+// PostgreSQL asks for the time so.
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+  static int (*real)(struct timeval *, void *);
+  if (!real) real = (int (*)(struct timeval *, void *))dlsym(RTLD_NEXT, "gettimeofday");
+  int result = real(now, zone);
+  if (result == 0 && left) now->tv_sec += __atomic_load_n(left + 2, __ATOMIC_SEQ_CST);
   return result;
 }
 

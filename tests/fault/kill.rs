@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Actor, Siv};
+use tokio::task::JoinHandle;
+
+use super::seed;
 
 /// What the callers were told before the process died.
 #[derive(Default)]
@@ -60,9 +63,7 @@ async fn kill_nine_under_load_loses_nothing_acknowledged() {
     let mut siv = Siv::start();
     let told = Arc::new(Mutex::new(Told::default()));
     for round in 0..rounds() {
-        let callers =
-            Arc::new(Callers { app: siv.app(), charge: siv.flow("charge-card"), summary: siv.flow("card-summary") });
-        let workers: Vec<_> = (0..16).map(|_| tokio::spawn(work(Arc::clone(&callers), Arc::clone(&told)))).collect();
+        let workers = set_to_work(&siv, &told);
         // Killed when this round has had some work acknowledged, a little more of it each round.
         let (before, more) = (told.lock().unwrap().runs.len(), 12 + round * 7 % 40);
         let worked = async {
@@ -79,14 +80,45 @@ async fn kill_nine_under_load_loses_nothing_acknowledged() {
         check(&siv, &told).await;
     }
     siv.verify_log().unwrap();
+    say(&told);
+}
+
+/// Killed on entry to a sync: what was being made durable was written, and nobody was told that it is durable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_killed_at_a_sync_under_load_loses_nothing_acknowledged() {
+    let mut siv = Siv::start();
+    let told = Arc::new(Mutex::new(Told::default()));
+    for round in 0..rounds() {
+        // `siv dev` needs dozens of them to start.
+        let fault = format!("fsync:signal=KILL:when={}", 120 + seed::number(round) % 120);
+        siv.kill();
+        siv.begin_with_faults(std::slice::from_ref(&fault)).unwrap_or_else(|why| panic!("{fault}: {why}"));
+        let before = told.lock().unwrap().runs.len();
+        let workers = set_to_work(&siv, &told);
+        let ended = tokio::task::block_in_place(|| siv.ended_by());
+        assert_eq!(ended, Some(9), "{fault}: it was not the sync that ended it");
+        for worker in workers {
+            worker.await.unwrap();
+        }
+        println!("{fault}: {} runs were answered", told.lock().unwrap().runs.len() - before);
+        siv.begin().unwrap_or_else(|why| panic!("{fault}: {why}"));
+        check(&siv, &told).await;
+    }
+    siv.verify_log().unwrap();
+    say(&told);
+}
+
+fn set_to_work(siv: &Siv, told: &Arc<Mutex<Told>>) -> Vec<JoinHandle<()>> {
+    let callers =
+        Arc::new(Callers { app: siv.app(), charge: siv.flow("charge-card"), summary: siv.flow("card-summary") });
+    (0..16).map(|_| tokio::spawn(work(Arc::clone(&callers), Arc::clone(told)))).collect()
+}
+
+fn say(told: &Mutex<Told>) {
     let told = told.lock().unwrap();
-    println!(
-        "{} rounds: {} cards, {} spent codes, {} runs kept",
-        rounds(),
-        told.cards.len(),
-        told.spent.len(),
-        told.runs.len()
-    );
+    let (cards, spent, runs) = (told.cards.len(), told.spent.len(), told.runs.len());
+    println!("{} rounds: {cards} cards, {spent} spent codes, {runs} runs kept", rounds());
+    assert!(runs > 0, "nothing was answered before");
 }
 
 /// Everything the callers were told still holds.

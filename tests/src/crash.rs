@@ -2,6 +2,7 @@
 //! told in a file.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -19,6 +20,15 @@ impl Crash {
     pub fn new(folder: &Path) -> Self {
         let crash = Self { file: folder.join("steps-left") };
         crash.write(0, 0, 0);
+        crash
+    }
+
+    /// The same for a process of another user.
+    pub fn for_everybody(folder: &Path) -> Self {
+        let crash = Self::new(folder);
+        for (path, mode) in [(folder, 0o755), (&crash.file, 0o666)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
         crash
     }
 

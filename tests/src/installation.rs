@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process;
 use super::siv::binary;
+use super::{bound, process};
 
 /// An app with one field, and the flow that reads it.
 pub const APP: &str = r#"
@@ -241,10 +241,10 @@ impl Serving {
         let _ = self.child.wait();
     }
 
-    /// SIGTERM; the exit code once it is gone.
+    /// SIGTERM; the exit code once it is gone, which is promised within 30 seconds.
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
-        let end = Instant::now() + Duration::from_secs(90);
+        let end = Instant::now() + bound(Duration::from_secs(30), Duration::from_secs(90));
         while self.runs() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }

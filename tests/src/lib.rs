@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod bodies;
+pub mod bound;
 pub mod crash;
 pub mod custody;
 pub mod installation;
@@ -17,6 +18,7 @@ pub mod token;
 pub mod wire;
 
 pub use actor::{Actor, Answer};
+pub use bound::bound;
 pub use custody::Custody;
 pub use installation::{Installation, Serving};
 pub use load::{Load, Told};

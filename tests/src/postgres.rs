@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::Signal;
@@ -24,18 +24,23 @@ impl Postgres {
 
     /// The same with settings, such as `restart_after_crash=off`.
     pub fn start_with(settings: &[&str]) -> Self {
-        Self::launch(settings, None)
+        Self::launch(settings, Vec::new())
+    }
+
+    /// A server that finds this in its environment.
+    pub fn start_in(environment: Vec<(String, String)>) -> Self {
+        Self::launch(&[], environment)
     }
 
     /// A streaming standby of another one.
     pub fn standby_of(primary: &Self) -> Self {
-        Self::launch(&[], Some(&primary.folder))
+        Self::launch(&[], vec![("SIV_STANDBY_OF".to_owned(), primary.folder.clone())])
     }
 
-    fn launch(settings: &[&str], primary: Option<&str>) -> Self {
+    fn launch(settings: &[&str], environment: Vec<(String, String)>) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("throwaway-postgres");
         let mut command = Command::new(script);
-        command.envs(primary.map(|folder| ("SIV_STANDBY_OF", folder)));
+        command.envs(environment);
         let mut child = command.args(settings).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let mut folder = String::new();
@@ -70,6 +75,11 @@ impl Postgres {
     /// The address of a database of this server.
     pub fn address_of(&self, database: &str) -> String {
         format!("postgres:///{database}?host={}&user=postgres", self.folder)
+    }
+
+    /// Where its files lie: for who damages them while it is stopped.
+    pub fn data(&self) -> PathBuf {
+        Path::new(&self.folder).join("data")
     }
 
     /// Ends the server at once and without a word, as `pg_ctl restart -m immediate` does.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{children_of, signal};
-use super::{Actor, Answer};
+use super::{Actor, Answer, bound};
 
 /// A running vault with its demo tenant.
 pub struct Siv {
@@ -188,12 +188,12 @@ impl Siv {
         }
     }
 
-    /// SIGTERM; the exit code once it is gone.
+    /// SIGTERM; the exit code once it is gone, which is promised within 30 seconds.
     pub fn terminate(&mut self) -> Option<i32> {
         let pid = self.pid();
         let mut child = self.child.take()?;
         signal(pid, rustix::process::Signal::TERM);
-        let end = Instant::now() + Duration::from_secs(40);
+        let end = Instant::now() + bound(Duration::from_secs(30), Duration::from_secs(90));
         while Instant::now() < end {
             if let Ok(Some(status)) = child.try_wait() {
                 return status.code();
