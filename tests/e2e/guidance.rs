@@ -311,3 +311,38 @@ fn arguments_that_are_none_are_told_as_json_to_who_asked_for_it() {
     let help = run(&["--help", "--json"]);
     assert!(help.status.success() && help.stderr.is_empty());
 }
+
+#[test]
+fn a_root_key_that_is_made_is_told_and_one_that_is_not_there_is_told_as_that() {
+    let installation = Installation::described();
+    let first = installation.run(&["init", "--json"]);
+    assert!(first.status.success() && said(&first).contains("keep a copy of it elsewhere"), "{}", said(&first));
+    let root = printed(&first)["rootKey"].as_str().map(std::path::PathBuf::from).unwrap();
+    assert!(root.ends_with("root/root.key"), "{}", root.display());
+    let again = installation.run(&["init", "--json"]);
+    assert!(again.status.success() && printed(&again)["rootKey"].is_null());
+    assert!(!said(&again).contains("root key"), "{}", said(&again));
+    let root = installation.folder.path().join("root/root.key");
+    fs::remove_file(&root).unwrap();
+    for command in ["serve", "init"] {
+        let refused = said(&installation.run(&[command]));
+        assert!(refused.contains("there is no root key at ") && refused.contains("root/root.key"), "{refused}");
+        assert!(refused.contains("copy it from the first node") && !refused.contains("database"), "{refused}");
+        assert!(!root.exists(), "{command} made another one");
+    }
+}
+
+#[test]
+fn a_secret_that_was_typed_as_an_argument_is_not_repeated() {
+    let run = |arguments: &[&str]| Command::new(binary()).args(arguments).env_clear().output().unwrap();
+    for (arguments, next) in [
+        (&["unseal", "correct-horse-battery"][..], "--passphrase-file"),
+        (&["credential", "revoke", "correct-horse-battery"], "SIV_CREDENTIAL"),
+        (&["unseal", "correct-horse-battery", "--json"], "--passphrase-file"),
+    ] {
+        let refused = run(arguments);
+        let told = said(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(!told.contains("horse") && told.contains(next), "{told}");
+    }
+}

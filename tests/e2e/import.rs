@@ -9,18 +9,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::bodies::{self, canary, holds, spellings};
-use tests::{Siv, siv::binary};
+use tests::{Actor, Postgres, Served, Siv, siv::binary};
 
-/// `siv import` as the demo app, with standard input to be written.
-fn start(siv: &Siv, arguments: &[&str], credential: &str) -> Child {
+/// `siv import` in a folder, with standard input to be written.
+fn start(folder: &Path, arguments: &[&str], caller: &Actor) -> Child {
     let mut command = Command::new(binary());
-    command.arg("import").args(arguments).current_dir(siv.folder());
-    command.env("SIV_URL", siv.app().base()).env("SIV_CREDENTIAL", credential);
+    command.arg("import").args(arguments).current_dir(folder);
+    command.env("SIV_URL", caller.base()).env("SIV_CREDENTIAL", caller.bearer());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// As the demo app.
 fn import(siv: &Siv, arguments: &[&str], input: &str) -> Output {
-    let mut child = start(siv, arguments, siv.app().bearer());
+    import_as(&siv.app(), siv.folder(), arguments, input)
+}
+
+fn import_as(caller: &Actor, folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut child = start(folder, arguments, caller);
     // Whoever refuses its arguments does not read.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
@@ -31,7 +36,11 @@ fn said(output: &Output) -> String {
 }
 
 fn read(siv: &Siv, name: &str) -> String {
-    std::fs::read_to_string(siv.folder().join(name)).unwrap_or_else(|why| panic!("{name}: {why}"))
+    read_in(siv.folder(), name)
+}
+
+fn read_in(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).unwrap_or_else(|why| panic!("{name}: {why}"))
 }
 
 /// The rows of a CSV of ours without its header.
@@ -56,7 +65,7 @@ async fn each_line_of_a_csv_becomes_a_value_or_a_reject_that_tells_no_value() {
     );
     let arguments = ["--app", "demo-shop", "--out", "keys.csv", "--rejects", "rejects.csv", "--json"];
     let output = import(&siv, &arguments, &input);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&summary["captured"], &summary["rejected"]), (&json!(2), &json!(3)));
     let keys = rows(&read(&siv, "keys.csv"));
@@ -86,7 +95,7 @@ async fn columns_named_for_fields_and_json_lines_are_read_too() {
     let input = format!("customer,pan,login\n7,{card},\n8,,{password}\n9,4242,\n");
     let wide = ["--field-columns", "pan=card-number,login=password", "--out", "wide.jsonl"];
     let output = import(&siv, &wide, &input);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(said(&output).contains("line 4 card-number: validation too_short"), "{}", said(&output));
     let keys: Vec<Value> = read(&siv, "wide.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&keys[0]["line"], &keys[0]["field"]), (&json!(2), &json!("card-number")));
@@ -116,7 +125,7 @@ async fn an_import_for_another_app_or_by_another_kind_of_credential_captures_not
     let output = import(&siv, &["--app", "other", "--out", "other.csv"], &input);
     assert!(!output.status.success() && said(&output).contains("policy.denied"), "{}", said(&output));
     assert!(said(&output).contains("an app credential of other, the app that --app names"), "{}", said(&output));
-    let mut child = start(&siv, &["--out", "operator.csv"], siv.operator().bearer());
+    let mut child = start(siv.folder(), &["--out", "operator.csv"], &siv.operator());
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success(), "{}", said(&output));
@@ -134,24 +143,25 @@ fn wait_for_lines(path: &Path, lines: usize) {
     }
 }
 
-#[tokio::test]
-async fn an_import_that_is_killed_goes_on_and_captures_each_line_once() {
-    const LINES: usize = 600;
-    let siv = Siv::start();
+/// Lines of the import that is killed.
+const LINES: usize = 600;
+
+/// One line in fifty is no card.
+const fn is_card(at: usize) -> bool {
+    at % 50 != 7
+}
+
+/// Imports cards, killed again and again, then to its end: the key of each card that was captured, one line each.
+fn import_killed(app: &str, caller: &Actor, folder: &Path) -> Vec<(String, String)> {
     let cards: Vec<String> = (0..LINES).map(|_| bodies::card_number()).collect();
     let mut input = "field,value\n".to_owned();
     for (at, card) in cards.iter().enumerate() {
-        // One line in fifty is no card.
-        input.push_str(&format!("card-number,{}\n", if at % 50 == 7 { "4242" } else { card }));
+        input.push_str(&format!("card-number,{}\n", if is_card(at) { card } else { "4242" }));
     }
-    let bad = (0..LINES).filter(|at| at % 50 == 7).count();
-    let arguments =
-        ["--app", "demo-shop", "--out", "keys.csv", "--rejects", "no.csv", "--resume", "state", "--batch", "10"];
-    let out = siv.folder().join("keys.csv");
-    let mut kills = 0;
+    let arguments = ["--app", app, "--out", "keys.csv", "--rejects", "no.csv", "--resume", "state", "--batch", "10"];
     // It gets a part of its input, and is killed while requests are under way; each time it gets further.
     for lines in [31, 150, 290, 430] {
-        let mut child = start(&siv, &arguments, siv.app().bearer());
+        let mut child = start(folder, &arguments, caller);
         let part: String = input.split_inclusive('\n').take(lines + 121).collect();
         let mut pipe = child.stdin.take().unwrap();
         let writer = std::thread::spawn(move || {
@@ -159,36 +169,55 @@ async fn an_import_that_is_killed_goes_on_and_captures_each_line_once() {
             // Held open: it must not believe that this was all.
             std::thread::sleep(Duration::from_millis(300));
         });
-        wait_for_lines(&out, lines);
+        wait_for_lines(&folder.join("keys.csv"), lines);
         let pid = child.id();
         let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
         assert!(cards.iter().all(|card| !holds(&command_line, card.as_bytes())));
         child.kill().unwrap();
         assert!(!child.wait().unwrap().success());
         writer.join().unwrap();
-        kills += 1;
     }
-    assert_eq!(kills, 4);
-    let output = import(&siv, &arguments, &input);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    let keys = rows(&read(&siv, "keys.csv"));
+    let output = import_as(caller, folder, &arguments, &input);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let keys = rows(&read_in(folder, "keys.csv"));
     let lines: Vec<usize> = keys.iter().map(|row| row[0].parse().unwrap()).collect();
-    let expected: Vec<usize> = (0..LINES).filter(|at| at % 50 != 7).map(|at| at + 2).collect();
+    let expected: Vec<usize> = (0..LINES).filter(|at| is_card(*at)).map(|at| at + 2).collect();
     assert_eq!(lines, expected, "a line is there twice, or not at all");
-    assert_eq!(rows(&read(&siv, "no.csv")).len(), bad);
-    // As many captures as lines: none was made twice.
-    assert_eq!(siv.entries("action=value.captured").await.len(), LINES - bad);
-    for at in [0, 1, keys.len() / 2, keys.len() - 1] {
-        assert_eq!(revealed(&siv, &keys[at][3]).await, cards[lines[at] - 2]);
-    }
-    let state = siv.folder().join("state");
-    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(rows(&read_in(folder, "no.csv")).len(), LINES - expected.len());
+    let mode = std::fs::metadata(folder.join("state")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     // Once more: there is nothing left to do, and another input is not taken for the same one.
-    let output = import(&siv, &arguments, &input);
-    assert_eq!(rows(&read(&siv, "keys.csv")).len(), LINES - bad, "{}", said(&output));
+    let output = import_as(caller, folder, &arguments, &input);
+    assert_eq!(rows(&read_in(folder, "keys.csv")).len(), expected.len(), "{}", said(&output));
     assert!(said(&output).contains("nothing was captured this time"), "{}", said(&output));
-    let other = import(&siv, &arguments, &input[..input.len() / 2]);
+    let other = import_as(caller, folder, &arguments, &input[..input.len() / 2]);
     assert!(said(&other).contains("not the one this import began with"), "{}", said(&other));
+    keys.into_iter().map(|row| row[3].clone()).zip(lines.iter().map(|line| cards[line - 2].clone())).collect()
+}
+
+#[tokio::test]
+async fn an_import_that_is_killed_goes_on_and_captures_each_line_once() {
+    let siv = Siv::start();
+    let captured = import_killed("demo-shop", &siv.app(), siv.folder());
+    // As many captures as lines: none was made twice.
+    assert_eq!(siv.entries("action=value.captured").await.len(), captured.len());
+    for at in [0, 1, captured.len() / 2, captured.len() - 1] {
+        let (key, card) = &captured[at];
+        assert_eq!(revealed(&siv, key).await, *card);
+    }
+}
+
+#[tokio::test]
+async fn an_import_into_postgresql_that_is_killed_goes_on_and_captures_each_line_once() {
+    let postgres = Postgres::start();
+    let served = Served::on_postgres(&postgres);
+    let captured = import_killed("shop", &served.app(), served.folder());
+    assert_eq!(served.entries("action=value.captured").await.len(), captured.len());
+    for at in [0, 1, captured.len() / 2, captured.len() - 1] {
+        let (key, card) = &captured[at];
+        let answer = served.invoke("card-summary", key, None).await.expect(200);
+        assert_eq!(answer.json()["outputs"]["last4"], card[card.len() - 4..]);
+    }
 }
 
 /// A vault that is full at first, then breaks off, then answers; it keeps what each request was sent under.
@@ -227,9 +256,59 @@ async fn an_import_sends_the_same_request_again_while_the_vault_is_away() {
     child.stdin.take().unwrap().write_all(b"field,value\nnote,a\nnote,b\n").unwrap();
     let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
     assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("answers 503: each request is sent again"), "{}", said(&output));
     let sent = kept.lock().unwrap();
     assert_eq!(sent.len(), 3);
     assert!(sent.iter().all(|request| *request == sent[0]), "another request was sent");
     let keys = std::fs::read_to_string(folder.path().join("keys.csv")).unwrap();
     assert_eq!(rows(&keys).len(), 2);
+}
+
+/// An import into nowhere, or into a vault of the test's own.
+fn lonely(folder: &Path, base: &str, arguments: &[&str]) -> Child {
+    let mut command = Command::new(binary());
+    command.arg("import").args(arguments).current_dir(folder).env("SIV_URL", base).env("SIV_CREDENTIAL", "siv_app_x");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn an_import_into_a_vault_that_is_not_there_ends_at_once() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let begun = Instant::now();
+    let mut child = lonely(folder.path(), &format!("http://{free}"), &["--out", "keys.csv"]);
+    child.stdin.take().unwrap().write_all(b"field,value\nnote,a\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("could not be reached") && said(&output).contains("SIV_URL"), "{}", said(&output));
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(!folder.path().join("keys.csv").exists(), "the command can be run again as it stands");
+}
+
+#[test]
+fn a_header_with_a_misspelt_column_is_refused_before_anything_is_sent() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut child = lonely(folder.path(), "http://127.0.0.1:9", &["--out", "keys.csv"]);
+    child.stdin.take().unwrap().write_all(b"field,value,ttl\nnote,a,60\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("of column 3 nothing is known") && said(&output).contains("ttlSeconds"));
+}
+
+#[test]
+fn an_import_that_is_ended_says_how_it_goes_on() {
+    let folder = tempfile::TempDir::new().unwrap();
+    // Its input does not end: it waits.
+    let mut child = lonely(folder.path(), "http://127.0.0.1:9", &["--out", "keys.csv", "--resume", "state"]);
+    let pipe = child.stdin.take().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !folder.path().join("state").exists() {
+        assert!(Instant::now() < end, "it does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    tests::process::signal(child.id(), rustix::process::Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    drop(pipe);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("--resume state goes on where it was"), "{}", said(&output));
 }

@@ -15,6 +15,7 @@ mod custody_outages;
 mod custody_pins;
 mod custody_tokens;
 mod docs;
+mod draining;
 mod first_run;
 mod flows;
 mod frozen;

@@ -134,3 +134,28 @@ fn a_postgresql_that_could_lose_commits_or_is_named_unsafely_is_refused_at_start
     }
     assert!(!installation.folder.path().join("key-store").exists(), "nothing was made");
 }
+
+#[test]
+fn a_database_without_tables_is_not_filled_where_the_key_store_has_an_installation() {
+    let postgres = Postgres::start();
+    let installation = Installation::described();
+    installation.rewrite("sqlite:rows/siv.db", &postgres.create_database("siv_rows"));
+    let operator = credential(&installation.init());
+    let serving = Serving::start(&installation);
+    assert!(serving.command(&operator, &["tenant", "create", "acme"]).status.success());
+    serving.stop();
+    installation.rewrite("sqlite:rows/siv.db", &postgres.create_database("siv_orws"));
+    let checkpoint = write(installation.folder.path(), "checkpoint", "none");
+    // Twice: the first must have written nothing.
+    for command in [&["serve"][..], &["init"], &["recover", "--accept-database-of", &checkpoint], &["serve"]] {
+        let refused = installation.run(command);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{command:?}: {said}");
+        for part in ["holds no installation", "Nothing was written", "put back the backup", "mend `database`"] {
+            assert!(said.contains(part), "{command:?}: {said}");
+        }
+    }
+    installation.rewrite("sqlite:rows/siv.db", &postgres.address_of("siv_rows"));
+    Serving::start(&installation).stop();
+    assert!(text(&installation.run(&["init"]).stderr).contains("used already"), "it is the one it was");
+}

@@ -156,6 +156,8 @@ struct Document {
     #[serde(default)]
     hsm_lost_after_seconds: LostAfter,
     #[serde(default)]
+    drain_seconds: u16,
+    #[serde(default)]
     plain_capture: bool,
     #[serde(default)]
     log_level: LogLevel,
@@ -190,6 +192,8 @@ pub struct Settings {
     pub hsm_workers: NonZeroU16,
     /// So long a token that custodians call lost is waited for before it is silent.
     pub hsm_lost_after: Duration,
+    /// So long it serves on after it was asked to end, and says that it is not ready.
+    pub drain: Duration,
     /// The vault's origin as browsers see it; `None` takes the public listener's own address (`siv dev`).
     pub public_url: Option<String>,
     /// Whether captures may come unsealed inside TLS.
@@ -247,6 +251,7 @@ impl Settings {
             hsm_modules: None,
             hsm_workers: hsm_workers(),
             hsm_lost_after: LostAfter::default().into(),
+            drain: Duration::ZERO,
             public_url: None,
             plain_capture: true,
             log_level: LogLevel::default(),
@@ -278,6 +283,7 @@ impl Settings {
             hsm_modules: document.hsm_modules,
             hsm_workers: document.hsm_workers,
             hsm_lost_after: document.hsm_lost_after_seconds.into(),
+            drain: Duration::from_secs(document.drain_seconds.into()),
             public_url: Some(document.public_url),
             plain_capture: document.plain_capture,
             log_level: document.log_level,

@@ -178,7 +178,9 @@ fn next(approval: &Value, keks: &[&str]) -> Vec<String> {
     let (id, act) = (text(approval, "approvalId"), text(approval, "act"));
     match (text(approval, "state"), act) {
         ("requested", _) => vec![
-            format!("siv keys approve {id}  (as another custodian)"),
+            // Over two rows, so that it can be copied from a terminal.
+            format!("as another custodian: siv keys approve {id} \\"),
+            format!("--digest {}", text(approval, "digest")),
             format!("siv keys withdraw {id}  (if nobody wants it)"),
         ],
         ("approved", "leave-token") => vec![
@@ -266,7 +268,8 @@ mod tests {
             "2026-11-28 02:10:03Z, 23 h 59 min left",
             "the token acme, serial number 00a1b2c3d4e5f607, called siv-acme-1",
             "stored: 1 data key, 1000000 or more values",
-            "siv keys approve 01a21470-11c2-7f7b-8eec-658cb376cb51",
+            "siv keys approve 01a21470-11c2-7f7b-8eec-658cb376cb51 \\\n",
+            &format!(" --digest {}\n", "5b".repeat(32)),
         ] {
             assert!(text.contains(said), "{said}: {text}");
         }

@@ -22,8 +22,18 @@ use crate::domain::chain;
 /// How often an answer that is pending is asked for again, each 200 ms.
 const PENDING_TRIES: usize = 50;
 
+/// What the HTTP library says of an answer in TLS to a request in plain http.
+const OTHER_PROTOCOL: &str = "invalid HTTP version";
+
 /// An answer to a request that can be sent again.
 pub(super) type Once = (StatusCode, Option<u64>, Value);
+
+/// No answer to a request that can be sent again.
+pub(super) struct NoAnswer {
+    pub(super) failure: Failure,
+    /// Whether the request may have come through.
+    pub(super) was_sent: bool,
+}
 
 /// Speaks to one private listener with one credential.
 #[derive(Debug, Clone)]
@@ -114,15 +124,25 @@ impl Client {
     }
 
     /// POST of a JSON document under a key of the caller's own, so that it can be sent again: the status, how many seconds to
-    /// wait where the answer says so, and the JSON of whatever came back. Nothing if no answer came.
-    pub(super) async fn post_once(&self, path: &str, key: &str, body: Bytes) -> Result<Option<Once>, Failure> {
+    /// wait where the answer says so, and the JSON of whatever came back.
+    pub(super) async fn post_once(
+        &self,
+        path: &str,
+        key: &str,
+        body: Bytes,
+    ) -> Result<Result<Once, NoAnswer>, Failure> {
         let request = self.request(Method::POST, self.address(path, &[])?)?;
         let request = request.header("idempotency-key", key).header(CONTENT_TYPE, "application/json").body(body);
-        let Ok(answer) = request.send().await else { return Ok(None) };
-        let wait = wait_of(&answer);
-        let status = answer.status();
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Err(NoAnswer { was_sent: !is_unsent(&error), failure: self.unreached(error) })),
+        };
+        let (wait, status) = (wait_of(&answer), answer.status());
         // An answer that breaks off is none: sent again, the same request gets the whole of it.
-        Ok(answer.json().await.ok().map(|document| (status, wait, document)))
+        Ok(match answer.json().await {
+            Ok(document) => Ok((status, wait, document)),
+            Err(error) => Err(NoAnswer { was_sent: true, failure: self.unreached(error) }),
+        })
     }
 
     /// GET; the status and the JSON of whatever came back.
@@ -221,7 +241,7 @@ impl Client {
         let why = chain(&error.without_url());
         // What the libraries say of the inside of a certificate helps nobody: lists of numbers.
         let why = why.split(" {").next().unwrap_or_default().to_owned();
-        let next = if self.base.scheme() == "http" && why.contains("invalid HTTP version") {
+        let next = if self.base.scheme() == "http" && why.contains(OTHER_PROTOCOL) {
             "this listener speaks TLS: let SIV_URL begin with https://"
         } else if self.base.scheme() == "https" && why.contains("InvalidContentType") {
             "this listener speaks plain http: let SIV_URL begin with http://"
@@ -263,6 +283,11 @@ impl Client {
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+/// Whether a request surely came to no vault: there was no connection, or what is there speaks another protocol.
+fn is_unsent(error: &reqwest::Error) -> bool {
+    error.is_connect() || chain(error).contains(OTHER_PROTOCOL)
 }
 
 fn missing(name: &str, next: &str) -> Failure {

@@ -8,12 +8,13 @@ pub(super) struct Failure {
     what: String,
     why: Option<String>,
     next: Option<String>,
+    code: u8,
 }
 
 impl Failure {
     /// What happened.
     pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), why: None, next: None }
+        Self { what: what.into(), why: None, next: None, code: 1 }
     }
 
     /// Why.
@@ -35,6 +36,18 @@ impl Failure {
     pub(super) fn noting(mut self, note: &str) -> Self {
         self.why = Some(self.why.map_or_else(|| note.to_owned(), |why| format!("{why}\n        {note}")));
         self
+    }
+
+    /// What the process ends with, where that is not 1.
+    #[must_use]
+    pub(super) const fn ending_with(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// What the process ends with.
+    pub(super) const fn code(&self) -> u8 {
+        self.code
     }
 
     /// The three as JSON.

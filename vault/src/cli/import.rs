@@ -11,6 +11,7 @@ mod sending;
 mod telling;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::domain::{AppName, Clock};
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Output, plural};
+use super::signals;
 
 use batches::{Batches, Plan};
 use position::{Arguments, Beginning};
@@ -46,7 +48,12 @@ Examples:
 
 It speaks to the private listener at SIV_URL with SIV_CREDENTIAL, an app's credential. The output holds secureValueKeys: they
 are shown this once. Run again with the same --resume after a break, within a day and on the same input, it goes on where it
-was: no line is captured twice.";
+was: no line is captured twice.
+
+It ends with 0 where every line was captured, with 3 where all was sent and some lines were refused, with 1 where it broke off.";
+
+/// All was sent, and some of it was refused.
+const SOME_REFUSED: u8 = 3;
 
 /// Put many values in, from standard input.
 #[derive(Debug, Args)]
@@ -94,10 +101,14 @@ impl Command {
         let known = resumed.then_some((position.out, position.rejects));
         let before = Counts { captured: position.captured, rejected: position.rejected };
         let mut results = Results::open(&self.out, self.rejects.as_deref(), known, output.is_json())?;
-        let progress = Progress::new(input::length(), output.is_json());
+        let progress = Arc::new(Progress::new(input::length(), output.is_json()));
+        let ended = signals::ended();
         let batches = Batches::read(plan, (position.done, position.bytes));
-        let sender = Sender::new(client.clone(), self.app.clone(), position.import_id.clone());
-        let run = sender.run(batches, &mut results, (position, self.resume.as_deref()), &progress).await;
+        let sender = Sender::new(client.clone(), self.app, position.import_id.clone(), Arc::clone(&progress));
+        let run = tokio::select! {
+            run = sender.run(batches, &mut results, (position, self.resume.as_deref())) => run,
+            () = ended => Err(ended_early(self.resume.as_deref(), &self.out)),
+        };
         progress.end();
         if run.is_err() && self.resume.is_none() {
             results.discard_if_empty();
@@ -110,6 +121,20 @@ impl Command {
         let after = Counts { captured: done.captured, rejected: done.rejected };
         output.sentence(&summary, &after.captured(&before, &self.out));
         after.refusal(&before, self.rejects.as_deref()).map_or(Ok(()), Err)
+    }
+}
+
+/// A signal came: how to go on. What was under way may be captured, and only the position knows how to ask for its keys.
+fn ended_early(resume: Option<&Path>, out: &Path) -> Failure {
+    let failure = Failure::new("the import was ended by a signal");
+    match resume {
+        Some(file) => failure.so(format!(
+            "run the same command again within a day, on the same input: --resume {} goes on where it was",
+            file.display()
+        )),
+        None => failure
+            .because("without --resume nothing notes how far it was: values that were under way may be stored, and nobody has their keys")
+            .so(format!("import anew what is not in {}, with --resume FILE and another --out", out.display())),
     }
 }
 
@@ -145,13 +170,21 @@ impl Counts {
             ),
         };
         let failure = Failure::new(format!("{} refused", values(self.rejected))).because(place);
-        (self.rejected > 0).then(|| failure.so("mend those lines and import them alone"))
+        (self.rejected > 0).then(|| failure.so("mend those lines and import them alone").ending_with(SOME_REFUSED))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_ended_it_is_told_how_it_goes_on() {
+        let told = |resume| ended_early(resume, Path::new("keys.csv")).to_string();
+        let with = told(Some(Path::new("import.state")));
+        assert!(with.contains("--resume import.state goes on") && with.lines().count() == 2, "{with}");
+        assert!(told(None).contains("import anew what is not in keys.csv"));
+    }
 
     #[test]
     fn what_was_done_before_is_not_told_as_if_it_were_new() {
@@ -167,5 +200,6 @@ mod tests {
         assert!(told(&counts(2, 3), &some).contains("above with their lines; 1 value was told"));
         assert!(some.refusal(&none, Some(Path::new("refused.csv"))).unwrap().to_string().contains("in refused.csv"));
         assert!(none.refusal(&none, None).is_none());
+        assert_eq!(some.refusal(&none, None).unwrap().code(), SOME_REFUSED);
     }
 }

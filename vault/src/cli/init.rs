@@ -1,12 +1,12 @@
 //! `siv init`: makes an installation and its first operator credential.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::config::{Environment, Settings};
+use crate::config::{Environment, RootKey, Settings};
 use crate::sequencer;
 use crate::telemetry;
 
@@ -41,7 +41,15 @@ impl Command {
         // A passphrase that exists is asked for once; a new one is chosen.
         let root_key = if has_key_store(&settings).await? { Making::No } else { Making::Yes };
         let root = root_key::source(&settings, environment, &self.passphrase, root_key)?;
+        let to_be_made = key_file(&settings).filter(|path| !path.exists());
         let installation = Installation::open(&settings, environment, root, Making::Yes).await?;
+        // Told at once: whatever fails now, the key stays where it is.
+        let made_at = to_be_made.filter(|path| path.exists()).map(|path| path.display().to_string());
+        if let Some(path) = &made_at {
+            Output::progress(&format!(
+                "the root key was made at {path}: keep a copy of it elsewhere, apart from the backups. Nothing opens without it"
+            ));
+        }
         // Before anything is written: a database that was put back must not get a second first operator.
         let compared = sequencer::compare(installation.store.clone(), installation.keys.clone()).await;
         compared.map_err(|error| Failure::new("the logs could not be compared").because(chain(&error)))?;
@@ -58,7 +66,16 @@ impl Command {
             "credentialId": first.id.to_string(),
             "credential": first.text.expose_secret(),
             "expiresAt": first.expires_at.to_string(),
+            "rootKey": made_at,
         }));
         Ok(())
+    }
+}
+
+/// The file that the root key is in, where it is in one.
+fn key_file(settings: &Settings) -> Option<&Path> {
+    match &settings.root_key {
+        RootKey::File(path) => Some(path),
+        RootKey::Systemd(_) | RootKey::PassphraseFile(_) | RootKey::Sealed => None,
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Database, Environment, KeyStore, Settings};
+use crate::config::{Database, Environment, KeyStore, RootKey, Settings};
 use crate::domain::{Clock, chain};
 use crate::keys::{self, Keys, Medium, RootKeySource, RootKind, SealedKeys};
 use crate::store::{self, DatabaseSettings, KeyStoreDatabase, Store};
@@ -61,6 +61,7 @@ impl Installation {
         making: Making,
     ) -> Result<Self, Failure> {
         let (database, clock) = (database(settings, making)?, Clock::System);
+        expect_filled(settings, &keys, making).await?;
         keys.use_hsms(hsm::setup(settings, environment));
         // What is made or mended rests on nothing that may be behind.
         let standby = settings.read_replica.as_ref().filter(|_| making == Making::No);
@@ -116,8 +117,10 @@ pub(super) async fn keys(
 
 /// Finds the installation of a node whose root key is not here. What is missing is said now, and not to who brings it.
 pub(super) async fn sealed_keys(settings: &Settings) -> Result<SealedKeys, Failure> {
-    database(settings, Making::No)?;
+    let place = database(settings, Making::No)?;
     match found(settings).await? {
+        // One that does not answer now may do so when the passphrase is brought.
+        Ok(_) if matches!(Store::is_made(&place).await, Ok(false)) => Err(not_filled(settings, true)),
         Ok(keys) => Ok(keys),
         Err(error) => Err(refused_or_lost(settings, &error).await),
     }
@@ -158,6 +161,10 @@ async fn medium(settings: &Settings, create: bool) -> Result<Option<Arc<dyn Medi
     let medium = KeyStoreDatabase::open(address, *migration_lock, create).await;
     let medium = medium.map_err(|error| {
         let failure = not_opened(settings).because(chain(&error));
+        if matches!(error, store::Error::Setting(_)) {
+            // The server answered, and what it said names what to change.
+            return failure;
+        }
         failure.so("check `key_store` in the settings: that the server answers there and takes this user and password")
     })?;
     Ok(medium.map(|medium| -> Arc<dyn Medium> { Arc::new(medium) }))
@@ -172,6 +179,11 @@ fn not_opened(settings: &Settings) -> Failure {
 
 /// Why the key store was not opened, and what to do about it.
 fn refused(settings: &Settings, error: &keys::Error) -> Failure {
+    if RootKeySource::is_absent(error)
+        && let Some(failure) = no_root_key(&settings.root_key)
+    {
+        return failure;
+    }
     let (what, why) = (not_opened(settings), chain(error));
     let failure = match headline(error) {
         Some(headline) => Failure::new(headline).because(format!("{what}: {why}")),
@@ -181,6 +193,23 @@ fn refused(settings: &Settings, error: &keys::Error) -> Failure {
         Some(next) => failure.so(next),
         None => failure,
     }
+}
+
+/// A key store whose root key is not where the settings say: on a second node it was not copied yet.
+fn no_root_key(named: &RootKey) -> Option<Failure> {
+    let (what, next) = match named {
+        RootKey::File(path) => (
+            format!("there is no root key at {}", path.display()),
+            "copy it from the first node, or from where a copy is kept (mode 0600), or mend `root_key` in the settings"
+                .to_owned(),
+        ),
+        RootKey::Systemd(name) => (
+            format!("systemd handed over no root key named {name}"),
+            format!("add LoadCredentialEncrypted={name}:… to the unit, or mend `root_key` in the settings"),
+        ),
+        RootKey::PassphraseFile(_) | RootKey::Sealed => return None,
+    };
+    Some(Failure::new(what).because("the key store was made with one, and opens with no other").so(next))
 }
 
 /// What is wrong, where that is not the key store itself.
@@ -228,11 +257,37 @@ fn database(settings: &Settings, making: Making) -> Result<DatabaseSettings, Fai
         if making == Making::Yes {
             make_folder(path.parent().unwrap_or_else(|| Path::new(".")))?;
         } else if !path.is_file() {
-            let failure = Failure::new(format!("there is no database at {}", path.display()));
-            return Err(failure.so("make one with `siv init`, or mend `database` in the settings"));
+            return Err(not_filled(settings, false));
         }
     }
     Ok(place_of(settings))
+}
+
+/// Refuses a database without siv's tables where they have to be: one that was dropped and made anew waits for its backup,
+/// and one of another name is another. Filled now, it would be in the backup's way and contradict what was signed.
+async fn expect_filled(settings: &Settings, keys: &Keys, making: Making) -> Result<(), Failure> {
+    // In this order: what is signed stood in the database before. A making that was killed earlier than that goes on.
+    let has_signed = keys.read_heads().await.is_ok_and(|heads| !heads.is_empty());
+    if making == Making::Yes && !has_signed {
+        return Ok(());
+    }
+    let is_made = Store::is_made(&place_of(settings)).await;
+    if is_made.map_err(|error| not_reached(settings, &error))? { Ok(()) } else { Err(not_filled(settings, has_signed)) }
+}
+
+/// A database that is missing, or in which nothing is, and whether it had to have something by what the key store knows.
+fn not_filled(settings: &Settings, had: bool) -> Failure {
+    let failure = Failure::new(match &settings.database {
+        Database::Sqlite(path) => format!("there is no database at {}", path.display()),
+        Database::Postgres { .. } => "the database that `database` names holds no installation".to_owned(),
+    });
+    if had {
+        failure
+            .because("the key store has an installation whose database this is not: it has no tables of siv. Nothing was written to it")
+            .so("put back the backup of the database and take it on with `siv recover` (docs/operations.md, Restore), or mend `database` in the settings")
+    } else {
+        failure.so("make one with `siv init`, or mend `database` in the settings")
+    }
 }
 
 fn place_of(settings: &Settings) -> DatabaseSettings {

@@ -122,6 +122,7 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
     if !dir.is_dir() {
         return Err(Failure::new(format!("{} is no folder", dir.display())).so("name one that `siv log export` filled"));
     }
+    apart(vkey, dir)?;
     let trusted = trusted(vkey)?;
     let since = since.map(older).transpose()?;
     let report = bundle::verify(&Folder::new(dir), &trusted, since.as_deref()).map_err(|fault| {
@@ -134,6 +135,20 @@ fn verify(dir: &Path, vkey: &Path, since: Option<&Path>, output: &Output) -> Res
     })?;
     output.record(&summary(&report));
     Ok(())
+}
+
+/// Whoever could forge a bundle would put the key of their own beside it: one from there proves nothing.
+fn apart(vkey: &Path, dir: &Path) -> Result<(), Failure> {
+    let folder = vkey.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let inside =
+        |path: &Path| path.canonicalize().is_ok_and(|path| dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)));
+    // Where it is named, and where a link of that name leads.
+    if !inside(vkey) && !inside(folder) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} lies in the bundle that it is to check", vkey.display()))
+        .because("whoever made a false bundle puts a key into it that fits: nothing would be proved")
+        .so("name the verifier key that you kept elsewhere on the first day (siv log vkey --out FILE)"))
 }
 
 /// An older checkpoint; what is none says nothing of the bundle.
@@ -172,4 +187,29 @@ fn summary(report: &bundle::Report) -> Value {
         "outOfReach": report.out_of_reach,
         "since": report.since.as_ref().map(|checkpoint| checkpoint.size),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verifier_key_out_of_the_bundle_proves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let bundle = place("bundle");
+        std::fs::create_dir_all(bundle.join("tile")).unwrap();
+        for name in ["bundle/vkey", "bundle/tile/vkey", "kept", "bundle-vkey"] {
+            std::fs::write(place(name), "key").unwrap();
+        }
+        std::os::unix::fs::symlink(place("bundle/vkey"), place("link")).unwrap();
+        std::os::unix::fs::symlink(place("kept"), bundle.join("link")).unwrap();
+        for inside in ["bundle/vkey", "bundle/tile/vkey", "bundle/tile/../vkey", "link", "bundle/link"] {
+            let refused = apart(&place(inside), &bundle).unwrap_err().to_string();
+            assert!(refused.contains("lies in the bundle") && refused.contains("siv log vkey"), "{inside}: {refused}");
+        }
+        for outside in ["kept", "bundle-vkey", "absent", "bundle/../kept"] {
+            assert!(apart(&place(outside), &bundle).is_ok(), "{outside}");
+        }
+    }
 }

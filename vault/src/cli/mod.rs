@@ -38,6 +38,7 @@ mod serve;
 mod signals;
 mod tenant;
 mod unseal;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -128,7 +129,7 @@ pub fn run() -> ExitCode {
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(refusal) => return usage(&refusal),
+        Err(refusal) => return usage::refused(refusal),
     };
     let environment = Environment::read();
     let output = Output::new(arguments.json, &environment);
@@ -136,24 +137,9 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output.failure(&failure);
-            ExitCode::FAILURE
+            ExitCode::from(failure.code())
         }
     }
-}
-
-/// What clap says: help, the version, or that the arguments are none. A program that asked for JSON gets the last as JSON.
-fn usage(refusal: &clap::Error) -> ExitCode {
-    let json = std::env::args_os().any(|argument| argument == "--json");
-    if refusal.use_stderr() && json {
-        let text = refusal.to_string();
-        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-        let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let failure = Failure::new(what).because(lines.map(str::trim).collect::<Vec<_>>().join(" ")).so("see --help");
-        Output::usage(&failure);
-    } else {
-        let _ = refusal.print();
-    }
-    ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(2))
 }
 
 fn execute(command: Command, environment: &Environment, output: &Output) -> Result<(), Failure> {

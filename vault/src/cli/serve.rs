@@ -1,10 +1,12 @@
 //! `siv serve`: a node in production.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::config::{Environment, RootKey, Settings};
+use crate::http::State;
 use crate::telemetry;
 
 use super::failure::Failure;
@@ -43,7 +45,9 @@ impl Command {
             let unsealed = tokio::select! {
                 unsealed = sealed.unsealed() => unsealed,
                 () = &mut ended => {
+                    tracing::info!("siv is asked to end");
                     sealed.close().await;
+                    tracing::info!("siv has ended");
                     return Ok(());
                 }
             };
@@ -63,9 +67,24 @@ impl Command {
             output.line("closed   the database does not continue what was signed, so nothing is served: put the newer one back, or stop and run siv recover --accept-database-of CHECKPOINT");
         }
         output.line("siv is ready");
+        let asked = async {
+            ended.await;
+            drain(settings.drain).await;
+        };
         tokio::select! {
-            () = &mut ended => node.stop().await,
+            () = asked => node.stop().await.inspect(|()| tracing::info!("siv has ended")),
             () = node.closed() => node.leave().await,
         }
+    }
+}
+
+/// Serves on and says that it is not ready, so that whatever balances load sends nothing to a door that closes. Who asks a
+/// second time does not want to wait.
+async fn drain(time: Duration) {
+    tracing::info!(drain_seconds = time.as_secs(), "siv is asked to end");
+    State::announce_end();
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = signals::ended() => {}
     }
 }

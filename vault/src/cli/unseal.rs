@@ -37,7 +37,8 @@ impl Command {
         let client = Client::without_credential(environment)?;
         // Asked first: nobody types a passphrase for a node that is open.
         if is_open(&client).await? {
-            return Err(open_already());
+            output.sentence(&json!({ "sealed": false }), "the node is not sealed: nothing was done");
+            return Ok(());
         }
         let passphrase = self.passphrase.read()?;
         bring(&client, &offer(passphrase)).await?;
@@ -68,7 +69,8 @@ async fn bring(client: &Client, offer: &Zeroizing<String>) -> Result<(), Failure
         tries += 1;
         let (status, wait, problem) = client.offer("/v1/unseal", offer).await?;
         return match (status, problem.get("code").and_then(Value::as_str)) {
-            (StatusCode::NO_CONTENT, _) => Ok(()),
+            // 409: somebody else was first, and it is open.
+            (StatusCode::NO_CONTENT | StatusCode::CONFLICT, _) => Ok(()),
             (StatusCode::TOO_MANY_REQUESTS, _) if tries < TRIES => {
                 let seconds = wait.unwrap_or(1);
                 Output::progress(&format!("somebody tried a moment ago: waiting {seconds} s"));
@@ -81,7 +83,6 @@ async fn bring(client: &Client, offer: &Zeroizing<String>) -> Result<(), Failure
                      credential no passphrase fits: the node's log says what was noted; name that as `root_key` in the settings",
                 ))
             }
-            (StatusCode::CONFLICT, _) => Err(open_already()),
             // The public listener takes no passphrase, sealed or not.
             (StatusCode::NOT_FOUND, _) | (_, Some("tenant.sealed")) => Err(elsewhere()),
             _ => Err(refused(status, &problem)),
@@ -100,8 +101,4 @@ async fn is_open(client: &Client) -> Result<bool, Failure> {
 
 fn elsewhere() -> Failure {
     Failure::new("this is not the private listener of a siv").so("check SIV_URL")
-}
-
-fn open_already() -> Failure {
-    Failure::new("the node is not sealed: nothing was done")
 }

@@ -2,9 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::shape;
 use super::{Database, Error, KeyStore, Listener, PostgresAddress, RootKey, Settings};
+
+/// Longer than any balancer takes to see that a node is not ready: more is a slip.
+const LONGEST_DRAIN: Duration = Duration::from_secs(300);
 
 /// Refuses unsafe settings.
 ///
@@ -152,6 +156,7 @@ fn proxies(nets: &[ipnet::IpNet]) -> Result<(), Error> {
 fn limits(settings: &Settings) -> Result<(), Error> {
     let limits = &settings.limits;
     for (name, sound) in [
+        ("drain_seconds", settings.drain <= LONGEST_DRAIN),
         ("limits.requests", limits.requests > 0),
         ("limits.request_seconds", (1..=300).contains(&limits.request_seconds)),
         ("limits.requests_per_second", limits.requests_per_second > 0),

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("hsm_modules", "a list of absolute paths, like [\"/opt/vendor/lib/pkcs11.so\"]"),
     ("hsm_workers", "a whole number from 1 to 65535"),
     ("hsm_lost_after_seconds", "a whole number from 5 to 45"),
+    ("drain_seconds", "a whole number from 0 to 300"),
     ("log_level", "\"error\", \"warn\", \"info\", \"debug\" or \"trace\""),
     ("public", "a table with address, and tls_certificate and tls_key or behind_proxy"),
     ("public.address", ADDRESS),

@@ -34,6 +34,17 @@ fn a_sound_file_is_taken_and_plain_capture_is_off() {
 }
 
 #[test]
+fn a_node_serves_on_after_it_was_asked_to_end_only_where_that_is_set() {
+    assert_eq!(load(SOUND).unwrap().drain, Duration::ZERO);
+    let with = |seconds: &str| load(&format!("drain_seconds = {seconds}\n{SOUND}"));
+    assert_eq!(with("5").unwrap().drain, Duration::from_secs(5));
+    for wrong in ["301", "-1", "\"5s\""] {
+        let refusal = with(wrong).unwrap_err();
+        assert!(refusal.contains("drain_seconds: set it to a whole number from 0 to 300"), "{refusal}");
+    }
+}
+
+#[test]
 fn each_unsafe_setting_is_refused_in_one_line_that_names_it() {
     for (from, to, key) in [
         ("sqlite:db/siv.db", "sqlite:db/siv.db?synchronous=off", "database"),

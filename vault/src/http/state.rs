@@ -12,6 +12,7 @@ use super::metrics::{Metrics, Scrapes};
 use super::notes::Notes;
 use super::problem::{Code, Problem};
 use super::rate::Limits;
+use super::routes::health::Probes;
 use super::settings::Settings;
 use super::waiting::{STRANGERS, Waiting};
 use crate::access_log::{Action, Entry, Outcome};
@@ -29,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const EXPORTS: usize = 4;
 /// How often a decision is made anew when settings move under it.
 const ANEW: usize = 5;
+
+/// Whether the process was asked to end. A signal is the process's, whatever runs in it, and is never taken back.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The inner rooms, opened and started.
 #[derive(Clone)]
@@ -68,6 +72,7 @@ struct Inner {
     public: Arc<Metrics>,
     private: Arc<Metrics>,
     scrapes: Scrapes,
+    probes: Probes,
     /// Whether this node has recorded that the first operator credential is in use.
     bootstrap_closed: AtomicBool,
 }
@@ -90,6 +95,7 @@ impl State {
             public: Arc::default(),
             private: Arc::default(),
             scrapes,
+            probes: Probes::new(),
             bootstrap_closed: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -142,6 +148,20 @@ impl State {
     /// What scrapes share.
     pub(crate) fn scrapes(&self) -> &Scrapes {
         &self.inner.scrapes
+    }
+
+    /// What probes share.
+    pub(crate) fn probes(&self) -> &Probes {
+        &self.inner.probes
+    }
+
+    /// Says that this process will end: `/readyz` is 503 from now on, and everything is served all the same.
+    pub fn announce_end() {
+        ENDING.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_ending() -> bool {
+        ENDING.load(Ordering::Acquire)
     }
 
     /// Places for bundles under way.

@@ -1,5 +1,7 @@
 //! The newest head of every log, in one signed file outside the database (docs/formats.md sections 4 and 8).
 
+use std::collections::BTreeMap;
+
 use base64ct::{Base64, Encoding};
 
 use super::key_store::KeyStore;
@@ -94,16 +96,15 @@ impl Keys {
 
 /// The stored heads with those of `newer` that are larger.
 fn merged(stored: &[Head], newer: &[Head]) -> Result<Vec<Head>, Error> {
-    let mut merged = stored.to_vec();
+    let mut merged: BTreeMap<&TenantName, &Head> = stored.iter().map(|head| (&head.log, head)).collect();
     for head in newer {
-        match merged.iter_mut().find(|old| old.log == head.log) {
+        match merged.get(&head.log) {
             Some(old) if old.size == head.size && old.root != head.root => return Err(Error::HeadContradicts),
             Some(old) if old.size >= head.size => {}
-            Some(old) => *old = head.clone(),
-            None => merged.push(head.clone()),
+            _ => drop(merged.insert(&head.log, head)),
         }
     }
-    Ok(merged)
+    Ok(merged.into_values().cloned().collect())
 }
 
 /// Writes the first, empty file while a key store is being made.

@@ -1,6 +1,9 @@
 //! The heads outside: at start and every few seconds the database must continue what was signed, or nothing is served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Error, checkpoints, tiles};
 use crate::access_log::tree::tiles::Tiles;
@@ -71,6 +74,30 @@ impl HeadWatch {
         }
         self.highest = current;
         Ok(None)
+    }
+}
+
+/// What is known of the file is relied on for so long at most: as long as a round of integration.
+const NOTED: Duration = Duration::from_secs(1);
+
+/// The heads in the file, read once for all logs of a round. One that was noted since is a continuation of what is known here:
+/// a log is held to what was noted when its round began.
+#[derive(Default)]
+pub(super) struct Noted(Option<(Instant, HashMap<TenantName, LogHead>)>);
+
+impl Noted {
+    /// The head of a log.
+    pub(super) async fn of(&mut self, log: &TenantName, keys: &Keys) -> Result<Option<LogHead>, Error> {
+        if self.0.as_ref().is_none_or(|(at, _)| at.elapsed() >= NOTED) {
+            let at = Instant::now();
+            self.0 = Some((at, keys.read_heads().await?.into_iter().map(of_file).collect()));
+        }
+        Ok(self.0.as_ref().and_then(|(_, heads)| heads.get(log).copied()))
+    }
+
+    /// Reads the file again before it is relied on.
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
     }
 }
 

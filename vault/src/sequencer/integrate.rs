@@ -41,7 +41,8 @@ pub(super) struct Integrator {
     certificates: HashMap<BootId, Certificate>,
     numbers: HashMap<Place, Numbers>,
     pub(super) lanes: Lanes,
-    edges: HashMap<TenantName, (LogHead, Tiles)>,
+    pub(super) edges: HashMap<TenantName, (LogHead, Tiles)>,
+    noted: heads::Noted,
     /// When another node was last seen to integrate.
     yielded: Option<Instant>,
     /// Heads that are committed and not yet noted outside the database.
@@ -71,6 +72,7 @@ impl Integrator {
             numbers: HashMap::new(),
             lanes,
             edges: HashMap::new(),
+            noted: heads::Noted::default(),
             yielded: None,
             unnoted: BTreeMap::new(),
         }
@@ -123,6 +125,7 @@ impl Integrator {
 
     async fn run_lanes(&mut self, mut lanes: VecDeque<LaneRow>, at_most: Duration) -> Result<(), Error> {
         let ran = self.turns(&mut lanes, at_most).await;
+        self.noted.forget();
         self.lanes.put_back(lanes);
         // Whatever went wrong after it: what is committed is noted.
         let noted = self.note_heads().await;
@@ -140,8 +143,11 @@ impl Integrator {
                 Ok(Step::Rest) if at_most == Duration::MAX => lanes.push_back((lane, waits)),
                 Ok(Step::Rest | Step::Nothing) => {}
                 Err(error) => {
-                    // What is stored now is not known: look again.
-                    self.edges.clear();
+                    // What is stored now is not known: look again. Who came first said so of the logs of this step alone.
+                    if !matches!(error, Error::Store(StoreError::Conflict)) {
+                        self.edges.clear();
+                    }
+                    self.noted.forget();
                     self.numbers.remove(&place);
                     self.judge_error(error, &lane)?;
                 }
@@ -205,6 +211,8 @@ impl Integrator {
         match self.check(row, remembered.as_ref(), waits).await {
             Ok(()) => {
                 if remembered.is_some() {
+                    // It moves on any log: taking over must not fail at each of them in turn.
+                    self.edges.clear();
                     self.yielded = Some(Instant::now());
                 }
                 self.numbers.remove(&place);
@@ -330,7 +338,11 @@ impl Integrator {
         let entries: usize = step.logs.iter().map(|log| log.positions.len()).sum();
         let span =
             tracing::debug_span!("integration", boot = %lane.boot, lane = lane.lane, logs = step.logs.len(), entries);
-        self.store.integrate(&step).instrument(span).await?;
+        let integrated = self.store.integrate(&step).instrument(span).await;
+        if integrated.is_err() {
+            step.logs.iter().for_each(|log| drop(self.edges.remove(&log.log)));
+        }
+        integrated?;
         self.lanes.known.insert((lane.boot, lane.lane), *lane);
         self.unnoted.extend(edges.iter().map(|(log, (head, _))| (log.clone(), *head)));
         self.edges.extend(edges);
@@ -338,16 +350,16 @@ impl Integrator {
     }
 
     /// The head of a log and its right edge: remembered, or read and believed only as far as it was signed.
-    async fn edge(&self, log: &TenantName) -> Result<(Option<LogHead>, Tiles), Error> {
+    async fn edge(&mut self, log: &TenantName) -> Result<(Option<LogHead>, Tiles), Error> {
         if let Some((head, edge)) = self.edges.get(log) {
             return Ok((Some(*head), edge.clone()));
         }
-        let noted = self.keys.read_heads().await?.into_iter().map(heads::of_file).find(|(of, _)| of == log);
+        let noted = self.noted.of(log, &self.keys).await?;
         let head = match self.store.head(log).await {
             Err(StoreError::Unreadable(_)) => return Err(Error::History(log.clone())),
             head => head?,
         };
-        if let Some((_, noted)) = noted
+        if let Some(noted) = noted
             && !heads::continues(log, noted, head, &self.store).await?
         {
             return Err(Error::History(log.clone()));

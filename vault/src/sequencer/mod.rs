@@ -18,11 +18,12 @@ mod record;
 mod recover;
 mod self_check;
 mod tiles;
+mod voiding;
 mod watch;
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,7 @@ const ALARMS_AT_ONCE: usize = 100;
 /// The running sequencer of a node. Dropping it does not stop it; [`Sequencer::stop`] does.
 pub struct Sequencer {
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    supervisor: JoinHandle<()>,
 }
 
 impl Sequencer {
@@ -91,18 +92,19 @@ impl Sequencer {
             committer,
             health: health.clone(),
         };
-        let mut tasks = vec![tokio::spawn(work.run(stop.clone())), tokio::spawn(watch_over(watch, stop.clone()))];
-        tasks.extend(passes.map(tokio::spawn));
-        Ok(Self { stop, tasks })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(work.run(stop.clone()));
+        tasks.spawn(watch_over(watch, stop.clone()));
+        passes.into_iter().for_each(|pass| drop(tasks.spawn(pass)));
+        let supervisor = tokio::spawn(supervise(tasks, stop.clone(), health));
+        Ok(Self { stop, supervisor })
     }
 
     /// Integrates what the committer wrote to its end, then stops. Stop the committer first.
     pub async fn stop(self) {
         self.stop.cancel();
-        for task in self.tasks {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "the sequencer ended badly");
-            }
+        if let Err(error) = self.supervisor.await {
+            tracing::error!(%error, "the sequencer ended badly");
         }
     }
 }
@@ -203,6 +205,29 @@ impl Work {
             }
             record(alarms.iter().map(entry).collect(), &self.committer, now).await?;
             self.health.recorded(alarms.len());
+        }
+    }
+}
+
+/// Waits for the end of every part. Without one of them nobody integrates, compares or checks what is stored, so that one
+/// that ends unasked closes the node: the others are stopped, and nothing is served until it is started again.
+async fn supervise(mut parts: JoinSet<()>, stop: CancellationToken, health: LogHealth) {
+    let mut is_closed = false;
+    while let Some(ended) = parts.join_next().await {
+        let panicked = ended.is_err();
+        if !stop.is_cancelled() {
+            tracing::error!(
+                panicked,
+                "a part of the sequencer ended unasked: nothing is served, start this node again"
+            );
+            is_closed = true;
+        } else if panicked {
+            tracing::error!("a part of the sequencer ended badly");
+        }
+        if is_closed {
+            // Before the others end, and after each of them: the watch compares once more, and must not have the last word.
+            health.set(Some(Distrust::Heads));
+            stop.cancel();
         }
     }
 }

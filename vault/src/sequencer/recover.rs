@@ -22,10 +22,7 @@ use crate::store::rows::{DecidingRow, Table};
 use crate::store::{Changes, Committer, Decision, FirstWords, Generation, Operation, Reads, Rows, Store};
 
 /// So many values or rows go in one commit.
-const AT_ONCE: usize = 200;
-
-/// Later than every state version that a value reaches.
-const UNREADABLE: u64 = 1 << 52;
+pub(super) const AT_ONCE: usize = 200;
 
 /// What a recovery did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,7 +39,7 @@ pub struct Recovered {
 
 /// A recovery whose ground was checked. Nothing is changed before [`Recovery::begin`].
 pub struct Recovery {
-    store: Store,
+    pub(super) store: Store,
     keys: Keys,
     /// What was signed, by the file outside.
     lost: Vec<Head>,
@@ -110,7 +107,7 @@ impl Recovery {
             logs.entry(log).or_default().1 = head.size;
         }
         let logs = logs.into_iter().map(|(log, (signed, kept))| (log, signed, kept)).collect();
-        let voided = self.store.counted_values(u32::MAX as usize).await?.len() as u64;
+        let voided = self.count_counted_values().await?;
         let mut done = Recovered { logs, voided, ..Recovered::default() };
         for tenant in self.owners().await? {
             for row in self.store.rows(Table::Credentials, &tenant).await? {
@@ -198,43 +195,6 @@ impl Recovery {
         integrator.run(Duration::MAX).await
     }
 
-    /// A use that was spent after the copy was made would be there again. Each value's entry carries the version that no
-    /// row ever has: a row that is put back is older than it.
-    async fn void_counted_values(&self, committer: &Committer) -> Result<u64, Error> {
-        let mut voided = 0;
-        loop {
-            let found = self.store.counted_values(AT_ONCE).await?;
-            if found.is_empty() {
-                return Ok(voided);
-            }
-            voided += found.len() as u64;
-            let mut tenants: BTreeMap<TenantName, Own> = BTreeMap::new();
-            for (tenant, value_id) in found {
-                let mut entry = self.entry(&tenant, Action::ValueExpired, committer);
-                (entry.reason, entry.value_id) = (Some("log.recovered"), Some(value_id));
-                entry.state_version = Some(self.version_after(&tenant, value_id).await?);
-                let own = tenants.entry(tenant).or_default();
-                own.removed.push(value_id);
-                own.entries.push(entry);
-            }
-            for (tenant, changes) in tenants {
-                self.submit(tenant, changes, committer).await?;
-            }
-        }
-    }
-
-    /// The state version after a value's newest one.
-    async fn version_after(&self, tenant: &TenantName, value_id: ValueId) -> Result<u64, Error> {
-        let newest = match self.store.value(tenant, value_id).await.map_err(Error::from) {
-            Ok(value) => value
-                .map_or(0, |value| value.newest_state_version.max(value.state.map_or(0, |state| state.state.version))),
-            // Whatever somebody made of its rows: it goes, and nothing of it comes back.
-            Err(error) if error.is_evidence() => UNREADABLE,
-            Err(error) => return Err(error),
-        };
-        Ok(newest + 1)
-    }
-
     /// A credential that was revoked after the copy was made would be good again.
     async fn suspend_credentials(&self, committer: &Committer) -> Result<u64, Error> {
         let mut suspended = 0;
@@ -297,12 +257,12 @@ impl Recovery {
         Ok(owners)
     }
 
-    fn entry(&self, log: &TenantName, action: Action, committer: &Committer) -> Entry {
+    pub(super) fn entry(&self, log: &TenantName, action: Action, committer: &Committer) -> Entry {
         let actor = Actor::node(committer.identity().boot());
         Entry::by(log.clone(), self.store.clock().now(), action, Outcome::Allowed, actor)
     }
 
-    async fn submit(&self, tenant: TenantName, own: Own, committer: &Committer) -> Result<(), Error> {
+    pub(super) async fn submit(&self, tenant: TenantName, own: Own, committer: &Committer) -> Result<(), Error> {
         let deadline = self.store.clock().now().plus(PATIENCE);
         for chunk in own.chunks() {
             committer.submit(Work { tenant: tenant.clone(), own: chunk, deadline }).await?;
@@ -318,10 +278,10 @@ const fn is_in_force(credential: &StoredCredential) -> bool {
 
 /// Changes that rest on nothing that could move: the node is stopped.
 #[derive(Clone, Default)]
-struct Own {
+pub(super) struct Own {
     rows: Vec<DecidingRow>,
-    entries: Vec<Entry>,
-    removed: Vec<ValueId>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) removed: Vec<ValueId>,
 }
 
 impl Own {

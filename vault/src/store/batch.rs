@@ -45,6 +45,42 @@ pub(in crate::store) struct LoadedValue {
 /// back is not known.
 pub(in crate::store) const ENTRIES_OF_END: i64 = 64;
 
+/// Values whose uses are counted, found on a walk through all.
+#[derive(Debug)]
+pub struct CountedValues {
+    /// Them.
+    pub found: Vec<(TenantName, ValueId)>,
+    /// The last one walked past, where there may be more behind it.
+    pub last: Option<(TenantName, ValueId)>,
+}
+
+impl CountedValues {
+    /// Of up to `limit` values that were walked past, each with whether it is counted.
+    pub(in crate::store) fn of(walked: Vec<((TenantName, ValueId), bool)>, limit: usize) -> Self {
+        let last = walked.last().filter(|_| walked.len() >= limit).map(|(value, _)| value.clone());
+        Self { found: walked.into_iter().filter_map(|(value, counted)| counted.then_some(value)).collect(), last }
+    }
+}
+
+/// What one step of the purge took of the rows of requests.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Purged {
+    pub(in crate::store) rows: u64,
+    /// Whether there may be more of them.
+    pub(in crate::store) more: bool,
+}
+
+impl Purged {
+    /// So many rows of a table have one step.
+    pub(in crate::store) const STEP: u64 = 1000;
+
+    /// Of one table.
+    pub(in crate::store) const fn add(&mut self, rows: u64) {
+        self.rows += rows;
+        self.more |= rows >= Self::STEP;
+    }
+}
+
 /// Values that seem to be past their time.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Expired {

@@ -170,7 +170,8 @@ impl KeyUpkeep {
             Duty::Values => &self.resealing,
         };
         let turn = turns.acquire().await.map_err(|_: tokio::sync::AcquireError| Error::Unavailable)?;
-        let Some(settings) = self.catalog.tenant(tenant).await? else { return Ok(()) };
+        // Every change stands over what was read, so that old settings do no harm.
+        let Some(settings) = self.catalog.look_at(tenant).await? else { return Ok(()) };
         let now = self.store.clock().now();
         match duty {
             Duty::Values => {

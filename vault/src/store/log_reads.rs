@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::SemaphorePermit;
+
+use super::batch::CountedValues;
 use super::cursor::Cursor;
 use super::integration::{Checkpointed, Integration, LogHead};
 use super::listing::{Listing, RawEntry};
@@ -46,8 +49,7 @@ impl Store {
     ) -> Result<Page, Error> {
         let limit = limit.clamp(1, LONGEST_PAGE);
         let start: Cursor = cursor.map_or(Ok(Cursor::default()), str::parse)?;
-        let turn = tokio::time::timeout(TURN, self.inner.lists.acquire()).await;
-        let _turn = turn.map_err(|_| Error::Overloaded)?.map_err(|_| Error::Unavailable)?;
+        let _turn = self.turn().await?;
         let listed = match &self.inner.replica {
             Some(replica) => replica.listing(tenant, filter, (&start, limit, longest(filter))).await,
             None => None,
@@ -69,11 +71,17 @@ impl Store {
         Ok(Page { entries, next: more.then(|| next.to_string()) })
     }
 
+    /// Waits until few enough lists are read.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let turn = tokio::time::timeout(TURN, self.inner.lists.acquire()).await;
+        turn.map_err(|_| Error::Overloaded)?.map_err(|_| Error::Unavailable)
+    }
+
     /// Entries newest first, for persons: those that wait, then integrated ones from the end of the log or from just below
     /// `before`; and the index below which the next page begins. A page may be short and yet have a next one.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Unreadable`].
+    /// [`Error::Database`], [`Error::Unreadable`]; [`Error::Overloaded`] while too many lists are read.
     pub async fn newest_entries(
         &self,
         tenant: &TenantName,
@@ -82,6 +90,7 @@ impl Store {
         limit: usize,
     ) -> Result<(Vec<StoredEntry>, Option<u64>), Error> {
         let limit = limit.clamp(1, LONGEST_PAGE);
+        let _turn = self.turn().await?;
         let listed = match &self.inner.replica {
             Some(replica) => replica.newest(tenant, filter, (before, limit, longest(filter))).await,
             None => None,
@@ -240,12 +249,17 @@ impl Store {
         engine!(self, tile(level, tile, log))
     }
 
-    /// Up to `limit` values whose uses are counted, of all tenants: what a recovery makes void.
+    /// Of up to `limit` values behind this one, of all tenants and in the order of their keys, those whose uses are counted:
+    /// what a recovery makes void. Few are: all are walked through, in steps that take their time however many there are.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn counted_values(&self, limit: usize) -> Result<Vec<(TenantName, ValueId)>, Error> {
-        engine!(self, counted_values(limit))
+    pub async fn counted_values(
+        &self,
+        after: Option<&(TenantName, ValueId)>,
+        limit: usize,
+    ) -> Result<CountedValues, Error> {
+        engine!(self, counted_values(after, limit))
     }
 
     /// The rows that read. One that does not is evidence, and may not hide its neighbours.

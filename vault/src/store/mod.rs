@@ -70,7 +70,8 @@ pub use crate::access_log::NodeIdentity;
 use crate::access_log::{Heartbeat, Leaf, LogHealth};
 use crate::domain::{CaptureSessionId, Clock, DataKeyClass, DataKeyId, Epoch, RunId, TenantName, Timestamp, ValueId};
 use crate::keys::Keys;
-use batch::{Expired, LoadedValue};
+pub use batch::CountedValues;
+use batch::{Expired, LoadedValue, Purged};
 use meter::Meter;
 use own_batches::OwnBatches;
 use postgres::PostgresStore;
@@ -324,13 +325,12 @@ impl Store {
         engine!(self, expired_values(now, passed, limit))
     }
 
-    async fn purge_requests(
-        &self,
-        now: Timestamp,
-        sessions_before: &str,
-        erased: &[(DataKeyClass, Epoch)],
-    ) -> Result<u64, Error> {
-        engine!(self, purge_requests(now, sessions_before, erased))
+    async fn purge_requests(&self, now: Timestamp, sessions_before: &str) -> Result<Purged, Error> {
+        engine!(self, purge_requests(now, sessions_before))
+    }
+
+    async fn purge_keys(&self, erased: &[(DataKeyClass, Epoch)]) -> Result<u64, Error> {
+        engine!(self, purge_keys(erased))
     }
 
     /// A row whose key is an id, whosever it is.

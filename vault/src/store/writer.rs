@@ -49,6 +49,14 @@ impl Writer<'_> {
         }
     }
 
+    /// Whether a commit that ended so surely did not happen: the engine says that it could not order it.
+    pub(in crate::store) fn undid(&self, error: &sqlx::Error) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(_) => postgres::fault(error) == Fault::Again,
+        }
+    }
+
     /// Tells it how a write or commit failed, so that it begins the next one as it must.
     pub(in crate::store) async fn failed(&mut self, error: &sqlx::Error) -> Fault {
         match self {
@@ -86,7 +94,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Makes it durable. After an error nobody knows whether it is.
+    /// Makes it durable. After an error nobody knows whether it is, but where [`Writer::undid`] says so.
     pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(batch) => batch.commit().await,

@@ -142,7 +142,8 @@ fn cut<R: Read>(
     let mut records = Records::new();
     if plan.format == Format::Csv {
         let header = records.read_header(&plan.columns, &mut input).map_err(|error| unreadable(&error))?;
-        header.map_err(|why| Failure::new("the input has no header that can be used").because(why))?;
+        let next = "mend the first line of the input, which names its columns: siv import --help shows how";
+        header.map_err(|why| Failure::new("the input has no header that can be used").because(why).so(next))?;
     }
     let mut number = 0;
     loop {

@@ -69,7 +69,10 @@ impl Records {
         let find = |name: &str| header.iter().position(|cell| cell.trim() == name);
         let columns = if wanted.is_empty() {
             match (find("field"), find("value")) {
-                (Some(field), Some(value)) => Ok(Columns::Long { field, value, beside: BESIDE.map(find) }),
+                (Some(field), Some(value)) => match unknown(&header) {
+                    Some(why) => Err(why),
+                    None => Ok(Columns::Long { field, value, beside: BESIDE.map(find) }),
+                },
                 _ => Err("the header does not name field and value, and --field-columns names no others".to_owned()),
             }
         } else {
@@ -133,6 +136,26 @@ impl Records {
         let cells = starts.zip(&self.ends[..columns]).map(|(start, end)| text.get(start..*end));
         Ok(cells.collect::<Option<_>>().map_or(Record::Bad("malformed"), Record::Cells))
     }
+}
+
+/// Which columns of a long form nothing is known of, or were named before. A misspelt one would leave a value wider than it
+/// was meant. They are named by their place: a file without a header has a value in its first line.
+fn unknown(header: &[&str]) -> Option<String> {
+    let name = |at: usize| header[at].trim();
+    let is_known = |at: usize| ["field", "value"].contains(&name(at)) || BESIDE.contains(&name(at));
+    let is_first = |at: usize| (0..at).all(|before| name(before) != name(at));
+    let others: Vec<String> =
+        (0..header.len()).filter(|at| !is_known(*at) || !is_first(*at)).map(|at| (at + 1).to_string()).collect();
+    let which = match others.as_slice() {
+        [] => return None,
+        [one] => format!("column {one}"),
+        [first @ .., last] => format!("columns {} and {last}", first.join(", ")),
+    };
+    Some(format!(
+        "of {which} nothing is known: there are field, value, {} and {}, each once",
+        BESIDE[..3].join(", "),
+        BESIDE[3]
+    ))
 }
 
 /// Line ends between records, so that the line a record begins on is known.
@@ -224,6 +247,20 @@ mod tests {
         let text = format!("field,value\nnote,{}\nnote,b\n", "a".repeat(2 * LONGEST));
         let seen = all(&text, &[]);
         assert_eq!((seen[0].clone(), seen[1].0), ((2, "too_long".to_owned()), 3));
+    }
+
+    #[test]
+    fn a_column_that_would_be_ignored_is_refused_by_its_place() {
+        let read = |text: &str| Records::new().read_header(&[], &mut Input::of(text.as_bytes())).unwrap();
+        for (header, which) in [
+            ("field,value,ttl", "of column 3 "),
+            ("4242424242424242,field,value,", "of columns 1 and 4 "),
+            ("ttlSeconds,uses,field,a,value,b,uses", "of columns 4, 6 and 7 "),
+        ] {
+            let why = read(&format!("{header}\nnote,a,1\n")).unwrap_err();
+            assert!(why.starts_with(which) && why.contains("ttlSeconds") && !why.contains("4242"), "{why}");
+        }
+        assert!(read("field,value, uses ,flows,purposes,ttlSeconds\n").is_ok());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Sending batches: a few at once, each under a key of its own, so that one that is sent again is not captured again.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -33,6 +35,9 @@ pub(super) struct Sender {
     client: Client,
     app: Option<AppName>,
     import_id: String,
+    progress: Arc<Progress>,
+    /// Whether the vault ever answered: one that never did is not waited for.
+    answered: Arc<AtomicBool>,
 }
 
 /// A body that is wiped when the last reader lets go of it.
@@ -48,8 +53,8 @@ impl AsRef<[u8]> for Body {
 type Answered = (Batch, Vec<Value>, u64);
 
 impl Sender {
-    pub(super) const fn new(client: Client, app: Option<AppName>, import_id: String) -> Self {
-        Self { client, app, import_id }
+    pub(super) fn new(client: Client, app: Option<AppName>, import_id: String, progress: Arc<Progress>) -> Self {
+        Self { client, app, import_id, progress, answered: Arc::default() }
     }
 
     /// Sends all there is. Results are written in the input's order, then the position, so that whatever ends this in
@@ -59,8 +64,8 @@ impl Sender {
         batches: impl Stream<Item = Result<Batch, Failure>>,
         results: &mut Results,
         (mut position, file): (Position, Option<&Path>),
-        progress: &Progress,
     ) -> Result<Position, Failure> {
+        let progress = Arc::clone(&self.progress);
         position.under_way_since.get_or_insert_with(now);
         (position.out, position.rejects) = results.lengths();
         file.map_or(Ok(()), |file| position.keep(file))?;
@@ -101,28 +106,42 @@ impl Sender {
         let end = Instant::now() + PATIENCE;
         loop {
             let answer = self.client.post_once("/v1/values", &key, body.clone()).await?;
-            let wait = match answer {
-                Some((StatusCode::OK, _, document)) => {
-                    let answers = document.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
-                    if answers.len() != batch.places.len() {
-                        return Err(Failure::new("the vault's answer has another number of results"));
+            let (wait, why) = match answer {
+                Ok((StatusCode::OK, _, document)) => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    return answers_of(&batch, &document).map(|answers| (batch, answers, since));
+                }
+                Ok((status, wait, problem)) => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    if !is_passing(status, &problem) || Instant::now() >= end {
+                        return Err(broken_off(status, &problem, self.app.as_ref()));
                     }
-                    return Ok((batch, answers, since));
+                    (wait.unwrap_or(1), format!("answers {}", status.as_u16()))
                 }
-                Some((status, wait, problem)) if is_passing(status, &problem) && Instant::now() < end => {
-                    wait.unwrap_or(1)
-                }
-                Some((status, _, problem)) => return Err(broken_off(status, &problem, self.app.as_ref())),
-                None if Instant::now() < end => 1,
-                None => {
+                Err(none) if !none.was_sent && !self.answered.load(Ordering::Relaxed) => return Err(none.failure),
+                Err(_) if Instant::now() < end => (1, "does not answer".to_owned()),
+                Err(_) => {
                     let failure = Failure::new(format!("the vault at {} does not answer", self.client.base()));
                     return Err(failure
                         .so("when it is back, run the same command again; with --resume it goes on where it was"));
                 }
             };
+            self.progress.tell_wait(&format!(
+                "the vault at {} {why}: each request is sent again for up to two minutes",
+                self.client.base()
+            ));
             sleep(Duration::from_secs(wait.clamp(1, LONGEST_WAIT))).await;
         }
     }
+}
+
+/// The vault's word on each item.
+fn answers_of(batch: &Batch, document: &Value) -> Result<Vec<Value>, Failure> {
+    let answers = document.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
+    if answers.len() == batch.places.len() {
+        return Ok(answers);
+    }
+    Err(Failure::new("the vault's answer has another number of results"))
 }
 
 /// Whether the same request may do better in a moment.

@@ -12,10 +12,15 @@ use crate::cli::output::Output;
 /// So often a line is told where nobody sees a bar.
 const OFTEN: Duration = Duration::from_secs(5);
 
+/// So often it is told that a request waits.
+const SELDOM: Duration = Duration::from_secs(60);
+
 /// A bar, or when the last line was told.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     told: Mutex<Instant>,
+    /// When it was last told that a request waits.
+    waits: Mutex<Option<Instant>>,
     /// A program reads: it is told the result alone.
     silent: bool,
 }
@@ -35,7 +40,7 @@ impl Progress {
             }
             bar
         });
-        Self { bar, told: Mutex::new(Instant::now()), silent }
+        Self { bar, told: Mutex::new(Instant::now()), waits: Mutex::new(None), silent }
     }
 
     /// Tells it.
@@ -50,6 +55,15 @@ impl Progress {
         if !self.silent && told.elapsed() >= OFTEN {
             *told = Instant::now();
             Output::progress(&format!("line {}: {counts}", position.line));
+        }
+    }
+
+    /// Tells that a request waits, and why; once for all that wait at the same time.
+    pub(super) fn tell_wait(&self, why: &str) {
+        let mut waits = self.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !self.silent && waits.is_none_or(|since| since.elapsed() >= SELDOM) {
+            *waits = Some(Instant::now());
+            self.aside(|| Output::progress(why));
         }
     }
 

@@ -4,6 +4,7 @@ mod activity;
 mod ambiguity;
 mod connection;
 mod counted;
+mod head;
 mod leftover;
 pub(super) mod listener;
 #[cfg(test)]

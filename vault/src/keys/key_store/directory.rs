@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::secret_name::{RootVersion, SecretKind, SecretName};
@@ -13,12 +14,16 @@ use crate::keys::Error;
 const LOCK: &str = "lock";
 /// Begins the name of a file that is being written; one that a crash left is no secret and is swept at start.
 const TEMPORARY: &str = ".tmp-";
+/// What was being done where a folder's sync failed.
+const SYNCING: &str = "syncing a folder";
 
-/// The folder, locked for this process.
+/// The folder, locked for this process. After a sync of a folder that failed nothing is written any more: the next one may
+/// succeed though a name before it is lost (PostgreSQL's lesson of 2018), so only a restart, which syncs all, may go on.
 pub(super) struct Directory {
     dir: PathBuf,
     _lock: File,
     swapping: Mutex<()>,
+    is_doubtful: AtomicBool,
 }
 
 impl Directory {
@@ -40,15 +45,33 @@ impl Directory {
             Err(source) => return Err(Error::Io { doing: "opening its folder", source }),
         }
         let lock = lock(&dir.join(LOCK))?;
-        let directory = Self { dir: dir.to_owned(), _lock: lock, swapping: Mutex::new(()) };
+        let directory =
+            Self { dir: dir.to_owned(), _lock: lock, swapping: Mutex::new(()), is_doubtful: AtomicBool::new(false) };
         directory.sweep(&directory.dir)?;
         Ok(directory)
+    }
+
+    /// Writes, unless a folder's sync failed before; one that fails now is remembered.
+    fn writing<T>(&self, write: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        if self.is_doubtful.load(Ordering::Acquire) {
+            let source = io::Error::other("a sync failed before: restart this node");
+            return Err(Error::Io { doing: SYNCING, source });
+        }
+        let written = write();
+        if matches!(written, Err(Error::Io { doing: SYNCING, .. })) {
+            self.is_doubtful.store(true, Ordering::Release);
+        }
+        written
     }
 
     /// Writes a file that must not exist yet, durably; false if it exists.
     ///
     /// The name appears by `link`, which never replaces: a torn file never has a name that is read.
     pub(super) fn create(&self, path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+        self.writing(|| self.create_synced(path, bytes))
+    }
+
+    fn create_synced(&self, path: &Path, bytes: &[u8]) -> Result<bool, Error> {
         let path = self.dir.join(path);
         let folder = path.parent().unwrap_or(&self.dir);
         make_folders(folder)?;
@@ -74,6 +97,10 @@ impl Directory {
     pub(super) fn swap(&self, file: &str, old: Option<&[u8]>, new: &[u8]) -> Result<bool, Error> {
         // No other process has the folder.
         let _alone = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        self.writing(|| self.swap_synced(file, old, new))
+    }
+
+    fn swap_synced(&self, file: &str, old: Option<&[u8]>, new: &[u8]) -> Result<bool, Error> {
         if self.read(Path::new(file))?.as_deref() != old {
             return Ok(false);
         }
@@ -107,6 +134,10 @@ impl Directory {
 
     /// Overwrites and removes a file, durably; false if it was not there.
     pub(super) fn destroy(&self, path: &Path) -> Result<bool, Error> {
+        self.writing(|| self.destroy_synced(path))
+    }
+
+    fn destroy_synced(&self, path: &Path) -> Result<bool, Error> {
         let path = self.dir.join(path);
         let mut file = match OpenOptions::new().write(true).open(&path) {
             Ok(file) => file,
@@ -137,10 +168,12 @@ impl Directory {
 
     /// Overwrites and removes all secrets of a version of the root key, durably; cut short, it can be done again.
     pub(super) fn remove_root(&self, root: RootVersion) -> Result<(), Error> {
-        if root != RootVersion::FIRST {
-            return self.remove_tree(&root.folder());
-        }
-        SecretKind::ALL.iter().try_for_each(|kind| self.remove_tree(Path::new(kind.as_str())))
+        self.writing(|| match root {
+            RootVersion::FIRST => {
+                SecretKind::ALL.iter().try_for_each(|kind| self.remove_tree(Path::new(kind.as_str())))
+            }
+            root => self.remove_tree(&root.folder()),
+        })
     }
 
     fn remove_tree(&self, folder: &Path) -> Result<(), Error> {
@@ -153,7 +186,7 @@ impl Directory {
             if path.is_dir() {
                 self.remove_tree(inside)?;
             } else {
-                self.destroy(inside)?;
+                self.destroy_synced(inside)?;
             }
         }
         fs::remove_dir(&place).map_err(Error::io("removing a folder of secrets"))?;
@@ -222,7 +255,7 @@ fn write_temporary(folder: &Path, bytes: &[u8]) -> Result<PathBuf, Error> {
 }
 
 fn sync(folder: &Path) -> Result<(), Error> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("syncing a folder"))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(SYNCING))
 }
 
 /// Takes the lock that keeps a second node out; the system lets it go when the process ends, however it ends.
@@ -235,5 +268,29 @@ fn lock(path: &Path) -> Result<File, Error> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse),
         Err(TryLockError::Error(source)) => Err(Error::Io { doing, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_sync_that_failed_nothing_is_written_before_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Directory::open(dir.path(), true).unwrap();
+        let directory = open();
+        assert!(directory.create(Path::new("kept"), b"1").unwrap());
+        // It is there and named, and whether the name is on the disk nobody knows.
+        let synced = directory.writing(|| sync(&dir.path().join("gone")));
+        assert!(synced.is_err());
+        assert!(directory.create(Path::new("kept"), b"1").is_err(), "that it is there says nothing");
+        assert!(directory.create(Path::new("new"), b"2").is_err());
+        assert!(directory.swap("kept", Some(b"1"), b"2").is_err());
+        assert!(directory.destroy(Path::new("kept")).is_err());
+        assert!(directory.remove_root(RootVersion::FIRST).is_err());
+        assert_eq!(directory.read(Path::new("kept")).unwrap().as_deref(), Some(&b"1"[..]));
+        drop(directory);
+        assert!(open().create(Path::new("new"), b"2").unwrap());
     }
 }

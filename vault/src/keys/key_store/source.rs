@@ -14,6 +14,10 @@ use zeroize::Zeroizing;
 use super::root_key::RootKey;
 use crate::keys::Error;
 
+/// What was being done where there is no root key.
+const OPENING_FILE: &str = "opening the root key's file";
+const OPENING_CREDENTIAL: &str = "opening the systemd credential";
+
 /// Argon2id for a passphrase: 64 MiB, three passes, one lane (RFC 9106 section 4, second choice, with one lane).
 const ARGON2: (u32, u32, u32) = (64 * 1024, 3, 1);
 
@@ -53,6 +57,12 @@ pub enum RootKeySource {
 }
 
 impl RootKeySource {
+    /// Whether an error says that there is no root key where it was looked for.
+    #[must_use]
+    pub fn is_absent(error: &Error) -> bool {
+        matches!(error, Error::Io { doing: OPENING_FILE | OPENING_CREDENTIAL, source } if source.kind() == ErrorKind::NotFound)
+    }
+
     /// Which kind it is.
     pub(super) const fn kind(&self) -> RootKind {
         match self {
@@ -72,7 +82,7 @@ impl RootKeySource {
             Self::FileBeside(path) => from_file(path, create),
             Self::Passphrase(passphrase) => from_passphrase(passphrase, salt),
             // systemd guards the folder by an access list, which the mode shows as group bits: not judged here.
-            Self::Systemd(path) => read_key(File::open(path).map_err(Error::io("opening the systemd credential"))?),
+            Self::Systemd(path) => read_key(File::open(path).map_err(Error::io(OPENING_CREDENTIAL))?),
         }
     }
 }
@@ -94,7 +104,7 @@ fn from_file(path: &Path, create: bool) -> Result<RootKey, Error> {
     if create {
         make_file(path)?;
     }
-    let file = File::open(path).map_err(Error::io("opening the root key's file"))?;
+    let file = File::open(path).map_err(Error::io(OPENING_FILE))?;
     let facts = file.metadata().map_err(Error::io("looking at the root key's file"))?;
     if facts.mode() & 0o077 != 0 {
         return Err(Error::RootKey("its file must be readable by its owner only (mode 0600)"));
@@ -167,6 +177,21 @@ fn from_passphrase(passphrase: &SecretString, salt: &[u8; 16]) -> Result<RootKey
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_key_that_is_not_there_is_told_from_one_that_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = |source: RootKeySource| {
+            let error = source.root_key(None, &[0; 16], false).err().unwrap();
+            RootKeySource::is_absent(&error)
+        };
+        assert!(absent(RootKeySource::File(dir.path().join("root-key"))));
+        assert!(absent(RootKeySource::Systemd(dir.path().join("root-key"))));
+        let closed = dir.path().join("closed");
+        fs::write(&closed, [7; 32]).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(!absent(RootKeySource::File(closed)), "it is there, and open to others");
+    }
 
     #[test]
     fn a_making_that_was_killed_leaves_no_torn_key() {

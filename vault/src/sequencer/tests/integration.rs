@@ -214,6 +214,30 @@ async fn a_head_is_signed_with_its_entries_and_noted_outside_as_soon_as_that_is_
 }
 
 #[tokio::test]
+async fn what_another_sequencer_did_first_is_read_again_for_the_logs_of_that_step_alone() {
+    let vault = Vault::start().await;
+    vault.write(1).await;
+    let mut integrator = vault.integrator();
+    integrator.run(std::time::Duration::MAX).await.unwrap();
+    let (mut stale, head) = (integrator.edges.clone(), vault.store.head(&tenant()).await.unwrap().unwrap());
+    let other: TenantName = "other".parse().unwrap();
+    stale.insert(other.clone(), stale[&tenant()].clone());
+    vault.write(1).await;
+    vault.integrate().await;
+    // Its lane is believed, and what it remembers of logs is not.
+    integrator.run(std::time::Duration::MAX).await.unwrap();
+    assert!(integrator.edges.is_empty(), "another one's work is seen in its lane");
+    integrator.edges = stale;
+    vault.write(1).await;
+    integrator.run(std::time::Duration::MAX).await.unwrap();
+    assert!(integrator.edges.contains_key(&other) && !integrator.edges.contains_key(&tenant()));
+    assert_eq!(vault.store.head(&tenant()).await.unwrap().unwrap().size, head.size + 1, "a stale head adds nothing");
+    integrator.run(std::time::Duration::MAX).await.unwrap();
+    assert_eq!(vault.store.head(&tenant()).await.unwrap().unwrap().size, head.size + 2);
+    assert_eq!(vault.alarms(), "");
+}
+
+#[tokio::test]
 async fn a_tar_holds_the_files_of_the_bundle_and_nothing_else() {
     let vault = Vault::start().await;
     vault.write(300).await;

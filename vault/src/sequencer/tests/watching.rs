@@ -1,9 +1,12 @@
 //! Whoever writes to the database behind the vault's back is found.
 
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
 use super::{Vault, copy_of_database, put_back, tenant};
-use crate::access_log::Distrust;
+use crate::access_log::{Distrust, LogHealth};
 use crate::sequencer::watch::Watch;
-use crate::sequencer::{LogReader, Pass, Sequencer};
+use crate::sequencer::{LogReader, Pass, Sequencer, supervise};
 
 /// What is wrong after the pending entries were meddled with: the lane is refused and says why.
 async fn refused_after(sql: &'static str) -> String {
@@ -184,4 +187,28 @@ async fn the_self_check_finds_nothing_in_a_log_whose_last_tile_has_one_entry() {
     assert_eq!(vault.store.head(&tenant()).await.unwrap().unwrap().size, 257);
     vault.reader().self_check(Pass::All, vault.store.log_health()).await.unwrap();
     assert_eq!(vault.alarms(), "");
+}
+
+#[tokio::test]
+async fn a_part_that_ends_unasked_closes_the_node_though_the_watch_finds_everything_whole() {
+    let (health, stop, mut parts) = (LogHealth::default(), CancellationToken::new(), JoinSet::new());
+    parts.spawn(async {});
+    let (of, until) = (health.clone(), stop.clone());
+    // The watch's last look takes back what it can.
+    parts.spawn(async move {
+        until.cancelled().await;
+        of.settle(of.distrust().as_ref(), None);
+    });
+    supervise(parts, stop, health.clone()).await;
+    assert_eq!(health.distrust(), Some(Distrust::Heads));
+}
+
+#[tokio::test]
+async fn parts_that_end_because_they_are_told_to_close_nothing() {
+    let (health, stop, mut parts) = (LogHealth::default(), CancellationToken::new(), JoinSet::new());
+    let until = stop.clone();
+    parts.spawn(async move { until.cancelled().await });
+    stop.cancel();
+    supervise(parts, stop, health.clone()).await;
+    assert!(health.is_serving());
 }

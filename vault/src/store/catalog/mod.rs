@@ -1,11 +1,13 @@
 //! The settings of tenants in memory: authenticated rows, valid for one generation, polled twice a second.
 
+mod known;
 mod tenant_catalog;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use known::{Known, first_of};
 use tokio::time::Instant;
 
 pub use tenant_catalog::{StoredFlow, TenantCatalog};
@@ -23,11 +25,6 @@ const POLL: Duration = Duration::from_millis(500);
 const FRESH: Duration = Duration::from_secs(1);
 /// A node that does not know the generations for this long serves nothing (docs/formats.md section 9).
 const BLIND: Duration = Duration::from_secs(2);
-/// Settings are read again after this though their generation stands still: the number is not authenticated, so whoever
-/// can write to the database could hide a change behind it.
-const OLDEST: Duration = Duration::from_secs(8);
-/// So many tenants are read again in one poll.
-const AT_ONCE: usize = 64;
 /// Everything that decides about a tenant and is kept in memory.
 const TABLES: [Table; 7] = [
     Table::Tenants,
@@ -62,14 +59,6 @@ struct Seen {
     apps: HashMap<AppName, TenantName>,
 }
 
-/// A tenant's settings as they were read.
-struct Known {
-    catalog: Arc<TenantCatalog>,
-    read_at: Instant,
-    /// They are read again before the next use, and compared: what is the same keeps what rests on it, such as opened keys.
-    is_stale: bool,
-}
-
 impl Catalog {
     /// Starts with nothing read, and polls the generations from now on.
     #[must_use]
@@ -92,13 +81,31 @@ impl Catalog {
     /// # Errors
     /// [`Error::Tampered`] if a row is not what was written; [`Error::Unavailable`] if the generation is not known for 2 s.
     pub async fn tenant(&self, tenant: &TenantName) -> Result<Option<Arc<TenantCatalog>>, Error> {
-        let newest = self.generation(tenant).await?;
-        let fresh =
-            |known: &Known| (!known.is_stale && known.catalog.generation >= newest).then(|| Arc::clone(&known.catalog));
+        let (newest, now) = (self.generation(tenant).await?, Instant::now());
+        let fresh = |known: &Known| known.for_request(newest, now);
         if let Some(catalog) = self.read(|seen| seen.tenants.get(tenant).and_then(fresh)) {
             return Ok(Some(catalog));
         }
-        self.read_again(tenant).await
+        let catalog = self.read_again(tenant).await?;
+        self.read(|seen| {
+            if let Some(known) = seen.tenants.get(tenant) {
+                known.note_use(now);
+            }
+        });
+        Ok(catalog)
+    }
+
+    /// The same for what the node does by itself for every tenant there is: it counts as no use, and takes what is known of
+    /// the newest generation however old it is. Nothing that a request is answered with may rest on it.
+    ///
+    /// # Errors
+    /// As [`Catalog::tenant`].
+    pub async fn look_at(&self, tenant: &TenantName) -> Result<Option<Arc<TenantCatalog>>, Error> {
+        let newest = self.generation(tenant).await?;
+        match self.read(|seen| seen.tenants.get(tenant).and_then(|known| known.as_known(newest))) {
+            Some(catalog) => Ok(Some(catalog)),
+            None => self.read_again(tenant).await,
+        }
     }
 
     /// Reads a tenant's settings again at its next use.
@@ -116,6 +123,34 @@ impl Catalog {
             seen.tenants.remove(tenant);
             seen.generations.remove(tenant);
         });
+    }
+
+    /// Forgets tenants that no request asked for in a while, with all that is remembered because of them.
+    fn forget_unused(&self) {
+        let now = Instant::now();
+        let is_unused = |(name, known): (&TenantName, &Known)| known.is_unused(now).then(|| name.clone());
+        let unused: HashSet<TenantName> = self.read(|seen| seen.tenants.iter().filter_map(is_unused).collect());
+        if unused.is_empty() {
+            return;
+        }
+        self.write(|seen| {
+            seen.tenants.retain(|name, _| !unused.contains(name));
+            seen.credentials.retain(|_, tenant| !unused.contains(tenant));
+            seen.apps.retain(|_, tenant| !unused.contains(tenant));
+        });
+        // Nobody follows any more what becomes of them: what is still opened must not outlive that.
+        unused.iter().for_each(|tenant| self.inner.store.keys().forget_tenant(tenant));
+    }
+
+    /// Whom the poll reads again now.
+    fn due(&self) -> Vec<TenantName> {
+        let now = Instant::now();
+        first_of(self.read(|seen| {
+            let due = |(name, known): (&TenantName, &Known)| {
+                Some((known.due(seen.generations.get(name).copied(), now)?, name.clone()))
+            };
+            seen.tenants.iter().filter_map(due).collect()
+        }))
     }
 
     /// Every tenant's name.
@@ -197,7 +232,8 @@ impl Catalog {
             for app in catalog.apps.keys() {
                 seen.apps.insert(app.clone(), tenant.clone());
             }
-            seen.tenants.insert(tenant.clone(), Known { catalog: Arc::clone(&catalog), read_at, is_stale: false });
+            let before = seen.tenants.remove(tenant);
+            seen.tenants.insert(tenant.clone(), Known::new(Arc::clone(&catalog), read_at, before));
         });
         Ok(Some(catalog))
     }
@@ -250,14 +286,8 @@ async fn poll(inner: Weak<Inner>) {
             continue;
         }
         let catalog = Catalog { inner };
-        let behind: Vec<TenantName> = catalog.read(|seen| {
-            let behind = |(name, known): &(&TenantName, &Known)| {
-                known.read_at.elapsed() > OLDEST
-                    || seen.generations.get(*name).is_some_and(|generation| *generation > known.catalog.generation)
-            };
-            seen.tenants.iter().filter(behind).map(|(name, _)| name.clone()).take(AT_ONCE).collect()
-        });
-        for tenant in behind {
+        catalog.forget_unused();
+        for tenant in catalog.due() {
             if let Err(error) = catalog.read_again(&tenant).await {
                 tracing::error!(%tenant, %error, "a tenant's settings cannot be read");
                 // Whoever asks next hears why; the poll has others to look after.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::operation::{Changes, Decision, Generation, Operation, Reads, Rows, current_state};
 use super::{Committer, OWN_WORK, announcement};
@@ -14,6 +14,8 @@ use crate::store::Error;
 
 /// So many values go in one commit, which is one run of the purge: one entry for each tenant and class.
 const PURGED_AT_ONCE: usize = 512;
+/// So long one pass of the purge goes on with rows of requests.
+const REQUESTS: Duration = Duration::from_secs(10);
 /// The longest session has an hour; its row stays a little longer.
 const SESSION_ROWS: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -26,11 +28,29 @@ impl Committer {
     pub async fn purge(&self) -> Result<u64, Error> {
         let values = self.purge_values().await;
         let now = self.inner.clock.surely();
-        let sessions = oldest_session(now).to_string();
-        let requests = self.inner.store.purge_requests(now, &sessions, &erased(now)).await;
-        let (values, requests) = (values?, requests?);
-        self.inner.store.meter().purge.passed(requests, now);
-        Ok(values + requests)
+        let requests = self.purge_requests(now).await;
+        let keys = self.inner.store.purge_keys(&erased(now)).await;
+        let (values, others) = (values?, requests? + keys?);
+        self.inner.store.meter().purge.passed(others, now);
+        Ok(values + others)
+    }
+
+    /// In steps, each a transaction of its own that batches of requests wait for a moment at most. More may come than one
+    /// step takes: it goes on until nothing is left, or its time is over.
+    async fn purge_requests(&self, now: Timestamp) -> Result<u64, Error> {
+        let (began, sessions) = (Instant::now(), oldest_session(now).to_string());
+        let mut gone = 0;
+        loop {
+            let step = self.inner.store.purge_requests(now, &sessions).await?;
+            gone += step.rows;
+            if !step.more {
+                return Ok(gone);
+            }
+            if began.elapsed() > REQUESTS {
+                tracing::warn!(rows = gone, "rows of requests expire faster than they are purged");
+                return Ok(gone);
+            }
+        }
     }
 
     async fn purge_values(&self) -> Result<u64, Error> {

@@ -263,6 +263,7 @@ impl BatchWriter {
         self.store.meter().committer.commits.took(began.elapsed());
         match committed {
             Ok(()) => Transacted::Committed(gathered, now),
+            Err(error) if writer.undid(&error) => Transacted::NotWritten(gathered, NotWritten::Database(error)),
             Err(error) => Transacted::Unknown(gathered, error),
         }
     }

@@ -1,6 +1,10 @@
 //! SQLite alone: who may read its file, what a failing disk does to it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, Executor};
 
 use super::on_sqlite;
 use super::vault::{Vault, demo, entry};
@@ -12,6 +16,7 @@ on_sqlite!(
     nobody_else_may_read_the_files,
     a_full_disk_acknowledges_nothing_and_heals,
     after_a_refused_sync_nothing_is_written,
+    the_write_ahead_log_stays_short_though_somebody_always_reads,
 );
 
 async fn nobody_else_may_read_the_files(vault: Vault) {
@@ -56,6 +61,47 @@ async fn after_a_refused_sync_nothing_is_written(vault: Vault) {
     }
     let vault = vault.killed_and_started().await;
     vault.write(Changes::default).await.unwrap();
+}
+
+/// Under load there is no moment at which nobody reads: each reader begins before the one before it has ended.
+async fn the_write_ahead_log_stays_short_though_somebody_always_reads(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let log = vault.folder.path().join("siv.db-wal");
+    let length = || std::fs::metadata(&log).unwrap().len();
+    let options = SqliteConnectOptions::new().filename(vault.folder.path().join("siv.db"));
+    let reader = || async {
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        connection.execute("BEGIN; SELECT count(*) FROM installation").await.unwrap();
+        connection
+    };
+    let (mut one, mut other) = (reader().await, reader().await);
+    let reads = async {
+        loop {
+            one.execute("COMMIT; BEGIN; SELECT count(*) FROM installation").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            std::mem::swap(&mut one, &mut other);
+        }
+    };
+    let writes = async {
+        let (mut written, mut longest) = (0, 0);
+        // Four times what it may hold, and time enough to begin anew: it is tried once a second.
+        while written < 32 << 20 {
+            vault
+                .write(|| Changes { entries: (0..20).map(|_| long().into()).collect(), ..Changes::default() })
+                .await
+                .unwrap();
+            written += 20 * 40_000;
+            longest = longest.max(length());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        longest
+    };
+    let longest = tokio::select! {
+        longest = writes => longest,
+        () = reads => 0,
+    };
+    assert!(longest > 2 << 20, "it was long, else nothing was tried: {longest}");
+    assert!(longest < 24 << 20, "it grew as if it were never begun anew: {longest}");
 }
 
 fn long() -> crate::access_log::Entry {

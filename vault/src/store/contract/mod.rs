@@ -1,6 +1,7 @@
 //! What every engine must do: one suite of sentences, run over each engine there is.
 
 mod administering;
+pub(in crate::store) mod anew;
 mod asking;
 mod bounds;
 mod claiming;

@@ -78,7 +78,7 @@ impl Drop for Cluster {
 }
 
 /// Runs statements.
-pub(super) async fn run(address: &PostgresAddress, sql: &'static str) {
+pub(in crate::store) async fn run(address: &PostgresAddress, sql: &'static str) {
     let mut connection = connect(address).await;
     connection.execute(sql).await.unwrap();
     connection.close().await.unwrap();

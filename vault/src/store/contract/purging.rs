@@ -20,6 +20,8 @@ on_every_engine!(
     what_is_over_by_one_clock_alone_stays,
     an_erasure_key_outlives_a_machine_whose_clock_is_ahead,
     requests_leave_nothing_behind,
+    more_than_one_step_takes_goes_in_one_pass,
+    values_that_are_counted_are_found_on_a_walk_through_all,
     a_store_that_hangs_keeps_no_idle_key_in_memory,
 );
 
@@ -228,4 +230,56 @@ async fn requests_leave_nothing_behind(vault: Vault) {
     assert_eq!(vault.number("SELECT count(*) FROM data_keys").await, keys - 1);
     assert_eq!(vault.number("SELECT count(*) FROM capture_sessions").await, 0);
     assert_eq!(vault.number("SELECT count(*) FROM capture_encs").await, 0);
+}
+
+async fn more_than_one_step_takes_goes_in_one_pass(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let [session, lookup] = ["01", "02"].map(|byte| vault.literal(&[byte.parse().unwrap(); 16]));
+    vault
+        .tamper(&format!(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) \
+             INSERT INTO capture_encs SELECT 'demo', {session}, {}, 1 FROM n",
+            vault.blob_of("i")
+        ))
+        .await;
+    vault
+        .tamper(&format!(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500) \
+             INSERT INTO idempotency (tenant, lookup, body_mac, data_key_id, deadline, expires) \
+             SELECT 'demo', {}, {lookup}, {lookup}, 1, 1 FROM n",
+            vault.blob_of("i")
+        ))
+        .await;
+    assert_eq!(vault.committer.purge().await.unwrap(), 4000);
+    assert_eq!(
+        vault.number("SELECT (SELECT count(*) FROM capture_encs) + (SELECT count(*) FROM idempotency)").await,
+        0
+    );
+}
+
+async fn values_that_are_counted_are_found_on_a_walk_through_all(vault: Vault) {
+    let vault = vault.with_tenant().await;
+    let mut values: Vec<_> = (0..7).map(|_| vault.value(RetentionClass::Session, None)).collect();
+    for uncounted in [0, 3, 4, 5] {
+        values[uncounted].metadata.uses = None;
+    }
+    let mut expected: Vec<_> = [1, 2, 6].map(|counted| values[counted].metadata.value_id).into();
+    expected.sort();
+    vault
+        .write(move || Changes { new_values: values.iter().cloned().map(Into::into).collect(), ..Changes::default() })
+        .await
+        .unwrap();
+    for step in [1, 2, 7, 100] {
+        let (mut found, mut last) = (Vec::new(), None);
+        loop {
+            let walked = vault.store.counted_values(last.as_ref(), step).await.unwrap();
+            assert!(walked.found.len() <= step);
+            found.extend(walked.found.into_iter().map(|(_, value_id)| value_id));
+            last = walked.last;
+            if last.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "in steps of {step}");
+    }
 }

@@ -132,6 +132,14 @@ impl Vault {
         }
     }
 
+    /// A number of a row as different bytes, as the engine says it.
+    pub(super) fn blob_of(&self, number: &str) -> String {
+        match self.settings {
+            DatabaseSettings::Sqlite { .. } => format!("CAST({number} AS BLOB)"),
+            DatabaseSettings::Postgres { .. } => format!("convert_to({number}::text, 'UTF8')"),
+        }
+    }
+
     pub(super) async fn number(&self, sql: &'static str) -> i64 {
         match &self.settings {
             DatabaseSettings::Sqlite { path } => {

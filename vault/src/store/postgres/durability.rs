@@ -36,15 +36,15 @@ pub(in crate::store) async fn judge(connection: &mut PgConnection) -> Result<Res
     Ok(if !is(0, &["on", "remote_apply"])? {
         Err("synchronous_commit is weaker than on: set it to on")
     } else if !is(1, &["on"])? {
-        Err("fsync is off: what is acknowledged would not be on the disk")
+        Err("fsync is off, and what is acknowledged would not be on the disk: set it to on")
     } else if !is(2, &["on"])? {
-        Err("full_page_writes is off: a power cut would damage pages")
+        Err("full_page_writes is off, and a power cut would damage pages: set it to on")
     } else if row.try_get::<bool, _>(3)? {
         Err("the database is a standby, which cannot be written: name the primary")
     } else if !is(4, &["UTF8"])? {
-        Err("the database's encoding is not UTF8")
+        Err("the database's encoding is not UTF8: make it anew with ENCODING 'UTF8'")
     } else if !is(5, &["off"])? {
-        Err("data_sync_retry is on: what a failed sync lost would count as written")
+        Err("data_sync_retry is on, and what a failed sync lost would count as written: set it to off")
     } else if !is(6, &[STATEMENT])? || !is(7, &[IDLE])? {
         Err(
             "statement_timeout and idle_in_transaction_session_timeout do not reach the server: a pooler before it must \

@@ -15,7 +15,7 @@ const OF_THE_DISK: [&str; 4] = ["53100", "58030", "XX001", "XX002"];
 
 /// Judges an error by its SQLSTATE. None poisons the node: PostgreSQL itself goes down when a sync fails, and what it
 /// acknowledges after its recovery is on the disk.
-pub(super) fn fault(error: &sqlx::Error) -> Fault {
+pub(in crate::store) fn fault(error: &sqlx::Error) -> Fault {
     let sqlx::Error::Database(database) = error else {
         // A row that does not decode or encode, or a compare-and-set that found another version, concerns its operation.
         let own = matches!(

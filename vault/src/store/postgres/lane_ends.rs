@@ -99,8 +99,12 @@ impl PostgresStore {
     /// Where every lane of a boot ends by its newest batch, and whether that batch's entries are there.
     pub(in crate::store) async fn lane_ends(&self, boot: BootId) -> Result<Vec<LaneTail>, Error> {
         super::snapshot!(self, |connection| {
+            // From lane to lane by the key: a boot that lived long has millions of batches, and few lanes.
             let lanes: Vec<i64> = sqlx::query_scalar(
-                "SELECT DISTINCT lane FROM log_batches WHERE tenant = $1 AND boot = $2 ORDER BY lane",
+                "WITH RECURSIVE lanes (lane) AS (SELECT min(lane) FROM log_batches WHERE tenant = $1 AND boot = $2 \
+                 UNION ALL SELECT (SELECT min(b.lane) FROM log_batches b WHERE b.tenant = $1 AND b.boot = $2 \
+                 AND b.lane > lanes.lane) FROM lanes WHERE lanes.lane IS NOT NULL) \
+                 SELECT lane FROM lanes WHERE lane IS NOT NULL ORDER BY lane",
             )
             .bind(TenantName::SYSTEM)
             .bind(&boot.as_bytes()[..])

@@ -33,14 +33,16 @@ macro_rules! stretch_of_entry {
          AND a.number < i.number + i.count"
     };
 }
-/// The stretches that hold indices of a range, and their entries in it.
+/// The stretches that hold indices of a range, and their entries in it. OFFSET 0 keeps the server to one step after the other,
+/// each by its key: where a filter names a frequent or a rare word, it would read all tenants' entries and join them afterwards.
 macro_rules! of_stretches {
     () => {
         concat!(
-            " FROM log_index i JOIN access_log a ON a.tenant = i.tenant AND a.boot = i.boot AND a.lane = i.lane \
-             AND a.number >= i.number AND a.number < i.number + i.count WHERE i.tenant = $1 AND i.leaf_index < $11 \
-             AND i.leaf_index >= coalesce((SELECT max(f.leaf_index) FROM log_index f WHERE f.tenant = $1 \
-             AND f.leaf_index <= $10), 0) AND ",
+            " FROM (SELECT s.tenant, s.leaf_index, s.count, s.boot, s.lane, s.number FROM log_index s WHERE s.tenant = $1 \
+             AND s.leaf_index < $11 AND s.leaf_index >= coalesce((SELECT max(f.leaf_index) FROM log_index f \
+             WHERE f.tenant = $1 AND f.leaf_index <= $10), 0) OFFSET 0) i CROSS JOIN LATERAL (SELECT e.* FROM access_log e \
+             WHERE e.tenant = i.tenant AND e.boot = i.boot AND e.lane = i.lane AND e.number >= i.number \
+             AND e.number < i.number + i.count OFFSET 0) a WHERE ",
             index!(),
             " >= $10 AND ",
             index!(),
@@ -57,7 +59,7 @@ macro_rules! filter {
     };
 }
 /// In the order of the index.
-const INTEGRATED: &str = concat!(
+pub(super) const INTEGRATED: &str = concat!(
     "SELECT ",
     index!(),
     " AS leaf_index, ",
@@ -67,7 +69,7 @@ const INTEGRATED: &str = concat!(
     " ORDER BY i.leaf_index, a.number LIMIT $12"
 );
 /// The same, newest first.
-const INTEGRATED_NEWEST: &str = concat!(
+pub(super) const INTEGRATED_NEWEST: &str = concat!(
     "SELECT ",
     index!(),
     " AS leaf_index, ",
@@ -98,18 +100,19 @@ macro_rules! of_value {
         )
     };
 }
-const INTEGRATED_OF_VALUE: &str = of_value!("");
-const NEWEST_OF_VALUE: &str = of_value!(" DESC");
+pub(super) const INTEGRATED_OF_VALUE: &str = of_value!("");
+pub(super) const NEWEST_OF_VALUE: &str = of_value!(" DESC");
 /// Entries of batches that are not yet integrated: mostly none. The server takes a third of all groups for such, and would walk the
-/// whole log beside all of them to find a page's entries early; OFFSET 0 keeps it to one step after the other, each by its key.
-const PENDING: &str = concat!(
+/// whole log beside all of them to find a page's entries early; OFFSET 0 keeps it to one step after the other, each by its key. The
+/// tenant is asked for outside: its groups would be walked from the first one on, by the key that begins with it.
+pub(super) const PENDING: &str = concat!(
     "SELECT NULL::bigint AS leaf_index, ",
     columns!(),
     " FROM log_lanes l CROSS JOIN LATERAL (SELECT w.tenant, w.boot, w.lane, w.first, w.count FROM log_groups w \
-     WHERE w.boot = l.boot AND w.lane = l.lane AND w.batch >= l.next AND w.tenant = $1 OFFSET 0) g \
+     WHERE w.boot = l.boot AND w.lane = l.lane AND w.batch >= l.next OFFSET 0) g \
      CROSS JOIN LATERAL (SELECT e.* FROM access_log e WHERE e.tenant = g.tenant AND e.boot = g.boot AND e.lane = g.lane \
      AND e.number >= g.first AND e.number < g.first + g.count OFFSET 0) a WHERE l.tenant = '-system' \
-     AND (a.boot, a.lane, a.number) > ($10, $11, $12)",
+     AND g.tenant = $1 AND (a.boot, a.lane, a.number) > ($10, $11, $12)",
     filter!(),
     " ORDER BY a.boot, a.lane, a.number LIMIT $13"
 );

@@ -1,7 +1,7 @@
 //! PostgreSQL: any number of nodes, one connection of each that writes batches, one for the vault's own upkeep, readers
 //! beside them. Every commit is on the disk before it is acknowledged.
 //!
-//! Transactions run at READ COMMITTED. What a batch decides on is locked before it is read: generations are shared, so
+//! Transactions run at READ COMMITTED, whatever the role's or the database's default is. What a batch decides on is locked before it is read: generations are shared, so
 //! that none moves on before the batch ends, and so is the leave of the boot to write; rows that a batch may change are its
 //! own. What turns out to change only when
 //! all is decided is locked and compared then ([`transaction`]).
@@ -24,6 +24,8 @@ mod log_read;
 mod lost_keys;
 mod pending;
 mod pin_guesses;
+#[cfg(test)]
+mod plans;
 mod purge;
 mod read;
 mod reader;
@@ -42,6 +44,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection, Row};
 
 pub(in crate::store) use durability::judge;
+pub(in crate::store) use fault::fault;
 pub use key_store::KeyStoreDatabase;
 use reader::Reader;
 pub(in crate::store) use replica::Place;
@@ -168,6 +171,12 @@ fn is_gone(error: &Error) -> bool {
     }
 }
 
+/// Whether what failed so is done once more, on another connection: this one is gone, or the engine could not order what was
+/// read or written, and did nothing of it.
+fn goes_on(error: &Error) -> bool {
+    is_gone(error) || matches!(error, Error::Database(error) if fault(error).passes())
+}
+
 /// Reads on a connection of the pool, no longer than we may wait. One that did not answer in time is given up: in the pool
 /// it would wait for an answer that may never come; so is one of which the asker went away ([`Reader`]). One that the server
 /// ended is given up for another: after a restart of the server the pool is full of them.
@@ -182,7 +191,7 @@ macro_rules! reading {
             })
             .await;
             match read {
-                Ok(Err(error)) if left > 0 && super::is_gone(&error) => left -= 1,
+                Ok(Err(error)) if left > 0 && super::goes_on(&error) => left -= 1,
                 Ok(done) => {
                     held.give_back();
                     break done;
@@ -240,8 +249,16 @@ async fn within_any<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<
 /// The settings of every connection but the one that migrates.
 fn bounded(options: &PgConnectOptions) -> PgConnectOptions {
     let options = options.clone().statement_cache_capacity(256);
-    // Statements are short whatever they are thought to cost: compiling one takes longer than running it.
-    options.options([("statement_timeout", STATEMENT), ("idle_in_transaction_session_timeout", IDLE), ("jit", "off")])
+    // Statements are short whatever they are thought to cost: compiling one takes longer than running it. They find their rows
+    // by a key: where the server cannot know how few those are, or made its plan while a table was empty, it would read whole
+    // tables, and go on so however full they get.
+    options.options([
+        ("enable_seqscan", "off"),
+        ("statement_timeout", STATEMENT),
+        ("idle_in_transaction_session_timeout", IDLE),
+        ("default_transaction_isolation", "read committed"),
+        ("jit", "off"),
+    ])
 }
 
 /// Opens a connection that writes and makes sure that it writes as safely as it must.

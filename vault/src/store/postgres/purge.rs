@@ -8,7 +8,7 @@ use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
 use crate::store::Error;
-use crate::store::batch::{ENTRIES_OF_END, Expired};
+use crate::store::batch::{CountedValues, ENTRIES_OF_END, Expired, Purged};
 
 impl PostgresStore {
     /// Up to `limit` values whose time seems to be over, after the first `passed`; one that does not read hides no other.
@@ -67,29 +67,41 @@ impl PostgresStore {
         })
     }
 
-    /// Up to `limit` values whose uses are counted.
-    pub(in crate::store) async fn counted_values(&self, limit: usize) -> Result<Vec<(TenantName, ValueId)>, Error> {
+    /// Of up to `limit` values behind this one those whose uses are counted.
+    pub(in crate::store) async fn counted_values(
+        &self,
+        after: Option<&(TenantName, ValueId)>,
+        limit: usize,
+    ) -> Result<CountedValues, Error> {
+        let (tenant, value_id) = after.map_or(("", &[][..]), |(tenant, id)| (tenant.as_str(), &id.as_bytes()[..]));
         super::reading!(self, |connection| {
-            let rows = sqlx::query("SELECT tenant, value_id FROM secure_values WHERE uses IS NOT NULL LIMIT $1")
-                .bind(int(limit as u64))
-                .fetch_all(connection)
-                .await?;
-            rows.iter().map(expired_value).collect()
+            let rows = sqlx::query(
+                "SELECT tenant, value_id, uses IS NOT NULL AS counted FROM secure_values WHERE (tenant, value_id) > ($1, $2) \
+             ORDER BY tenant, value_id LIMIT $3",
+            )
+            .bind(tenant)
+            .bind(value_id)
+            .bind(int(limit as u64))
+            .fetch_all(connection)
+            .await?;
+            Ok(CountedValues::of(rows.iter().map(walked).collect::<Result<_, _>>()?, limit))
         })
     }
 
-    /// Removes expired encs, sessions, idempotency records, capture keys and data keys; how many rows.
+    /// Removes expired encs, idempotency records and sessions, a step of them.
     ///
     /// `sessions_before`: sessions whose id is older are past the longest session.
     pub(in crate::store) async fn purge_requests(
         &self,
         now: Timestamp,
         sessions_before: &str,
-        erased: &[(DataKeyClass, Epoch)],
-    ) -> Result<u64, Error> {
-        super::writing!(self, |connection| purge(now, sessions_before, erased, connection)
-            .await
-            .map_err(Error::Database))
+    ) -> Result<Purged, Error> {
+        super::writing!(self, |connection| purge(now, sessions_before, connection).await.map_err(Error::Database))
+    }
+
+    /// Removes data keys whose erasure key is gone, and capture keys with them; how many rows.
+    pub(in crate::store) async fn purge_keys(&self, erased: &[(DataKeyClass, Epoch)]) -> Result<u64, Error> {
+        super::writing!(self, |connection| purge_keys(erased, connection).await.map_err(Error::Database))
     }
 
     /// Up to `limit` keys of a tenant's approvals after the first and before the second, in order.
@@ -160,13 +172,12 @@ fn expired_value(row: &sqlx::postgres::PgRow) -> Result<(TenantName, ValueId), E
     Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
 }
 
-async fn purge(
-    now: Timestamp,
-    sessions_before: &str,
-    erased: &[(DataKeyClass, Epoch)],
-    connection: &mut PgConnection,
-) -> Result<u64, sqlx::Error> {
-    let mut gone = 0;
+fn walked(row: &sqlx::postgres::PgRow) -> Result<((TenantName, ValueId), bool), Error> {
+    Ok((expired_value(row)?, Columns::of("secure_values", row).get("counted")?))
+}
+
+async fn purge(now: Timestamp, sessions_before: &str, connection: &mut PgConnection) -> Result<Purged, sqlx::Error> {
+    let mut gone = Purged::default();
     // The time stands outside too: what another node renewed while we waited for its row stays.
     for text in [
         "DELETE FROM capture_encs WHERE expires <= $1 AND (tenant, session, enc) IN \
@@ -174,8 +185,7 @@ async fn purge(
         "DELETE FROM idempotency WHERE expires <= $1 AND (tenant, lookup) IN \
          (SELECT tenant, lookup FROM idempotency WHERE expires <= $1 LIMIT 1000)",
     ] {
-        let done = sqlx::query(text).bind(millis(now)).execute(&mut *connection).await?;
-        gone += done.rows_affected();
+        gone.add(sqlx::query(text).bind(millis(now)).execute(&mut *connection).await?.rows_affected());
     }
     let done = sqlx::query(
         "DELETE FROM capture_sessions WHERE (tenant, key) IN \
@@ -184,7 +194,12 @@ async fn purge(
     .bind(sessions_before)
     .execute(&mut *connection)
     .await?;
-    gone += done.rows_affected();
+    gone.add(done.rows_affected());
+    Ok(gone)
+}
+
+async fn purge_keys(erased: &[(DataKeyClass, Epoch)], connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let mut gone = 0;
     for (class, epoch) in erased {
         if *class == DataKeyClass::Capture {
             gone += key_rows::remove_erased_capture_keys(*epoch, connection).await?;

@@ -79,7 +79,8 @@ mod tests {
     use super::*;
     use crate::domain::{DataKeyClass, Epoch};
     use crate::keys::{Medium as _, SecretName};
-    use crate::store::contract::postgres::Cluster;
+    use crate::store::contract::anew::unordered;
+    use crate::store::contract::postgres::{Cluster, run};
 
     #[tokio::test]
     async fn a_secret_that_was_destroyed_while_it_was_copied_stops_the_switch() {
@@ -96,5 +97,22 @@ mod tests {
         assert!(!switched().await.unwrap(), "it would live again under the new root key");
         assert!(store.destroy(to, &gone).await.unwrap());
         assert!(switched().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_ordered_is_done_anew() {
+        let address = Cluster::shared().database().await;
+        let store = KeyStoreDatabase::open(&address, true, true).await.unwrap().unwrap();
+        // A test's own text, made once: the architecture allows no other way to a statement put together.
+        let fail = |table, when| run(&address, unordered(table, "40001", when, 2).leak());
+        assert!(store.swap_clear("identity", None, b"one".to_vec()).await.unwrap());
+        fail("secrets", "").await;
+        let name = SecretName::erasure(DataKeyClass::Session, Epoch(1));
+        assert!(store.create(RootVersion(1), &name, b"sealed".to_vec()).await.unwrap());
+        assert!(store.create(RootVersion(2), &name, b"sealed".to_vec()).await.unwrap());
+        for (when, old, new) in [("", b"one", b"two"), ("DEFERRABLE INITIALLY DEFERRED", b"two", b"six")] {
+            fail("clear_files", when).await;
+            assert!(store.switch(old, new, (RootVersion(1), RootVersion(2))).await.unwrap(), "{when}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
 use crate::store::Error;
-use crate::store::batch::{ENTRIES_OF_END, Expired};
+use crate::store::batch::{CountedValues, ENTRIES_OF_END, Expired, Purged};
 
 /// The newest entries that carry a version of the value's state; where there is none, the oldest that do not, as the capture's.
 const LEAVES_OF_END: &str = "SELECT leaf FROM (SELECT leaf, action, outcome FROM access_log WHERE tenant = ?1 \
@@ -60,27 +60,45 @@ impl SqliteStore {
         Ok(leaves)
     }
 
-    /// Up to `limit` values whose uses are counted.
-    pub(in crate::store) async fn counted_values(&self, limit: usize) -> Result<Vec<(TenantName, ValueId)>, Error> {
-        let rows = sqlx::query("SELECT tenant, value_id FROM secure_values WHERE uses IS NOT NULL LIMIT ?")
-            .bind(int(limit as u64))
-            .fetch_all(&mut *self.reader().await?)
-            .await?;
-        rows.iter().map(expired_value).collect()
+    /// Of up to `limit` values behind this one those whose uses are counted.
+    pub(in crate::store) async fn counted_values(
+        &self,
+        after: Option<&(TenantName, ValueId)>,
+        limit: usize,
+    ) -> Result<CountedValues, Error> {
+        let (tenant, value_id) = after.map_or(("", &[][..]), |(tenant, id)| (tenant.as_str(), &id.as_bytes()[..]));
+        let rows = sqlx::query(
+            "SELECT tenant, value_id, uses IS NOT NULL AS counted FROM secure_values WHERE (tenant, value_id) > (?, ?) \
+             ORDER BY tenant, value_id LIMIT ?",
+        )
+        .bind(tenant)
+        .bind(value_id)
+        .bind(int(limit as u64))
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        Ok(CountedValues::of(rows.iter().map(walked).collect::<Result<_, _>>()?, limit))
     }
 
-    /// Removes expired encs, sessions, idempotency records, capture keys and data keys; how many rows.
+    /// Removes expired encs, idempotency records and sessions, a step of them.
     ///
     /// `sessions_before`: sessions whose id is older are past the longest session.
     pub(in crate::store) async fn purge_requests(
         &self,
         now: Timestamp,
         sessions_before: &str,
-        erased: &[(DataKeyClass, Epoch)],
-    ) -> Result<u64, Error> {
+    ) -> Result<Purged, Error> {
         let mut writer = self.writer().await;
         let mut batch = writer.begin().await?;
-        let gone = purge(now, sessions_before, erased, &mut batch.transaction).await;
+        let gone = purge(now, sessions_before, &mut batch.transaction).await;
+        let done = batch.finish(gone.map_err(Error::Database)).await;
+        writer.settle(done).await
+    }
+
+    /// Removes data keys whose erasure key is gone, and capture keys with them; how many rows.
+    pub(in crate::store) async fn purge_keys(&self, erased: &[(DataKeyClass, Epoch)]) -> Result<u64, Error> {
+        let mut writer = self.writer().await;
+        let mut batch = writer.begin().await?;
+        let gone = purge_keys(erased, &mut batch.transaction).await;
         let done = batch.finish(gone.map_err(Error::Database)).await;
         writer.settle(done).await
     }
@@ -153,21 +171,23 @@ fn expired_value(row: &sqlx::sqlite::SqliteRow) -> Result<(TenantName, ValueId),
     Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
 }
 
+fn walked(row: &sqlx::sqlite::SqliteRow) -> Result<((TenantName, ValueId), bool), Error> {
+    Ok((expired_value(row)?, Columns::of("secure_values", row).get("counted")?))
+}
+
 async fn purge(
     now: Timestamp,
     sessions_before: &str,
-    erased: &[(DataKeyClass, Epoch)],
     connection: &mut SqliteConnection,
-) -> Result<u64, sqlx::Error> {
-    let mut gone = 0;
+) -> Result<Purged, sqlx::Error> {
+    let mut gone = Purged::default();
     for text in [
         "DELETE FROM capture_encs WHERE (tenant, session, enc) IN \
          (SELECT tenant, session, enc FROM capture_encs WHERE expires <= ? LIMIT 1000)",
         "DELETE FROM idempotency WHERE (tenant, lookup) IN \
          (SELECT tenant, lookup FROM idempotency WHERE expires <= ? LIMIT 1000)",
     ] {
-        let done = sqlx::query(text).bind(millis(now)).execute(&mut *connection).await?;
-        gone += done.rows_affected();
+        gone.add(sqlx::query(text).bind(millis(now)).execute(&mut *connection).await?.rows_affected());
     }
     let done = sqlx::query(
         "DELETE FROM capture_sessions WHERE (tenant, key) IN \
@@ -176,7 +196,12 @@ async fn purge(
     .bind(sessions_before)
     .execute(&mut *connection)
     .await?;
-    gone += done.rows_affected();
+    gone.add(done.rows_affected());
+    Ok(gone)
+}
+
+async fn purge_keys(erased: &[(DataKeyClass, Epoch)], connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let mut gone = 0;
     for (class, epoch) in erased {
         if *class == DataKeyClass::Capture {
             gone += key_rows::remove_erased_capture_keys(*epoch, connection).await?;

@@ -1,32 +1,53 @@
 //! The one connection that writes, and what a failing disk does to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Row};
 
 use super::fault::fault;
-use super::{SqliteBatch, connect};
+use super::{BUSY, SqliteBatch, connect};
 use crate::domain::TenantName;
 use crate::store::Error;
 use crate::store::fault::Fault;
+
+/// From so many bytes on the write-ahead log is begun anew. SQLite does that by itself when a commit finds nobody reading, and
+/// under load there may be no such moment for hours: it grew by 14 MB a second, readers took ever longer to look through
+/// it, and so were found ever more.
+const LONG: u64 = if cfg!(test) { 2 << 20 } else { 64 << 20 };
+/// Those who read from it are waited for so long; meanwhile nobody writes, and who begins to read reads from the file.
+const PAUSE: &str = "PRAGMA busy_timeout = 250";
+/// As ever.
+const PATIENCE: &str = "PRAGMA busy_timeout = 1500";
+const _: () = assert!(BUSY.as_millis() == 1500, "the same");
+/// And then not again for so long.
+const APART: Duration = Duration::from_secs(1);
 
 /// The writer. After a failure of the disk it writes nothing before a probe succeeded; after a failed sync nothing at
 /// all: what the file then holds is not known (PostgreSQL's lesson of 2018), so only a restart may go on.
 pub(in crate::store) struct Writer {
     path: PathBuf,
+    /// Its write-ahead log.
+    log: PathBuf,
     connection: Option<SqliteConnection>,
     poisoned: bool,
+    /// When its write-ahead log was last begun anew, or should have been.
+    began_anew: Instant,
     #[cfg(test)]
     loses_answer: bool,
 }
 
 impl Writer {
-    pub(super) const fn new(path: PathBuf, connection: SqliteConnection) -> Self {
+    pub(super) fn new(path: PathBuf, connection: SqliteConnection) -> Self {
+        let mut log = path.clone().into_os_string();
+        log.push("-wal");
         Self {
             path,
+            log: log.into(),
             connection: Some(connection),
             poisoned: false,
+            began_anew: Instant::now(),
             #[cfg(test)]
             loses_answer: false,
         }
@@ -39,8 +60,16 @@ impl Writer {
         }
         if self.connection.is_none() {
             let mut connection = connect(&self.path).await?;
-            probe(&mut connection).await.map_err(Error::Database)?;
+            if let Err(error) = probe(&mut connection).await {
+                // Whoever asked: after a sync that failed not even the next probe may find that all is well.
+                self.failed(&error).await;
+                return Err(error.into());
+            }
             self.connection = Some(connection);
+        }
+        if let Err(error) = self.begin_log_anew().await {
+            self.failed(&error).await;
+            return Err(error.into());
         }
         let connection = self.connection.as_mut().ok_or(Error::Unavailable)?;
         Ok(SqliteBatch {
@@ -48,6 +77,27 @@ impl Writer {
             #[cfg(test)]
             loses_answer: std::mem::take(&mut self.loses_answer),
         })
+    }
+
+    /// Where the write-ahead log is long: all of it goes into the file, and it is cut to nothing.
+    async fn begin_log_anew(&mut self) -> Result<(), sqlx::Error> {
+        let length = |log: &Path| std::fs::metadata(log).map_or(0, |facts| facts.len());
+        let Some(connection) = self.connection.as_mut().filter(|_| length(&self.log) > LONG) else { return Ok(()) };
+        if self.began_anew.elapsed() < APART {
+            return Ok(());
+        }
+        self.began_anew = Instant::now();
+        sqlx::query(PAUSE).execute(&mut *connection).await?;
+        let done = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+        sqlx::query(PATIENCE).execute(&mut *connection).await?;
+        if done?.try_get::<i64, _>(0)? != 0 {
+            let length = length(&self.log);
+            tracing::warn!(
+                length,
+                "somebody has been reading the database for long: its write-ahead log grows meanwhile"
+            );
+        }
+        Ok(())
     }
 
     /// Tells the writer how a write or commit failed, so that it begins the next one as it must.

@@ -1,0 +1,74 @@
+//! Values whose uses are counted, after a recovery: a use that was spent after the copy was made would be there again.
+
+use std::collections::BTreeMap;
+
+use super::Error;
+use super::recover::{AT_ONCE, Own, Recovery};
+use crate::access_log::Action;
+use crate::domain::{TenantName, ValueId};
+use crate::store::Committer;
+
+/// So many values are walked past in one step.
+const WALKED: usize = 5000;
+
+/// Later than every state version that a value reaches.
+const UNREADABLE: u64 = 1 << 52;
+
+impl Recovery {
+    /// How many there are.
+    pub(super) async fn count_counted_values(&self) -> Result<u64, Error> {
+        let (mut count, mut last) = (0, None);
+        loop {
+            let step = self.store.counted_values(last.as_ref(), WALKED).await?;
+            (count, last) = (count + step.found.len() as u64, step.last);
+            if last.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// A use that was spent after the copy was made would be there again. Each value's entry carries the version that no
+    /// row ever has: a row that is put back is older than it.
+    pub(super) async fn void_counted_values(&self, committer: &Committer) -> Result<u64, Error> {
+        let (mut voided, mut last) = (0, None);
+        loop {
+            let step = self.store.counted_values(last.as_ref(), WALKED).await?;
+            voided += step.found.len() as u64;
+            for found in step.found.chunks(AT_ONCE) {
+                self.void(found, committer).await?;
+            }
+            last = step.last;
+            if last.is_none() {
+                return Ok(voided);
+            }
+        }
+    }
+
+    async fn void(&self, found: &[(TenantName, ValueId)], committer: &Committer) -> Result<(), Error> {
+        let mut tenants: BTreeMap<&TenantName, Own> = BTreeMap::new();
+        for (tenant, value_id) in found {
+            let mut entry = self.entry(tenant, Action::ValueExpired, committer);
+            (entry.reason, entry.value_id) = (Some("log.recovered"), Some(*value_id));
+            entry.state_version = Some(self.version_after(tenant, *value_id).await?);
+            let own = tenants.entry(tenant).or_default();
+            own.removed.push(*value_id);
+            own.entries.push(entry);
+        }
+        for (tenant, changes) in tenants {
+            self.submit(tenant.clone(), changes, committer).await?;
+        }
+        Ok(())
+    }
+
+    /// The state version after a value's newest one.
+    async fn version_after(&self, tenant: &TenantName, value_id: ValueId) -> Result<u64, Error> {
+        let newest = match self.store.value(tenant, value_id).await.map_err(Error::from) {
+            Ok(value) => value
+                .map_or(0, |value| value.newest_state_version.max(value.state.map_or(0, |state| state.state.version))),
+            // Whatever somebody made of its rows: it goes, and nothing of it comes back.
+            Err(error) if error.is_evidence() => UNREADABLE,
+            Err(error) => return Err(error),
+        };
+        Ok(newest + 1)
+    }
+}
