@@ -11,7 +11,7 @@ use super::command_line::{Installation, Serving, credential};
 #[tokio::test]
 async fn a_node_that_is_asked_to_end_serves_on_while_its_readiness_says_that_it_stops() {
     let installation = Installation::described();
-    installation.rewrite("realm ", "drain_seconds = 20\nrealm ");
+    installation.rewrite("realm ", "drain_seconds = 300\nrealm ");
     let operator = credential(&installation.init());
     let mut node = Serving::start(&installation);
     let listeners = [&node.public, &node.private].map(|base| Actor::new(base, None));

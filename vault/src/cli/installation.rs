@@ -267,7 +267,8 @@ fn database(settings: &Settings, making: Making) -> Result<DatabaseSettings, Fai
 /// and one of another name is another. Filled now, it would be in the backup's way and contradict what was signed.
 async fn expect_filled(settings: &Settings, keys: &Keys, making: Making) -> Result<(), Failure> {
     // In this order: what is signed stood in the database before. A making that was killed earlier than that goes on.
-    let has_signed = keys.read_heads().await.is_ok_and(|heads| !heads.is_empty());
+    // Heads that cannot be read are those of something.
+    let has_signed = !keys.read_heads().await.is_ok_and(|heads| heads.is_empty());
     if making == Making::Yes && !has_signed {
         return Ok(());
     }

@@ -184,17 +184,28 @@ impl Node {
         stopped
     }
 
-    /// Waits until another node took this one for dead and noted where its part of the log ends.
+    /// Waits until this node can do nothing more: another one took it for dead and noted where its part of the log ends, or a
+    /// part of its sequencer ended by itself.
     pub(super) async fn closed(&self) {
-        self.writer.committer.closed().await;
+        tokio::select! {
+            () = self.writer.committer.closed() => {}
+            () = self.sequencer.ended() => {}
+        }
     }
 
     /// Ends without a last word: it was said for this node already. A new start has a name of its own in the log, which is
     /// the only honest way to go on.
     pub(super) async fn leave(self) -> Result<(), Failure> {
+        let broke = self.sequencer.has_ended();
         self.ending.cancel();
         let _ = self.serving.await;
         self.sequencer.stop().await;
+        if broke {
+            return Err(Failure::new(
+                "a part of this node that watches its logs ended by itself: its own log says which",
+            )
+            .so("start it again: nothing that it acknowledged is lost, and it goes on in a new part"));
+        }
         Err(Failure::new(
             "this node gave no sign of life for half a minute (it was frozen, or cut off from the database), so another \
              node closed its part of the log",

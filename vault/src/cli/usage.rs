@@ -7,6 +7,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::failure::Failure;
 use super::output::Output;
 
+/// No option's name is longer, with its dashes; what is and is nearly none may be a passphrase that begins with them.
+const OPTION: usize = 24;
 /// In the place of what is not repeated.
 const LEFT_OUT: &str = "(not shown)";
 
@@ -37,7 +39,11 @@ fn leave_out(refusal: &mut clap::Error) -> bool {
         _ => "",
     };
     let what = match refusal.kind() {
-        ErrorKind::UnknownArgument if !place.starts_with('-') => ContextKind::InvalidArg,
+        ErrorKind::UnknownArgument
+            if !place.starts_with('-') || refusal.get(ContextKind::SuggestedArg).is_none() && place.len() > OPTION =>
+        {
+            ContextKind::InvalidArg
+        }
         // What is nearly a command's name is no secret, and worth seeing.
         ErrorKind::InvalidSubcommand if refusal.get(ContextKind::SuggestedSubcommand).is_none() => {
             ContextKind::InvalidSubcommand
@@ -88,6 +94,8 @@ mod tests {
             let (text, left_out) = told(&[place, &[secret]].concat());
             assert!(left_out && text.contains(LEFT_OUT) && !text.contains("horse"), "{place:?}: {text}");
         }
+        let (text, left_out) = told(&["unseal", "--correct-horse-battery-staple"]);
+        assert!(left_out && !text.contains("horse"), "{text}");
     }
 
     #[test]

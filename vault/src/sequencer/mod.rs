@@ -100,6 +100,17 @@ impl Sequencer {
         Ok(Self { stop, supervisor })
     }
 
+    /// Waits until it ends, asked to or not.
+    pub async fn ended(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Whether it ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Integrates what the committer wrote to its end, then stops. Stop the committer first.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -210,7 +221,8 @@ impl Work {
 }
 
 /// Waits for the end of every part. Without one of them nobody integrates, compares or checks what is stored, so that one
-/// that ends unasked closes the node: the others are stopped, and nothing is served until it is started again.
+/// that ends unasked closes the node: the others are stopped, nothing is served, and the node leaves, so that it does not hold
+/// the sequencer's place for nothing.
 async fn supervise(mut parts: JoinSet<()>, stop: CancellationToken, health: LogHealth) {
     let mut is_closed = false;
     while let Some(ended) = parts.join_next().await {

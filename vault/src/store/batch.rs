@@ -50,15 +50,28 @@ pub(in crate::store) const ENTRIES_OF_END: i64 = 64;
 pub struct CountedValues {
     /// Them.
     pub found: Vec<(TenantName, ValueId)>,
-    /// The last one walked past, where there may be more behind it.
-    pub last: Option<(TenantName, ValueId)>,
+    /// Rows among them that do not read back.
+    pub unreadable: usize,
+    /// The key of the last one walked past, as it is stored, where there may be more behind it.
+    pub last: Option<StoredKey>,
 }
 
+/// Tenant and id of a value's row, whatever stands there.
+pub type StoredKey = (String, Vec<u8>);
+
 impl CountedValues {
-    /// Of up to `limit` values that were walked past, each with whether it is counted.
-    pub(in crate::store) fn of(walked: Vec<((TenantName, ValueId), bool)>, limit: usize) -> Self {
-        let last = walked.last().filter(|_| walked.len() >= limit).map(|(value, _)| value.clone());
-        Self { found: walked.into_iter().filter_map(|(value, counted)| counted.then_some(value)).collect(), last }
+    /// Of up to `limit` values that were walked past, each with whether it is counted. One that does not read hides no other.
+    pub(in crate::store) fn of(walked: Vec<(StoredKey, bool)>, limit: usize) -> Self {
+        let (mut found, mut unreadable) = (Vec::new(), 0);
+        for ((tenant, value_id), _) in walked.iter().filter(|(_, is_counted)| *is_counted) {
+            let value_id = <[u8; 16]>::try_from(value_id.as_slice()).map(ValueId::from_bytes);
+            match (TenantName::from_store(tenant), value_id) {
+                (Ok(tenant), Ok(value_id)) => found.push((tenant, value_id)),
+                _ => unreadable += 1,
+            }
+        }
+        let is_full = walked.len() >= limit;
+        Self { found, unreadable, last: walked.into_iter().next_back().filter(|_| is_full).map(|(key, _)| key) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
-use super::batch::CountedValues;
+use super::batch::{CountedValues, StoredKey};
 use super::cursor::Cursor;
 use super::integration::{Checkpointed, Integration, LogHead};
 use super::listing::{Listing, RawEntry};
@@ -254,11 +254,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Unreadable`].
-    pub async fn counted_values(
-        &self,
-        after: Option<&(TenantName, ValueId)>,
-        limit: usize,
-    ) -> Result<CountedValues, Error> {
+    pub async fn counted_values(&self, after: Option<&StoredKey>, limit: usize) -> Result<CountedValues, Error> {
         engine!(self, counted_values(after, limit))
     }
 

@@ -70,7 +70,7 @@ pub use crate::access_log::NodeIdentity;
 use crate::access_log::{Heartbeat, Leaf, LogHealth};
 use crate::domain::{CaptureSessionId, Clock, DataKeyClass, DataKeyId, Epoch, RunId, TenantName, Timestamp, ValueId};
 use crate::keys::Keys;
-pub use batch::CountedValues;
+pub use batch::{CountedValues, StoredKey};
 use batch::{Expired, LoadedValue, Purged};
 use meter::Meter;
 use own_batches::OwnBatches;

@@ -4,8 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use super::secret_name::{RootVersion, SecretKind, SecretName};
 use crate::domain::text::hex;
@@ -17,13 +16,21 @@ const TEMPORARY: &str = ".tmp-";
 /// What was being done where a folder's sync failed.
 const SYNCING: &str = "syncing a folder";
 
-/// The folder, locked for this process. After a sync of a folder that failed nothing is written any more: the next one may
-/// succeed though a name before it is lost (PostgreSQL's lesson of 2018), so only a restart, which syncs all, may go on.
+/// The folder, locked for this process.
 pub(super) struct Directory {
     dir: PathBuf,
     _lock: File,
-    swapping: Mutex<()>,
-    is_doubtful: AtomicBool,
+    /// Held alone by who writes, together by who reads: a name that is not yet synced is read by nobody.
+    doubt: RwLock<Doubt>,
+}
+
+/// What a sync that failed leaves. Nothing is written any more: the next one may succeed though a name before it is lost
+/// (PostgreSQL's lesson of 2018), so only a restart, which syncs all, may go on.
+#[derive(Default)]
+struct Doubt {
+    is_any: bool,
+    /// A name that may be lost: what is sealed under its key would be, too.
+    name: Option<PathBuf>,
 }
 
 impl Directory {
@@ -45,21 +52,20 @@ impl Directory {
             Err(source) => return Err(Error::Io { doing: "opening its folder", source }),
         }
         let lock = lock(&dir.join(LOCK))?;
-        let directory =
-            Self { dir: dir.to_owned(), _lock: lock, swapping: Mutex::new(()), is_doubtful: AtomicBool::new(false) };
+        let directory = Self { dir: dir.to_owned(), _lock: lock, doubt: RwLock::default() };
         directory.sweep(&directory.dir)?;
         Ok(directory)
     }
 
-    /// Writes, unless a folder's sync failed before; one that fails now is remembered.
-    fn writing<T>(&self, write: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        if self.is_doubtful.load(Ordering::Acquire) {
-            let source = io::Error::other("a sync failed before: restart this node");
-            return Err(Error::Io { doing: SYNCING, source });
+    /// Writes, alone, unless a folder's sync failed before; one that fails now is remembered, with the name it was for.
+    fn writing<T>(&self, name: Option<&Path>, write: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let mut doubt = self.doubt.write().unwrap_or_else(PoisonError::into_inner);
+        if doubt.is_any {
+            return Err(doubtful(SYNCING));
         }
         let written = write();
         if matches!(written, Err(Error::Io { doing: SYNCING, .. })) {
-            self.is_doubtful.store(true, Ordering::Release);
+            *doubt = Doubt { is_any: true, name: name.map(Path::to_owned) };
         }
         written
     }
@@ -68,13 +74,14 @@ impl Directory {
     ///
     /// The name appears by `link`, which never replaces: a torn file never has a name that is read.
     pub(super) fn create(&self, path: &Path, bytes: &[u8]) -> Result<bool, Error> {
-        self.writing(|| self.create_synced(path, bytes))
+        self.writing(Some(path), || self.create_synced(path, bytes))
     }
 
     fn create_synced(&self, path: &Path, bytes: &[u8]) -> Result<bool, Error> {
         let path = self.dir.join(path);
         let folder = path.parent().unwrap_or(&self.dir);
         make_folders(folder)?;
+        let opened = open(folder)?;
         let temporary = write_temporary(folder, bytes)?;
         let linked = fs::hard_link(&temporary, &path);
         fs::remove_file(&temporary).map_err(Error::io("removing a temporary file"))?;
@@ -83,8 +90,8 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
             Err(source) => return Err(Error::Io { doing: "naming a new secret", source }),
         };
-        // Also when it was there: whoever made it may not have synced yet.
-        sync(folder)?;
+        // Also when it was there: a process before this one may not have synced it.
+        sync(&opened)?;
         Ok(created)
     }
 
@@ -95,23 +102,28 @@ impl Directory {
 
     /// Replaces a file at the top as a whole, durably, if it is still `old`.
     pub(super) fn swap(&self, file: &str, old: Option<&[u8]>, new: &[u8]) -> Result<bool, Error> {
-        // No other process has the folder.
-        let _alone = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        self.writing(|| self.swap_synced(file, old, new))
+        self.writing(None, || self.swap_synced(file, old, new))
     }
 
     fn swap_synced(&self, file: &str, old: Option<&[u8]>, new: &[u8]) -> Result<bool, Error> {
-        if self.read(Path::new(file))?.as_deref() != old {
+        // No other process has the folder.
+        if self.content(Path::new(file))?.as_deref() != old {
             return Ok(false);
         }
+        let opened = open(&self.dir)?;
         let temporary = write_temporary(&self.dir, new)?;
         fs::rename(&temporary, self.dir.join(file)).map_err(Error::io("replacing a file"))?;
-        sync(&self.dir)?;
+        sync(&opened)?;
         Ok(true)
     }
 
     /// A file's content, if it is there.
     pub(super) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        let doubt = self.doubt.read().unwrap_or_else(PoisonError::into_inner);
+        if doubt.name.as_deref() == Some(path) { Err(doubtful("reading a secret")) } else { self.content(path) }
+    }
+
+    fn content(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
         match fs::read(self.dir.join(path)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -134,11 +146,13 @@ impl Directory {
 
     /// Overwrites and removes a file, durably; false if it was not there.
     pub(super) fn destroy(&self, path: &Path) -> Result<bool, Error> {
-        self.writing(|| self.destroy_synced(path))
+        self.writing(None, || self.destroy_synced(path))
     }
 
     fn destroy_synced(&self, path: &Path) -> Result<bool, Error> {
         let path = self.dir.join(path);
+        let folder = path.parent().unwrap_or(&self.dir);
+        let opened = if folder.exists() { open(folder)? } else { return Ok(false) };
         let mut file = match OpenOptions::new().write(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -149,7 +163,7 @@ impl Directory {
         let zeros = vec![0; usize::try_from(length).unwrap_or(0)];
         file.write_all(&zeros).and_then(|()| file.sync_all()).map_err(Error::io("overwriting a secret"))?;
         fs::remove_file(&path).map_err(Error::io("removing a secret"))?;
-        sync(path.parent().unwrap_or(&self.dir))?;
+        sync(&opened)?;
         Ok(true)
     }
 
@@ -168,7 +182,7 @@ impl Directory {
 
     /// Overwrites and removes all secrets of a version of the root key, durably; cut short, it can be done again.
     pub(super) fn remove_root(&self, root: RootVersion) -> Result<(), Error> {
-        self.writing(|| match root {
+        self.writing(None, || match root {
             RootVersion::FIRST => {
                 SecretKind::ALL.iter().try_for_each(|kind| self.remove_tree(Path::new(kind.as_str())))
             }
@@ -189,8 +203,9 @@ impl Directory {
                 self.destroy_synced(inside)?;
             }
         }
+        let above = open(place.parent().unwrap_or(&self.dir))?;
         fs::remove_dir(&place).map_err(Error::io("removing a folder of secrets"))?;
-        sync(place.parent().unwrap_or(&self.dir))
+        sync(&above)
     }
 
     /// Whether nothing lies here but the lock.
@@ -209,7 +224,7 @@ impl Directory {
                 fs::remove_file(&path).map_err(Error::io("sweeping a temporary file"))?;
             }
         }
-        sync(folder)
+        sync(&open(folder)?)
     }
 }
 
@@ -228,13 +243,15 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 fn make_folders(folder: &Path) -> Result<(), Error> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.exists()).collect();
     for folder in missing.into_iter().rev() {
+        let above = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let above = open(above)?;
         match DirBuilder::new().mode(0o700).create(folder) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(source) => return Err(Error::Io { doing: "making a folder", source }),
         }
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(Error::io("guarding a folder"))?;
-        sync(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")))?;
+        sync(&above)?;
     }
     Ok(())
 }
@@ -254,8 +271,17 @@ fn write_temporary(folder: &Path, bytes: &[u8]) -> Result<PathBuf, Error> {
     Ok(temporary)
 }
 
-fn sync(folder: &Path) -> Result<(), Error> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(SYNCING))
+/// Opens a folder that will be synced: before anything is changed in it, so that nothing but the sync itself can fail then.
+fn open(folder: &Path) -> Result<File, Error> {
+    File::open(folder).map_err(Error::io("opening a folder to sync it"))
+}
+
+fn sync(folder: &File) -> Result<(), Error> {
+    folder.sync_all().map_err(Error::io(SYNCING))
+}
+
+fn doubtful(doing: &'static str) -> Error {
+    Error::Io { doing, source: io::Error::other("a sync failed before: restart this node") }
 }
 
 /// Takes the lock that keeps a second node out; the system lets it go when the process ends, however it ends.
@@ -280,17 +306,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = || Directory::open(dir.path(), true).unwrap();
         let directory = open();
-        assert!(directory.create(Path::new("kept"), b"1").unwrap());
+        for name in ["kept", "lost"] {
+            assert!(directory.create(Path::new(name), b"1").unwrap());
+        }
         // It is there and named, and whether the name is on the disk nobody knows.
-        let synced = directory.writing(|| sync(&dir.path().join("gone")));
-        assert!(synced.is_err());
-        assert!(directory.create(Path::new("kept"), b"1").is_err(), "that it is there says nothing");
+        let failed = || Err::<(), _>(Error::Io { doing: SYNCING, source: ErrorKind::Other.into() });
+        assert!(directory.writing(Some(Path::new("lost")), failed).is_err());
+        assert!(directory.read(Path::new("lost")).is_err(), "nothing is sealed under what may be gone");
+        assert_eq!(directory.read(Path::new("kept")).unwrap().as_deref(), Some(&b"1"[..]));
+        assert!(directory.create(Path::new("lost"), b"1").is_err(), "that it is there says nothing");
         assert!(directory.create(Path::new("new"), b"2").is_err());
         assert!(directory.swap("kept", Some(b"1"), b"2").is_err());
         assert!(directory.destroy(Path::new("kept")).is_err());
         assert!(directory.remove_root(RootVersion::FIRST).is_err());
-        assert_eq!(directory.read(Path::new("kept")).unwrap().as_deref(), Some(&b"1"[..]));
         drop(directory);
+        assert_eq!(open().read(Path::new("lost")).unwrap().as_deref(), Some(&b"1"[..]));
         assert!(open().create(Path::new("new"), b"2").unwrap());
+    }
+
+    #[test]
+    fn what_fails_for_another_reason_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path(), true).unwrap();
+        let full = || Err::<(), _>(Error::Io { doing: "naming a new secret", source: ErrorKind::StorageFull.into() });
+        assert!(directory.writing(Some(Path::new("new")), full).is_err());
+        assert!(directory.create(Path::new("new"), b"1").unwrap());
     }
 }

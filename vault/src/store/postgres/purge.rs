@@ -8,7 +8,7 @@ use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
 use crate::domain::{BootId, DataKeyClass, Epoch, TenantName, Timestamp, ValueId};
 use crate::store::Error;
-use crate::store::batch::{CountedValues, ENTRIES_OF_END, Expired, Purged};
+use crate::store::batch::{CountedValues, ENTRIES_OF_END, Expired, Purged, StoredKey};
 
 impl PostgresStore {
     /// Up to `limit` values whose time seems to be over, after the first `passed`; one that does not read hides no other.
@@ -70,10 +70,11 @@ impl PostgresStore {
     /// Of up to `limit` values behind this one those whose uses are counted.
     pub(in crate::store) async fn counted_values(
         &self,
-        after: Option<&(TenantName, ValueId)>,
+        after: Option<&StoredKey>,
         limit: usize,
     ) -> Result<CountedValues, Error> {
-        let (tenant, value_id) = after.map_or(("", &[][..]), |(tenant, id)| (tenant.as_str(), &id.as_bytes()[..]));
+        let (tenant, value_id) =
+            after.map_or(("", &[][..]), |(tenant, value_id)| (tenant.as_str(), value_id.as_slice()));
         super::reading!(self, |connection| {
             let rows = sqlx::query(
                 "SELECT tenant, value_id, uses IS NOT NULL AS counted FROM secure_values WHERE (tenant, value_id) > ($1, $2) \
@@ -172,8 +173,9 @@ fn expired_value(row: &sqlx::postgres::PgRow) -> Result<(TenantName, ValueId), E
     Ok((tenant, columns.id("value_id", ValueId::from_bytes)?))
 }
 
-fn walked(row: &sqlx::postgres::PgRow) -> Result<((TenantName, ValueId), bool), Error> {
-    Ok((expired_value(row)?, Columns::of("secure_values", row).get("counted")?))
+fn walked(row: &sqlx::postgres::PgRow) -> Result<(StoredKey, bool), Error> {
+    let columns = Columns::of("secure_values", row);
+    Ok(((columns.get("tenant")?, columns.get("value_id")?), columns.get("counted")?))
 }
 
 async fn purge(now: Timestamp, sessions_before: &str, connection: &mut PgConnection) -> Result<Purged, sqlx::Error> {

@@ -15,11 +15,11 @@ use crate::store::rows::{DecidingRow, Table};
 macro_rules! columns {
     ($table:tt) => {
         concat!(
-            "SELECT tenant, key, version, body, mac, mac_key_id, (SELECT l.leaf FROM access_log l WHERE \
+            "SELECT tenant, key, version, body, mac, mac_key_id, (SELECT l.leaf FROM access_log l INDEXED BY access_log_by_object WHERE \
              l.tenant = t.tenant AND l.object = '",
             $table,
             "/' || t.key AND l.object_version IS NOT NULL ORDER BY l.object_version DESC LIMIT 1) AS newest, \
-             (SELECT max(l.object_version) FROM access_log l WHERE l.tenant = t.tenant AND l.object = '",
+             (SELECT max(l.object_version) FROM access_log l INDEXED BY access_log_by_object WHERE l.tenant = t.tenant AND l.object = '",
             $table,
             "/' || t.key) AS newest_version FROM ",
             $table,
@@ -56,6 +56,13 @@ macro_rules! statements {
             ),
         }
     };
+}
+
+/// The statements that read.
+#[cfg(test)]
+pub(super) fn texts_of(table: Table) -> [&'static str; 4] {
+    let Statements { by_key, by_id, all, part, .. } = statements(table);
+    [by_key[3], by_id, all, part]
 }
 
 const fn statements(table: Table) -> &'static Statements {
@@ -154,7 +161,8 @@ pub(super) async fn last_words(
         return Ok(Vec::new());
     }
     let found = sqlx::query_scalar(
-        "SELECT leaf FROM access_log WHERE tenant = ? AND object = ? ORDER BY object_version DESC LIMIT 16",
+        "SELECT leaf FROM access_log INDEXED BY access_log_by_object WHERE tenant = ? AND object = ? \
+         ORDER BY object_version DESC LIMIT 16",
     );
     let object = format!("{}/{key}", table.as_str());
     Ok(found.bind(tenant.as_str()).bind(object).fetch_all(connection).await?)

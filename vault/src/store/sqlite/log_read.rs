@@ -56,7 +56,7 @@ macro_rules! filter {
     };
 }
 /// In the order of the index; the planner may not turn the join around.
-const INTEGRATED: &str = concat!(
+pub(super) const INTEGRATED: &str = concat!(
     "SELECT ",
     index!(),
     " AS leaf_index, ",
@@ -66,7 +66,7 @@ const INTEGRATED: &str = concat!(
     " ORDER BY i.leaf_index, a.number LIMIT ?12"
 );
 /// The same, newest first.
-const INTEGRATED_NEWEST: &str = concat!(
+pub(super) const INTEGRATED_NEWEST: &str = concat!(
     "SELECT ",
     index!(),
     " AS leaf_index, ",
@@ -83,7 +83,7 @@ macro_rules! of_value {
             index!(),
             " AS leaf_index, ",
             columns!(),
-            " FROM access_log a CROSS JOIN log_index i ON ",
+            " FROM access_log a INDEXED BY access_log_by_value CROSS JOIN log_index i ON ",
             stretch_of_entry!(),
             " WHERE a.tenant = ?1 AND a.value_id = ?2 AND ",
             index!(),
@@ -97,20 +97,20 @@ macro_rules! of_value {
         )
     };
 }
-const INTEGRATED_OF_VALUE: &str = of_value!("");
-const NEWEST_OF_VALUE: &str = of_value!(" DESC");
+pub(super) const INTEGRATED_OF_VALUE: &str = of_value!("");
+pub(super) const NEWEST_OF_VALUE: &str = of_value!(" DESC");
 /// Entries of batches that are not yet integrated.
-const PENDING: &str = concat!(
+pub(super) const PENDING: &str = concat!(
     "SELECT NULL AS leaf_index, ",
     columns!(),
-    " FROM log_lanes l CROSS JOIN log_groups g ON g.boot = l.boot AND g.lane = l.lane AND g.batch >= l.next \
+    " FROM log_lanes l CROSS JOIN log_groups g INDEXED BY log_groups_by_batch ON g.boot = l.boot AND g.lane = l.lane AND g.batch >= l.next \
      CROSS JOIN access_log a ON a.tenant = g.tenant AND a.boot = g.boot AND a.lane = g.lane AND a.number >= g.first \
      AND a.number < g.first + g.count WHERE l.tenant = '-system' AND g.tenant = ?1 \
      AND (a.boot, a.lane, a.number) > (?10, ?11, ?12)",
     filter!(),
     " ORDER BY a.boot, a.lane, a.number LIMIT ?13"
 );
-const AT: &str = concat!(
+pub(super) const AT: &str = concat!(
     "SELECT ",
     index!(),
     " AS leaf_index, ",

@@ -14,6 +14,8 @@ mod log_read;
 mod log_write;
 mod lost_keys;
 mod pin_guesses;
+#[cfg(test)]
+mod plans;
 mod purge;
 mod read;
 mod requests;

@@ -30,11 +30,11 @@ const UPSERT_STATE: Texts = texts!(
 const REMOVE: Texts = texts!("DELETE FROM secure_values WHERE tenant = ? AND value_id IN (", "?", ")");
 const REMOVE_STATE: Texts = texts!("DELETE FROM value_states WHERE tenant = ? AND value_id IN (", "?", ")");
 /// With the state and the newest entry that carries a state version, so that one round trip tells all.
-const READ: Texts = texts!(
+pub(super) const READ: Texts = texts!(
     "SELECT v.*, s.data_key_id AS state_data_key_id, s.version, s.code, s.uses_left, s.expires AS state_expires, \
-     s.failures, s.mac, (SELECT l.leaf FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id \
+     s.failures, s.mac, (SELECT l.leaf FROM access_log l INDEXED BY access_log_by_value WHERE l.tenant = v.tenant AND l.value_id = v.value_id \
      AND l.state_version IS NOT NULL ORDER BY l.state_version DESC LIMIT 1) AS newest, \
-     (SELECT max(l.state_version) FROM access_log l WHERE l.tenant = v.tenant AND l.value_id = v.value_id) \
+     (SELECT max(l.state_version) FROM access_log l INDEXED BY access_log_by_value WHERE l.tenant = v.tenant AND l.value_id = v.value_id) \
      AS newest_version \
      FROM secure_values v LEFT JOIN value_states s ON s.tenant = v.tenant AND s.value_id = v.value_id \
      WHERE v.tenant = ? AND v.value_id IN (",

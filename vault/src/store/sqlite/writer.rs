@@ -21,8 +21,9 @@ const PAUSE: &str = "PRAGMA busy_timeout = 250";
 /// As ever.
 const PATIENCE: &str = "PRAGMA busy_timeout = 1500";
 const _: () = assert!(BUSY.as_millis() == 1500, "the same");
-/// And then not again for so long.
-const APART: Duration = Duration::from_secs(1);
+/// And then not again for so long; after each time in vain for twice as long as before, up to the second: who reads for an hour
+/// must not cost writers a quarter of it.
+const APART: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(64)];
 
 /// The writer. After a failure of the disk it writes nothing before a probe succeeded; after a failed sync nothing at
 /// all: what the file then holds is not known (PostgreSQL's lesson of 2018), so only a restart may go on.
@@ -34,6 +35,9 @@ pub(in crate::store) struct Writer {
     poisoned: bool,
     /// When its write-ahead log was last begun anew, or should have been.
     began_anew: Instant,
+    apart: Duration,
+    /// Set while it waits less than ever: whoever asked may have gone away meanwhile.
+    hurries: bool,
     #[cfg(test)]
     loses_answer: bool,
 }
@@ -48,6 +52,8 @@ impl Writer {
             connection: Some(connection),
             poisoned: false,
             began_anew: Instant::now(),
+            apart: APART[0],
+            hurries: false,
             #[cfg(test)]
             loses_answer: false,
         }
@@ -65,7 +71,7 @@ impl Writer {
                 self.failed(&error).await;
                 return Err(error.into());
             }
-            self.connection = Some(connection);
+            (self.connection, self.hurries) = (Some(connection), false);
         }
         if let Err(error) = self.begin_log_anew().await {
             self.failed(&error).await;
@@ -81,16 +87,22 @@ impl Writer {
 
     /// Where the write-ahead log is long: all of it goes into the file, and it is cut to nothing.
     async fn begin_log_anew(&mut self) -> Result<(), sqlx::Error> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        if std::mem::take(&mut self.hurries) {
+            sqlx::query(PATIENCE).execute(&mut *connection).await?;
+        }
         let length = |log: &Path| std::fs::metadata(log).map_or(0, |facts| facts.len());
-        let Some(connection) = self.connection.as_mut().filter(|_| length(&self.log) > LONG) else { return Ok(()) };
-        if self.began_anew.elapsed() < APART {
+        if length(&self.log) <= LONG || self.began_anew.elapsed() < self.apart {
             return Ok(());
         }
-        self.began_anew = Instant::now();
+        (self.began_anew, self.hurries) = (Instant::now(), true);
         sqlx::query(PAUSE).execute(&mut *connection).await?;
         let done = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
         sqlx::query(PATIENCE).execute(&mut *connection).await?;
-        if done?.try_get::<i64, _>(0)? != 0 {
+        self.hurries = false;
+        let is_in_vain = done?.try_get::<i64, _>(0)? != 0;
+        self.apart = if is_in_vain { (self.apart * 2).min(APART[1]) } else { APART[0] };
+        if is_in_vain {
             let length = length(&self.log);
             tracing::warn!(
                 length,
