@@ -183,7 +183,16 @@ mod tests {
     }
 
     async fn open(dir: &Path, root: RootKeySource, create: bool) -> Result<KeyStore, Error> {
-        KeyStore::open(&dir.join("keys"), root, "eu-1".parse().unwrap(), NOW, create).await
+        let opened = async |root| KeyStore::open(&dir.join("keys"), root, "eu-1".parse().unwrap(), NOW, create).await;
+        let RootKeySource::File(path) = &root else { return opened(root).await };
+        // A store that was let go a moment ago may hold its folder a moment longer, in the task that worked on it last.
+        for _ in 0..50 {
+            match opened(RootKeySource::File(path.clone())).await {
+                Err(Error::InUse) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                done => return done,
+            }
+        }
+        Err(Error::InUse)
     }
 
     fn names() -> Vec<SecretName> {
