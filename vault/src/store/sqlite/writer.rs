@@ -12,9 +12,8 @@ use crate::domain::TenantName;
 use crate::store::Error;
 use crate::store::fault::Fault;
 
-/// From so many bytes on the write-ahead log is begun anew. SQLite does that by itself when a commit finds nobody reading, and
-/// under load there may be no such moment for hours: it grew by 14 MB a second, readers took ever longer to look through
-/// it, and so were found ever more.
+/// From so many bytes on the write-ahead log is begun anew. SQLite does that by itself when a commit finds nobody reading; while
+/// one long reading follows the other there is no such moment, and it was seen to grow by 10 MB a second.
 const LONG: u64 = if cfg!(test) { 2 << 20 } else { 64 << 20 };
 /// Those who read from it are waited for so long; meanwhile nobody writes, and who begins to read reads from the file.
 const PAUSE: &str = "PRAGMA busy_timeout = 250";
