@@ -1,7 +1,7 @@
 //! A node at work for an hour (`SOAK_SECONDS`), or for a moment: its memory and its open files do not grow, and its log verifies.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tests::{Load, Postgres, Served, Told, process};
 
@@ -52,8 +52,8 @@ fn allowed(looks: &[Look], scatter: f64) -> f64 {
     GROWTH + (STEP + 3.0 * scatter * (12.0 / looks.len() as f64).sqrt()) / hours
 }
 
-/// Works at this pace for so long; gives the looks of the second half.
-async fn works(length: Duration, pace: Duration, served: &Served) -> Vec<Look> {
+/// Works at this pace for so long; gives the looks of the second half, and how many values were put in whose time is over.
+async fn works(length: Duration, pace: Duration, served: &Served) -> (Vec<Look>, usize) {
     let told = Arc::new(Mutex::new(Told::default()));
     let (began, mut looks) = (Instant::now(), Vec::new());
     let load = Load::begin_paced(8, pace, served, &told);
@@ -70,12 +70,40 @@ async fn works(length: Duration, pace: Duration, served: &Served) -> Vec<Look> {
     assert!(after <= before + 8, "open files grow from {before} to {after}");
     served.kept(&told).await;
     served.recorded(&told).await;
-    last
+    let turns = told.lock().unwrap().cards.len();
+    (last, turns)
+}
+
+/// How many values the purge took, and when it last had nothing more to do, in seconds since 1970.
+async fn purge(served: &Served) -> (usize, u64) {
+    let metrics = served.stranger().get("/metrics").await.expect(200).text;
+    let sum = |name: &str| {
+        let lines = metrics.lines().filter(|line| line.starts_with(name));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum::<f64>()
+    };
+    (sum("siv_purge_values_total{") as usize, sum("siv_purge_last_pass_timestamp_seconds ") as u64)
+}
+
+/// Values whose time was over while there was other work are gone within a minute after it. So many there are at least: those
+/// of a single use are over after half an hour.
+async fn purges(expired: usize, served: &Served) {
+    let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+    println!("of {expired} values whose time is over {} are gone", purge(served).await.0.min(expired));
+    for _ in 0..75 {
+        let (gone, passed) = purge(served).await;
+        // The newest had ten seconds to live.
+        if gone >= expired && passed >= now + 10 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    panic!("of {expired} values whose time is over {} are gone", purge(served).await.0);
 }
 
 async fn stays_as_it_is(served: Served) {
     // Caches fill first: what grows in the second half grows for ever.
-    let last = works(length(), Duration::from_millis(20), &served).await;
+    let (last, expired) = works(length(), Duration::from_millis(20), &served).await;
+    purges(expired, &served).await;
     let (slope, scatter) = line(&last);
     let (allowed, kilobytes) = (allowed(&last, scatter), last.iter().map(|look| look.kilobytes).collect::<Vec<_>>());
     println!("memory grows by {slope:.0} kB an hour ({allowed:.0} are allowed), {scatter:.0} kB off: {kilobytes:?}");

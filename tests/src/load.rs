@@ -76,16 +76,27 @@ struct Caller {
     told: Arc<Mutex<Told>>,
     ending: Arc<AtomicBool>,
     pause: Duration,
+    /// Whether each puts a value besides whose time is soon over.
+    lets_expire: bool,
 }
 
 impl Load {
     /// So many callers begin to work, and go on whatever they are answered.
     pub fn begin(callers: usize, served: &Served, told: &Arc<Mutex<Told>>) -> Self {
-        Self::begin_paced(callers, Duration::ZERO, served, told)
+        Self::begin_with((Duration::ZERO, false), callers, served, told)
     }
 
-    /// The same, each with a pause after its turn.
+    /// The same, each with a pause after its turn, and in each turn with one more value, whose time is over in ten seconds.
     pub fn begin_paced(callers: usize, pause: Duration, served: &Served, told: &Arc<Mutex<Told>>) -> Self {
+        Self::begin_with((pause, true), callers, served, told)
+    }
+
+    fn begin_with(
+        (pause, lets_expire): (Duration, bool),
+        callers: usize,
+        served: &Served,
+        told: &Arc<Mutex<Told>>,
+    ) -> Self {
         let ending = Arc::new(AtomicBool::new(false));
         let caller = Caller {
             app: served.app(),
@@ -94,6 +105,7 @@ impl Load {
             told: Arc::clone(told),
             ending: Arc::clone(&ending),
             pause,
+            lets_expire,
         };
         let workers = (0..callers).map(|_| tokio::spawn(caller.clone().work())).collect();
         Self { told: Arc::clone(told), ending, workers }
@@ -165,9 +177,11 @@ impl Caller {
         let item = |field: &str| json!({"field": field, "value": "4242424242424242"});
         let id = uuid::Uuid::now_v7().to_string();
         let request = self.app.request(reqwest::Method::POST, "/v1/values").header("x-request-id", &id);
-        let items = json!({"items": [item("card-number"), item("once")]});
-        let answer = self.ask(&self.app, request.json(&items)).await;
-        let keys: Vec<String> = answer.json()["results"].as_array().into_iter().flatten().filter_map(key).collect();
+        let mut items = vec![item("card-number"), item("once")];
+        items.extend(self.lets_expire.then(|| item("brief")));
+        let answer = self.ask(&self.app, request.json(&json!({ "items": items }))).await;
+        let keys =
+            answer.json()["results"].as_array().into_iter().flatten().filter_map(key).take(2).collect::<Vec<_>>();
         let mut told = self.told.lock().unwrap();
         told.sent.insert(id, answer.status);
         let [card, once] = <[String; 2]>::try_from(keys).ok()?;

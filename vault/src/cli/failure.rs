@@ -2,19 +2,23 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 /// A failed command.
 #[derive(Debug)]
 pub(super) struct Failure {
     what: String,
     why: Option<String>,
     next: Option<String>,
+    /// What the vault answered, where it did: its status and its problem document.
+    refusal: Option<(u16, Value)>,
     code: u8,
 }
 
 impl Failure {
     /// What happened.
     pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), why: None, next: None, code: 1 }
+        Self { what: what.into(), why: None, next: None, refusal: None, code: 1 }
     }
 
     /// Why.
@@ -38,6 +42,13 @@ impl Failure {
         self
     }
 
+    /// What the vault answered.
+    #[must_use]
+    pub(super) fn of_refusal(mut self, status: u16, problem: Value) -> Self {
+        self.refusal = Some((status, problem));
+        self
+    }
+
     /// What the process ends with, where that is not 1.
     #[must_use]
     pub(super) const fn ending_with(mut self, code: u8) -> Self {
@@ -50,9 +61,18 @@ impl Failure {
         self.code
     }
 
-    /// The three as JSON.
-    pub(super) fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "error": { "what": self.what, "why": self.why, "next": self.next } })
+    /// The three as JSON; of a refusal of the vault's also what a program goes by.
+    pub(super) fn to_json(&self) -> Value {
+        let mut error = json!({ "what": self.what, "why": self.why, "next": self.next });
+        if let Some((status, problem)) = &self.refusal {
+            error["status"] = json!(status);
+            for member in ["code", "requestId", "errors"] {
+                if let Some(value) = problem.get(member) {
+                    error[member] = value.clone();
+                }
+            }
+        }
+        json!({ "error": error })
     }
 }
 

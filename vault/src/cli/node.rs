@@ -137,6 +137,7 @@ pub(super) fn reachable(bound: SocketAddr) -> SocketAddr {
 pub(super) struct Node {
     pub(super) writer: Writer,
     sequencer: Sequencer,
+    state: State,
     serving: JoinHandle<()>,
     ending: CancellationToken,
 }
@@ -168,8 +169,13 @@ impl Node {
         tokio::spawn(upkeep(settings, &writer).run(ending.clone()));
         let reader = LogReader::new(state.rooms().store.clone(), state.rooms().keys.clone());
         let listeners = doors.listeners.with_console(console::routes(state.clone(), reader));
-        let serving = tokio::spawn(http::serve(state, listeners, ending.clone()));
-        Ok(Self { writer, sequencer, serving, ending })
+        let serving = tokio::spawn(http::serve(state.clone(), listeners, ending.clone()));
+        Ok(Self { writer, sequencer, state, serving, ending })
+    }
+
+    /// Says on `/readyz` that it will end, and serves on.
+    pub(super) fn announce_end(&self) {
+        self.state.announce_end();
     }
 
     /// Takes nothing new, finishes what is in flight, records the end.

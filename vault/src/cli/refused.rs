@@ -46,7 +46,8 @@ pub(super) fn refused(status: StatusCode, problem: &Value) -> Failure {
     let detail = text("detail").filter(|_| errors.is_empty());
     let what = detail.or_else(|| text("title")).unwrap_or("the vault refused").to_owned();
     let lines = std::iter::once(format!("{} {code}", status.as_u16())).chain(errors.iter().map(fault));
-    let failure = Failure::new(what).because(lines.collect::<Vec<_>>().join("\n        "));
+    let why = lines.collect::<Vec<_>>().join("\n        ");
+    let failure = Failure::new(what).because(why).of_refusal(status.as_u16(), problem.clone());
     match next(code, errors, text("detail").unwrap_or_default()) {
         Some(next) => failure.so(next),
         None => failure,
@@ -169,6 +170,20 @@ mod tests {
         assert!(said(404, &problem("not_found", "valueId", "not_destroyed")).contains("deletes it"));
         assert!(said(404, &problem("not_found", "kek", "not_destroyed")).contains("waits for its token"));
         assert!(said(503, &json!({"code": "log.unavailable"})).contains("`siv recover`"));
+    }
+
+    #[test]
+    fn a_program_finds_status_code_request_and_faults_as_members() {
+        let faults = json!([{"field": "name", "code": "taken"}]);
+        let problem = json!({"title": "t", "code": "conflict", "requestId": "r-1", "errors": faults});
+        let error = refused(StatusCode::CONFLICT, &problem).to_json()["error"].clone();
+        assert_eq!(
+            (&error["status"], &error["code"], &error["requestId"]),
+            (&json!(409), &json!("conflict"), &json!("r-1"))
+        );
+        assert_eq!(error["errors"], faults);
+        let other = Failure::new("SIV_URL is not an address").to_json();
+        assert_eq!(other["error"].as_object().unwrap().len(), 3, "the vault was not asked: {other}");
     }
 
     #[test]

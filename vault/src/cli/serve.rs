@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config::{Environment, RootKey, Settings};
-use crate::http::State;
 use crate::telemetry;
 
 use super::failure::Failure;
@@ -69,7 +68,7 @@ impl Command {
         output.line("siv is ready");
         let asked = async {
             ended.await;
-            drain(settings.drain).await;
+            drain(settings.drain, &node).await;
         };
         tokio::select! {
             () = asked => node.stop().await.inspect(|()| tracing::info!("siv has ended")),
@@ -80,9 +79,9 @@ impl Command {
 
 /// Serves on and says that it is not ready, so that whatever balances load sends nothing to a door that closes. Who asks a
 /// second time does not want to wait.
-async fn drain(time: Duration) {
+async fn drain(time: Duration, node: &Node) {
     tracing::info!(drain_seconds = time.as_secs(), "siv is asked to end");
-    State::announce_end();
+    node.announce_end();
     tokio::select! {
         () = tokio::time::sleep(time) => {}
         () = signals::ended() => {}

@@ -62,9 +62,9 @@ impl RawBody {
     /// Parses it as one JSON text with nothing behind it.
     ///
     /// # Errors
-    /// `malformed`, whatever is wrong.
+    /// `malformed`, whatever is wrong; it names a member that is missing or stands twice.
     pub(crate) fn parse<T: for<'de> Deserialize<'de>>(&self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.0).map_err(|_| Problem::new(Code::Malformed))
+        serde_json::from_slice(&self.0).map_err(|error| malformed(&error))
     }
 
     /// The body as text.
@@ -73,6 +73,28 @@ impl RawBody {
     /// `malformed` if it is not UTF-8.
     pub(crate) fn text(&self) -> Result<&str, Problem> {
         std::str::from_utf8(&self.0).map_err(|_| Problem::new(Code::Malformed))
+    }
+}
+
+/// How serde begins to say what is wrong with a body, and how we do. What it says then repeats the input, but for these two,
+/// which go on with the name of a member of our own.
+const MISTAKES: [(&str, &str); 2] = [("missing field `", "missing"), ("duplicate field `", "duplicate")];
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    let problem = Problem::new(Code::Malformed);
+    if error.is_syntax() || error.is_eof() {
+        return problem.with_fault("body", "json");
+    }
+    // Freed memory is wiped, this text too.
+    let said = error.to_string();
+    if said.starts_with("unknown field `") {
+        return problem.with_fault("body", "unknown");
+    }
+    let named =
+        |(begin, code): (&str, &'static str)| said.strip_prefix(begin)?.split_once('`').map(|(name, _)| (name, code));
+    match MISTAKES.into_iter().find_map(named) {
+        Some((name, code)) => problem.with_fault(name, code),
+        None => problem,
     }
 }
 
@@ -240,6 +262,27 @@ mod tests {
         ] {
             let refused = read("application/json", wrong).await.map(|_| ()).unwrap_err();
             assert_eq!(refused.code(), Code::Malformed, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_missing_or_stands_twice_is_named_and_none_of_the_callers_own() {
+        for (body, fault) in [
+            ("{}", Some(("text", "missing"))),
+            (r#"{"text":"a","text":"b"}"#, Some(("text", "duplicate"))),
+            (r#"{"text":"a","missing field `4242`":1}"#, Some(("body", "unknown"))),
+            (r#"{"text":"4242""#, Some(("body", "json"))),
+            (r#"{"text":["missing field `4242`"]}"#, None),
+            (r#"{"text":"a","inputs":"missing field `4242`"}"#, None),
+            (r#"{"text":"a","inputs":{"4242":1,"4242":2}}"#, None),
+        ] {
+            let refused = read("application/json", body).await.map(|_| ()).unwrap_err();
+            let answer: serde_json::Value = serde_json::from_slice(&refused.as_answer().unwrap().body).unwrap();
+            let told = answer["errors"]
+                .get(0)
+                .map(|fault| (fault["field"].as_str().unwrap(), fault["code"].as_str().unwrap()));
+            assert_eq!(told, fault, "{body}");
+            assert!(!answer.to_string().contains("4242"), "{answer}");
         }
     }
 

@@ -34,7 +34,7 @@ impl Query {
             }
             let name = name.into_owned();
             if members.contains_key(&name) {
-                return Err(Problem::new(Code::Malformed).with_fault(name, "twice"));
+                return Err(Problem::new(Code::Malformed).with_fault(name, "duplicate"));
             }
             members.insert(name, value.into_owned());
         }

@@ -31,9 +31,6 @@ const EXPORTS: usize = 4;
 /// How often a decision is made anew when settings move under it.
 const ANEW: usize = 5;
 
-/// Whether the process was asked to end. A signal is the process's, whatever runs in it, and is never taken back.
-static ENDING: AtomicBool = AtomicBool::new(false);
-
 /// The inner rooms, opened and started.
 #[derive(Clone)]
 pub struct Rooms {
@@ -73,6 +70,8 @@ struct Inner {
     private: Arc<Metrics>,
     scrapes: Scrapes,
     probes: Probes,
+    /// Whether this node was asked to end; never taken back.
+    ending: AtomicBool,
     /// Whether this node has recorded that the first operator credential is in use.
     bootstrap_closed: AtomicBool,
 }
@@ -96,6 +95,7 @@ impl State {
             private: Arc::default(),
             scrapes,
             probes: Probes::new(),
+            ending: AtomicBool::new(false),
             bootstrap_closed: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -155,13 +155,13 @@ impl State {
         &self.inner.probes
     }
 
-    /// Says that this process will end: `/readyz` is 503 from now on, and everything is served all the same.
-    pub fn announce_end() {
-        ENDING.store(true, Ordering::Release);
+    /// Says that this node will end: `/readyz` is 503 from now on, and everything is served all the same.
+    pub fn announce_end(&self) {
+        self.inner.ending.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_ending() -> bool {
-        ENDING.load(Ordering::Acquire)
+    pub(crate) fn is_ending(&self) -> bool {
+        self.inner.ending.load(Ordering::Acquire)
     }
 
     /// Places for bundles under way.

@@ -6,7 +6,7 @@ use super::Error;
 use super::recover::{AT_ONCE, Own, Recovery};
 use crate::access_log::Action;
 use crate::domain::{TenantName, ValueId};
-use crate::store::Committer;
+use crate::store::{Committer, CountedValues};
 
 /// So many values are walked past in one step.
 const WALKED: usize = 5000;
@@ -17,23 +17,13 @@ const UNREADABLE: u64 = 1 << 52;
 impl Recovery {
     /// How many there are.
     pub(super) async fn count_counted_values(&self) -> Result<u64, Error> {
-        let (mut count, mut last) = (0, None);
-        loop {
-            let step = self.store.counted_values(last.as_ref(), WALKED).await?;
-            (count, last) = (count + step.found.len() as u64, step.last);
-            if last.is_none() {
-                return Ok(count);
-            }
-        }
+        self.each_counted(async |_| Ok(())).await
     }
 
     /// A use that was spent after the copy was made would be there again. Each value's entry carries the version that no
     /// row ever has: a row that is put back is older than it.
     pub(super) async fn void_counted_values(&self, committer: &Committer) -> Result<u64, Error> {
-        let (mut voided, mut last) = (0, None);
-        loop {
-            let step = self.store.counted_values(last.as_ref(), WALKED).await?;
-            voided += step.found.len() as u64;
+        let void = async |step: &CountedValues| {
             if step.unreadable > 0 {
                 // Nothing opens them either: the row's own id and tenant are bound into what it holds.
                 tracing::error!(rows = step.unreadable, "rows of values with counted uses cannot be read; they stay");
@@ -41,9 +31,20 @@ impl Recovery {
             for found in step.found.chunks(AT_ONCE) {
                 self.void(found, committer).await?;
             }
-            last = step.last;
+            Ok(())
+        };
+        self.each_counted(void).await
+    }
+
+    /// Walks past all values in steps and does this to what each holds; how many were found.
+    async fn each_counted(&self, mut each: impl AsyncFnMut(&CountedValues) -> Result<(), Error>) -> Result<u64, Error> {
+        let (mut count, mut last) = (0, None);
+        loop {
+            let step = self.store.counted_values(last.as_ref(), WALKED).await?;
+            each(&step).await?;
+            (count, last) = (count + step.found.len() as u64, step.last);
             if last.is_none() {
-                return Ok(voided);
+                return Ok(count);
             }
         }
     }

@@ -85,12 +85,12 @@ pub(in crate::store) struct Purged {
 
 impl Purged {
     /// So many rows of a table have one step.
-    pub(in crate::store) const STEP: u64 = 1000;
+    pub(in crate::store) const STEP: i64 = 1000;
 
     /// Of one table.
     pub(in crate::store) const fn add(&mut self, rows: u64) {
         self.rows += rows;
-        self.more |= rows >= Self::STEP;
+        self.more |= rows >= Self::STEP.unsigned_abs();
     }
 }
 

@@ -160,7 +160,7 @@ pub(crate) fn answer(readiness: Readiness) -> Response {
 
 /// What costs nothing to know is asked each time, the rest once a second.
 async fn readiness(state: &State, sight: Sight) -> Readiness {
-    if let Some(reason) = at_once(State::is_ending(), state.rooms().store.log_health().is_serving()) {
+    if let Some(reason) = at_once(state.is_ending(), state.rooms().store.log_health().is_serving()) {
         return Readiness::not(vec![reason]);
     }
     let check = state.probes().check(sight, || {

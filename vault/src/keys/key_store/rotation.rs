@@ -175,6 +175,7 @@ mod tests {
     use super::*;
     use crate::domain::{DataKeyClass, Epoch, TenantName};
     use crate::keys::fixture::bytes_of;
+    use crate::keys::key_store::tests::opened;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_489_236_007);
 
@@ -183,16 +184,9 @@ mod tests {
     }
 
     async fn open(dir: &Path, root: RootKeySource, create: bool) -> Result<KeyStore, Error> {
-        let opened = async |root| KeyStore::open(&dir.join("keys"), root, "eu-1".parse().unwrap(), NOW, create).await;
-        let RootKeySource::File(path) = &root else { return opened(root).await };
-        // A store that was let go a moment ago may hold its folder a moment longer, in the task that worked on it last.
-        for _ in 0..50 {
-            match opened(RootKeySource::File(path.clone())).await {
-                Err(Error::InUse) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
-                done => return done,
-            }
-        }
-        Err(Error::InUse)
+        let open = async |root| KeyStore::open(&dir.join("keys"), root, "eu-1".parse().unwrap(), NOW, create).await;
+        let RootKeySource::File(path) = &root else { return open(root).await };
+        opened(async || open(RootKeySource::File(path.clone())).await).await
     }
 
     fn names() -> Vec<SecretName> {

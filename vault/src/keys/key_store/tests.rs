@@ -20,7 +20,20 @@ fn realm() -> Realm {
 }
 
 async fn open(dir: &Path, create: bool) -> Result<KeyStore, Error> {
-    KeyStore::open(&dir.join("keys"), RootKeySource::File(dir.join("root-key")), realm(), NOW, create).await
+    let root = || RootKeySource::File(dir.join("root-key"));
+    opened(async || KeyStore::open(&dir.join("keys"), root(), realm(), NOW, create).await).await
+}
+
+/// Opens a folder that is let go within a second: a process that another test starts holds, from its fork to its exec, a copy
+/// of every lock, of those too that are let go meanwhile.
+pub(super) async fn opened(open: impl AsyncFn() -> Result<KeyStore, Error>) -> Result<KeyStore, Error> {
+    for _ in 0..50 {
+        match open().await {
+            Err(Error::InUse) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            done => return done,
+        }
+    }
+    Err(Error::InUse)
 }
 
 fn erasure(epoch: u64) -> SecretName {
