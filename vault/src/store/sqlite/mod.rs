@@ -45,6 +45,10 @@ const BUSY: Duration = Duration::from_millis(1500);
 /// Connections that read.
 const READERS: u32 = 8;
 
+/// Kibibytes of pages that one of them keeps (negative is SQLite's spelling of that). Each commit of the writer makes them void,
+/// so there is little to gain by more; what a long reading fills stays with the process, eight times.
+const READERS_CACHE: &str = "-512";
+
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// The file with its connections.
@@ -77,7 +81,7 @@ impl SqliteStore {
             .idle_timeout(None)
             .acquire_timeout(Duration::from_secs(2))
             .test_before_acquire(false)
-            .connect_with(options(path).pragma("query_only", "ON"))
+            .connect_with(options(path).pragma("query_only", "ON").pragma("cache_size", READERS_CACHE))
             .await?;
         Ok(Self { readers, writer: tokio::sync::Mutex::new(Writer::new(path.to_owned(), connection)) })
     }
