@@ -20,7 +20,7 @@ const ONLY_IN: [(&str, &[&str]); 10] = [
     ("cryptoki::", &[]),
     ("crate::config", &["http", "console", "cli"]),
     ("crate::telemetry", &["http", "console", "cli"]),
-    ("crate::wiping_allocator", &[]),
+    ("crate::wiping_allocator", &["cli"]),
 ];
 /// Names that say nothing about what lives inside.
 const NAMELESS: [&str; 7] = ["utils", "util", "helpers", "common", "misc", "types", "manager"];

@@ -22,6 +22,7 @@ use crate::store::node_key::NodeKeyRecord;
 use crate::store::records::Body as _;
 use crate::store::rows::Table;
 use crate::store::{Catalog, Committer, FirstWords};
+use crate::wiping_allocator::WipingAllocator;
 
 use super::failure::Failure;
 use super::installation::Installation;
@@ -31,6 +32,8 @@ use super::{rotate_root, sealed_start};
 const NAMESAKE: Duration = Duration::from_secs(11);
 /// Costly password checks under way at the same time: each takes up to 64 MiB.
 const PASSWORDS_AT_ONCE: usize = 4;
+/// How long memory that is free stays with the process.
+const MEMORY_KEPT: Duration = Duration::from_secs(60);
 
 /// An opened installation and its one writer, without listeners: all that `siv init` needs.
 pub(super) struct Writer {
@@ -133,6 +136,14 @@ pub(super) fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(loopback, bound.port())
 }
 
+/// What a purge, a long list or a pass of the self-check took for a moment does not stay with the process for good.
+async fn give_memory_back() {
+    loop {
+        tokio::time::sleep(MEMORY_KEPT).await;
+        let _ = tokio::task::spawn_blocking(WipingAllocator::give_back).await;
+    }
+}
+
 /// A node that serves.
 pub(super) struct Node {
     pub(super) writer: Writer,
@@ -167,6 +178,7 @@ impl Node {
         let state = State::new(rooms, doors.http_settings(settings)?);
         let ending = CancellationToken::new();
         tokio::spawn(upkeep(settings, &writer).run(ending.clone()));
+        tokio::spawn(ending.clone().run_until_cancelled_owned(give_memory_back()));
         let reader = LogReader::new(state.rooms().store.clone(), state.rooms().keys.clone());
         let listeners = doors.listeners.with_console(console::routes(state.clone(), reader));
         let serving = tokio::spawn(http::serve(state.clone(), listeners, ending.clone()));
