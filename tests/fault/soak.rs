@@ -52,8 +52,20 @@ fn allowed(looks: &[Look], scatter: f64) -> f64 {
     GROWTH + (STEP + 3.0 * scatter * (12.0 / looks.len() as f64).sqrt()) / hours
 }
 
-/// Works at this pace for so long; gives the looks of the second half, and how many values were put in whose time is over.
-async fn works(length: Duration, pace: Duration, served: &Served) -> (Vec<Look>, usize) {
+/// What was seen of a node at work.
+struct Worked {
+    /// The looks of the second half.
+    last: Vec<Look>,
+    /// How many values it was given whose time was over in ten seconds.
+    brief: usize,
+    /// What was purged when the work ended.
+    purged: Purged,
+    /// When that was, in seconds since 1970.
+    ended: u64,
+}
+
+/// Works at this pace for so long.
+async fn works(length: Duration, pace: Duration, served: &Served) -> Worked {
     let told = Arc::new(Mutex::new(Told::default()));
     let (began, mut looks) = (Instant::now(), Vec::new());
     let load = Load::begin_paced(8, pace, served, &told);
@@ -62,6 +74,7 @@ async fn works(length: Duration, pace: Duration, served: &Served) -> (Vec<Look>,
         looks.push(Look::at(began, served));
     }
     load.end().await;
+    let (purged, ended) = (Purged::by(served).await, UNIX_EPOCH.elapsed().unwrap().as_secs());
     assert_eq!(told.lock().unwrap().refused, 0, "a node that has time refuses nobody");
     let last = looks.split_off(looks.len() / 2);
     let files = |looks: &[Look]| looks.iter().map(|look| look.files).max().unwrap();
@@ -70,40 +83,59 @@ async fn works(length: Duration, pace: Duration, served: &Served) -> (Vec<Look>,
     assert!(after <= before + 8, "open files grow from {before} to {after}");
     served.kept(&told).await;
     served.recorded(&told).await;
-    let turns = told.lock().unwrap().cards.len();
-    (last, turns)
+    let brief = told.lock().unwrap().brief;
+    Worked { last, brief, purged, ended }
 }
 
-/// How many values the purge took, and when it last had nothing more to do, in seconds since 1970.
-async fn purge(served: &Served) -> (usize, u64) {
-    let metrics = served.stranger().get("/metrics").await.expect(200).text;
-    let sum = |name: &str| {
-        let lines = metrics.lines().filter(|line| line.starts_with(name));
-        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum::<f64>()
-    };
-    (sum("siv_purge_values_total{") as usize, sum("siv_purge_last_pass_timestamp_seconds ") as u64)
+/// What a node purged.
+struct Purged {
+    values: usize,
+    /// When it last had nothing more to do, in seconds since 1970.
+    passed: u64,
 }
 
-/// Values whose time was over while there was other work are gone within a minute after it. So many there are at least: those
-/// of a single use are over after half an hour.
-async fn purges(expired: usize, served: &Served) {
-    let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
-    println!("of {expired} values whose time is over {} are gone", purge(served).await.0.min(expired));
-    for _ in 0..75 {
-        let (gone, passed) = purge(served).await;
-        // The newest had ten seconds to live.
-        if gone >= expired && passed >= now + 10 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+impl Purged {
+    async fn by(served: &Served) -> Self {
+        let metrics = served.stranger().get("/metrics").await.expect(200).text;
+        let sum = |name: &str| {
+            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum::<f64>()
+        };
+        let (values, passed) = (sum("siv_purge_values_total{"), sum("siv_purge_last_pass_timestamp_seconds "));
+        Self { values: values as usize, passed: passed as u64 }
     }
-    panic!("of {expired} values whose time is over {} are gone", purge(served).await.0);
+}
+
+/// Values go within a minute after their time is over, while there is other work too. (After half an hour those of a single use
+/// count as well, whose time is over then: the purge's last pass tells what their number hides.)
+async fn purges_in_time(length: Duration, worked: &Worked, served: &Served) {
+    let (purged, brief) = (&worked.purged, worked.brief);
+    // Ten seconds of life and a minute; what was put in of late may have been somewhat more than its share.
+    let late = brief * 90 / usize::try_from(length.as_secs()).unwrap();
+    println!(
+        "{} values purged of {brief} and more, the last pass {} s ago",
+        purged.values,
+        worked.ended - purged.passed
+    );
+    assert!(purged.values + late >= brief, "of {brief} values whose time is over {} are gone", purged.values);
+    assert!(worked.ended - purged.passed <= 60, "no pass ended in the last minute");
+    let gone = async {
+        loop {
+            let purged = Purged::by(served).await;
+            if purged.values >= brief && purged.passed >= worked.ended + 10 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(75), gone).await.expect("all whose time is over is purged");
 }
 
 async fn stays_as_it_is(served: Served) {
     // Caches fill first: what grows in the second half grows for ever.
-    let (last, expired) = works(length(), Duration::from_millis(20), &served).await;
-    purges(expired, &served).await;
+    let worked = works(length(), Duration::from_millis(20), &served).await;
+    purges_in_time(length(), &worked, &served).await;
+    let last = worked.last;
     let (slope, scatter) = line(&last);
     let (allowed, kilobytes) = (allowed(&last, scatter), last.iter().map(|look| look.kilobytes).collect::<Vec<_>>());
     println!("memory grows by {slope:.0} kB an hour ({allowed:.0} are allowed), {scatter:.0} kB off: {kilobytes:?}");

@@ -16,6 +16,8 @@ use super::{Actor, Answer, Served};
 pub struct Told {
     /// Values that were acknowledged.
     pub cards: Vec<String>,
+    /// How many others were, whose time is over in ten seconds.
+    pub brief: usize,
     /// Values of one use that were used.
     pub spent: Vec<String>,
     /// Uses of such values whose callers heard 503 or nothing, with the `Idempotency-Key` of each.
@@ -180,11 +182,12 @@ impl Caller {
         let mut items = vec![item("card-number"), item("once")];
         items.extend(self.lets_expire.then(|| item("brief")));
         let answer = self.ask(&self.app, request.json(&json!({ "items": items }))).await;
-        let keys =
-            answer.json()["results"].as_array().into_iter().flatten().filter_map(key).take(2).collect::<Vec<_>>();
+        let keys = answer.json();
+        let key = |at: usize| keys["results"][at]["secureValueKey"].as_str().map(str::to_owned);
         let mut told = self.told.lock().unwrap();
         told.sent.insert(id, answer.status);
-        let [card, once] = <[String; 2]>::try_from(keys).ok()?;
+        told.brief += usize::from(key(2).is_some());
+        let (card, once) = (key(0)?, key(1)?);
         told.cards.push(card.clone());
         Some((card, once))
     }
@@ -204,10 +207,6 @@ impl Caller {
     fn ran(&self, answer: &Answer) {
         self.told.lock().unwrap().runs.push(answer.json()["runId"].as_str().unwrap().to_owned());
     }
-}
-
-fn key(result: &Value) -> Option<String> {
-    result["secureValueKey"].as_str().map(str::to_owned)
 }
 
 impl Served {

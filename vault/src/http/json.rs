@@ -1,4 +1,4 @@
-//! Reads a JSON body into a buffer that is wiped, and says nothing of it when it is wrong.
+//! Reads a JSON body into a buffer that is wiped, and repeats nothing of it when it is wrong.
 //!
 //! axum's own extractor repeats serde's message, and that message repeats the input; and its buffers are not wiped.
 
@@ -13,7 +13,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::problem::{Code, Problem};
@@ -62,9 +62,10 @@ impl RawBody {
     /// Parses it as one JSON text with nothing behind it.
     ///
     /// # Errors
-    /// `malformed`, whatever is wrong; it names a member that is missing or stands twice.
+    /// `malformed`, whatever is wrong. It names a member of ours that is missing or stands twice, and says of the body whether it is
+    /// no JSON, or has a member that is not known.
     pub(crate) fn parse<T: for<'de> Deserialize<'de>>(&self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.0).map_err(|error| malformed(&error))
+        serde_json::from_slice(&self.0).map_err(|error| malformed(&self.0, &error))
     }
 
     /// The body as text.
@@ -76,13 +77,14 @@ impl RawBody {
     }
 }
 
-/// How serde begins to say what is wrong with a body, and how we do. What it says then repeats the input, but for these two,
-/// which go on with the name of a member of our own.
+/// How serde begins to say what is wrong with a body, and how we do: after these two it names a member of ours. All else that it
+/// says may repeat the input.
 const MISTAKES: [(&str, &str); 2] = [("missing field `", "missing"), ("duplicate field `", "duplicate")];
 
-fn malformed(error: &serde_json::Error) -> Problem {
+fn malformed(body: &[u8], error: &serde_json::Error) -> Problem {
     let problem = Problem::new(Code::Malformed);
-    if error.is_syntax() || error.is_eof() {
+    // Of a member that is of another type serde may say that it is no JSON, too.
+    if serde_json::from_slice::<IgnoredAny>(body).is_err() {
         return problem.with_fault("body", "json");
     }
     // Freed memory is wiped, this text too.
@@ -239,6 +241,14 @@ mod tests {
         #[serde(default)]
         #[expect(dead_code, reason = "only its reading is tested")]
         inputs: Members<serde_json::Value>,
+        #[expect(dead_code, reason = "only its reading is tested")]
+        kind: Option<Kind>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum Kind {
+        Local,
     }
 
     async fn read(kind: &'static str, body: &str) -> Result<Json<Wanted>, Problem> {
@@ -273,6 +283,12 @@ mod tests {
             (r#"{"text":"a","missing field `4242`":1}"#, Some(("body", "unknown"))),
             (r#"{"text":"4242""#, Some(("body", "json"))),
             (r#"{"text":["missing field `4242`"]}"#, None),
+            (r#"{"text":"a","kind":"4242"}"#, None),
+            (r#"{"text":"a","kind":4242}"#, None),
+            (r#"{"text":"a","kind":["local"]}"#, None),
+            (r#"["a",{},"local","4242"]"#, None),
+            (r#"{"text":"a","inputs":{"b":4242e999}}"#, None),
+            (&format!(r#"{{"text":"a","inputs":{{"b":{}4242{}}}}}"#, "[".repeat(200), "]".repeat(200)), None),
             (r#"{"text":"a","inputs":"missing field `4242`"}"#, None),
             (r#"{"text":"a","inputs":{"4242":1,"4242":2}}"#, None),
         ] {

@@ -115,6 +115,11 @@ mod tests {
         for wrong in ["/?limit=1&limit=2", "/?colour=1"] {
             assert_eq!(code(wrong), Code::Malformed, "{wrong}");
         }
+        for (wrong, why) in [("/?limit=1&limit=2", "duplicate"), ("/?colour=1", "unknown")] {
+            let refused = part(names(), &wrong.parse().unwrap()).unwrap_err().as_answer().unwrap();
+            let told: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
+            assert_eq!(told["errors"][0]["code"], why, "{wrong}");
+        }
         for wrong in ["/?limit=0", "/?limit=a", "/?limit=-1"] {
             assert_eq!(code(wrong), Code::Validation, "{wrong}");
         }

@@ -84,13 +84,14 @@ pub(in crate::store) struct Purged {
 }
 
 impl Purged {
-    /// So many rows of a table have one step.
-    pub(in crate::store) const STEP: i64 = 1000;
+    /// So many rows of a table have one step, as the LIMIT of its statements says: of a parameter PostgreSQL would not know how few they
+    /// are, and might join all of the table.
+    pub(in crate::store) const STEP: u64 = 1000;
 
     /// Of one table.
     pub(in crate::store) const fn add(&mut self, rows: u64) {
         self.rows += rows;
-        self.more |= rows >= Self::STEP.unsigned_abs();
+        self.more |= rows >= Self::STEP;
     }
 }
 

@@ -183,20 +183,17 @@ async fn purge(now: Timestamp, sessions_before: &str, connection: &mut PgConnect
     // The time stands outside too: what another node renewed while we waited for its row stays.
     for text in [
         "DELETE FROM capture_encs WHERE expires <= $1 AND (tenant, session, enc) IN \
-         (SELECT tenant, session, enc FROM capture_encs WHERE expires <= $1 LIMIT $2)",
+         (SELECT tenant, session, enc FROM capture_encs WHERE expires <= $1 LIMIT 1000)",
         "DELETE FROM idempotency WHERE expires <= $1 AND (tenant, lookup) IN \
-         (SELECT tenant, lookup FROM idempotency WHERE expires <= $1 LIMIT $2)",
+         (SELECT tenant, lookup FROM idempotency WHERE expires <= $1 LIMIT 1000)",
     ] {
-        gone.add(
-            sqlx::query(text).bind(millis(now)).bind(Purged::STEP).execute(&mut *connection).await?.rows_affected(),
-        );
+        gone.add(sqlx::query(text).bind(millis(now)).execute(&mut *connection).await?.rows_affected());
     }
     let done = sqlx::query(
         "DELETE FROM capture_sessions WHERE (tenant, key) IN \
-         (SELECT tenant, key FROM capture_sessions WHERE key < $1 LIMIT $2)",
+         (SELECT tenant, key FROM capture_sessions WHERE key < $1 LIMIT 1000)",
     )
     .bind(sessions_before)
-    .bind(Purged::STEP)
     .execute(&mut *connection)
     .await?;
     gone.add(done.rows_affected());

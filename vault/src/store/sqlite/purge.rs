@@ -187,20 +187,17 @@ async fn purge(
     let mut gone = Purged::default();
     for text in [
         "DELETE FROM capture_encs WHERE (tenant, session, enc) IN \
-         (SELECT tenant, session, enc FROM capture_encs WHERE expires <= ? LIMIT ?)",
+         (SELECT tenant, session, enc FROM capture_encs WHERE expires <= ? LIMIT 1000)",
         "DELETE FROM idempotency WHERE (tenant, lookup) IN \
-         (SELECT tenant, lookup FROM idempotency WHERE expires <= ? LIMIT ?)",
+         (SELECT tenant, lookup FROM idempotency WHERE expires <= ? LIMIT 1000)",
     ] {
-        gone.add(
-            sqlx::query(text).bind(millis(now)).bind(Purged::STEP).execute(&mut *connection).await?.rows_affected(),
-        );
+        gone.add(sqlx::query(text).bind(millis(now)).execute(&mut *connection).await?.rows_affected());
     }
     let done = sqlx::query(
         "DELETE FROM capture_sessions WHERE (tenant, key) IN \
-         (SELECT tenant, key FROM capture_sessions WHERE key < ? LIMIT ?)",
+         (SELECT tenant, key FROM capture_sessions WHERE key < ? LIMIT 1000)",
     )
     .bind(sessions_before)
-    .bind(Purged::STEP)
     .execute(&mut *connection)
     .await?;
     gone.add(done.rows_affected());
