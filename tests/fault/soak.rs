@@ -75,7 +75,11 @@ async fn works(length: Duration, pace: Duration, served: &Served) -> Worked {
     }
     load.end().await;
     let (purged, ended) = (Purged::by(served).await, UNIX_EPOCH.elapsed().unwrap().as_secs());
-    assert_eq!(told.lock().unwrap().refused, 0, "a node that has time refuses nobody");
+    {
+        let told = told.lock().unwrap();
+        let (codes, slowest) = (&told.codes, told.slowest_refusal);
+        assert_eq!(told.refused, 0, "a node that has time refuses nobody: {codes:?} after {slowest:?}");
+    }
     let last = looks.split_off(looks.len() / 2);
     let files = |looks: &[Look]| looks.iter().map(|look| look.files).max().unwrap();
     let (before, after) = (files(&looks), files(&last));

@@ -11,7 +11,7 @@ pub(super) struct Failure {
     why: Option<String>,
     next: Option<String>,
     /// What the vault answered, where it did: its status and its problem document.
-    refusal: Option<(u16, Value)>,
+    refusal: Option<Box<(u16, Value)>>,
     code: u8,
 }
 
@@ -45,7 +45,7 @@ impl Failure {
     /// What the vault answered.
     #[must_use]
     pub(super) fn of_refusal(mut self, status: u16, problem: Value) -> Self {
-        self.refusal = Some((status, problem));
+        self.refusal = Some(Box::new((status, problem)));
         self
     }
 
@@ -64,7 +64,7 @@ impl Failure {
     /// The three as JSON; of a refusal of the vault's also what a program goes by.
     pub(super) fn to_json(&self) -> Value {
         let mut error = json!({ "what": self.what, "why": self.why, "next": self.next });
-        if let Some((status, problem)) = &self.refusal {
+        if let Some((status, problem)) = self.refusal.as_deref() {
             error["status"] = json!(status);
             for member in ["code", "requestId", "errors"] {
                 if let Some(value) = problem.get(member) {
