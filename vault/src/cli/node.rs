@@ -136,7 +136,7 @@ pub(super) fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(loopback, bound.port())
 }
 
-/// What a purge, a long list or a pass of the self-check took for a moment does not stay with the process for good.
+/// What was taken for a moment, as by a long list, does not stay with the process for good.
 async fn give_memory_back() {
     loop {
         tokio::time::sleep(MEMORY_KEPT).await;
