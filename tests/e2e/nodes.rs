@@ -115,9 +115,7 @@ impl Nodes {
 
 /// How many entries a node integrated.
 async fn integrated(node: &Serving) -> u64 {
-    let metrics = Actor::new(&node.private, None).get("/metrics").await.expect(200).text;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("siv_log_integrated_entries_total "));
-    line.unwrap().parse().unwrap()
+    Actor::new(&node.private, None).metric("siv_log_integrated_entries_total").await.unwrap() as u64
 }
 
 impl Nodes {

@@ -90,9 +90,8 @@ pub(super) async fn check(served: &mut Served, values: &Values, point: &str, see
         }
     }
     assert!(served.runs(), "{point}: the node ended");
-    let metrics = served.stranger().get("/metrics").await.text;
-    let panics = metrics.lines().find(|line| line.starts_with("siv_http_panics_total"));
-    assert!(panics.is_none_or(|line| line.ends_with(" 0")), "{point}: {panics:?}");
+    let panics = served.stranger().metric("siv_http_panics_total").await;
+    assert!(panics.is_none_or(|count| count < 1.0), "{point}: {panics:?}");
     assert!(!served.log_text().contains("\"panic\""), "{point}: {}", served.log_text());
     Some(kept)
 }

@@ -121,16 +121,11 @@ async fn a_node_whose_clock_is_wrong_works_by_the_databases_and_says_so() {
 
 /// The metric tells by how much the clock is wrong, and an entry of the system's log says that it is.
 async fn shows_its_clock(served: &Served, is: impl Fn(f64) -> bool) {
-    let value = |metrics: &str, name: &str| {
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
-        line.and_then(|number| number.parse::<f64>().ok())
-    };
+    let (node, recorded) = (served.stranger(), "siv_log_entries_total{action=\"admin\",outcome=\"failed\"}");
     let shown = async {
         loop {
-            let metrics = served.stranger().get("/metrics").await.expect(200).text;
-            let recorded = value(&metrics, "siv_log_entries_total{action=\"admin\",outcome=\"failed\"}");
-            if value(&metrics, "siv_clock_behind_seconds").is_some_and(&is)
-                && recorded.is_some_and(|count| count >= 1.0)
+            if node.metric("siv_clock_behind_seconds").await.is_some_and(&is)
+                && node.metric(recorded).await.is_some_and(|count| count >= 1.0)
             {
                 return;
             }

@@ -59,6 +59,18 @@ impl Actor {
         self.send(self.request(reqwest::Method::GET, path)).await
     }
 
+    /// A metric of the node's, as a scrape of its private listener tells it: with labels one series, without them the sum of all; none
+    /// where nothing was counted yet.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.get("/metrics").await.expect(200).text;
+        let of = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let number = if rest.starts_with('{') { rest.rsplit_once("} ")?.1 } else { rest.strip_prefix(' ')? };
+            Some(number.parse::<f64>().unwrap())
+        };
+        metrics.lines().filter_map(of).reduce(|sum, one| sum + one)
+    }
+
     /// An auditor's checkpoint of its log, another than `known`: entries come into the tree within seconds.
     pub async fn checkpoint(&self, known: &str) -> String {
         for _ in 0..200 {

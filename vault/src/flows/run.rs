@@ -159,8 +159,11 @@ impl Runner {
         let (inner, plan) = (&*self.inner, &started.plan);
         let (tenant, app) = (caller.tenant_name().clone(), plan.flow.app.clone());
         let running = |request: &Arc<IdempotencyRequest>| {
-            let record = request.running(Some(plan.run_id), plan.known_by())?;
-            Ok::<_, store::Error>((Arc::clone(request), record))
+            let record = match plan.flow.is_done_anew() {
+                true => request.anew(Some(plan.run_id)),
+                false => request.running(Some(plan.run_id), plan.known_by()),
+            };
+            Ok::<_, store::Error>((Arc::clone(request), record?))
         };
         let at_once = (repeatable.is_some() && plan.flow.is_at_once()).then(|| AtOnce {
             typed: started.typed.clone(),
@@ -239,9 +242,7 @@ impl Runner {
         Ok(Started { plan: Arc::new(plan), typed, secrets, data_keys, app })
     }
 
-    /// Answers of revealing flows are never stored: without an outbound step each repeat is a new, recorded access, and the
-    /// record only tells another body from the same one. One with slow steps of our own keeps none: it would have to say
-    /// "unknown" of what may simply be done again.
+    /// With the record that a repeat is judged by, where the caller asks for one.
     async fn repeatable(
         &self,
         caller: &Caller,
@@ -249,10 +250,7 @@ impl Runner {
         given: Option<&Arc<IdempotencyKey>>,
     ) -> Result<Option<Arc<IdempotencyRequest>>, RunError> {
         let flow = &started.plan.flow;
-        let Some(given) = given.filter(|_| !flow.reveals() || flow.relays() || flow.is_at_once()).map(Arc::clone)
-        else {
-            return Ok(None);
-        };
+        let Some(given) = given.map(Arc::clone) else { return Ok(None) };
         // What a destination gives back counts as what is sent to it.
         let class = |field: &FieldName| started.app.fields.get(field).map(|spec| spec.retention());
         let sensitive =
@@ -275,7 +273,10 @@ impl Runner {
             _ => Vec::new(),
         };
         match committed.output {
-            Begun::Granted(uses) => self.perform(started, uses, (&committed.durable, &receipts), repeatable).await,
+            Begun::Granted(uses) => {
+                let ending = repeatable.filter(|_| !started.plan.flow.is_done_anew());
+                self.perform(started, uses, (&committed.durable, &receipts), ending).await
+            }
             Begun::Answered(answer) => {
                 answer.map_err(|error| RunError::Flow { run_id: Some(started.plan.run_id), error })
             }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::definition::Flow;
 use super::error::Error;
 use super::perform::Outputs;
 use super::run_end::Ended;
@@ -45,6 +46,15 @@ fn failed(run_id: RunId, error: &Error) -> Result<Answer, store::Error> {
     Answer::json(FAILED, &Failed { run_id, code: error.code().to_owned(), errors: error.faults() })
 }
 
+impl Flow {
+    /// Whether a repeat is a new, recorded access. Answers of revealing flows are never stored, so where nothing left the vault the
+    /// record only tells another body from the same one. It is written with the first commit and for good: one that runs would come
+    /// to say "unknown" of what may simply be done again.
+    pub(super) fn is_done_anew(&self) -> bool {
+        self.reveals() && !self.relays()
+    }
+}
+
 /// What a repeat will find, after a run that ended so and may have sent something.
 pub(super) fn record(
     request: &IdempotencyRequest,
@@ -55,8 +65,8 @@ pub(super) fn record(
 ) -> Result<IdempotencyRow, store::Error> {
     let run_id = Some(plan.run_id);
     match (result, ended) {
-        (Ok(_), _) if plan.flow.reveals() && plan.flow.relays() => request.completed_not_kept(run_id),
-        (Ok(_), _) if plan.flow.reveals() => request.anew(run_id),
+        (Ok(_), _) if plan.flow.is_done_anew() => request.anew(run_id),
+        (Ok(_), _) if plan.flow.reveals() => request.completed_not_kept(run_id),
         (Ok(answer), _) => request.answered(run_id, answer),
         // Its time is over: from now on a repeat is told that nobody knows.
         (Err(_), Ended::Unknown(_)) => request.running(run_id, now),

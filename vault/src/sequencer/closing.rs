@@ -218,25 +218,35 @@ impl Closing {
             }
             lanes.insert(end.lane, end.next);
         }
-        let stopped = |log: &TenantName, (lane, next): (&u32, &u64)| {
+        let stopped = async |log: &TenantName, lane: u32, next: u64| {
             let actor = Actor::node(committer.identity().boot());
             let mut entry = Entry::by(log.clone(), now, Action::NodeStopped, Outcome::Unknown, actor);
             entry.facts = vec![
                 ("boot", boot.boot.to_string()),
                 ("node", boot.node.clone()),
                 ("lane", lane.to_string()),
-                ("next", next.to_string()),
                 ("closedBy", committer.identity().boot().to_string()),
             ];
-            entry
+            // The log's own: a lane counts each log by itself, and what others wrote is nobody's business.
+            let last = self.store.last_number(log, boot.boot, lane).await?;
+            entry.facts.extend(last.map(|last| ("last", last.to_string())));
+            if log.is_system() {
+                entry.facts.push(("next", next.to_string()));
+            }
+            Ok::<_, Error>(entry)
         };
-        let logs = self.store.heads().await?.into_iter().map(|(log, _)| log).filter(|log| !log.is_system());
-        let of_tenants: Vec<Entry> =
-            logs.flat_map(|log| lanes.iter().map(|lane| stopped(&log, lane)).collect::<Vec<_>>()).collect();
+        let (mut of_tenants, mut of_system) = (Vec::new(), Vec::new());
+        for (log, _) in self.store.heads().await?.iter().filter(|(log, _)| !log.is_system()) {
+            for (lane, next) in &lanes {
+                of_tenants.push(stopped(log, *lane, *next).await?);
+            }
+        }
+        for (lane, next) in lanes {
+            of_system.push(stopped(&TenantName::system(), lane, next).await?);
+        }
         for chunk in of_tenants.chunks(AT_ONCE) {
             record(chunk.to_vec(), committer, now).await?;
         }
-        let of_system: Vec<Entry> = lanes.iter().map(|lane| stopped(&TenantName::system(), lane)).collect();
         if of_system.is_empty() {
             return Ok(());
         }

@@ -139,6 +139,7 @@ impl Recovery {
             self.store.heads().await?.into_iter().map(|(log, head)| (log, head.size)).collect();
         let mut logs: BTreeSet<TenantName> = current.keys().cloned().collect();
         logs.extend(self.lost.iter().map(|head| head.log.clone()));
+        let owners = self.owners().await?;
         let mut words = FirstWords::new();
         for log in logs {
             let before = self.keys.log_signer(&log).await?.origin().to_owned();
@@ -155,8 +156,9 @@ impl Recovery {
                 ("origin", after),
             ];
             let homes = if log.is_system() { vec![log.clone()] } else { vec![log.clone(), TenantName::system()] };
-            // A log of which the database knows nothing has no home but the system log.
-            let homes = homes.into_iter().filter(|home| home.is_system() || current.contains_key(home));
+            // A log of which the database knows nothing has no home but the system log. One whose tenant is there may wait for its
+            // first tree all the same.
+            let homes = homes.into_iter().filter(|home| owners.contains(home) || current.contains_key(home));
             let say = |home: TenantName| Entry {
                 facts: facts.clone(),
                 ..Entry::by(home, self.store.clock().now(), Action::RECOVERED, Outcome::Allowed, Actor::node(boot))

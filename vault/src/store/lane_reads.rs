@@ -5,7 +5,7 @@ use super::integration::{LaneKey, LaneProgress, LaneRow, LaneTail, PendingBatch,
 use super::{Error, Store, engine};
 use crate::access_log::Heartbeat;
 use crate::access_log::node::LaneEnd;
-use crate::domain::BootId;
+use crate::domain::{BootId, TenantName};
 
 /// So many lanes are read in one statement, however many there are: far from what the server gives up on.
 const LANES: u32 = 4096;
@@ -56,6 +56,14 @@ impl Store {
     pub async fn lanes_without_row(&self, after: &Counted) -> Result<(Vec<(BootId, u32)>, Option<Counted>), Error> {
         let piece = engine!(self, lanes_without_row(&after.0, STEPS))?;
         Ok((self.readable(piece.rows), piece.next.map(Counted)))
+    }
+
+    /// The number of a log's last entry in a lane, by the groups of its signed batches; nothing if it has none there.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Unreadable`].
+    pub async fn last_number(&self, log: &TenantName, boot: BootId, lane: u32) -> Result<Option<u64>, Error> {
+        engine!(self, last_number(log, boot, lane))
     }
 
     /// The last batch of a lane that begins before its number `next`, with the indices of its entries.

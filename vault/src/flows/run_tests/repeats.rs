@@ -116,6 +116,32 @@ async fn a_revealing_flow_that_relays_is_run_once_and_recorded_as_revealing() {
 }
 
 #[tokio::test]
+async fn a_revealing_flow_that_takes_its_time_runs_anew_each_time_but_not_for_another_body() {
+    let bench = Bench::start().await;
+    bench.vault.apply_app(&APP.replace("[\"login\"]", "[\"login\", \"charge\"]")).await;
+    let text = "reveal = [\"card\"]\n[inputs]\ncard = { secure = \"card\" }\npassword = { secure = \"password\" }\n\
+                [[steps]]\nid = \"h\"\n[steps.hash]\npassword = \"{{ inputs.password }}\"\n\
+                [outputs]\ncard = \"{{ inputs.card }}\"\nphc = \"{{ steps.h.phc }}\"\n";
+    bench.vault.apply_flow("charge", "shop", "payment", &document("charge", text)).await;
+    let password = bench.put("password", "correct horse battery").await;
+    let (flow, other) = (bench.vault.flow("charge").await, bench.vault.flow("charge").await);
+    let sent = json!({"card": bench.put("card", "4242424242424242").await, "password": password});
+    let another = json!({"card": bench.put("card", "4000056655665556").await, "password": password});
+    let first = bench.repeat(&flow, sent.clone(), Some("k")).await.unwrap();
+    let again = bench.repeat(&flow, sent.clone(), Some("k")).await.unwrap();
+    assert_ne!(read(&first)["runId"], read(&again)["runId"]);
+    assert_ne!(read(&first)["outputs"]["phc"], read(&again)["outputs"]["phc"]);
+    assert_eq!(read(&again)["outputs"]["card"], "4242424242424242");
+    assert_eq!(refused(&bench.repeat(&flow, another.clone(), Some("k")).await), Some(Repeated::Mismatch));
+    assert_eq!(refused(&bench.repeat(&other, sent.clone(), Some("k")).await), Some(Repeated::Completed));
+    assert_eq!(bench.vault.entries("value.revealed").await.len(), 2);
+    // Long after each of them should have ended nobody says that its outcome is unknown.
+    bench.vault.clock.advance(Duration::from_secs(60));
+    bench.repeat(&flow, sent, Some("k")).await.unwrap();
+    bench.repeat(&flow, another, Some("l")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_version_that_relays_is_recorded_though_the_caller_came_for_the_one_that_did_not() {
     let bench = Bench::start().await;
     let (port, calls) = destination(Some(r#"{"id":"ch_1"}"#)).await;

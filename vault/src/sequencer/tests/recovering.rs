@@ -144,6 +144,32 @@ async fn a_restored_database_goes_on_under_new_origins_that_name_the_loss_first(
     assert!(Checkpoint::open(&system, &[vault.vkey(&TenantName::system()).await]).is_ok());
 }
 
+/// A tenant that was made in the very second of the copy: its tree came only after it.
+#[tokio::test]
+async fn a_log_that_waited_for_its_first_tree_in_the_copy_names_the_loss_first_too() {
+    let vault = Vault::start().await;
+    vault.add_operator().await;
+    vault.integrate().await;
+    let kept = vault.reader().checkpoint(&TenantName::system()).await.unwrap();
+    vault.meddle("INSERT INTO tenants VALUES ('demo', 'demo', 1, x'', x'', x'')").await;
+    vault.write(2).await;
+    let dir = vault.end().await;
+    let copy = copy_of_database(dir.path());
+    let vault = Vault::start_in(dir).await;
+    vault.write(5).await;
+    vault.integrate().await;
+    let lost_size = vault.store.head(&tenant()).await.unwrap().unwrap().size;
+    vault.reader().checkpoint(&tenant()).await.unwrap();
+    let dir = vault.end().await;
+    put_back(copy.path(), dir.path());
+    let (vault, _) = Opened::open(dir, NOW).await.recover(&kept).await;
+    let leaves = vault.store.leaves(&tenant(), 0..4).await.unwrap();
+    let first = Leaf::parse(&leaves[0].2).unwrap();
+    assert_eq!(&*first.action, "admin.log.recovered");
+    assert_eq!(first.fact("lostSize"), Some(lost_size.to_string().as_str()));
+    assert_eq!(leaves.len(), 4, "this boot's first words, and the two that waited");
+}
+
 #[tokio::test]
 async fn any_logs_checkpoint_will_do_and_a_forged_head_will_not() {
     let PutBack { dir, kept, .. } = put_back_after(nothing).await;

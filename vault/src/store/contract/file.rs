@@ -9,11 +9,12 @@ use sqlx::{Connection, Executor};
 use super::on_sqlite;
 use super::vault::{Vault, demo, entry};
 use crate::access_log::Action;
-use crate::store::Error;
 use crate::store::committer::operation::Changes;
+use crate::store::{Engine, Error};
 
 on_sqlite!(
     nobody_else_may_read_the_files,
+    a_connection_that_reads_writes_nothing_and_keeps_half_a_megabyte_of_pages,
     a_full_disk_acknowledges_nothing_and_heals,
     after_a_refused_sync_nothing_is_written,
     the_write_ahead_log_stays_short_though_somebody_always_reads,
@@ -31,6 +32,15 @@ async fn nobody_else_may_read_the_files(vault: Vault) {
         let mode = file.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{:?}", file.file_name());
     }
+}
+
+async fn a_connection_that_reads_writes_nothing_and_keeps_half_a_megabyte_of_pages(vault: Vault) {
+    let Engine::Sqlite(store) = &vault.store.inner.engine else { panic!("this is of SQLite alone") };
+    let mut reader = store.reader().await.unwrap();
+    let pages: i64 = sqlx::query_scalar("PRAGMA cache_size").fetch_one(&mut *reader).await.unwrap();
+    assert_eq!(pages, -512, "kibibytes");
+    let refused = reader.execute("DELETE FROM installation").await.unwrap_err().to_string();
+    assert!(refused.contains("readonly"), "{refused}");
 }
 
 async fn a_full_disk_acknowledges_nothing_and_heals(vault: Vault) {

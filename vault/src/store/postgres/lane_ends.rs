@@ -121,6 +121,27 @@ impl PostgresStore {
         })
     }
 
+    /// The number of a log's last entry in a lane.
+    pub(in crate::store) async fn last_number(
+        &self,
+        log: &TenantName,
+        boot: BootId,
+        lane: u32,
+    ) -> Result<Option<u64>, Error> {
+        super::reading!(self, |connection| {
+            let row = sqlx::query(
+                "SELECT first + count - 1 AS last FROM log_groups WHERE tenant = $1 AND boot = $2 AND lane = $3 \
+                 ORDER BY first DESC LIMIT 1",
+            )
+            .bind(log.as_str())
+            .bind(&boot.as_bytes()[..])
+            .bind(i64::from(lane))
+            .fetch_optional(connection)
+            .await?;
+            row.map(|row| Columns::of("log_groups", &row).number("last")).transpose()
+        })
+    }
+
     /// The exact bytes of every `node.stopped` of the system log.
     pub(in crate::store) async fn farewells(&self) -> Result<Vec<Vec<u8>>, Error> {
         super::reading!(self, |connection| {

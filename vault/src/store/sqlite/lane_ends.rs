@@ -20,6 +20,9 @@ const BATCHES: &str = "SELECT * FROM log_batches WHERE tenant = ? AND boot = ? A
 pub(super) const FAREWELLS: &str =
     "SELECT leaf FROM access_log INDEXED BY access_log_farewells WHERE tenant = ? AND action = 'node.stopped'";
 
+pub(super) const LAST_NUMBER: &str = "SELECT first + count - 1 AS last FROM log_groups WHERE tenant = ? AND boot = ? AND lane = ? \
+     ORDER BY first DESC LIMIT 1";
+
 impl SqliteStore {
     /// The last batch of a lane that begins before `next`.
     pub(in crate::store) async fn lane_tail(
@@ -119,6 +122,22 @@ impl SqliteStore {
         }
         snapshot.commit().await?;
         Ok(ends)
+    }
+
+    /// The number of a log's last entry in a lane.
+    pub(in crate::store) async fn last_number(
+        &self,
+        log: &TenantName,
+        boot: BootId,
+        lane: u32,
+    ) -> Result<Option<u64>, Error> {
+        let row = sqlx::query(LAST_NUMBER)
+            .bind(log.as_str())
+            .bind(&boot.as_bytes()[..])
+            .bind(lane)
+            .fetch_optional(&mut *self.reader().await?)
+            .await?;
+        row.map(|row| Columns::of("log_groups", &row).number("last")).transpose()
     }
 
     /// The exact bytes of every `node.stopped` of the system log.

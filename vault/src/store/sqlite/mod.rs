@@ -87,7 +87,7 @@ impl SqliteStore {
     }
 
     /// A connection that reads.
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, Error> {
+    pub(in crate::store) async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, Error> {
         Ok(self.readers.acquire().await?)
     }
 

@@ -3,7 +3,7 @@
 
 use sqlx::{Connection, Row, SqliteConnection};
 
-use super::lane_ends::FAREWELLS;
+use super::lane_ends::{FAREWELLS, LAST_NUMBER};
 use super::log_read::{AT, INTEGRATED, INTEGRATED_NEWEST, INTEGRATED_OF_VALUE, NEWEST_OF_VALUE, PENDING};
 use super::purge::LEAVES_OF_END;
 use super::values::READ;
@@ -44,6 +44,7 @@ async fn what_is_asked_of_a_log_is_found_by_its_place_or_an_index() {
         AT,
         LEAVES_OF_END,
         FAREWELLS,
+        LAST_NUMBER,
         WAITING,
     ];
     for text in texts.into_iter().chain(READ).chain(rows) {
